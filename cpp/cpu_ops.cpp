@@ -1,0 +1,339 @@
+#include "cpu_ops.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "isa.hpp"
+#include "parallel.hpp"
+#include "scratch.hpp"
+
+namespace fastlenet::cpu {
+
+namespace {
+
+// Element-wise work is cut into pieces of 64 KiB of float32: long enough to be worth a thread.
+constexpr std::int64_t kPiece = 16384;
+
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// body(range) over 0..count in pieces; a piece starts at a multiple of its size, whatever the threads.
+template <typename Body>
+void for_pieces(std::int64_t count, std::int64_t piece, const Body& body) {
+  parallel_for(ceil_divide(count, piece),
+               [&](std::int64_t task) { body(Range{task * piece, std::min(count, (task + 1) * piece)}); });
+}
+
+// A batch cut into blocks of `lanes` images, the last one perhaps not full.
+struct Blocks {
+  std::int64_t n, lanes, count;
+
+  Blocks(std::int64_t images, const KernelTable& table)
+      : n(images), lanes(table.lanes), count(ceil_divide(images, table.lanes)) {}
+  std::int64_t first(std::int64_t block) const { return block * lanes; }
+  std::int64_t images(std::int64_t block) const { return std::min(lanes, n - block * lanes); }
+};
+
+std::int64_t padded_size(const ConvShape& s) { return s.c * (s.h + 2 * s.padding.h) * (s.w + 2 * s.padding.w); }
+
+Frame padded_frame(const ConvShape& s) {
+  return {s.c, s.h, s.w, s.h + 2 * s.padding.h, s.w + 2 * s.padding.w, s.padding.h, s.padding.w, {1, 1}};
+}
+
+Frame plain_frame(std::int64_t c, std::int64_t h, std::int64_t w) { return {c, h, w, h, w, 0, 0, {1, 1}}; }
+
+// dx as a convolution of stride 1 over dy: dy's rows spread `stride` apart in a frame with r-1 rows of zeros before
+// them, less the padding; the weights flipped, with c and k exchanged.
+struct InputGradient {
+  ConvShape shape;
+  Frame frame;
+
+  explicit InputGradient(const ConvShape& s)
+      : shape{s.n, s.k, s.h + s.r - 1, s.w + s.s - 1, s.c, s.r, s.s, {1, 1}, {0, 0}, s.h, s.w},
+        frame{s.k, s.p, s.q, shape.h, shape.w, s.r - 1 - s.padding.h, s.s - 1 - s.padding.w, s.stride} {}
+};
+
+}  // namespace
+
+void conv2d_forward(float* y, const float* x, const float* weight, const float* bias, const ConvShape& shape) {
+  const KernelTable& table = kernels();
+  const Blocks blocks(shape.n, table);
+  const std::int64_t x_size = padded_size(shape), y_size = shape.k * shape.p * shape.q;
+  float* scratch[2];
+  Scratch::take(scratch, {blocks.count * x_size * blocks.lanes, blocks.count * y_size * blocks.lanes});
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    float* x_block = scratch[0] + block * x_size * blocks.lanes;
+    float* y_block = scratch[1] + block * y_size * blocks.lanes;
+    const std::int64_t first = blocks.first(block), images = blocks.images(block);
+    table.interleave(x_block, x + first * shape.c * shape.h * shape.w, images, padded_frame(shape));
+    table.conv2d_forward(y_block, x_block, weight, bias, shape);
+    table.deinterleave(y + first * y_size, y_block, images, y_size);
+  });
+}
+
+void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const ConvShape& shape) {
+  const KernelTable& table = kernels();
+  const Blocks blocks(shape.n, table);
+  const InputGradient gradient(shape);
+  const std::int64_t lanes = blocks.lanes;
+  const std::int64_t x_size = padded_size(shape), dy_size = shape.k * shape.p * shape.q;
+  const std::int64_t frame_size = dx ? padded_size(gradient.shape) : 0, dx_size = shape.c * shape.h * shape.w;
+  float* scratch[5];
+  Scratch::take(scratch, {blocks.count * x_size * lanes, blocks.count * dy_size * lanes,
+                          dx ? shape.k * shape.c * shape.r * shape.s : 0, blocks.count * frame_size * lanes,
+                          dx ? blocks.count * dx_size * lanes : 0});
+  float* flipped = scratch[2];
+  if (dx) table.conv2d_flip(flipped, weight, shape);
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    const std::int64_t first = blocks.first(block), images = blocks.images(block);
+    table.interleave(scratch[0] + block * x_size * lanes, x + first * dx_size, images, padded_frame(shape));
+    table.interleave(scratch[1] + block * dy_size * lanes, dy + first * dy_size, images,
+                     plain_frame(shape.k, shape.p, shape.q));
+    if (!dx) return;
+    float* frame = scratch[3] + block * frame_size * lanes;
+    float* dx_block = scratch[4] + block * dx_size * lanes;
+    table.interleave(frame, dy + first * dy_size, images, gradient.frame);
+    table.conv2d_forward(dx_block, frame, flipped, nullptr, gradient.shape);
+    table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);
+  });
+  for_pieces(shape.k, 4, [&](Range k) {
+    table.conv2d_backward_weight(dweight, dbias, scratch[1], scratch[0], blocks.count, k, shape);
+  });
+}
+
+void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape) {
+  const KernelTable& table = kernels();
+  const Blocks blocks(shape.n * shape.c, table);  // here a lane is a plane
+  const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;
+  float* scratch[3];
+  const std::int64_t slots = blocks.count * blocks.lanes;
+  Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size});
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    const std::int64_t first = blocks.first(block), planes = blocks.images(block);
+    float* x_block = scratch[0] + first * x_size;
+    float* y_block = scratch[1] + first * y_size;
+    float* index_block = scratch[2] + first * y_size;  // 32-bit integers, moved as floats
+    table.interleave(x_block, x + first * x_size, planes, plain_frame(1, shape.h, shape.w));
+    table.max_pool2d_forward(y_block, reinterpret_cast<std::int32_t*>(index_block), x_block, shape);
+    table.deinterleave(y + first * y_size, y_block, planes, y_size);
+    table.deinterleave(reinterpret_cast<float*>(indices) + first * y_size, index_block, planes, y_size);
+  });
+}
+
+void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape) {
+  const KernelTable& table = kernels();
+  const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;
+  for_pieces(shape.n * shape.c, 16, [&](Range planes) {
+    for (std::int64_t plane = planes.begin; plane < planes.end; ++plane) {
+      table.max_pool2d_backward(dx + plane * x_size, dy + plane * y_size, indices + plane * y_size, shape);
+    }
+  });
+}
+
+void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight,
+                                    const float* bias, const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const Blocks blocks(conv.n, table);
+  const std::int64_t x_size = padded_size(conv), y_size = conv.k * shape.pool.p * shape.pool.q;
+  float* scratch[3];
+  const std::int64_t slots = blocks.count * blocks.lanes;
+  Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size});
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    const std::int64_t first = blocks.first(block), images = blocks.images(block);
+    float* x_block = scratch[0] + first * x_size;
+    float* y_block = scratch[1] + first * y_size;
+    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + first * y_size);
+    table.interleave(x_block, x + first * conv.c * conv.h * conv.w, images, padded_frame(conv));
+    table.conv2d_relu_max_pool2d_forward(y_block, winner_block, x_block, weight, bias, shape);
+    table.deinterleave(y + first * y_size, y_block, images, y_size);
+    table.deinterleave_bytes(winners + first * y_size, winner_block, images, y_size);
+  });
+}
+
+void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy,
+                                     const std::uint8_t* winners, const float* x, const float* weight,
+                                     const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const std::int64_t pooled = conv.k * shape.pool.p * shape.pool.q, dense = conv.k * conv.p * conv.q;
+  static thread_local std::vector<float> kept;
+  std::vector<float>& dconv = kept;
+  if (static_cast<std::int64_t>(dconv.size()) < conv.n * dense) dconv.resize(static_cast<std::size_t>(conv.n * dense));
+  parallel_for(conv.n, [&](std::int64_t n) {
+    table.conv2d_relu_max_pool2d_scatter(dconv.data() + n * dense, dy + n * pooled, winners + n * pooled, shape);
+  });
+  conv2d_backward(dx, dweight, dbias, dconv.data(), x, weight, conv);
+}
+
+void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  const Blocks blocks(shape.n, table);
+  const std::int64_t lanes = blocks.lanes;
+  float* scratch[2];
+  Scratch::take(scratch, {blocks.count * shape.in * lanes, blocks.count * shape.out * lanes});
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    table.interleave(scratch[0] + block * shape.in * lanes, x + blocks.first(block) * shape.in, blocks.images(block),
+                     plain_frame(shape.in, 1, 1));
+  });
+  // A task is a group of blocks, which share the broadcast weights, times a slice of the outputs.
+  const std::int64_t groups = ceil_divide(blocks.count, table.tile_vectors);
+  const std::int64_t slice = 10 * table.tile_rows, slices = ceil_divide(shape.out, slice);
+  parallel_for(groups * slices, [&](std::int64_t task) {
+    const std::int64_t block = task / slices * table.tile_vectors, out = task % slices * slice;
+    table.linear_forward(scratch[1] + block * shape.out * lanes, scratch[0] + block * shape.in * lanes, weight, bias,
+                         std::min<std::int64_t>(table.tile_vectors, blocks.count - block),
+                         {out, std::min(shape.out, out + slice)}, shape);
+  });
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    table.deinterleave(y + blocks.first(block) * shape.out, scratch[1] + block * shape.out * lanes,
+                       blocks.images(block), shape.out);
+  });
+}
+
+void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  const std::int64_t width = table.tile_vectors * table.lanes, panels = ceil_divide(shape.in, width);
+  const std::int64_t panel_size = std::max(shape.n, shape.out) * width;
+  float* scratch[1];
+  Scratch::take(scratch, {2 * panels * panel_size});
+  // One task for dbias, then a panel of columns of dweight or of dx each.
+  parallel_for(1 + panels * (dx ? 2 : 1), [&](std::int64_t task) {
+    if (task == 0) return table.linear_backward_bias(dbias, dy, shape);
+    const std::int64_t panel = (task - 1) % panels;
+    float* room = scratch[0] + (task - 1) * panel_size;
+    const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
+    if (task <= panels) {
+      table.linear_backward_weight(dweight, room, dy, x, in, shape);
+    } else {
+      table.linear_backward_input(dx, room, dy, weight, in, shape);
+    }
+  });
+}
+
+void relu_forward(float* y, const float* x, std::int64_t count) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece, [&](Range r) { table.relu_forward(y + r.begin, x + r.begin, r.end - r.begin); });
+}
+
+void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece,
+             [&](Range r) { table.relu_backward(dx + r.begin, dy + r.begin, y + r.begin, r.end - r.begin); });
+}
+
+void sigmoid_forward(float* y, const float* x, std::int64_t count) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece, [&](Range r) { table.sigmoid_forward(y + r.begin, x + r.begin, r.end - r.begin); });
+}
+
+void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece,
+             [&](Range r) { table.sigmoid_backward(dx + r.begin, dy + r.begin, y + r.begin, r.end - r.begin); });
+}
+
+void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
+                     std::int64_t count) {
+  const KernelTable& table = kernels();
+  const std::uint64_t threshold = static_cast<std::uint64_t>(std::nearbyint(rate * 4294967296.0));
+  const float scale = static_cast<float>(1.0 / (1.0 - rate));
+  for_pieces(count, kPiece, [&](Range r) { table.dropout_forward(y, mask, x, threshold, scale, seed, counter, r); });
+}
+
+void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece,
+             [&](Range r) { table.dropout_backward(dx + r.begin, dy + r.begin, mask + r.begin, r.end - r.begin); });
+}
+
+double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
+                             std::int64_t classes, double label_smoothing) {
+  if (rows == 0) return std::numeric_limits<double>::quiet_NaN();
+  const KernelTable& table = kernels();
+  std::vector<double> losses(static_cast<std::size_t>(rows));
+  for_pieces(rows, 64, [&](Range r) {
+    table.softmax_cross_entropy(losses.data() + r.begin, dlogits + r.begin * classes, logits + r.begin * classes,
+                                labels + r.begin, r.end - r.begin, classes, label_smoothing,
+                                1.0 / static_cast<double>(rows));
+  });
+  double total = 0.0;
+  for (double loss : losses) total += loss;
+  return total / static_cast<double>(rows);
+}
+
+double squared_error(float* dprediction, const float* prediction, const float* target, std::int64_t count) {
+  return kernels().squared_error(dprediction, prediction, target, count);
+}
+
+void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
+                   double std, const GatherShape& shape) {
+  const KernelTable& table = kernels();
+  float values[256];
+  for (int value = 0; value < 256; ++value) values[value] = static_cast<float>((value / 255.0 - mean) / std);
+  const std::int64_t pixels = shape.h * shape.w;
+  for_pieces(shape.n, 16, [&](Range batch) {
+    for (std::int64_t n = batch.begin; n < batch.end; ++n) {
+      const std::uint8_t* image = images + index[n] * pixels;
+      if (transform == nullptr) {
+        table.gather_image(x + n * pixels, image, values, pixels);
+      } else {
+        table.gather_transformed(x + n * pixels, image, transform + n * 6, static_cast<float>(1.0 / (255.0 * std)),
+                                 static_cast<float>(-mean / std), shape);
+      }
+    }
+  });
+}
+
+void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece, [&](Range r) {
+    table.sgd_step(parameters + r.begin, gradients + r.begin, velocity ? velocity + r.begin : nullptr, r.end - r.begin,
+                   step);
+  });
+}
+
+void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
+               const AdamStep& step) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece, [&](Range r) {
+    table.adam_step(parameters + r.begin, gradients + r.begin, first_moment + r.begin, second_moment + r.begin,
+                    r.end - r.begin, step);
+  });
+}
+
+void ema_step(float* average, const float* parameters, std::int64_t count, float decay) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece,
+             [&](Range r) { table.ema_step(average + r.begin, parameters + r.begin, r.end - r.begin, decay); });
+}
+
+double multiply_add_peak(int threads, double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const KernelTable& table = kernels();
+  std::vector<double> rates(static_cast<std::size_t>(threads));
+  const int before = num_threads();
+  set_num_threads(threads);
+  parallel_for(threads, [&](std::int64_t task) {
+    double operations = 0.0, total = 0.0, elapsed = 0.0;
+    volatile float keep = 0.0f;
+    const Clock::time_point start = Clock::now();
+    do {
+      keep = table.multiply_add_peak(2000, &operations);
+      total += operations;
+      elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+    } while (elapsed < seconds);
+    static_cast<void>(keep);
+    rates[static_cast<std::size_t>(task)] = total / elapsed;
+  });
+  set_num_threads(before);
+  double sum = 0.0;
+  for (double rate : rates) sum += rate;
+  return sum;
+}
+
+}  // namespace fastlenet::cpu

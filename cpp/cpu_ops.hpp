@@ -1,0 +1,58 @@
+// The ops on whole batches: who owns which outputs, scratch memory, layouts. Arrays are dense, row-major, NCHW; the
+// names and their meaning are those of fastlenet.ops. Shapes have been checked, indices and labels too; null stands for
+// an absent bias or an unwanted dx.
+//
+// Nothing is summed across threads: each task owns its outputs and adds in the order of the images. So the bits do not
+// depend on the number of threads, and an image's outputs not on the batch that it comes in.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels.hpp"
+#include "shapes.hpp"
+
+namespace fastlenet::cpu {
+
+void conv2d_forward(float* y, const float* x, const float* weight, const float* bias, const ConvShape& shape);
+void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const ConvShape& shape);
+
+void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
+void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
+
+void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight,
+                                    const float* bias, const ConvPoolShape& shape);
+void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy,
+                                     const std::uint8_t* winners, const float* x, const float* weight,
+                                     const ConvPoolShape& shape);
+
+void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
+void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const LinearShape& shape);
+
+void relu_forward(float* y, const float* x, std::int64_t count);
+void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count);
+void sigmoid_forward(float* y, const float* x, std::int64_t count);
+void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count);
+void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
+                     std::int64_t count);
+void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);
+
+// Both return the loss.
+double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
+                             std::int64_t classes, double label_smoothing);
+double squared_error(float* dprediction, const float* prediction, const float* target, std::int64_t count);
+
+// transform: n x 2 x 3, or null.
+void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
+                   double std, const GatherShape& shape);
+
+void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step);
+void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
+               const AdamStep& step);
+void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
+
+// The measured peak of `threads` threads at once, in floating-point operations per second.
+double multiply_add_peak(int threads, double seconds);
+
+}  // namespace fastlenet::cpu

@@ -1,0 +1,73 @@
+// Compiled once per instruction-set level, with FASTLENET_LEVEL naming its namespace and the compiler flags making the
+// difference. Everything but the table below has internal linkage, so that no level can borrow another's code.
+#include "activation.hpp"
+#include "conv.hpp"
+#include "conv_pool.hpp"
+#include "gather.hpp"
+#include "lanes.hpp"
+#include "linear.hpp"
+#include "loss.hpp"
+#include "pool.hpp"
+#include "update.hpp"
+
+namespace fastlenet::FASTLENET_LEVEL {
+namespace {
+
+// As many independent sums as hide the latency of two multiply-adds a cycle, on registers alone.
+float multiply_add_peak(std::int64_t iterations, double* operations) {
+  constexpr int kSums = 12;
+  Vector sum[kSums];
+  for (int i = 0; i < kSums; ++i) sum[i] = broadcast(static_cast<float>(i));
+  Vector factor = broadcast(0.999f), term = broadcast(0.001f);
+  for (std::int64_t round = 0; round < iterations; ++round) {
+    asm volatile("" : "+m"(factor), "+m"(term));
+    const Vector f = factor, t = term;
+    for (int repeat = 0; repeat < 16; ++repeat) {
+      for (int i = 0; i < kSums; ++i) sum[i] = sum[i] * f + t;
+    }
+  }
+  float total = 0.0f;
+  for (int i = 0; i < kSums; ++i) total += sum_lanes(sum[i]);
+  *operations = 2.0 * kLanes * kSums * 16 * static_cast<double>(iterations);
+  return total;
+}
+
+}  // namespace
+
+extern const KernelTable kernels;
+const KernelTable kernels = {
+    FASTLENET_LEVEL_NAME,
+    kLanes,
+    kTileRows,
+    kTileVectors,
+    interleave,
+    deinterleave,
+    deinterleave_bytes,
+    conv2d_forward,
+    conv2d_flip,
+    conv2d_backward_weight,
+    conv2d_relu_max_pool2d_forward,
+    conv2d_relu_max_pool2d_scatter,
+    max_pool2d_forward,
+    max_pool2d_backward,
+    linear_forward,
+    linear_backward_input,
+    linear_backward_weight,
+    linear_backward_bias,
+    relu_forward,
+    relu_backward,
+    sigmoid_forward,
+    sigmoid_backward,
+    dropout_forward,
+    dropout_backward,
+    softmax_cross_entropy,
+    squared_error,
+    sgd_step,
+    adam_step,
+    ema_step,
+    gather_image,
+    gather_transformed,
+    multiply_add_peak,
+};
+
+}  // namespace fastlenet::FASTLENET_LEVEL

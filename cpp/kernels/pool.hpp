@@ -1,0 +1,54 @@
+// Max-pooling, `lanes` planes side by side.
+#pragma once
+
+#include "../kernels.hpp"
+#include "simd.hpp"
+
+namespace fastlenet::FASTLENET_LEVEL {
+namespace {
+
+// Keeps the larger of two values and where it stood; NaN wins, a tie keeps the earlier.
+inline __attribute__((always_inline)) void keep_maximum(Vector& best, IntVector& winner, Vector value,
+                                                        std::int32_t position) {
+  const IntVector better = (value > best) | (value != value);
+  best = better ? value : best;
+  winner = better ? broadcast_int(position) : winner;
+}
+
+// The part of a window that lies inside an axis of `size` elements.
+inline Range window_range(std::int64_t output, std::int64_t stride, std::int64_t padding, std::int64_t window,
+                          std::int64_t size) {
+  const std::int64_t begin = output * stride - padding;
+  const std::int64_t end = begin + window;
+  return {begin < 0 ? 0 : begin, end < size ? end : size};
+}
+
+void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape) {
+  for (std::int64_t p = 0; p < shape.p; ++p) {
+    const Range rows = window_range(p, shape.stride.h, shape.padding.h, shape.r, shape.h);
+    for (std::int64_t q = 0; q < shape.q; ++q) {
+      const Range columns = window_range(q, shape.stride.w, shape.padding.w, shape.s, shape.w);
+      const std::int64_t first = rows.begin * shape.w + columns.begin;
+      Vector best = load(x + first * kLanes);
+      IntVector index = broadcast_int(static_cast<std::int32_t>(first));
+      for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+        for (std::int64_t column = columns.begin; column < columns.end; ++column) {
+          const std::int64_t at = row * shape.w + column;
+          keep_maximum(best, index, load(x + at * kLanes), static_cast<std::int32_t>(at));
+        }
+      }
+      store(y, best);
+      store(indices, index);
+      y += kLanes;
+      indices += kLanes;
+    }
+  }
+}
+
+void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape) {
+  for (std::int64_t i = 0; i < shape.h * shape.w; ++i) dx[i] = 0.0f;
+  for (std::int64_t i = 0; i < shape.p * shape.q; ++i) dx[indices[i]] += dy[i];
+}
+
+}  // namespace
+}  // namespace fastlenet::FASTLENET_LEVEL

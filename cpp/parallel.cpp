@@ -1,0 +1,231 @@
+#include "parallel.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+
+namespace fastlenet {
+
+namespace {
+
+// A waiting thread looks this often before it sleeps: some 50 us, longer than the gaps between the ops of a training
+// step.
+constexpr int kSpins = 4000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// One job at a time. A worker joins in two steps, `active` up and then `open` read; the caller leaves in two, `open`
+// down and then `active` read. Sequential consistency of these four lets no worker slip between: either it sees the job
+// closed, or the caller waits for it. A worker that wakes too late finds the job closed and costs nobody anything.
+class Pool {
+ public:
+  void run(std::int64_t tasks, void (*body)(void*, std::int64_t), void* context, int threads) {
+    start_workers(threads - 1);
+    body_ = body;
+    context_ = context;
+    tasks_ = tasks;
+    helpers_ = threads - 1;
+    next_.store(0);
+    open_.store(true);
+    generation_.fetch_add(1);
+    if (sleepers_.load() > 0) {
+      std::lock_guard<std::mutex> lock(sleep_mutex_);
+      wake_.notify_all();
+    }
+    work();
+    open_.store(false);
+    while (active_.load() > 0) pause();
+  }
+
+  // Held by the caller whose job it is.
+  std::mutex busy;
+
+ private:
+  void work() {
+    for (std::int64_t task = next_.fetch_add(1); task < tasks_; task = next_.fetch_add(1)) body_(context_, task);
+  }
+
+  void start_workers(int wanted) {
+    for (; workers_ < wanted; ++workers_) {
+      // Signals are the application's: they go to its own threads.
+      sigset_t all, before;
+      sigfillset(&all);
+      pthread_sigmask(SIG_SETMASK, &all, &before);
+      std::thread(&Pool::worker, this, workers_).detach();
+      pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+  }
+
+  void worker(int index) {
+    std::uint64_t seen = 0;
+    while (true) {
+      wait_for_job(seen);
+      seen = generation_.load();
+      active_.fetch_add(1);
+      if (open_.load() && index < helpers_) {
+        inside_ = true;
+        work();
+        inside_ = false;
+      }
+      active_.fetch_sub(1);
+    }
+  }
+
+  void wait_for_job(std::uint64_t seen) {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (generation_.load() != seen) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(sleep_mutex_);
+    sleepers_.fetch_add(1);
+    wake_.wait(lock, [&] { return generation_.load() != seen; });
+    sleepers_.fetch_sub(1);
+  }
+
+  void (*body_)(void*, std::int64_t) = nullptr;
+  void* context_ = nullptr;
+  std::int64_t tasks_ = 0;
+  std::atomic<int> helpers_{0};
+  int workers_ = 0;
+  std::atomic<std::int64_t> next_{0};
+  std::atomic<bool> open_{false};
+  std::atomic<int> active_{0};
+  std::atomic<std::uint64_t> generation_{0};
+  std::atomic<int> sleepers_{0};
+  std::mutex sleep_mutex_;
+  std::condition_variable wake_;
+
+ public:
+  // Set while this thread runs tasks: a nested call must not wait for the pool it occupies.
+  static thread_local bool inside_;
+};
+
+thread_local bool Pool::inside_ = false;
+
+// Never destroyed, since its threads never end. A forked child has none of them and makes a pool of its own.
+std::atomic<Pool*> current{nullptr};
+std::mutex creation;
+
+void forget_pool() {
+  current.store(nullptr);
+  new (&creation) std::mutex;  // another thread may have held it at the fork
+  Pool::inside_ = false;
+}
+
+Pool& pool() {
+  if (Pool* existing = current.load()) return *existing;
+  std::lock_guard<std::mutex> lock(creation);
+  if (current.load() == nullptr) {
+    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+    static_cast<void>(registered);
+    current.store(new Pool);
+  }
+  return *current.load();
+}
+
+// A positive integer in an environment variable, else 0. OMP_NUM_THREADS may be a list for nested levels: its first
+// counts.
+int environment_count(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return 0;
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  return end != text && (*end == '\0' || *end == ',') && value >= 1 && value <= 4096 ? static_cast<int>(value) : 0;
+}
+
+// CPUs granted by a quota of `quota` microseconds in each `period`; 0 when unlimited.
+int quota_count(double quota, double period) {
+  return quota > 0 && period > 0 ? std::max(1, static_cast<int>(std::floor(quota / period))) : 0;
+}
+
+int smallest_limit(int a, int b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
+
+// The tightest quota of this process's cgroup and its ancestors, version 2 (cpu.max) or 1 (cpu.cfs_quota_us); 0: none.
+int cgroup_count() {
+  int count = 0;
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool version2 = controllers.empty();
+    if (!version2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
+    std::string path = line.substr(second + 1);
+    while (true) {
+      const std::string root = version2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers;
+      const std::string folder = root + (path == "/" ? "" : path);
+      double quota = 0, period = 0;
+      if (version2) {
+        std::ifstream(folder + "/cpu.max") >> quota >> period;  // "max 100000" leaves quota at 0
+      } else {
+        std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
+        std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+      }
+      count = smallest_limit(count, quota_count(quota, period));
+      if (path.empty() || path == "/") break;
+      path.erase(path.rfind('/'));
+    }
+  }
+  return count;
+}
+
+int affinity_count() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+int default_count() {
+  if (const int count = environment_count("FASTLENET_NUM_THREADS")) return count;
+  if (const int count = environment_count("OMP_NUM_THREADS")) return count;
+  return smallest_limit(affinity_count(), cgroup_count());
+}
+
+std::atomic<int> chosen{0};
+
+}  // namespace
+
+int num_threads() {
+  if (chosen.load() == 0) {
+    int unset = 0;
+    chosen.compare_exchange_strong(unset, default_count());
+  }
+  return chosen.load();
+}
+
+void set_num_threads(int count) { chosen.store(count); }
+
+void detail::parallel_for(std::int64_t tasks, void (*body)(void*, std::int64_t), void* context) {
+  const int threads = static_cast<int>(std::min<std::int64_t>(num_threads(), tasks));
+  if (threads > 1 && !Pool::inside_) {
+    Pool& shared = pool();
+    std::unique_lock<std::mutex> lock(shared.busy, std::try_to_lock);
+    if (lock.owns_lock()) {
+      Pool::inside_ = true;
+      shared.run(tasks, body, context, threads);
+      Pool::inside_ = false;
+      return;
+    }
+  }
+  for (std::int64_t task = 0; task < tasks; ++task) body(context, task);
+}
+
+}  // namespace fastlenet

@@ -1,0 +1,29 @@
+// The thread pool: the only threads in the project.
+#pragma once
+
+#include <cstdint>
+
+namespace fastlenet {
+
+// Threads that a parallel_for uses, the caller's included. Until set_num_threads: FASTLENET_NUM_THREADS, else
+// OMP_NUM_THREADS, else the smaller of the affinity mask and the cgroup's CPU quota.
+int num_threads();
+void set_num_threads(int count);  // count >= 1
+
+namespace detail {
+void parallel_for(std::int64_t tasks, void (*body)(void* context, std::int64_t task), void* context);
+}
+
+// Calls body(task) for every task in 0..tasks-1, on several threads, and returns when all are done.
+//
+// Tasks are claimed one by one, in order, so that a slow core does fewer of them. Results must not depend on which
+// thread runs what: every task owns its outputs. A call from inside a task, or while another thread's call is running,
+// works serially. body must not throw.
+template <typename Body>
+void parallel_for(std::int64_t tasks, const Body& body) {
+  detail::parallel_for(
+      tasks, [](void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); },
+      const_cast<Body*>(&body));
+}
+
+}  // namespace fastlenet

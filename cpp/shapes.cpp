@@ -1,0 +1,140 @@
+#include "shapes.hpp"
+
+#include <limits>
+#include <stdexcept>
+
+namespace fastlenet {
+
+namespace {
+
+[[noreturn]] void fail(const char* op, const std::string& message) {
+  throw std::invalid_argument(std::string(op) + ": " + message);
+}
+
+std::string to_string(Pair pair) { return "(" + std::to_string(pair.h) + ", " + std::to_string(pair.w) + ")"; }
+
+void expect_at_least(const char* op, const char* argument, std::int64_t least, Pair got) {
+  if (got.h < least || got.w < least) {
+    fail(op,
+         std::string(argument) + " expects integers of at least " + std::to_string(least) + ", got " + to_string(got));
+  }
+}
+
+// Output size of a window that moves over one padded axis, (size + 2*padding - window) / stride + 1.
+std::int64_t output_size(std::int64_t size, std::int64_t window, std::int64_t stride, std::int64_t padding) {
+  return (size + 2 * padding - window) / stride + 1;
+}
+
+// Sizes whose products could pass 2^62 bytes are refused, so that no index below overflows.
+void expect_addressable(const char* op, std::initializer_list<std::int64_t> factors) {
+  std::int64_t left = std::numeric_limits<std::int64_t>::max() / 8;
+  for (std::int64_t factor : factors) {
+    if (factor == 0) return;
+    left /= factor;
+    if (left == 0) fail(op, "the output would be too large to address");
+  }
+}
+
+}  // namespace
+
+std::string to_string(const Dims& dims) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    text += (i > 0 ? ", " : "") + std::to_string(dims[i]);
+  }
+  return text + (dims.size() == 1 ? ",)" : ")");
+}
+
+void expect_rank(const char* op, const char* argument, std::size_t rank, const char* legend, const Dims& got) {
+  if (got.size() != rank) {
+    fail(op, std::string(argument) + " expects " + std::to_string(rank) + " dimensions " + legend + ", got shape " +
+                 to_string(got));
+  }
+}
+
+void expect_dims(const char* op, const char* argument, const Dims& expected, const Dims& got) {
+  if (expected != got) {
+    fail(op, std::string(argument) + " expects shape " + to_string(expected) + ", got " + to_string(got));
+  }
+}
+
+ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair stride, Pair padding) {
+  expect_rank(op, "x", 4, "(n, c, h, w)", x);
+  expect_rank(op, "weight", 4, "(k, c, r, s)", weight);
+  expect_at_least(op, "stride", 1, stride);
+  expect_at_least(op, "padding", 0, padding);
+  if (weight[1] != x[1]) {
+    fail(op, "weight expects " + std::to_string(weight[1]) + " input channels, x has " + std::to_string(x[1]) +
+                 " (x shape " + to_string(x) + ")");
+  }
+  if (weight[2] < 1 || weight[3] < 1)
+    fail(op, "weight expects a filter of at least 1 x 1, got shape " + to_string(weight));
+  expect_addressable(op, {x[2] + 1, padding.h + 1, 8});
+  expect_addressable(op, {x[3] + 1, padding.w + 1, 8});
+  if (x[2] + 2 * padding.h < weight[2] || x[3] + 2 * padding.w < weight[3]) {
+    fail(op, "weight's filter of " + to_string(Pair{weight[2], weight[3]}) + " exceeds the padded image of " +
+                 to_string(Pair{x[2] + 2 * padding.h, x[3] + 2 * padding.w}) + " (x shape " + to_string(x) + ")");
+  }
+  ConvShape shape{x[0],
+                  x[1],
+                  x[2],
+                  x[3],
+                  weight[0],
+                  weight[2],
+                  weight[3],
+                  stride,
+                  padding,
+                  output_size(x[2], weight[2], stride.h, padding.h),
+                  output_size(x[3], weight[3], stride.w, padding.w)};
+  expect_addressable(op, {shape.n + 64, shape.k + 1, shape.p, shape.q, 4});
+  expect_addressable(op, {shape.n + 64, shape.c + 1, x[2] + 2 * padding.h, x[3] + 2 * padding.w, 4});
+  return shape;
+}
+
+PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding) {
+  expect_rank(op, "x", 4, "(n, c, h, w)", x);
+  expect_at_least(op, "kernel_size", 1, kernel_size);
+  expect_at_least(op, "stride", 1, stride);
+  expect_at_least(op, "padding", 0, padding);
+  if (padding.h > kernel_size.h / 2 || padding.w > kernel_size.w / 2) {
+    fail(op, "padding expects at most half of kernel_size " + to_string(kernel_size) + ", got " + to_string(padding));
+  }
+  if (x[2] + 2 * padding.h < kernel_size.h || x[3] + 2 * padding.w < kernel_size.w) {
+    fail(op, "kernel_size " + to_string(kernel_size) + " exceeds the padded image of " +
+                 to_string(Pair{x[2] + 2 * padding.h, x[3] + 2 * padding.w}) + " (x shape " + to_string(x) + ")");
+  }
+  if (x[2] * x[3] > std::numeric_limits<std::int32_t>::max()) {
+    fail(op, "x expects planes of fewer than 2^31 elements, got shape " + to_string(x));
+  }
+  return {x[0],
+          x[1],
+          x[2],
+          x[3],
+          kernel_size.h,
+          kernel_size.w,
+          stride,
+          padding,
+          output_size(x[2], kernel_size.h, stride.h, padding.h),
+          output_size(x[3], kernel_size.w, stride.w, padding.w)};
+}
+
+ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size) {
+  const ConvShape conv = conv_shape(op, x, weight, {1, 1}, padding);
+  const PoolShape pool = pool_shape(op, {conv.n, conv.k, conv.p, conv.q}, kernel_size, kernel_size, {0, 0});
+  if (kernel_size.h * kernel_size.w > 255) {
+    fail(op, "kernel_size expects at most 255 elements, the winners being uint8, got " + to_string(kernel_size));
+  }
+  return {conv, pool};
+}
+
+LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight) {
+  expect_rank(op, "x", 2, "(n, in)", x);
+  expect_rank(op, "weight", 2, "(out, in)", weight);
+  if (weight[1] != x[1]) {
+    fail(op, "weight expects " + std::to_string(weight[1]) + " input features, x has " + std::to_string(x[1]) +
+                 " (x shape " + to_string(x) + ")");
+  }
+  return {x[0], x[1], weight[0]};
+}
+
+}  // namespace fastlenet

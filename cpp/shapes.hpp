@@ -1,0 +1,59 @@
+// Checked shapes: the only place where sizes are validated. Everything below takes them on trust.
+//
+// One legend on every floor: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window.
+// The structs are plain data, since objects compiled for different instruction sets share them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fastlenet {
+
+struct Pair {
+  std::int64_t h, w;
+};
+
+struct ConvShape {
+  std::int64_t n, c, h, w;
+  std::int64_t k, r, s;
+  Pair stride, padding;
+  std::int64_t p, q;
+};
+
+struct PoolShape {
+  std::int64_t n, c, h, w;
+  std::int64_t r, s;
+  Pair stride, padding;
+  std::int64_t p, q;
+};
+
+// A convolution of stride 1 whose p x q output is pooled in disjoint windows of r x s.
+struct ConvPoolShape {
+  ConvShape conv;
+  PoolShape pool;
+};
+
+struct LinearShape {
+  std::int64_t n, in, out;
+};
+
+// Images of h x w pixels, n of which are picked out of `count`.
+struct GatherShape {
+  std::int64_t n, count, h, w;
+};
+
+using Dims = std::vector<std::int64_t>;
+
+std::string to_string(const Dims& dims);
+
+// Each throws std::invalid_argument: the operation, the argument, what was expected, what came.
+// `bias` and `weight` of rank 0 stand for an absent argument.
+ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair stride, Pair padding);
+PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding);
+ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size);
+LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight);
+void expect_dims(const char* op, const char* argument, const Dims& expected, const Dims& got);
+void expect_rank(const char* op, const char* argument, std::size_t rank, const char* legend, const Dims& got);
+
+}  // namespace fastlenet

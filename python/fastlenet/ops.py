@@ -1,0 +1,344 @@
+"""Every op of the network on the compiled kernels; the same names and signatures as in `fastlenet.reference`.
+
+Arrays are NumPy float32, images NCHW. Inputs may have any strides and alignment (they are copied when not C-contiguous
+and aligned); another dtype is a TypeError, a wrong shape a ValueError, and both name the argument. Empty batches work.
+`out` is an array, or a tuple in the order of the returned arrays, to be filled and returned instead of new ones.
+
+Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window; gradients dx, dweight,
+dbias, dy.
+Results have the same bits for any number of threads, and for an image whatever batch it comes in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet import _core
+
+__all__ = [
+    "adam_step",
+    "conv2d_backward",
+    "conv2d_forward",
+    "conv2d_relu_max_pool2d_backward",
+    "conv2d_relu_max_pool2d_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "ema_step",
+    "empty",
+    "gather_images",
+    "linear_backward",
+    "linear_forward",
+    "max_pool2d_backward",
+    "max_pool2d_forward",
+    "relu_backward",
+    "relu_forward",
+    "sgd_step",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "softmax_cross_entropy",
+    "squared_error",
+]
+
+Array = npt.NDArray[Any]
+Pair = int | tuple[int, int]
+Gradients = tuple[Array | None, Array, Array]
+
+_CACHE_LINE = 64
+
+
+def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
+    """An uninitialised C-contiguous array that starts on a cache line (64 bytes)."""
+    dims = (shape,) if isinstance(shape, int) else tuple(shape)
+    size = math.prod(dims) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(dims)
+
+
+def _pair(op: str, argument: str, value: Pair) -> tuple[int, int]:
+    """An int or a pair of ints as a pair."""
+    try:
+        if isinstance(value, (tuple, list)):
+            first, second = value
+            return first.__index__(), second.__index__()
+        return value.__index__(), value.__index__()
+    except (AttributeError, ValueError):
+        message = f"{op}: {argument} expects an int or a pair of ints, got {value!r}"
+        raise TypeError(message) from None
+
+
+def _int64(op: str, argument: str, values: Any) -> Array:
+    """An array of any integer dtype as int64; another dtype is refused rather than truncated."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{op}: {argument} expects an array of integers, got {array.dtype}")
+    return array.astype(np.int64, copy=False)
+
+
+def conv2d_forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    out: Array | None = None,
+) -> Array:
+    """Cross-correlation, y[n,k,p,q] = bias[k] + sum of x[n,c,p*stride+r,q*stride+s] * weight[k,c,r,s].
+
+    x: (n, c, h, w), counted from -padding; weight: (k, c, r, s); bias: (k,) or None.
+    Returns y: (n, k, p, q) with p = (h + 2*padding - r)//stride + 1, and q alike.
+    Each output is one chain of multiply-adds over (c, r, s) in order.
+    Source: LeCun et al. 1998; lowered to a product as in Chellapilla et al. 2006.
+    """
+    op = "conv2d_forward"
+    pairs = _pair(op, "stride", stride), _pair(op, "padding", padding)
+    return _core.conv2d_forward(x, weight, bias, *pairs, out)
+
+
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    need_dx: bool = True,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> Gradients:
+    """The gradients of conv2d_forward.
+
+    dy: (n, k, p, q); x and weight as given to the forward pass.
+    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,).
+    """
+    op = "conv2d_backward"
+    pairs = _pair(op, "stride", stride), _pair(op, "padding", padding)
+    return cast(Gradients, _core.conv2d_backward(dy, x, weight, *pairs, need_dx, out))
+
+
+def max_pool2d_forward(
+    x: Array,
+    kernel_size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """The maximum of each window of kernel_size, one every `stride` (kernel_size, if None).
+
+    x: (n, c, h, w). Padding, at most half a window, never wins.
+    Returns y: (n, c, p, q) with p = (h + 2*padding - r)//stride + 1; indices: int32, like y, the place of the maximum
+    in its h*w plane. Ties go to the first in row order; a NaN in the window wins.
+    """
+    op = "max_pool2d_forward"
+    size = _pair(op, "kernel_size", kernel_size)
+    step = size if stride is None else _pair(op, "stride", stride)
+    return cast(
+        tuple[Array, Array],
+        _core.max_pool2d_forward(x, size, step, _pair(op, "padding", padding), out),
+    )
+
+
+def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, out: Array | None = None) -> Array:
+    """Each dy added to dx at its index; overlapping windows add up in row order.
+
+    dy: (n, c, p, q); indices: int32, like dy, in 0..h*w-1; x_shape: (n, c, h, w). Returns dx of that shape.
+    """
+    return _core.max_pool2d_backward(dy, indices, [int(size) for size in x_shape], out)
+
+
+def conv2d_relu_max_pool2d_forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    padding: Pair = 0,
+    kernel_size: Pair = 2,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """max_pool2d(relu(conv2d(x))) in one pass, with disjoint windows of kernel_size.
+
+    x: (n, c, h, w); weight: (k, c, r, s); bias: (k,) or None. An odd last row or column of the convolution drops.
+    Returns y: (n, k, p, q) and winners: uint8, like y: the position of the maximum in its window, row by row, or
+    255 where ReLU is dead (maximum <= 0). Ties go to the first; a NaN in the window wins.
+    y has the same bits as the three ops one after the other.
+    """
+    op = "conv2d_relu_max_pool2d_forward"
+    pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
+    return cast(tuple[Array, Array], _core.conv2d_relu_max_pool2d_forward(x, weight, bias, *pairs, out))
+
+
+def conv2d_relu_max_pool2d_backward(
+    dy: Array,
+    winners: Array,
+    x: Array,
+    weight: Array,
+    *,
+    padding: Pair = 0,
+    kernel_size: Pair = 2,
+    need_dx: bool = True,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> Gradients:
+    """The gradients of conv2d_relu_max_pool2d_forward: only the winners have one.
+
+    dy and winners: (n, k, p, q); x and weight as given to the forward pass.
+    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,). A loser counts as absent, so that an
+    infinity or NaN in its place in x does not spread.
+    """
+    op = "conv2d_relu_max_pool2d_backward"
+    pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
+    return cast(
+        Gradients,
+        _core.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, *pairs, need_dx, out),
+    )
+
+
+def linear_forward(x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
+    """y = x @ weight.T + bias.
+
+    x: (n, in); weight: (out, in); bias: (out,) or None. Returns y: (n, out).
+    """
+    return _core.linear_forward(x, weight, bias, out)
+
+
+def linear_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    need_dx: bool = True,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> Gradients:
+    """The gradients of linear_forward: dx = dy @ weight, dweight = dy.T @ x, dbias = sum of dy over n.
+
+    dy: (n, out); x: (n, in); weight: (out, in). dx is None without need_dx.
+    """
+    return cast(Gradients, _core.linear_backward(dy, x, weight, need_dx, out))
+
+
+def relu_forward(x: Array, *, out: Array | None = None) -> Array:
+    """y = max(x, 0) of an array of any shape; NaN stays NaN. May work in place (out=x)."""
+    return _core.relu_forward(x, out)
+
+
+def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
+    """dx = dy where y > 0, else 0. dy and y have one shape. May work in place."""
+    return _core.relu_backward(dy, y, out)
+
+
+def sigmoid_forward(x: Array, *, out: Array | None = None) -> Array:
+    """y = 1 / (1 + exp(-x)) of an array of any shape, within 1 ulp; never overflows. May work in place."""
+    return _core.sigmoid_forward(x, out)
+
+
+def sigmoid_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
+    """dx = dy * y * (1 - y). dy and y have one shape. May work in place."""
+    return _core.sigmoid_backward(dy, y, out)
+
+
+def dropout_forward(
+    x: Array,
+    rate: float,
+    seed: int,
+    counter: int,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """y = x * mask, where mask is 0 with probability `rate`, else 1 / (1 - rate).
+
+    x: any shape; rate in [0, 1); seed and counter: 64-bit integers, the same pair gives the same mask.
+    Returns y and mask, like x. Source: Srivastava et al. 2014; random bits by Philox4x32-10, Salmon et al. 2011.
+    """
+    return cast(tuple[Array, Array], _core.dropout_forward(x, rate, seed, counter, out))
+
+
+def dropout_backward(dy: Array, mask: Array, *, out: Array | None = None) -> Array:
+    """dx = dy * mask. dy and mask have one shape. May work in place."""
+    return _core.dropout_backward(dy, mask, out)
+
+
+def softmax_cross_entropy(
+    logits: Array, labels: Any, *, label_smoothing: float = 0.0, out: Array | None = None
+) -> tuple[float, Array]:
+    """Mean over n of -sum of target * log softmax(logits), and its gradient.
+
+    logits: (n, classes); labels: (n,) of any integer dtype, in 0..classes-1. The target is 1 - label_smoothing at the
+    label plus label_smoothing / classes everywhere. Returns the loss (nan for n = 0) and dlogits: (n, classes).
+    """
+    values = _int64("softmax_cross_entropy", "labels", labels)
+    return cast(tuple[float, Array], _core.softmax_cross_entropy(logits, values, label_smoothing, out))
+
+
+def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:
+    """L = sum of (prediction - target)^2 over arrays of one shape, and dprediction = 2 (prediction - target)."""
+    return cast(tuple[float, Array], _core.squared_error(prediction, target, out))
+
+
+def gather_images(
+    images: Array,
+    index: Any,
+    *,
+    mean: float,
+    std: float,
+    transform: Array | None = None,
+    out: Array | None = None,
+) -> Array:
+    """A batch of normalised images, (images[index] / 255 - mean) / std, each rounded once to float32.
+
+    images: uint8 (N, h, w); index: (n,) of any integer dtype, in 0..N-1. Returns x: (n, 1, h, w).
+    transform: None, or float32 (n, 2, 3): output pixel (i, j) is the bilinear sample of the raw image at
+    (row, column) = transform[n] @ (i, j, 1), with zeros outside the image.
+    """
+    values = _int64("gather_images", "index", index)
+    return _core.gather_images(images, values, mean, std, transform, out)
+
+
+def sgd_step(
+    parameters: Array,
+    gradients: Array,
+    velocity: Array | None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> None:
+    """One step of stochastic gradient descent, in place, by PyTorch's rule.
+
+    g = gradients + weight_decay * parameters; velocity = momentum * velocity + g;
+    parameters -= lr * (g + momentum * velocity if nesterov else velocity).
+    All are flat float32 buffers of one size; velocity starts at 0, and may be None when momentum is 0.
+    Source: Sutskever et al. 2013.
+    """
+    _core.sgd_step(parameters, gradients, velocity, lr, momentum, nesterov, weight_decay)
+
+
+def adam_step(
+    parameters: Array,
+    gradients: Array,
+    first_moment: Array,
+    second_moment: Array,
+    *,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> None:
+    """One step of AdamW, in place; `step` counts from 1 and corrects the bias of the moments.
+
+    All are flat float32 buffers of one size; the moments start at 0. Weight decay is decoupled:
+    parameters *= 1 - lr * weight_decay first. Source: Loshchilov & Hutter 2019.
+    """
+    _core.adam_step(parameters, gradients, first_moment, second_moment, step, lr, beta1, beta2, eps, weight_decay)
+
+
+def ema_step(average: Array, parameters: Array, *, decay: float) -> None:
+    """average = decay * average + (1 - decay) * parameters, in place on flat float32 buffers."""
+    _core.ema_step(average, parameters, decay)
