@@ -26,7 +26,7 @@ def generate() -> str:
     text = text.replace("import numpy\n", "import numpy.typing\n")
     text = re.sub(r"typing\.SupportsInt \| typing\.SupportsIndex", "typing.SupportsInt", text)
     text = re.sub(r"typing\.SupportsFloat \| typing\.SupportsIndex", "typing.SupportsFloat", text)
-    command = [sys.executable, "-m", "ruff", "format", "--line-length", "120", "--stdin-filename", "_core.pyi", "-"]
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "_core.pyi", "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=STUB.parent).stdout
 
 

@@ -154,19 +154,58 @@ void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float
   });
 }
 
+// Images whose weight gradients one task adds up, and of which two at a time stay in the first cache. Their sums are
+// then added in order: neither number depends on the threads.
+constexpr std::int64_t kPart = 16, kGroup = 2;
+
 void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy,
                                      const std::uint8_t* winners, const float* x, const float* weight,
                                      const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
   const ConvShape& conv = shape.conv;
-  const std::int64_t pooled = conv.k * shape.pool.p * shape.pool.q, dense = conv.k * conv.p * conv.q;
-  static thread_local std::vector<float> kept;
-  std::vector<float>& dconv = kept;
-  if (static_cast<std::int64_t>(dconv.size()) < conv.n * dense) dconv.resize(static_cast<std::size_t>(conv.n * dense));
-  parallel_for(conv.n, [&](std::int64_t n) {
-    table.conv2d_relu_max_pool2d_scatter(dconv.data() + n * dense, dy + n * pooled, winners + n * pooled, shape);
+  const std::int64_t parts = std::max<std::int64_t>(1, ceil_divide(conv.n, kPart));
+  const std::int64_t pitch = table.conv2d_rows_pitch(conv), rows_size = conv.k * conv.r * pitch;
+  const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * shape.pool.p * shape.pool.q;
+  const std::int64_t frame = padded_size(conv), positions = conv.p * conv.q;
+  const std::int64_t list_size = (kGroup * dy_size + 1) * std::int64_t{sizeof(Winner) / sizeof(float)};
+  // Per part: sums, bias sums, images in rows layout, the winners, and for dx an image and its counts.
+  const std::int64_t sizes[] = {rows_size,
+                                conv.k,
+                                kGroup * frame + table.lanes,
+                                list_size,
+                                dx ? frame + table.lanes : 0,
+                                dx ? 2 * (positions + 1) : 0,
+                                dx ? rows_size : 0};
+  float* scratch[7];
+  Scratch::take(scratch, {parts * sizes[0], parts * sizes[1], parts * sizes[2], parts * sizes[3], parts * sizes[4],
+                          parts * sizes[5], sizes[6]});
+  if (dx) table.conv2d_weight_to_rows(scratch[6], weight, conv);
+  parallel_for(parts, [&](std::int64_t part) {
+    float *sums = scratch[0] + part * sizes[0], *bias_sums = scratch[1] + part * sizes[1];
+    float *x_rows = scratch[2] + part * sizes[2], *dx_rows = scratch[4] + part * sizes[4];
+    Winner* list = reinterpret_cast<Winner*>(scratch[3] + part * sizes[3]);
+    std::int64_t* ends = reinterpret_cast<std::int64_t*>(scratch[5] + part * sizes[5]);
+    std::fill(sums, sums + sizes[0], 0.0f);
+    std::fill(bias_sums, bias_sums + sizes[1], 0.0f);
+    std::fill(x_rows, x_rows + sizes[2], 0.0f);
+    const std::int64_t end = std::min(conv.n, (part + 1) * kPart);
+    for (std::int64_t n = part * kPart; n < end; n += kGroup) {
+      const std::int64_t images = std::min(kGroup, end - n);
+      table.conv2d_relu_max_pool2d_backward_weight(sums, bias_sums, x_rows, list, dy + n * dy_size,
+                                                   winners + n * dy_size, x + n * x_size, images, shape);
+      for (std::int64_t image = n; dx != nullptr && image < n + images; ++image) {
+        table.conv2d_relu_max_pool2d_backward_input(dx + image * x_size, dx_rows, list, ends, dy + image * dy_size,
+                                                    winners + image * dy_size, scratch[6], shape);
+      }
+    }
   });
-  conv2d_backward(dx, dweight, dbias, dconv.data(), x, weight, conv);
+  for_pieces(conv.k, 4, [&](Range k) {
+    table.conv2d_rows_to_weight(dweight, scratch[0], parts, sizes[0], k, conv);
+    for (std::int64_t channel = k.begin; channel < k.end; ++channel) {
+      dbias[channel] = scratch[1][channel];
+      for (std::int64_t part = 1; part < parts; ++part) dbias[channel] += scratch[1][part * sizes[1] + channel];
+    }
+  });
 }
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {

@@ -28,6 +28,12 @@ struct Range {
   std::int64_t begin, end;
 };
 
+// A place from which a row is added, and the gradient that scales it.
+struct Winner {
+  std::int64_t offset;
+  float gradient;
+};
+
 struct SgdStep {
   float lr, momentum, weight_decay;
   bool nesterov;
@@ -71,9 +77,27 @@ struct KernelTable {
   // the first maximum in row order, 255 where y is 0; NaN wins.
   void (*conv2d_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                          const float* bias, const ConvPoolShape& shape);
-  // dconv[k][p][q] (conv's p, q) of one image: dy at each living winner, 0 elsewhere.
-  void (*conv2d_relu_max_pool2d_scatter)(float* dconv, const float* dy, const std::uint8_t* winners,
-                                         const ConvPoolShape& shape);
+
+  // --- winners.hpp
+  // ---------------------------------------------------------------------------------------------------- In rows layout
+  // a filter row is s*c contiguous floats: weights [k][r][pitch] (here [r][k][pitch]), images [h][w][c] with their
+  // padding. pitch is s*c rounded up to whole vectors. Scratch images need `lanes` spare floats at their end.
+  std::int64_t (*conv2d_rows_pitch)(const ConvShape& shape);
+  void (*conv2d_weight_to_rows)(float* rows, const float* weight, const ConvShape& shape);
+  // dweight_rows[k][r][pitch] and dbias[k] += what `images` images give. x_rows, with a border of zeros, is scratch for
+  // them, list for their k*p*q winners of one channel. A loser counts as absent.
+  void (*conv2d_relu_max_pool2d_backward_weight)(float* dweight_rows, float* dbias, float* x_rows, Winner* list,
+                                                 const float* dy, const std::uint8_t* winners, const float* x,
+                                                 std::int64_t images, const ConvPoolShape& shape);
+  // dx[c][h][w] of one image. dx_rows is scratch for it, list for its k*p*q winners + 1, ends for conv.p*conv.q + 1
+  // counts.
+  void (*conv2d_relu_max_pool2d_backward_input)(float* dx, float* dx_rows, Winner* list, std::int64_t* ends,
+                                                const float* dy, const std::uint8_t* winners, const float* weight_rows,
+                                                const ConvPoolShape& shape);
+  // dweight[k][c][r][s] of the channels in `k`: the sum, in order, of `parts` arrays of rows that stand `part` floats
+  // apart.
+  void (*conv2d_rows_to_weight)(float* dweight, const float* rows, std::int64_t parts, std::int64_t part, Range k,
+                                const ConvShape& shape);
 
   // --- pool.hpp
   // ------------------------------------------------------------------------------------------------------- y, indices

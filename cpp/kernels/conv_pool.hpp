@@ -54,21 +54,5 @@ void conv2d_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float
   }
 }
 
-void conv2d_relu_max_pool2d_scatter(float* dconv, const float* dy, const std::uint8_t* winners,
-                                    const ConvPoolShape& shape) {
-  const ConvShape& conv = shape.conv;
-  const PoolShape& pool = shape.pool;
-  for (std::int64_t i = 0; i < conv.k * conv.p * conv.q; ++i) dconv[i] = 0.0f;
-  for (std::int64_t k = 0; k < conv.k; ++k) {
-    float* plane = dconv + k * conv.p * conv.q;
-    for (std::int64_t p = 0; p < pool.p; ++p) {
-      for (std::int64_t q = 0; q < pool.q; ++q, ++dy, ++winners) {
-        if (*winners == 255) continue;
-        plane[(p * pool.r + *winners / pool.s) * conv.q + q * pool.s + *winners % pool.s] = *dy;
-      }
-    }
-  }
-}
-
 }  // namespace
 }  // namespace fastlenet::FASTLENET_LEVEL

@@ -9,6 +9,7 @@
 #include "loss.hpp"
 #include "pool.hpp"
 #include "update.hpp"
+#include "winners.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
@@ -47,7 +48,11 @@ const KernelTable kernels = {
     conv2d_flip,
     conv2d_backward_weight,
     conv2d_relu_max_pool2d_forward,
-    conv2d_relu_max_pool2d_scatter,
+    conv2d_rows_pitch,
+    conv2d_weight_to_rows,
+    conv2d_relu_max_pool2d_backward_weight,
+    conv2d_relu_max_pool2d_backward_input,
+    conv2d_rows_to_weight,
     max_pool2d_forward,
     max_pool2d_backward,
     linear_forward,

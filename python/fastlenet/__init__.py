@@ -1,1 +1,22 @@
-"""fastlenet: LeNet on hand-written kernels. Start at `LeNet`, `fit` and `ops`; README.md shows them at work."""
+"""fastlenet: LeNet on hand-written kernels.
+
+Start at `LeNet` and `fit`; `fastlenet.ops` has every op, `fastlenet.reference` the same in plain NumPy.
+"""
+
+from fastlenet import nn, ops, optim, reference
+from fastlenet.chain import Chain
+from fastlenet.config import config, get_num_threads, set_num_threads, show_config
+from fastlenet.lenet import LeNet
+
+__all__ = [
+    "Chain",
+    "LeNet",
+    "config",
+    "get_num_threads",
+    "nn",
+    "ops",
+    "optim",
+    "reference",
+    "set_num_threads",
+    "show_config",
+]

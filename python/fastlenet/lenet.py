@@ -1,0 +1,33 @@
+"""The convolutional network of the assignment."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from fastlenet import ops as kernel_ops
+from fastlenet.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+
+__all__ = ["LeNet"]
+
+
+class LeNet(Sequential):
+    """LeNet-style network: 28x28 images to the scores of `classes` classes; 431,080 parameters for ten.
+
+    x: (n, 1, 28, 28) float32, normalised -> logits (n, classes). The state_dict has the keys and shapes of the PyTorch module
+    with conv1, conv2, fc1 and fc2. Source: LeCun et al. 1998, in the sizes of Caffe's LeNet with a ReLU after each layer.
+    """
+
+    def __init__(self, seed: int = 0, *, classes: int = 10, ops: ModuleType = kernel_ops) -> None:
+        layers = {
+            "conv1": Conv2d(1, 20, 5),  # 28 -> 24
+            "relu1": ReLU(),
+            "pool1": MaxPool2d(2),  # 24 -> 12
+            "conv2": Conv2d(20, 50, 5),  # 12 -> 8
+            "relu2": ReLU(),
+            "pool2": MaxPool2d(2),  # 8 -> 4
+            "flatten": Flatten(),
+            "fc1": Linear(4 * 4 * 50, 500),
+            "relu3": ReLU(),
+            "fc2": Linear(500, classes),
+        }
+        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops)

@@ -1,0 +1,255 @@
+"""The layers: PyTorch's names and arguments, forward and backward through the ops of a backend."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastlenet.nn.running import Array, Pass, Shape
+
+__all__ = ["Conv2d", "Dropout", "Flatten", "Layer", "Linear", "MaxPool2d", "ReLU", "Sigmoid", "gradient_outputs"]
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+class Layer:
+    """One step of a Sequential. `forward` and `backward` take the pass, the layer's position, and its names' prefix."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape of one example's output, given that of its input, both without n."""
+        return shape
+
+    def shapes(self) -> dict[str, Shape]:
+        """Its parameters' names and shapes."""
+        return {}
+
+    def fan_in(self) -> int:
+        """The number of inputs that reach one output."""
+        return 1
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """Multiply-adds of one example's forward pass."""
+        return 0
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        raise NotImplementedError
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
+        return f"{type(self).__name__}({settings})"
+
+
+def _positive(layer: str, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, (int, np.integer)) or size < 1:
+            raise ValueError(f"{layer}: {name} expects a positive int, got {size!r}")
+
+
+class Conv2d(Layer):
+    """Cross-correlation; see ops.conv2d_forward. x: (n, in_channels, h, w) -> (n, out_channels, p, q)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        bias: bool = True,
+    ) -> None:
+        self.kernel_size, self.stride, self.padding = _pair(kernel_size), _pair(stride), _pair(padding)
+        _positive("Conv2d", in_channels=in_channels, out_channels=out_channels)
+        _positive("Conv2d", kernel_size=min(self.kernel_size), stride=min(self.stride))
+        if min(self.padding) < 0:
+            raise ValueError(f"Conv2d: padding expects non-negative ints, got {padding!r}")
+        self.in_channels, self.out_channels, self.bias = in_channels, out_channels, bias
+
+    def shapes(self) -> dict[str, Shape]:
+        weight = {"weight": (self.out_channels, self.in_channels, *self.kernel_size)}
+        return weight | ({"bias": (self.out_channels,)} if self.bias else {})
+
+    def fan_in(self) -> int:
+        return self.in_channels * math.prod(self.kernel_size)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        sizes = zip(shape[1:], self.kernel_size, self.stride, self.padding, strict=True)
+        return (self.out_channels, *((size + 2 * pad - window) // step + 1 for size, window, step, pad in sizes))
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * self.fan_in()
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
+        if out is None:
+            out = run.workspace.take((at, "y"), (len(x), *self.output_shape(x.shape[1:])))
+        y: Array = run.backend.conv2d_forward(x, weight, bias, stride=self.stride, padding=self.padding, out=out)
+        run.saved[at] = (x,)
+        return y
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        (x,) = run.saved[at]
+        dx: Array | None = run.backend.conv2d_backward(
+            dy,
+            x,
+            run.parameters[f"{name}.weight"],
+            stride=self.stride,
+            padding=self.padding,
+            need_dx=need_dx,
+            out=gradient_outputs(run, at, name, x.shape, need_dx),
+        )[0]
+        return dx
+
+
+def gradient_outputs(run: Pass, at: int, name: str, x_shape: Shape, need_dx: bool) -> tuple[Array | None, ...]:
+    """dx from the workspace, dweight and dbias straight in the model's gradients (None where there is no bias)."""
+    dx = run.workspace.take((at, "dx"), x_shape) if need_dx else None
+    return dx, run.gradients[f"{name}.weight"], run.gradients.get(f"{name}.bias")
+
+
+class MaxPool2d(Layer):
+    """The maximum of each window; see ops.max_pool2d_forward. stride defaults to kernel_size."""
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        self.kernel_size, self.padding = _pair(kernel_size), _pair(padding)
+        self.stride = self.kernel_size if stride is None else _pair(stride)
+        _positive("MaxPool2d", kernel_size=min(self.kernel_size), stride=min(self.stride))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        sizes = zip(shape[1:], self.kernel_size, self.stride, self.padding, strict=True)
+        return (shape[0], *((size + 2 * pad - window) // step + 1 for size, window, step, pad in sizes))
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        shape = (len(x), *self.output_shape(x.shape[1:]))
+        y = run.workspace.take((at, "y"), shape) if out is None else out
+        indices = run.workspace.take((at, "indices"), shape, np.int32)
+        y, indices = run.backend.max_pool2d_forward(
+            x, self.kernel_size, stride=self.stride, padding=self.padding, out=(y, indices)
+        )
+        run.saved[at] = (indices, x.shape)
+        return y
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        indices, shape = run.saved[at]
+        if not need_dx:
+            return None
+        dx: Array = run.backend.max_pool2d_backward(dy, indices, shape, out=run.workspace.take((at, "dx"), shape))
+        return dx
+
+
+class Linear(Layer):
+    """y = x @ weight.T + bias. x: (n, in_features) -> (n, out_features)."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        _positive("Linear", in_features=in_features, out_features=out_features)
+        self.in_features, self.out_features, self.bias = in_features, out_features, bias
+
+    def shapes(self) -> dict[str, Shape]:
+        return {"weight": (self.out_features, self.in_features)} | ({"bias": (self.out_features,)} if self.bias else {})
+
+    def fan_in(self) -> int:
+        return self.in_features
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (self.out_features,)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return self.in_features * self.out_features
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
+        y = run.workspace.take((at, "y"), (len(x), self.out_features)) if out is None else out
+        run.saved[at] = (x,)
+        result: Array = run.backend.linear_forward(x, weight, bias, out=y)
+        return result
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        (x,) = run.saved[at]
+        out = gradient_outputs(run, at, name, x.shape, need_dx)
+        dx: Array | None = run.backend.linear_backward(dy, x, run.parameters[f"{name}.weight"], need_dx=need_dx, out=out)[0]
+        return dx
+
+
+class ReLU(Layer):
+    """max(x, 0), element by element."""
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        y: Array = run.backend.relu_forward(x, out=run.workspace.take((at, "y"), x.shape) if out is None else out)
+        run.saved[at] = (y,)
+        return y
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        (y,) = run.saved[at]
+        dx: Array = run.backend.relu_backward(dy, y, out=run.workspace.take((at, "dx"), y.shape))
+        return dx
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x)), element by element."""
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        y: Array = run.backend.sigmoid_forward(x, out=run.workspace.take((at, "y"), x.shape) if out is None else out)
+        run.saved[at] = (y,)
+        return y
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        (y,) = run.saved[at]
+        dx: Array = run.backend.sigmoid_backward(dy, y, out=run.workspace.take((at, "dx"), y.shape))
+        return dx
+
+
+class Flatten(Layer):
+    """(n, ...) -> (n, product of the rest), row by row."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (math.prod(shape),)
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        run.saved[at] = (x.shape,)
+        flat = x.reshape(len(x), math.prod(x.shape[1:]))
+        if out is None:
+            return flat
+        out[...] = flat
+        return out
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        (shape,) = run.saved[at]
+        return dy.reshape(shape)
+
+
+class Dropout(Layer):
+    """In training, zeroes each element with probability p and scales the others by 1 / (1 - p); else the identity."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p expects a number in [0, 1), got {p!r}")
+        self.p = p
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        y = run.workspace.take((at, "y"), x.shape) if out is None else out
+        if not run.training:
+            if out is None:
+                return x
+            out[...] = x
+            return out
+        mask = run.workspace.take((at, "mask"), x.shape)
+        # Counters of two layers never meet: the position in the network is above all steps.
+        counter = run.dropout_counter + (at << 48)
+        y, mask = run.backend.dropout_forward(x, self.p, run.seed, counter, out=(y, mask))
+        run.saved[at] = (mask,)
+        return y
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        (mask,) = run.saved[at]
+        dx: Array = run.backend.dropout_backward(dy, mask, out=run.workspace.take((at, "dx"), mask.shape))
+        return dx

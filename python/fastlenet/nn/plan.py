@@ -1,0 +1,103 @@
+"""What a Sequential runs: its layers, with those that can be fused in one step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastlenet.nn.layers import Conv2d, Layer, MaxPool2d, ReLU, gradient_outputs
+from fastlenet.nn.running import Array, Pass, Shape
+
+__all__ = ["Step", "plan", "run_forward"]
+
+
+class _ConvReLUMaxPool(Layer):
+    """Conv2d, ReLU and MaxPool2d in a row, as the one op that they are fused into; made by Sequential, never by a user."""
+
+    def __init__(self, conv: Conv2d, pool: MaxPool2d) -> None:
+        self.conv, self.pool = conv, pool
+
+    @staticmethod
+    def fits(layers: Sequence[Layer]) -> bool:
+        """Whether these three layers are one: stride 1, disjoint windows."""
+        if len(layers) < 3 or [type(layer) for layer in layers[:3]] != [Conv2d, ReLU, MaxPool2d]:
+            return False
+        conv, _, pool = layers[:3]
+        assert isinstance(conv, Conv2d) and isinstance(pool, MaxPool2d)
+        return (
+            conv.stride == (1, 1)
+            and pool.stride == pool.kernel_size
+            and pool.padding == (0, 0)
+            and math.prod(pool.kernel_size) <= 255
+        )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.pool.output_shape(self.conv.output_shape(shape))
+
+    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+        weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
+        shape = (len(x), *self.output_shape(x.shape[1:]))
+        y = run.workspace.take((at, "y"), shape) if out is None else out
+        winners = run.workspace.take((at, "winners"), shape, np.uint8)
+        y, winners = run.backend.conv2d_relu_max_pool2d_forward(
+            x, weight, bias, padding=self.conv.padding, kernel_size=self.pool.kernel_size, out=(y, winners)
+        )
+        run.saved[at] = (x, winners)
+        return y
+
+    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
+        x, winners = run.saved[at]
+        dx: Array | None = run.backend.conv2d_relu_max_pool2d_backward(
+            dy,
+            winners,
+            x,
+            run.parameters[f"{name}.weight"],
+            padding=self.conv.padding,
+            kernel_size=self.pool.kernel_size,
+            need_dx=need_dx,
+            out=gradient_outputs(run, at, name, x.shape, need_dx),
+        )[0]
+        return dx
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer of the running plan, at its place among the layers and with its parameters' prefix."""
+
+    layer: Layer
+    at: int
+    name: str
+
+
+def plan(layers: Sequence[Layer], names: Sequence[str]) -> list[Step]:
+    """What to run: the layers, with what can be fused in one step."""
+    steps: list[Step] = []
+    at = 0
+    while at < len(layers):
+        if _ConvReLUMaxPool.fits(layers[at:]):
+            conv, pool = layers[at], layers[at + 2]
+            assert isinstance(conv, Conv2d) and isinstance(pool, MaxPool2d)
+            steps.append(Step(_ConvReLUMaxPool(conv, pool), at, names[at]))
+            at += 3
+        else:
+            steps.append(Step(layers[at], at, names[at]))
+            at += 1
+    return steps
+
+
+def run_forward(steps: Sequence[Step], x: Array, run: Pass) -> Array:
+    """Runs the plan; the result is an array of the caller's own, what lies between is in the workspace."""
+    shape = x.shape[1:]
+    for step in steps:
+        out = None
+        if step is steps[-1]:
+            out = run.backend.empty((len(x), *step.layer.output_shape(shape)))
+        try:
+            x = step.layer.forward(x, run, step.at, step.name, out)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"layer {step.name!r}: {error}") from None
+        shape = x.shape[1:]
+    return x

@@ -1,0 +1,46 @@
+"""What a pass through the layers carries along: the backend, its buffers, and what the backward pass will need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Array", "Pass", "Shape", "Workspace"]
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Workspace:
+    """Buffers by name, kept between calls: as long as the largest batch so far, handed out as leading slices."""
+
+    def __init__(self, backend: ModuleType) -> None:
+        self._empty = backend.empty
+        self._buffers: dict[tuple[Any, ...], Array] = {}
+
+    def take(self, name: tuple[Any, ...], shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
+        key = (*name, shape[1:], np.dtype(dtype))
+        buffer = self._buffers.get(key)
+        if buffer is None or len(buffer) < shape[0]:
+            buffer = self._buffers[key] = self._empty(shape, dtype)
+        return buffer[: shape[0]]
+
+
+@dataclass
+class Pass:
+    """One forward pass, and what its backward pass needs: filled by the layers, keyed by their position."""
+
+    backend: ModuleType
+    workspace: Workspace
+    parameters: Mapping[str, Array]
+    training: bool
+    seed: int = 0
+    dropout_counter: int = 0
+    saved: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+    result: Array | None = None  # where the last layer writes: an array of the caller's own

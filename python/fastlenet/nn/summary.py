@@ -1,0 +1,35 @@
+"""The table that a model prints of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from fastlenet.nn.layers import Layer
+
+__all__ = ["summarise"]
+
+_HEADER = ("layer", "type", "output", "parameters", "multiply-adds", "bytes")
+
+
+def summarise(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> str:
+    """Rows of name, type, output shape, parameters, multiply-adds, bytes (float32, of parameters and one example's output)."""
+    rows: list[tuple[str, ...]] = []
+    totals = [0, 0, 0]
+    for name, layer in zip(names, layers, strict=True):
+        parameters = sum(math.prod(size) for size in layer.shapes().values())
+        multiply_adds = layer.multiply_adds(shape)
+        shape = layer.output_shape(shape)
+        numbers = (parameters, multiply_adds, 4 * (parameters + math.prod(shape)))
+        totals = [total + number for total, number in zip(totals, numbers, strict=True)]
+        rows.append((name, type(layer).__name__, "x".join(map(str, shape)), *(f"{number:,}" for number in numbers)))
+    rows.append(("total", "", "", *(f"{total:,}" for total in totals)))
+    widths = [max(len(row[i]) for row in [_HEADER, *rows]) for i in range(len(_HEADER))]
+
+    def line(row: Sequence[str]) -> str:
+        left = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        return "  ".join(left + right)
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([line(_HEADER), rule, *map(line, rows[:-1]), rule, line(rows[-1])])

@@ -1,0 +1,54 @@
+"""Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), the same in the kernels.
+
+A number depends on (seed, stream, counter, index) alone, so that shuffling, dropout and initialisation never disturb each
+other, and no NumPy version can change what a seed means.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["STREAM_AUGMENT", "STREAM_DROPOUT", "STREAM_INIT", "STREAM_SHUFFLE", "permutation", "philox", "uniform"]
+
+STREAM_INIT, STREAM_SHUFFLE, STREAM_DROPOUT, STREAM_AUGMENT = range(4)
+
+_ROUNDS = 10
+_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_KEY_STEPS = 0x9E3779B9, 0xBB67AE85
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.uint32]:
+    """`count` random words; word i is word i%4 of the block whose counter words are (i//4, counter, counter>>32, stream).
+
+    seed and counter: 64-bit integers, reduced modulo 2^64; the key is (seed, seed>>32). Returns uint32 (count,).
+    """
+    blocks = (count + 3) // 4
+    words = [np.full(blocks, word & 0xFFFFFFFF, np.uint64) for word in (0, counter, counter >> 32, stream)]
+    words[0] = np.arange(blocks, dtype=np.uint64)
+    keys = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]
+    for _ in range(_ROUNDS):
+        low, high = _MULTIPLIERS[0] * words[0], _MULTIPLIERS[1] * words[2]
+        words = [
+            (high >> _HALF) ^ words[1] ^ np.uint64(keys[0]),
+            high & _LOW,
+            (low >> _HALF) ^ words[3] ^ np.uint64(keys[1]),
+            low & _LOW,
+        ]
+        keys = [(key + step) & 0xFFFFFFFF for key, step in zip(keys, _KEY_STEPS, strict=True)]
+    return np.stack(words, axis=1).reshape(-1)[:count].astype(np.uint32)
+
+
+def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[Any]:
+    """`count` float64 numbers in [0, 1), multiples of 2^-24 and so exact in float32."""
+    return np.multiply(philox(seed, stream, counter, count) >> np.uint32(8), 2.0**-24)
+
+
+def permutation(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """The order of `count` examples in an epoch: a stable sort by 64 random bits each. Returns int64 (count,)."""
+    words = philox(seed, STREAM_SHUFFLE, epoch, 2 * count).astype(np.uint64)
+    return np.argsort(words[0::2] << _HALF | words[1::2], kind="stable")
