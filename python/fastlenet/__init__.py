@@ -7,11 +7,13 @@ from fastlenet import nn, ops, optim, reference
 from fastlenet.chain import Chain
 from fastlenet.config import config, get_num_threads, set_num_threads, show_config
 from fastlenet.lenet import LeNet
+from fastlenet.trainer import fit
 
 __all__ = [
     "Chain",
     "LeNet",
     "config",
+    "fit",
     "get_num_threads",
     "nn",
     "ops",

@@ -56,8 +56,12 @@ def conv2d_backward(
     dy: typing.Any,
     x: typing.Any,
     weight: typing.Any,
-    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    stride: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
+    padding: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
     need_dx: bool,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
@@ -65,8 +69,12 @@ def conv2d_forward(
     x: typing.Any,
     weight: typing.Any,
     bias: typing.Any,
-    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    stride: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
+    padding: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
     out: typing.Any,
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def conv2d_relu_max_pool2d_backward(
@@ -74,8 +82,12 @@ def conv2d_relu_max_pool2d_backward(
     winners: typing.Any,
     x: typing.Any,
     weight: typing.Any,
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    padding: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
+    kernel_size: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
     need_dx: bool,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
@@ -83,16 +95,28 @@ def conv2d_relu_max_pool2d_forward(
     x: typing.Any,
     weight: typing.Any,
     bias: typing.Any,
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    padding: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
+    kernel_size: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
 def cuda_status() -> str: ...
-def dropout_backward(dy: typing.Any, mask: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
+def dropout_backward(
+    dy: typing.Any, mask: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
 def dropout_forward(
-    x: typing.Any, rate: typing.SupportsFloat, seed: typing.SupportsInt, counter: typing.SupportsInt, out: typing.Any
+    x: typing.Any,
+    rate: typing.SupportsFloat,
+    seed: typing.SupportsInt,
+    counter: typing.SupportsInt,
+    out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
-def ema_step(average: typing.Any, parameters: typing.Any, decay: typing.SupportsFloat) -> None: ...
+def ema_step(
+    average: typing.Any, parameters: typing.Any, decay: typing.SupportsFloat
+) -> None: ...
 def gather_images(
     images: typing.Any,
     index: typing.Any,
@@ -112,18 +136,33 @@ def linear_forward(
     x: typing.Any, weight: typing.Any, bias: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_backward(
-    dy: typing.Any, indices: typing.Any, x_shape: collections.abc.Sequence[typing.SupportsInt], out: typing.Any
+    dy: typing.Any,
+    indices: typing.Any,
+    x_shape: collections.abc.Sequence[typing.SupportsInt],
+    out: typing.Any,
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_forward(
     x: typing.Any,
-    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    kernel_size: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
+    stride: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
+    padding: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
+    ],
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
-def multiply_add_peak(threads: typing.SupportsInt, seconds: typing.SupportsFloat) -> float: ...
-def relu_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
-def relu_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
+def multiply_add_peak(
+    threads: typing.SupportsInt, seconds: typing.SupportsFloat
+) -> float: ...
+def relu_backward(
+    dy: typing.Any, y: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
+def relu_forward(
+    x: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
 def set_level(name: str) -> None: ...
 def set_num_threads(count: typing.SupportsInt) -> None: ...
 def sgd_step(
@@ -135,9 +174,18 @@ def sgd_step(
     nesterov: bool,
     weight_decay: typing.SupportsFloat,
 ) -> None: ...
-def sigmoid_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
-def sigmoid_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
+def sigmoid_backward(
+    dy: typing.Any, y: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
+def sigmoid_forward(
+    x: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
 def softmax_cross_entropy(
-    logits: typing.Any, labels: typing.Any, label_smoothing: typing.SupportsFloat, out: typing.Any
+    logits: typing.Any,
+    labels: typing.Any,
+    label_smoothing: typing.SupportsFloat,
+    out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
-def squared_error(prediction: typing.Any, target: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]: ...
+def squared_error(
+    prediction: typing.Any, target: typing.Any, out: typing.Any
+) -> tuple[typing.Any, ...]: ...

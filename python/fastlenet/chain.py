@@ -49,7 +49,8 @@ class Chain(Sequential):
         """f_w(x), of the shape of x."""
         values = np.asarray(x, np.float32)
         y = super().__call__(values.reshape(-1, 1))
-        return y.reshape(values.shape)
+        shaped: Array = y.reshape(values.shape)
+        return shaped
 
     def closed_form_gradients(self, x: Any) -> tuple[Array, Array, Array]:
         """df/dw1, df/dw2, df/dw3 at each x, written out by the chain rule; each has the shape of x.

@@ -45,7 +45,8 @@ def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.u
 
 def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[Any]:
     """`count` float64 numbers in [0, 1), multiples of 2^-24 and so exact in float32."""
-    return np.multiply(philox(seed, stream, counter, count) >> np.uint32(8), 2.0**-24)
+    numbers: npt.NDArray[Any] = np.multiply(philox(seed, stream, counter, count) >> np.uint32(8), 2.0**-24)
+    return numbers
 
 
 def permutation(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:

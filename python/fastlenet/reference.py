@@ -250,7 +250,8 @@ def _window_view(x: Array, r: int, s: int) -> Array:
     n, k, h, w = x.shape
     p, q = h // r, w // s
     blocks: Array = x[:, :, : p * r, : q * s].reshape(n, k, p, r, q, s)
-    return blocks.transpose(0, 1, 2, 4, 3, 5)
+    windows: Array = blocks.transpose(0, 1, 2, 4, 3, 5)
+    return windows
 
 
 def conv2d_relu_max_pool2d_forward(

@@ -133,9 +133,7 @@ class MaxPool2d(Layer):
         shape = (len(x), *self.output_shape(x.shape[1:]))
         y = run.workspace.take((at, "y"), shape) if out is None else out
         indices = run.workspace.take((at, "indices"), shape, np.int32)
-        y, indices = run.backend.max_pool2d_forward(
-            x, self.kernel_size, stride=self.stride, padding=self.padding, out=(y, indices)
-        )
+        run.backend.max_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding, out=(y, indices))
         run.saved[at] = (indices, x.shape)
         return y
 
@@ -224,7 +222,8 @@ class Flatten(Layer):
 
     def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
         (shape,) = run.saved[at]
-        return dy.reshape(shape)
+        dx: Array = dy.reshape(shape)
+        return dx
 
 
 class Dropout(Layer):
@@ -245,7 +244,7 @@ class Dropout(Layer):
         mask = run.workspace.take((at, "mask"), x.shape)
         # Counters of two layers never meet: the position in the network is above all steps.
         counter = run.dropout_counter + (at << 48)
-        y, mask = run.backend.dropout_forward(x, self.p, run.seed, counter, out=(y, mask))
+        run.backend.dropout_forward(x, self.p, run.seed, counter, out=(y, mask))
         run.saved[at] = (mask,)
         return y
 

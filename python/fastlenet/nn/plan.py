@@ -42,7 +42,7 @@ class _ConvReLUMaxPool(Layer):
         shape = (len(x), *self.output_shape(x.shape[1:]))
         y = run.workspace.take((at, "y"), shape) if out is None else out
         winners = run.workspace.take((at, "winners"), shape, np.uint8)
-        y, winners = run.backend.conv2d_relu_max_pool2d_forward(
+        run.backend.conv2d_relu_max_pool2d_forward(
             x, weight, bias, padding=self.conv.padding, kernel_size=self.pool.kernel_size, out=(y, winners)
         )
         run.saved[at] = (x, winners)

@@ -1,0 +1,134 @@
+"""Files of parameters and of training states, in safetensors: never half written, never executed, never believed blindly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["CheckpointError", "expect_writable", "load_checkpoint", "load_model", "save_checkpoint", "save_model"]
+
+Array = npt.NDArray[Any]
+
+_KEY = "fastlenet"
+_FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be written or used; the message is one line that names it and says what is wrong."""
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file as a whole: at any moment, even of a power cut, it is the old one or the new one.
+
+    Written under a temporary name in the same folder, synced, renamed; then the folder is synced.
+    """
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def expect_writable(path: str | os.PathLike[str]) -> None:
+    """CheckpointError, before hours of work, if a file could not be written there."""
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder")
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise CheckpointError(f"{path}: no permission to write in {path.parent}")
+
+
+def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: not a file" if path.exists() else f"{path}: no such file")
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except PermissionError:
+        raise CheckpointError(f"{path}: no permission to read it") from None
+    except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: damaged, or not a safetensors file ({reason})") from None
+
+
+def _dump(tensors: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+
+
+def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
+    """Write a state_dict as a safetensors file that PyTorch's users can load too."""
+    _write(Path(path), _dump(state, {"format": "np"}))
+
+
+def load_model(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """The arrays of a safetensors file. Raises CheckpointError."""
+    tensors, _ = _read(Path(path))
+    return tensors
+
+
+def _digest(tensors: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
+    """Write a training state: arrays, and facts that JSON can hold. Raises CheckpointError; the old file then stays."""
+    text = json.dumps({"format": _FORMAT, "digest": _digest(tensors), **facts})
+    _write(Path(path), _dump(tensors, {_KEY: text}))
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and facts of save_checkpoint. Raises CheckpointError for a damaged or foreign file."""
+    path = Path(path)
+    tensors, metadata = _read(path)
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path}: not a checkpoint of fastlenet (a file of parameters is read by --load-model)")
+    try:
+        facts = json.loads(metadata[_KEY])
+        known = facts["format"] == _FORMAT
+        intact = facts["digest"] == _digest(tensors)
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: damaged, its facts cannot be read") from None
+    if not known:
+        raise CheckpointError(f"{path}: a checkpoint of format {facts['format']}, this version reads format {_FORMAT}")
+    if not intact:
+        raise CheckpointError(f"{path}: damaged, its arrays do not have the checksum that was saved with them")
+    return tensors, facts
