@@ -76,8 +76,7 @@ class Output {
       array_ = expect_array(op, argument, object, py::dtype::of<Element>());
       expect_dims(op, argument.c_str(), dims, dims_of(array_));
       if (!is_dense(array_) || !array_.writeable()) {
-        throw std::invalid_argument(std::string(op) + ": " + argument +
-                                    " expects a C-contiguous, aligned and writable array");
+        throw std::invalid_argument(std::string(op) + ": " + argument + " expects a C-contiguous, aligned and writable array");
       }
     }
     data_ = static_cast<Element*>(array_.mutable_data());

@@ -50,9 +50,7 @@ struct Gradients {
     }
   }
 
-  py::tuple arrays() const {
-    return py::make_tuple(dx ? py::object(dx->array()) : py::none(), dweight.array(), dbias.array());
-  }
+  py::tuple arrays() const { return py::make_tuple(dx ? py::object(dx->array()) : py::none(), dweight.array(), dbias.array()); }
   float* dx_data() const { return dx ? dx->data() : nullptr; }
 
  private:
@@ -62,8 +60,7 @@ struct Gradients {
   }
 };
 
-py::array conv2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair stride, IntPair padding,
-                         py::handle out) {
+py::array conv2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair stride, IntPair padding, py::handle out) {
   const char* op = "conv2d_forward";
   const Input<float> x(op, "x", x_), weight(op, "weight", weight_);
   const Input<float> bias = Input<float>::optional(op, "bias", bias_);
@@ -75,8 +72,8 @@ py::array conv2d_forward(py::handle x_, py::handle weight_, py::handle bias_, In
   return y.array();
 }
 
-py::tuple conv2d_backward(py::handle dy_, py::handle x_, py::handle weight_, IntPair stride, IntPair padding,
-                          bool need_dx, py::handle out) {
+py::tuple conv2d_backward(py::handle dy_, py::handle x_, py::handle weight_, IntPair stride, IntPair padding, bool need_dx,
+                          py::handle out) {
   const char* op = "conv2d_backward";
   const Input<float> dy(op, "dy", dy_), x(op, "x", x_), weight(op, "weight", weight_);
   const ConvShape shape = conv_shape(op, x.dims(), weight.dims(), pair(stride), pair(padding));
@@ -116,8 +113,7 @@ py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x
   const std::int64_t plane = shape.h * shape.w;
   for (std::int64_t i = 0; i < indices.size(); ++i) {
     if (indices.data()[i] < 0 || indices.data()[i] >= plane) {
-      fail(op,
-           "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(indices.data()[i]));
+      fail(op, "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(indices.data()[i]));
     }
   }
   const Output<float> dx = Outputs(op, out, 1).take<float>(op, 0, x_shape);
@@ -143,9 +139,8 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
     y.expect_apart(op, "an input", *input);
     winners.expect_apart(op, "an input", *input);
   }
-  without_gil([&] {
-    cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), weight.data(), bias.data(), shape);
-  });
+  without_gil(
+      [&] { cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), weight.data(), bias.data(), shape); });
   return py::make_tuple(y.array(), winners.array());
 }
 
@@ -166,8 +161,8 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
   }
   const Gradients gradients(op, out, dy, x, weight, need_dx);
   without_gil([&] {
-    cpu::conv2d_relu_max_pool2d_backward(gradients.dx_data(), gradients.dweight.data(), gradients.dbias.data(),
-                                         dy.data(), winners.data(), x.data(), weight.data(), shape);
+    cpu::conv2d_relu_max_pool2d_backward(gradients.dx_data(), gradients.dweight.data(), gradients.dbias.data(), dy.data(),
+                                         winners.data(), x.data(), weight.data(), shape);
   });
   return gradients.arrays();
 }
@@ -209,8 +204,7 @@ py::array map(const char* op, Function function, py::handle x_, py::handle out) 
 
 // dx = f(dy, other), element by element; other is named in the op's signature.
 template <typename Function>
-py::array map_gradient(const char* op, Function function, py::handle dy_, const char* name, py::handle other_,
-                       py::handle out) {
+py::array map_gradient(const char* op, Function function, py::handle dy_, const char* name, py::handle other_, py::handle out) {
   const Input<float> dy(op, "dy", dy_), other(op, name, other_);
   expect_dims(op, "dy", other.dims(), dy.dims());
   const Output<float> dx = Outputs(op, out, 1).take<float>(op, 0, dy.dims());
@@ -255,9 +249,8 @@ py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, double l
   expect_below(op, "labels", labels, classes);
   const Output<float> dlogits = Outputs(op, out, 1).take<float>(op, 0, logits.dims());
   dlogits.expect_apart(op, "logits", logits);
-  const double loss = without_gil([&] {
-    return cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), rows, classes, label_smoothing);
-  });
+  const double loss = without_gil(
+      [&] { return cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), rows, classes, label_smoothing); });
   return py::make_tuple(loss, dlogits.array());
 }
 
@@ -268,13 +261,12 @@ py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle o
   const Output<float> dprediction = Outputs(op, out, 1).take<float>(op, 0, prediction.dims());
   dprediction.expect_apart(op, "prediction", prediction, true);
   dprediction.expect_apart(op, "target", target, true);
-  const double loss = without_gil(
-      [&] { return cpu::squared_error(dprediction.data(), prediction.data(), target.data(), prediction.size()); });
+  const double loss =
+      without_gil([&] { return cpu::squared_error(dprediction.data(), prediction.data(), target.data(), prediction.size()); });
   return py::make_tuple(loss, dprediction.array());
 }
 
-py::array gather_images(py::handle images_, py::handle index_, double mean, double std, py::handle transform_,
-                        py::handle out) {
+py::array gather_images(py::handle images_, py::handle index_, double mean, double std, py::handle transform_, py::handle out) {
   const char* op = "gather_images";
   const Input<std::uint8_t> images(op, "images", images_);
   const Input<std::int64_t> index(op, "index", index_);
@@ -296,8 +288,7 @@ py::array gather_images(py::handle images_, py::handle index_, double mean, doub
 
 // A flat buffer that a step changes; its size is that of the parameters.
 Output<float> state(const char* op, const char* argument, py::handle object, const Dims& dims) {
-  if (object.is_none())
-    throw py::type_error(std::string(op) + ": " + argument + " expects a numpy array of float32, got None");
+  if (object.is_none()) throw py::type_error(std::string(op) + ": " + argument + " expects a numpy array of float32, got None");
   return Output<float>(op, argument, object, dims);
 }
 
@@ -307,8 +298,8 @@ Dims flat_dims(const char* op, py::handle parameters) {
   return dims;
 }
 
-void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, double lr, double momentum,
-              bool nesterov, double weight_decay) {
+void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, double lr, double momentum, bool nesterov,
+              double weight_decay) {
   const char* op = "sgd_step";
   const Dims dims = flat_dims(op, parameters_);
   const Output<float> parameters = state(op, "parameters", parameters_, dims);
@@ -338,15 +329,17 @@ void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_m
   if (step < 1) fail(op, "step expects a count from 1, got " + std::to_string(step));
   const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(step));
   const double correction2 = 1.0 - std::pow(beta2, static_cast<double>(step));
-  const AdamStep adam{static_cast<float>(lr / correction1),
-                      static_cast<float>(1.0 / std::sqrt(correction2)),
-                      static_cast<float>(beta1),
-                      static_cast<float>(beta2),
-                      static_cast<float>(eps),
-                      static_cast<float>(1.0 - lr * weight_decay)};
-  without_gil([&] {
-    cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam);
-  });
+  const auto narrow = [](double value) { return static_cast<float>(value); };
+  const AdamStep adam{narrow(lr / correction1),
+                      narrow(1.0 / std::sqrt(correction2)),
+                      narrow(beta1),
+                      narrow(1.0 - beta1),
+                      narrow(beta2),
+                      narrow(1.0 - beta2),
+                      narrow(eps),
+                      narrow(1.0 - lr * weight_decay)};
+  without_gil(
+      [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
 }
 
 void ema_step(py::handle average_, py::handle parameters_, double decay) {
@@ -363,21 +356,18 @@ void bind_ops(py::module_& m) {
         py::arg("padding"), py::arg("out"));
   m.def("conv2d_backward", conv2d_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stride"),
         py::arg("padding"), py::arg("need_dx"), py::arg("out"));
-  m.def("max_pool2d_forward", max_pool2d_forward, py::arg("x"), py::arg("kernel_size"), py::arg("stride"),
-        py::arg("padding"), py::arg("out"));
-  m.def("max_pool2d_backward", max_pool2d_backward, py::arg("dy"), py::arg("indices"), py::arg("x_shape"),
+  m.def("max_pool2d_forward", max_pool2d_forward, py::arg("x"), py::arg("kernel_size"), py::arg("stride"), py::arg("padding"),
         py::arg("out"));
-  m.def("conv2d_relu_max_pool2d_forward", conv2d_relu_max_pool2d_forward, py::arg("x"), py::arg("weight"),
-        py::arg("bias"), py::arg("padding"), py::arg("kernel_size"), py::arg("out"));
-  m.def("conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward, py::arg("dy"), py::arg("winners"),
-        py::arg("x"), py::arg("weight"), py::arg("padding"), py::arg("kernel_size"), py::arg("need_dx"),
-        py::arg("out"));
+  m.def("max_pool2d_backward", max_pool2d_backward, py::arg("dy"), py::arg("indices"), py::arg("x_shape"), py::arg("out"));
+  m.def("conv2d_relu_max_pool2d_forward", conv2d_relu_max_pool2d_forward, py::arg("x"), py::arg("weight"), py::arg("bias"),
+        py::arg("padding"), py::arg("kernel_size"), py::arg("out"));
+  m.def("conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward, py::arg("dy"), py::arg("winners"), py::arg("x"),
+        py::arg("weight"), py::arg("padding"), py::arg("kernel_size"), py::arg("need_dx"), py::arg("out"));
   m.def("linear_forward", linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("out"));
-  m.def("linear_backward", linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("need_dx"),
-        py::arg("out"));
+  m.def("linear_backward", linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("need_dx"), py::arg("out"));
   m.def(
-      "relu_forward", [](py::handle x, py::handle out) { return map("relu_forward", cpu::relu_forward, x, out); },
-      py::arg("x"), py::arg("out"));
+      "relu_forward", [](py::handle x, py::handle out) { return map("relu_forward", cpu::relu_forward, x, out); }, py::arg("x"),
+      py::arg("out"));
   m.def(
       "relu_backward",
       [](py::handle dy, py::handle y, py::handle out) {
@@ -385,33 +375,30 @@ void bind_ops(py::module_& m) {
       },
       py::arg("dy"), py::arg("y"), py::arg("out"));
   m.def(
-      "sigmoid_forward",
-      [](py::handle x, py::handle out) { return map("sigmoid_forward", cpu::sigmoid_forward, x, out); }, py::arg("x"),
-      py::arg("out"));
+      "sigmoid_forward", [](py::handle x, py::handle out) { return map("sigmoid_forward", cpu::sigmoid_forward, x, out); },
+      py::arg("x"), py::arg("out"));
   m.def(
       "sigmoid_backward",
       [](py::handle dy, py::handle y, py::handle out) {
         return map_gradient("sigmoid_backward", cpu::sigmoid_backward, dy, "y", y, out);
       },
       py::arg("dy"), py::arg("y"), py::arg("out"));
-  m.def("dropout_forward", dropout_forward, py::arg("x"), py::arg("rate"), py::arg("seed"), py::arg("counter"),
-        py::arg("out"));
+  m.def("dropout_forward", dropout_forward, py::arg("x"), py::arg("rate"), py::arg("seed"), py::arg("counter"), py::arg("out"));
   m.def(
       "dropout_backward",
       [](py::handle dy, py::handle mask, py::handle out) {
         return map_gradient("dropout_backward", cpu::dropout_backward, dy, "mask", mask, out);
       },
       py::arg("dy"), py::arg("mask"), py::arg("out"));
-  m.def("softmax_cross_entropy", softmax_cross_entropy, py::arg("logits"), py::arg("labels"),
-        py::arg("label_smoothing"), py::arg("out"));
+  m.def("softmax_cross_entropy", softmax_cross_entropy, py::arg("logits"), py::arg("labels"), py::arg("label_smoothing"),
+        py::arg("out"));
   m.def("squared_error", squared_error, py::arg("prediction"), py::arg("target"), py::arg("out"));
   m.def("gather_images", gather_images, py::arg("images"), py::arg("index"), py::arg("mean"), py::arg("std"),
         py::arg("transform"), py::arg("out"));
   m.def("sgd_step", sgd_step, py::arg("parameters"), py::arg("gradients"), py::arg("velocity"), py::arg("lr"),
         py::arg("momentum"), py::arg("nesterov"), py::arg("weight_decay"));
-  m.def("adam_step", adam_step, py::arg("parameters"), py::arg("gradients"), py::arg("first_moment"),
-        py::arg("second_moment"), py::arg("step"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
-        py::arg("weight_decay"));
+  m.def("adam_step", adam_step, py::arg("parameters"), py::arg("gradients"), py::arg("first_moment"), py::arg("second_moment"),
+        py::arg("step"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"));
   m.def("ema_step", ema_step, py::arg("average"), py::arg("parameters"), py::arg("decay"));
 }
 

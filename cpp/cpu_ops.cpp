@@ -82,9 +82,9 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
   const std::int64_t x_size = padded_size(shape), dy_size = shape.k * shape.p * shape.q;
   const std::int64_t frame_size = dx ? padded_size(gradient.shape) : 0, dx_size = shape.c * shape.h * shape.w;
   float* scratch[5];
-  Scratch::take(scratch, {blocks.count * x_size * lanes, blocks.count * dy_size * lanes,
-                          dx ? shape.k * shape.c * shape.r * shape.s : 0, blocks.count * frame_size * lanes,
-                          dx ? blocks.count * dx_size * lanes : 0});
+  Scratch::take(scratch,
+                {blocks.count * x_size * lanes, blocks.count * dy_size * lanes, dx ? shape.k * shape.c * shape.r * shape.s : 0,
+                 blocks.count * frame_size * lanes, dx ? blocks.count * dx_size * lanes : 0});
   float* flipped = scratch[2];
   if (dx) table.conv2d_flip(flipped, weight, shape);
   parallel_for(blocks.count, [&](std::int64_t block) {
@@ -99,9 +99,8 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
     table.conv2d_forward(dx_block, frame, flipped, nullptr, gradient.shape);
     table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);
   });
-  for_pieces(shape.k, 4, [&](Range k) {
-    table.conv2d_backward_weight(dweight, dbias, scratch[1], scratch[0], blocks.count, k, shape);
-  });
+  for_pieces(shape.k, 4,
+             [&](Range k) { table.conv2d_backward_weight(dweight, dbias, scratch[1], scratch[0], blocks.count, k, shape); });
 }
 
 void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape) {
@@ -133,8 +132,8 @@ void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices
   });
 }
 
-void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight,
-                                    const float* bias, const ConvPoolShape& shape) {
+void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                                    const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
   const ConvShape& conv = shape.conv;
   const Blocks blocks(conv.n, table);
@@ -158,9 +157,8 @@ void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float
 // then added in order: neither number depends on the threads.
 constexpr std::int64_t kPart = 16, kGroup = 2;
 
-void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy,
-                                     const std::uint8_t* winners, const float* x, const float* weight,
-                                     const ConvPoolShape& shape) {
+void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
+                                     const float* x, const float* weight, const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
   const ConvShape& conv = shape.conv;
   const std::int64_t parts = std::max<std::int64_t>(1, ceil_divide(conv.n, kPart));
@@ -191,8 +189,8 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
     const std::int64_t end = std::min(conv.n, (part + 1) * kPart);
     for (std::int64_t n = part * kPart; n < end; n += kGroup) {
       const std::int64_t images = std::min(kGroup, end - n);
-      table.conv2d_relu_max_pool2d_backward_weight(sums, bias_sums, x_rows, list, dy + n * dy_size,
-                                                   winners + n * dy_size, x + n * x_size, images, shape);
+      table.conv2d_relu_max_pool2d_backward_weight(sums, bias_sums, x_rows, list, dy + n * dy_size, winners + n * dy_size,
+                                                   x + n * x_size, images, shape);
       for (std::int64_t image = n; dx != nullptr && image < n + images; ++image) {
         table.conv2d_relu_max_pool2d_backward_input(dx + image * x_size, dx_rows, list, ends, dy + image * dy_size,
                                                     winners + image * dy_size, scratch[6], shape);
@@ -228,8 +226,8 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
                          {out, std::min(shape.out, out + slice)}, shape);
   });
   parallel_for(blocks.count, [&](std::int64_t block) {
-    table.deinterleave(y + blocks.first(block) * shape.out, scratch[1] + block * shape.out * lanes,
-                       blocks.images(block), shape.out);
+    table.deinterleave(y + blocks.first(block) * shape.out, scratch[1] + block * shape.out * lanes, blocks.images(block),
+                       shape.out);
   });
 }
 
@@ -261,8 +259,7 @@ void relu_forward(float* y, const float* x, std::int64_t count) {
 
 void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
   const KernelTable& table = kernels();
-  for_pieces(count, kPiece,
-             [&](Range r) { table.relu_backward(dx + r.begin, dy + r.begin, y + r.begin, r.end - r.begin); });
+  for_pieces(count, kPiece, [&](Range r) { table.relu_backward(dx + r.begin, dy + r.begin, y + r.begin, r.end - r.begin); });
 }
 
 void sigmoid_forward(float* y, const float* x, std::int64_t count) {
@@ -272,8 +269,7 @@ void sigmoid_forward(float* y, const float* x, std::int64_t count) {
 
 void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
   const KernelTable& table = kernels();
-  for_pieces(count, kPiece,
-             [&](Range r) { table.sigmoid_backward(dx + r.begin, dy + r.begin, y + r.begin, r.end - r.begin); });
+  for_pieces(count, kPiece, [&](Range r) { table.sigmoid_backward(dx + r.begin, dy + r.begin, y + r.begin, r.end - r.begin); });
 }
 
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
@@ -297,8 +293,7 @@ double softmax_cross_entropy(float* dlogits, const float* logits, const std::int
   std::vector<double> losses(static_cast<std::size_t>(rows));
   for_pieces(rows, 64, [&](Range r) {
     table.softmax_cross_entropy(losses.data() + r.begin, dlogits + r.begin * classes, logits + r.begin * classes,
-                                labels + r.begin, r.end - r.begin, classes, label_smoothing,
-                                1.0 / static_cast<double>(rows));
+                                labels + r.begin, r.end - r.begin, classes, label_smoothing, 1.0 / static_cast<double>(rows));
   });
   double total = 0.0;
   for (double loss : losses) total += loss;
@@ -331,8 +326,7 @@ void gather_images(float* x, const std::uint8_t* images, const std::int64_t* ind
 void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step) {
   const KernelTable& table = kernels();
   for_pieces(count, kPiece, [&](Range r) {
-    table.sgd_step(parameters + r.begin, gradients + r.begin, velocity ? velocity + r.begin : nullptr, r.end - r.begin,
-                   step);
+    table.sgd_step(parameters + r.begin, gradients + r.begin, velocity ? velocity + r.begin : nullptr, r.end - r.begin, step);
   });
 }
 
@@ -340,15 +334,14 @@ void adam_step(float* parameters, const float* gradients, float* first_moment, f
                const AdamStep& step) {
   const KernelTable& table = kernels();
   for_pieces(count, kPiece, [&](Range r) {
-    table.adam_step(parameters + r.begin, gradients + r.begin, first_moment + r.begin, second_moment + r.begin,
-                    r.end - r.begin, step);
+    table.adam_step(parameters + r.begin, gradients + r.begin, first_moment + r.begin, second_moment + r.begin, r.end - r.begin,
+                    step);
   });
 }
 
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay) {
   const KernelTable& table = kernels();
-  for_pieces(count, kPiece,
-             [&](Range r) { table.ema_step(average + r.begin, parameters + r.begin, r.end - r.begin, decay); });
+  for_pieces(count, kPiece, [&](Range r) { table.ema_step(average + r.begin, parameters + r.begin, r.end - r.begin, decay); });
 }
 
 double multiply_add_peak(int threads, double seconds) {

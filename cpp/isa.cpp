@@ -34,9 +34,8 @@ struct Level {
 const Level kLevels[] = {
     {&x86_64_v4::kernels,
      [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512vl");
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
      }},
     {&x86_64_v3::kernels,
      [] {
@@ -101,8 +100,7 @@ void select_level() {
   }
   const std::vector<std::string> available = levels_available();
   if (available.empty()) {
-    throw std::invalid_argument("this CPU supports none of the instruction-set levels of this build: " +
-                                join(levels_built()));
+    throw std::invalid_argument("this CPU supports none of the instruction-set levels of this build: " + join(levels_built()));
   }
   set_level(available.front());
 }

@@ -39,9 +39,10 @@ struct SgdStep {
   bool nesterov;
 };
 
-// step_size and root_scale hold Adam's two bias corrections, lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t).
+// step_size and root_scale hold Adam's two bias corrections, lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t); new1 and new2 are
+// 1 - beta1 and 1 - beta2, rounded from double, since the difference of rounded numbers would lose three digits.
 struct AdamStep {
-  float step_size, root_scale, beta1, beta2, eps, decay;
+  float step_size, root_scale, beta1, new1, beta2, new2, eps, decay;
 };
 
 struct KernelTable {
@@ -68,8 +69,8 @@ struct KernelTable {
   // dweight[k][c][r][s] and dbias[k] of the channels in `k`, over all blocks in order: x[blocks][c][h + 2*padding.h]
   // [w + 2*padding.w][lanes], dy[blocks][k][p][q][lanes]. Each sum runs over (block, p, q), then over the lanes as a
   // tree.
-  void (*conv2d_backward_weight)(float* dweight, float* dbias, const float* dy, const float* x, std::int64_t blocks,
-                                 Range k, const ConvShape& shape);
+  void (*conv2d_backward_weight)(float* dweight, float* dbias, const float* dy, const float* x, std::int64_t blocks, Range k,
+                                 const ConvShape& shape);
 
   // --- conv_pool.hpp
   // -------------------------------------------------------------------------------------------------- y, winners
@@ -91,8 +92,8 @@ struct KernelTable {
                                                  std::int64_t images, const ConvPoolShape& shape);
   // dx[c][h][w] of one image. dx_rows is scratch for it, list for its k*p*q winners + 1, ends for conv.p*conv.q + 1
   // counts.
-  void (*conv2d_relu_max_pool2d_backward_input)(float* dx, float* dx_rows, Winner* list, std::int64_t* ends,
-                                                const float* dy, const std::uint8_t* winners, const float* weight_rows,
+  void (*conv2d_relu_max_pool2d_backward_input)(float* dx, float* dx_rows, Winner* list, std::int64_t* ends, const float* dy,
+                                                const std::uint8_t* winners, const float* weight_rows,
                                                 const ConvPoolShape& shape);
   // dweight[k][c][r][s] of the channels in `k`: the sum, in order, of `parts` arrays of rows that stand `part` floats
   // apart.
@@ -110,8 +111,8 @@ struct KernelTable {
   // --- linear.hpp
   // -----------------------------------------------------------------------------------------------------
   // y[blocks][out][lanes], the rows in `out`; x[blocks][in][lanes], 1 <= blocks <= tile_vectors.
-  void (*linear_forward)(float* y, const float* x, const float* weight, const float* bias, std::int64_t blocks,
-                         Range out, const LinearShape& shape);
+  void (*linear_forward)(float* y, const float* x, const float* weight, const float* bias, std::int64_t blocks, Range out,
+                         const LinearShape& shape);
   // dx[n][in], the columns in `in`, at most tile_vectors * lanes of them; panel is scratch for out x that many floats.
   void (*linear_backward_input)(float* dx, float* panel, const float* dy, const float* weight, Range in,
                                 const LinearShape& shape);
@@ -124,14 +125,14 @@ struct KernelTable {
 
   // --- activation.hpp: element by element
   // -----------------------------------------------------------------------------
-  void (*relu_forward)(float* y, const float* x, std::int64_t count);                     // NaN stays NaN
-  void (*relu_backward)(float* dx, const float* dy, const float* y, std::int64_t count);  // dy where y > 0, else 0
-  void (*sigmoid_forward)(float* y, const float* x, std::int64_t count);  // within 1 ulp of 1/(1+exp(-x))
+  void (*relu_forward)(float* y, const float* x, std::int64_t count);                        // NaN stays NaN
+  void (*relu_backward)(float* dx, const float* dy, const float* y, std::int64_t count);     // dy where y > 0, else 0
+  void (*sigmoid_forward)(float* y, const float* x, std::int64_t count);                     // within 1 ulp of 1/(1+exp(-x))
   void (*sigmoid_backward)(float* dx, const float* dy, const float* y, std::int64_t count);  // dy * (y * (1 - y))
   // Elements [range): mask is 0 or 1/(1-rate), y = x * mask. Element i is kept when word i of Philox4x32-10 (Salmon et
   // al. 2011; key seed, counter words i/4, counter, stream 2) is at least threshold = rate * 2^32.
-  void (*dropout_forward)(float* y, float* mask, const float* x, std::uint64_t threshold, float scale,
-                          std::uint64_t seed, std::uint64_t counter, Range range);
+  void (*dropout_forward)(float* y, float* mask, const float* x, std::uint64_t threshold, float scale, std::uint64_t seed,
+                          std::uint64_t counter, Range range);
   void (*dropout_backward)(float* dx, const float* dy, const float* mask, std::int64_t count);
 
   // --- loss.hpp
@@ -149,8 +150,8 @@ struct KernelTable {
   void (*sgd_step)(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step);
   // Loshchilov & Hutter 2019: w *= decay; m, v moving means of g, g^2; w -= step_size * m / (sqrt(v) * root_scale +
   // eps).
-  void (*adam_step)(float* parameters, const float* gradients, float* first_moment, float* second_moment,
-                    std::int64_t count, const AdamStep& step);
+  void (*adam_step)(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
+                    const AdamStep& step);
   void (*ema_step)(float* average, const float* parameters, std::int64_t count, float decay);
 
   // --- gather.hpp

@@ -22,8 +22,7 @@ void parallel_for(std::int64_t tasks, void (*body)(void* context, std::int64_t t
 template <typename Body>
 void parallel_for(std::int64_t tasks, const Body& body) {
   detail::parallel_for(
-      tasks, [](void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); },
-      const_cast<Body*>(&body));
+      tasks, [](void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); }, const_cast<Body*>(&body));
 }
 
 }  // namespace fastlenet

@@ -15,8 +15,7 @@ std::string to_string(Pair pair) { return "(" + std::to_string(pair.h) + ", " + 
 
 void expect_at_least(const char* op, const char* argument, std::int64_t least, Pair got) {
   if (got.h < least || got.w < least) {
-    fail(op,
-         std::string(argument) + " expects integers of at least " + std::to_string(least) + ", got " + to_string(got));
+    fail(op, std::string(argument) + " expects integers of at least " + std::to_string(least) + ", got " + to_string(got));
   }
 }
 
@@ -64,11 +63,10 @@ ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair str
   expect_at_least(op, "stride", 1, stride);
   expect_at_least(op, "padding", 0, padding);
   if (weight[1] != x[1]) {
-    fail(op, "weight expects " + std::to_string(weight[1]) + " input channels, x has " + std::to_string(x[1]) +
-                 " (x shape " + to_string(x) + ")");
+    fail(op, "weight expects " + std::to_string(weight[1]) + " input channels, x has " + std::to_string(x[1]) + " (x shape " +
+                 to_string(x) + ")");
   }
-  if (weight[2] < 1 || weight[3] < 1)
-    fail(op, "weight expects a filter of at least 1 x 1, got shape " + to_string(weight));
+  if (weight[2] < 1 || weight[3] < 1) fail(op, "weight expects a filter of at least 1 x 1, got shape " + to_string(weight));
   expect_addressable(op, {x[2] + 1, padding.h + 1, 8});
   expect_addressable(op, {x[3] + 1, padding.w + 1, 8});
   if (x[2] + 2 * padding.h < weight[2] || x[3] + 2 * padding.w < weight[3]) {
@@ -131,8 +129,8 @@ LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight) {
   expect_rank(op, "x", 2, "(n, in)", x);
   expect_rank(op, "weight", 2, "(out, in)", weight);
   if (weight[1] != x[1]) {
-    fail(op, "weight expects " + std::to_string(weight[1]) + " input features, x has " + std::to_string(x[1]) +
-                 " (x shape " + to_string(x) + ")");
+    fail(op, "weight expects " + std::to_string(weight[1]) + " input features, x has " + std::to_string(x[1]) + " (x shape " +
+                 to_string(x) + ")");
   }
   return {x[0], x[1], weight[0]};
 }

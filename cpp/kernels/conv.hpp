@@ -81,8 +81,8 @@ __attribute__((noinline)) void correlate(float* dweight, std::ptrdiff_t pitch, c
   }
 }
 
-using CorrelateFunction = void (*)(float*, std::ptrdiff_t, const float*, const float*, const std::ptrdiff_t*,
-                                   std::int64_t, const ConvShape&);
+using CorrelateFunction = void (*)(float*, std::ptrdiff_t, const float*, const float*, const std::ptrdiff_t*, std::int64_t,
+                                   const ConvShape&);
 
 template <int... cell>
 inline CorrelateFunction correlate_function(int rows, int taps, std::integer_sequence<int, cell...>) {

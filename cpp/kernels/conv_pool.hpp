@@ -9,8 +9,8 @@ namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
 // The vectors of a tile are positions of one pooling window: the maximum is taken between registers.
-void conv2d_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float* x, const float* weight,
-                                    const float* bias, const ConvPoolShape& shape) {
+void conv2d_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float* x, const float* weight, const float* bias,
+                                    const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
   const Vectors vectors = filter_vectors(x, conv);
@@ -28,8 +28,7 @@ void conv2d_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float
           Vector tile[kTileRows][kTileVectors];
           std::ptrdiff_t offset[kTileVectors];
           for (int j = 0; j < positions; ++j) {
-            const std::ptrdiff_t row = p * pool.r + (position + j) / pool.s,
-                                 column = q * pool.s + (position + j) % pool.s;
+            const std::ptrdiff_t row = p * pool.r + (position + j) / pool.s, column = q * pool.s + (position + j) % pool.s;
             offset[j] = row * vectors.line + column * kLanes;
             for (int i = 0; i < rows; ++i) tile[i][j] = broadcast(bias ? bias[k + i] : 0.0f);
           }
@@ -39,8 +38,7 @@ void conv2d_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float
               best[i] = tile[i][0];
               winner[i] = IntVector{};
             }
-            for (int j = position == 0 ? 1 : 0; j < positions; ++j)
-              keep_maximum(best[i], winner[i], tile[i][j], position + j);
+            for (int j = position == 0 ? 1 : 0; j < positions; ++j) keep_maximum(best[i], winner[i], tile[i][j], position + j);
           }
         }
         for (int i = 0; i < rows; ++i) {

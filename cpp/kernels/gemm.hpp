@@ -54,24 +54,23 @@ inline __attribute__((always_inline)) void multiply_add(Vector (&tile)[kTileRows
 }
 
 template <int rows, int vectors>
-__attribute__((noinline)) void multiply_add_tile(Vector (&tile)[kTileRows][kTileVectors], const Scalars& a,
-                                                 const Vectors& b, const std::ptrdiff_t* offset) {
+__attribute__((noinline)) void multiply_add_tile(Vector (&tile)[kTileRows][kTileVectors], const Scalars& a, const Vectors& b,
+                                                 const std::ptrdiff_t* offset) {
   multiply_add<rows, vectors>(tile, a, b, offset);
 }
 
-using TileFunction = void (*)(Vector (&)[kTileRows][kTileVectors], const Scalars&, const Vectors&,
-                              const std::ptrdiff_t*);
+using TileFunction = void (*)(Vector (&)[kTileRows][kTileVectors], const Scalars&, const Vectors&, const std::ptrdiff_t*);
 
 template <int... cell>
-inline void multiply_add(Vector (&tile)[kTileRows][kTileVectors], int rows, int vectors, const Scalars& a,
-                         const Vectors& b, const std::ptrdiff_t* offset, std::integer_sequence<int, cell...>) {
+inline void multiply_add(Vector (&tile)[kTileRows][kTileVectors], int rows, int vectors, const Scalars& a, const Vectors& b,
+                         const std::ptrdiff_t* offset, std::integer_sequence<int, cell...>) {
   static constexpr TileFunction kTiles[] = {multiply_add_tile<cell / kTileVectors + 1, cell % kTileVectors + 1>...};
   kTiles[(rows - 1) * kTileVectors + vectors - 1](tile, a, b, offset);
 }
 
 // The same for sizes known only when running: 1..kTileRows rows and 1..kTileVectors vectors.
-inline void multiply_add(Vector (&tile)[kTileRows][kTileVectors], int rows, int vectors, const Scalars& a,
-                         const Vectors& b, const std::ptrdiff_t* offset) {
+inline void multiply_add(Vector (&tile)[kTileRows][kTileVectors], int rows, int vectors, const Scalars& a, const Vectors& b,
+                         const std::ptrdiff_t* offset) {
   multiply_add(tile, rows, vectors, a, b, offset, std::make_integer_sequence<int, kTileRows * kTileVectors>{});
 }
 

@@ -30,8 +30,8 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
 
 // to[rows][pitch], columns [range) = sum over l of scalars(row, l) * from[l][pitch]. The columns are copied into a
 // panel first: it is read once per kTileRows rows, in order and aligned, and its tail is filled with zeros.
-inline void multiply_panel(float* to, float* panel, const float* from, std::ptrdiff_t pitch, Range range,
-                           std::int64_t rows, std::int64_t depth, const Scalars& scalars) {
+inline void multiply_panel(float* to, float* panel, const float* from, std::ptrdiff_t pitch, Range range, std::int64_t rows,
+                           std::int64_t depth, const Scalars& scalars) {
   const std::int64_t columns = range.end - range.begin;
   const int vectors = static_cast<int>((columns + kLanes - 1) / kLanes);
   const std::int64_t width = vectors * kLanes;
@@ -63,13 +63,11 @@ inline void multiply_panel(float* to, float* panel, const float* from, std::ptrd
   }
 }
 
-void linear_backward_input(float* dx, float* panel, const float* dy, const float* weight, Range in,
-                           const LinearShape& shape) {
+void linear_backward_input(float* dx, float* panel, const float* dy, const float* weight, Range in, const LinearShape& shape) {
   multiply_panel(dx, panel, weight, shape.in, in, shape.n, shape.out, {dy, shape.out, 1});
 }
 
-void linear_backward_weight(float* dweight, float* panel, const float* dy, const float* x, Range in,
-                            const LinearShape& shape) {
+void linear_backward_weight(float* dweight, float* panel, const float* dy, const float* x, Range in, const LinearShape& shape) {
   multiply_panel(dweight, panel, x, shape.in, in, shape.out, shape.n, {dy, 1, shape.out});
 }
 

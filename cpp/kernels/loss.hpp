@@ -14,8 +14,8 @@ inline DoubleVector shifted_exponential(const float* row, std::int64_t left, dou
   return exponential(load_double(lanes) - maximum);
 }
 
-void softmax_cross_entropy(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
-                           std::int64_t rows, std::int64_t classes, double smoothing, double scale) {
+void softmax_cross_entropy(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
+                           std::int64_t classes, double smoothing, double scale) {
   const double off_label = smoothing / static_cast<double>(classes);
   for (std::int64_t n = 0; n < rows; ++n, logits += classes, dlogits += classes) {
     double maximum = logits[0], total = 0.0;

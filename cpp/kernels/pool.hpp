@@ -8,8 +8,7 @@ namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
 // Keeps the larger of two values and where it stood; NaN wins, a tie keeps the earlier.
-inline __attribute__((always_inline)) void keep_maximum(Vector& best, IntVector& winner, Vector value,
-                                                        std::int32_t position) {
+inline __attribute__((always_inline)) void keep_maximum(Vector& best, IntVector& winner, Vector value, std::int32_t position) {
   const IntVector better = (value > best) | (value != value);
   best = better ? value : best;
   winner = better ? broadcast_int(position) : winner;

@@ -47,13 +47,9 @@ typedef float UnalignedHalfVector __attribute__((vector_size(4 * kDoubleLanes), 
 typedef std::int32_t UnalignedIntVector __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef std::uint8_t UnalignedByteVector __attribute__((vector_size(kLanes), aligned(1), may_alias));
 
-inline __attribute__((always_inline)) Vector load(const float* from) {
-  return *reinterpret_cast<const UnalignedVector*>(from);
-}
+inline __attribute__((always_inline)) Vector load(const float* from) { return *reinterpret_cast<const UnalignedVector*>(from); }
 
-inline __attribute__((always_inline)) void store(float* to, Vector value) {
-  *reinterpret_cast<UnalignedVector*>(to) = value;
-}
+inline __attribute__((always_inline)) void store(float* to, Vector value) { *reinterpret_cast<UnalignedVector*>(to) = value; }
 
 inline __attribute__((always_inline)) void store(std::int32_t* to, IntVector value) {
   *reinterpret_cast<UnalignedIntVector*>(to) = value;

@@ -7,8 +7,8 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-void sgd_step(float* __restrict parameters, const float* __restrict gradients, float* __restrict velocity,
-              std::int64_t count, const SgdStep& step) {
+void sgd_step(float* __restrict parameters, const float* __restrict gradients, float* __restrict velocity, std::int64_t count,
+              const SgdStep& step) {
   const float lr = step.lr, momentum = step.momentum, weight_decay = step.weight_decay;
   if (momentum == 0.0f) {
     for (std::int64_t i = 0; i < count; ++i) parameters[i] -= lr * (gradients[i] + weight_decay * parameters[i]);
@@ -27,8 +27,8 @@ void adam_step(float* __restrict parameters, const float* __restrict gradients, 
   const AdamStep s = step;
   for (std::int64_t i = 0; i < count; ++i) {
     const float gradient = gradients[i];
-    first_moment[i] = s.beta1 * first_moment[i] + (1.0f - s.beta1) * gradient;
-    second_moment[i] = s.beta2 * second_moment[i] + (1.0f - s.beta2) * gradient * gradient;
+    first_moment[i] = s.beta1 * first_moment[i] + s.new1 * gradient;
+    second_moment[i] = s.beta2 * second_moment[i] + s.new2 * gradient * gradient;
     const float denominator = __builtin_sqrtf(second_moment[i]) * s.root_scale + s.eps;
     parameters[i] = s.decay * parameters[i] - s.step_size * first_moment[i] / denominator;
   }

@@ -41,8 +41,7 @@ __attribute__((noinline)) void add_rows(float* to, std::ptrdiff_t to_pitch, cons
   }
 }
 
-using AddRows = void (*)(float*, std::ptrdiff_t, const float*, std::ptrdiff_t, const Winner*, std::ptrdiff_t,
-                         std::ptrdiff_t);
+using AddRows = void (*)(float*, std::ptrdiff_t, const float*, std::ptrdiff_t, const Winner*, std::ptrdiff_t, std::ptrdiff_t);
 
 // Lines that fit beside each other for a number of vectors, at most 5.
 constexpr int lines_for(int vectors) { return kRowVectors / vectors < 5 ? kRowVectors / vectors : 5; }
@@ -191,8 +190,7 @@ void conv2d_relu_max_pool2d_backward_weight(float* dweight, float* dbias, float*
 // counted, then placed, in the order of the channels. r is the outer loop, to keep a slice of the weights in the first
 // cache.
 void conv2d_relu_max_pool2d_backward_input(float* dx, float* dx_rows, Winner* list, std::int64_t* ends, const float* dy,
-                                           const std::uint8_t* winners, const float* weight_rows,
-                                           const ConvPoolShape& shape) {
+                                           const std::uint8_t* winners, const float* weight_rows, const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
   const std::ptrdiff_t width = conv.w + 2 * conv.padding.w, line = width * conv.c;

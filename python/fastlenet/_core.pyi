@@ -56,12 +56,8 @@ def conv2d_backward(
     dy: typing.Any,
     x: typing.Any,
     weight: typing.Any,
-    stride: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
-    padding: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
+    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
     need_dx: bool,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
@@ -69,12 +65,8 @@ def conv2d_forward(
     x: typing.Any,
     weight: typing.Any,
     bias: typing.Any,
-    stride: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
-    padding: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
+    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
     out: typing.Any,
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def conv2d_relu_max_pool2d_backward(
@@ -82,12 +74,8 @@ def conv2d_relu_max_pool2d_backward(
     winners: typing.Any,
     x: typing.Any,
     weight: typing.Any,
-    padding: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
-    kernel_size: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
+    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
     need_dx: bool,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
@@ -95,18 +83,12 @@ def conv2d_relu_max_pool2d_forward(
     x: typing.Any,
     weight: typing.Any,
     bias: typing.Any,
-    padding: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
-    kernel_size: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
+    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
 def cuda_status() -> str: ...
-def dropout_backward(
-    dy: typing.Any, mask: typing.Any, out: typing.Any
-) -> numpy.typing.NDArray[typing.Any]: ...
+def dropout_backward(dy: typing.Any, mask: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def dropout_forward(
     x: typing.Any,
     rate: typing.SupportsFloat,
@@ -114,9 +96,7 @@ def dropout_forward(
     counter: typing.SupportsInt,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
-def ema_step(
-    average: typing.Any, parameters: typing.Any, decay: typing.SupportsFloat
-) -> None: ...
+def ema_step(average: typing.Any, parameters: typing.Any, decay: typing.SupportsFloat) -> None: ...
 def gather_images(
     images: typing.Any,
     index: typing.Any,
@@ -143,26 +123,14 @@ def max_pool2d_backward(
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_forward(
     x: typing.Any,
-    kernel_size: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
-    stride: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
-    padding: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"
-    ],
+    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
-def multiply_add_peak(
-    threads: typing.SupportsInt, seconds: typing.SupportsFloat
-) -> float: ...
-def relu_backward(
-    dy: typing.Any, y: typing.Any, out: typing.Any
-) -> numpy.typing.NDArray[typing.Any]: ...
-def relu_forward(
-    x: typing.Any, out: typing.Any
-) -> numpy.typing.NDArray[typing.Any]: ...
+def multiply_add_peak(threads: typing.SupportsInt, seconds: typing.SupportsFloat) -> float: ...
+def relu_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
+def relu_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def set_level(name: str) -> None: ...
 def set_num_threads(count: typing.SupportsInt) -> None: ...
 def sgd_step(
@@ -174,18 +142,12 @@ def sgd_step(
     nesterov: bool,
     weight_decay: typing.SupportsFloat,
 ) -> None: ...
-def sigmoid_backward(
-    dy: typing.Any, y: typing.Any, out: typing.Any
-) -> numpy.typing.NDArray[typing.Any]: ...
-def sigmoid_forward(
-    x: typing.Any, out: typing.Any
-) -> numpy.typing.NDArray[typing.Any]: ...
+def sigmoid_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
+def sigmoid_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def softmax_cross_entropy(
     logits: typing.Any,
     labels: typing.Any,
     label_smoothing: typing.SupportsFloat,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
-def squared_error(
-    prediction: typing.Any, target: typing.Any, out: typing.Any
-) -> tuple[typing.Any, ...]: ...
+def squared_error(prediction: typing.Any, target: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]: ...

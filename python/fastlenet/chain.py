@@ -73,7 +73,8 @@ class Chain(Sequential):
         """grad L(w) = (dL/dw1, dL/dw2, dL/dw3), by the backward pass."""
         _, dprediction = self.ops.squared_error(self(x), np.asarray(y, np.float32))
         self.backward(dprediction.reshape(-1, 1))
-        return self.gradient_buffer.copy()
+        gradient: Array = self.gradient_buffer.copy()
+        return gradient
 
     def gradient_step(self, x: Any, y: Any, rate: float) -> float:
         """One step of gradient descent, w <- w - rate * grad L(w); returns L before it."""

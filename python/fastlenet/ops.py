@@ -312,7 +312,8 @@ def sgd_step(
 
     g = gradients + weight_decay * parameters; velocity = momentum * velocity + g;
     parameters -= lr * (g + momentum * velocity if nesterov else velocity).
-    All are flat float32 buffers of one size; velocity starts at 0, and may be None when momentum is 0.
+    All are flat float32 buffers of one size; velocity starts at 0; when momentum is 0
+    it is left alone, and may be None.
     Source: Sutskever et al. 2013.
     """
     _core.sgd_step(parameters, gradients, velocity, lr, momentum, nesterov, weight_decay)

@@ -236,9 +236,9 @@ def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, ou
     _floats(op, dy=dy)
     n, c, h, w = x_shape
     _shape(op, "indices", indices, dy.shape)
-    flat = _integers(op, "indices", indices, h * w).reshape(n * c, -1)
+    flat = _integers(op, "indices", indices, h * w).reshape(n * c, dy.shape[2] * dy.shape[3])
     dx = np.zeros((n * c, h * w), dy.dtype)
-    np.add.at(dx, (np.arange(n * c)[:, None], flat), dy.reshape(n * c, flat.shape[1]))
+    np.add.at(dx, (np.arange(n * c)[:, None], flat), dy.reshape(flat.shape))
     return _into(out, dx.reshape(n, c, h, w))
 
 
@@ -485,7 +485,7 @@ def sgd_step(
     if velocity is None and momentum != 0:
         raise ValueError("sgd_step: velocity expects an array when momentum is not 0, got None")
     gradient = gradients + weight_decay * parameters
-    if velocity is None:
+    if velocity is None or momentum == 0:
         parameters -= lr * gradient
         return
     velocity[...] = momentum * velocity + gradient

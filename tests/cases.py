@@ -1,0 +1,166 @@
+"""The shapes that every op is tested and timed on: one list, shared by the tests and the benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+__all__ = ["CONV", "FUSED", "LENET", "LINEAR", "POOL", "Conv", "Fused", "Linear", "Pool"]
+
+Pair = int | tuple[int, int]
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class Conv:
+    n: int
+    c: int
+    h: int
+    w: int
+    k: int
+    filter: tuple[int, int]
+    stride: Pair = 1
+    padding: Pair = 0
+
+    def __str__(self) -> str:
+        base = f"{self.n}x{self.c}x{self.h}x{self.w}-{self.k}of{_text(self.filter)}"
+        return base + f"-stride{_text(self.stride)}-pad{_text(self.padding)}"
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.n, self.c, self.h, self.w
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.k, self.c, *self.filter
+
+    @property
+    def options(self) -> dict[str, Pair]:
+        return {"stride": self.stride, "padding": self.padding}
+
+
+@dataclass(frozen=True)
+class Fused:
+    n: int
+    c: int
+    h: int
+    w: int
+    k: int
+    filter: tuple[int, int]
+    padding: Pair = 0
+    kernel_size: Pair = 2
+
+    def __str__(self) -> str:
+        base = f"{self.n}x{self.c}x{self.h}x{self.w}-{self.k}of{_text(self.filter)}"
+        return base + f"-pad{_text(self.padding)}-pool{_text(self.kernel_size)}"
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.n, self.c, self.h, self.w
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.k, self.c, *self.filter
+
+    @property
+    def options(self) -> dict[str, Pair]:
+        return {"padding": self.padding, "kernel_size": self.kernel_size}
+
+    def with_batch(self, n: int) -> Fused:
+        return replace(self, n=n)
+
+
+@dataclass(frozen=True)
+class Pool:
+    n: int
+    c: int
+    h: int
+    w: int
+    kernel_size: Pair
+    stride: Pair | None = None
+    padding: Pair = 0
+
+    def __str__(self) -> str:
+        base = f"{self.n}x{self.c}x{self.h}x{self.w}-window{_text(self.kernel_size)}"
+        return base + f"-stride{_text(self.stride)}-pad{_text(self.padding)}"
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.n, self.c, self.h, self.w
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"stride": self.stride, "padding": self.padding}
+
+
+@dataclass(frozen=True)
+class Linear:
+    n: int
+    inputs: int
+    outputs: int
+
+    def __str__(self) -> str:
+        return f"{self.n}x{self.inputs}-{self.outputs}"
+
+    def with_batch(self, n: int) -> Linear:
+        return replace(self, n=n)
+
+
+# The four layers of LeNet.
+LENET = {
+    "conv1": Fused(17, 1, 28, 28, 20, (5, 5)),
+    "conv2": Fused(17, 20, 12, 12, 50, (5, 5)),
+    "fc1": Linear(17, 800, 500),
+    "fc2": Linear(17, 500, 10),
+}
+
+FUSED = [
+    LENET["conv1"],
+    LENET["conv2"],
+    Fused(3, 3, 32, 32, 32, (5, 5)),
+    Fused(3, 32, 16, 16, 64, (3, 3), padding=1),
+    Fused(3, 1, 29, 31, 7, (3, 3)),
+    Fused(0, 2, 6, 6, 3, (3, 3)),
+    Fused(1, 1, 2, 2, 1, (1, 1)),
+    Fused(35, 1, 6, 7, 2, (2, 3)),
+    Fused(2, 5, 9, 9, 4, (3, 3), padding=(2, 1), kernel_size=3),
+    Fused(5, 3, 8, 9, 6, (3, 2), kernel_size=(1, 4)),
+    Fused(4, 2, 7, 6, 11, (2, 2), padding=3, kernel_size=(3, 2)),
+    Fused(2, 7, 6, 5, 3, (6, 5), padding=2, kernel_size=1),
+    Fused(2, 70, 5, 5, 3, (5, 3), padding=1),
+]
+
+CONV = [Conv(f.n, f.c, f.h, f.w, f.k, f.filter, padding=f.padding) for f in FUSED] + [
+    Conv(3, 2, 11, 9, 5, (3, 3), stride=2),
+    Conv(2, 3, 12, 13, 4, (3, 2), stride=(2, 3), padding=(1, 2)),
+    Conv(2, 1, 7, 7, 2, (2, 2), stride=3, padding=1),
+    Conv(18, 2, 5, 6, 3, (5, 6)),
+    Conv(2, 2, 3, 3, 6, (2, 2), stride=2, padding=4),
+    Conv(3, 4, 6, 6, 6, (1, 1), stride=2),
+]
+
+POOL = [
+    Pool(2, 20, 24, 24, 2),
+    Pool(3, 5, 8, 8, 2),
+    Pool(2, 3, 9, 11, 3, stride=2, padding=1),
+    Pool(2, 2, 7, 7, 3, stride=1),
+    Pool(1, 3, 8, 9, (2, 3), stride=(1, 2), padding=(1, 1)),
+    Pool(2, 1, 10, 10, 2, stride=4),
+    Pool(2, 3, 5, 5, 5),
+    Pool(1, 1, 1, 1, 1),
+    Pool(0, 2, 4, 4, 2),
+    Pool(7, 1, 6, 6, 4, stride=1, padding=2),
+]
+
+LINEAR = [
+    LENET["fc1"],
+    LENET["fc2"],
+    Linear(0, 3, 4),
+    Linear(1, 1, 1),
+    Linear(70, 33, 7),
+    Linear(5, 130, 64),
+    Linear(129, 16, 11),
+]

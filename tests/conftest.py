@@ -1,0 +1,133 @@
+"""What the tests share: every instruction-set level times several thread counts, exact inputs, guarded outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, settings
+
+from fastlenet import _core, get_num_threads, set_num_threads
+
+Array = npt.NDArray[Any]
+
+settings.register_profile(
+    "fastlenet",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("fastlenet")
+
+THREADS = (1, 2, 3)
+
+
+@pytest.fixture(params=_core.levels_available())
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each level that this CPU has, in use for the test."""
+    before = _core.level()
+    _core.set_level(request.param)
+    yield request.param
+    _core.set_level(before)
+
+
+@pytest.fixture(params=THREADS, ids=lambda count: f"threads{count}")
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = get_num_threads()
+    set_num_threads(request.param)
+    yield request.param
+    set_num_threads(before)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that depend on the test's name alone."""
+    return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def torch() -> Any:
+    """PyTorch, the oracle. Without it the test is skipped, or fails where FASTLENET_REQUIRE_ORACLE=1 says that it must be."""
+    try:
+        import torch
+    except ImportError:
+        if os.environ.get("FASTLENET_REQUIRE_ORACLE") == "1":
+            pytest.fail("PyTorch is not installed, and FASTLENET_REQUIRE_ORACLE=1 asks for it")
+        pytest.skip("PyTorch is not installed")
+    return torch
+
+
+def integers(rng: np.random.Generator, shape: tuple[int, ...], largest: int = 3) -> Array:
+    """Float32 integers in -largest..largest, one in four of them 0: every partial sum of their products is exact."""
+    values = rng.integers(-largest, largest + 1, shape) * (rng.random(shape) < 0.75)
+    return np.asarray(values, np.float32)
+
+
+def normals(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+class Guarded:
+    """Output arrays, filled with NaN (or the largest integer) and with guard bytes on both sides, to check afterwards."""
+
+    def __init__(self) -> None:
+        self._memory: list[Array] = []
+
+    def output(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = np.full(size + 128, 0xA5, np.uint8)
+        self._memory.append(memory)
+        array = memory[64 : 64 + size].view(dtype).reshape(shape)
+        array.fill(np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max)
+        return array
+
+    def check(self) -> None:
+        for memory in self._memory:
+            assert (memory[:64] == 0xA5).all() and (memory[-64:] == 0xA5).all(), "wrote outside the output"
+
+
+@pytest.fixture
+def guarded() -> Iterator[Guarded]:
+    """Outputs to hand to `out=`; that nothing around them changed is checked at the end."""
+    outputs = Guarded()
+    yield outputs
+    outputs.check()
+
+
+def expect_equal(actual: Any, expected: Any) -> None:
+    """Equal numbers of equal shape; a zero's sign does not matter."""
+    for a, b in zip(_tuple(actual), _tuple(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def expect_same_bits(actual: Any, expected: Any) -> None:
+    for a, b in zip(_tuple(actual), _tuple(expected), strict=True):
+        assert a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def expect_meaningful(*arrays: Array) -> None:
+    """At least 30 % of the numbers of each array, unless it is tiny, are not zero: else equality would prove little."""
+    for array in arrays:
+        assert array.size < 16 or np.count_nonzero(array) >= 0.3 * array.size, "too many zeros to mean anything"
+
+
+def gamma(terms: int) -> float:
+    """The bound of the relative error of a sum of that many products in float32: k*u / (1 - k*u), u = 2^-24 (Higham 2002)."""
+    return terms * 2.0**-24 / (1 - terms * 2.0**-24)
+
+
+def expect_within(actual: Array, exact: Array, bound: Array | float) -> None:
+    """|actual - exact| <= bound, in float64."""
+    error = np.abs(actual.astype(np.float64) - exact)
+    worst = float((error - bound).max(initial=-np.inf))
+    assert (error <= bound).all(), f"past the bound by {worst}"

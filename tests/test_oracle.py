@@ -1,0 +1,177 @@
+"""PyTorch as an independent oracle: every op, the network's logits, and ten steps of training from the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
+from conftest import expect_within, gamma, normals
+from fastlenet import LeNet, ops, reference
+from fastlenet.optim import SGD, AdamW
+
+pytestmark = pytest.mark.oracle
+Rng = np.random.Generator
+
+
+def tensors(torch: Any, *arrays: Any) -> list[Any]:
+    """Leaves in float64, so that PyTorch's own rounding does not count."""
+    return [torch.tensor(array.astype(np.float64), requires_grad=True) for array in arrays]
+
+
+def absolute(*arrays: Any) -> list[Any]:
+    return [np.abs(array.astype(np.float64)) for array in arrays]
+
+
+@pytest.mark.parametrize("case", CONV, ids=str)
+def test_conv2d(case: Conv, rng: Rng, torch: Any) -> None:
+    x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
+    leaves = tensors(torch, x, weight, bias)
+    expected = torch.nn.functional.conv2d(*leaves, **case.options)
+    y = ops.conv2d_forward(x, weight, bias, **case.options)
+    dy = normals(rng, y.shape)
+    expected.backward(torch.tensor(dy.astype(np.float64)))
+    taps = case.c * case.filter[0] * case.filter[1]
+    sizes = reference.conv2d_forward(*absolute(x, weight, bias), **case.options)
+    expect_within(y, expected.detach().numpy(), gamma(taps + 1) * sizes)
+    bounds = reference.conv2d_backward(*absolute(dy, x, weight), **case.options)
+    count = max(dy[:, 0].size, case.k * case.filter[0] * case.filter[1])
+    for actual, leaf, size in zip(ops.conv2d_backward(dy, x, weight, **case.options), leaves, bounds, strict=True):
+        assert actual is not None and size is not None
+        expect_within(actual, leaf.grad.numpy(), gamma(count) * size)
+
+
+@pytest.mark.parametrize("case", POOL, ids=str)
+def test_max_pool2d(case: Pool, rng: Rng, torch: Any) -> None:
+    x = rng.integers(-3, 4, case.x_shape).astype(np.float32)  # ties
+    (leaf,) = tensors(torch, x)
+    if case.n == 0:
+        return
+    expected, expected_indices = torch.nn.functional.max_pool2d(leaf, case.kernel_size, **case.options, return_indices=True)
+    y, indices = ops.max_pool2d_forward(x, case.kernel_size, **case.options)
+    np.testing.assert_array_equal(y, expected.detach().numpy())
+    np.testing.assert_array_equal(indices, expected_indices.numpy())
+    dy = rng.integers(-3, 4, y.shape).astype(np.float32)
+    expected.backward(torch.tensor(dy.astype(np.float64)))
+    np.testing.assert_array_equal(ops.max_pool2d_backward(dy, indices, x.shape), leaf.grad.numpy())
+
+
+@pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
+def test_conv2d_relu_max_pool2d(case: Fused, rng: Rng, torch: Any) -> None:
+    """Integers: ties and dead windows abound, and everything is exact."""
+    x, weight, bias = (rng.integers(-3, 4, shape).astype(np.float32) for shape in (case.x_shape, case.weight_shape, (case.k,)))
+    leaves = tensors(torch, x, weight, bias)
+    functional = torch.nn.functional
+    expected = functional.max_pool2d(functional.relu(functional.conv2d(*leaves, padding=case.padding)), case.kernel_size)
+    y, winners = ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)
+    np.testing.assert_array_equal(y, expected.detach().numpy())
+    dy = rng.integers(-3, 4, y.shape).astype(np.float32)
+    expected.backward(torch.tensor(dy.astype(np.float64)))
+    gradients = ops.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, **case.options)
+    for actual, leaf in zip(gradients, leaves, strict=True):
+        np.testing.assert_array_equal(actual, leaf.grad.numpy())
+
+
+@pytest.mark.parametrize("case", LINEAR, ids=str)
+def test_linear(case: Linear, rng: Rng, torch: Any) -> None:
+    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
+    bias = normals(rng, (case.outputs,))
+    leaves = tensors(torch, x, weight, bias)
+    expected = torch.nn.functional.linear(*leaves)
+    dy = normals(rng, (case.n, case.outputs))
+    expected.backward(torch.tensor(dy.astype(np.float64)))
+    sizes = reference.linear_forward(*absolute(x, weight, bias))
+    expect_within(ops.linear_forward(x, weight, bias), expected.detach().numpy(), gamma(case.inputs + 1) * sizes)
+    bounds = reference.linear_backward(*absolute(dy, x, weight))
+    for actual, leaf, size in zip(ops.linear_backward(dy, x, weight), leaves, bounds, strict=True):
+        assert actual is not None and size is not None
+        expect_within(actual, leaf.grad.numpy(), gamma(max(case.outputs, case.n)) * size)
+
+
+def test_element_wise(rng: Rng, torch: Any) -> None:
+    x, dy = normals(rng, (1000,)), normals(rng, (1000,))
+    for name in ("relu", "sigmoid"):
+        (leaf,) = tensors(torch, x)
+        expected = getattr(torch, name)(leaf)
+        expected.backward(torch.tensor(dy.astype(np.float64)))
+        y = getattr(ops, f"{name}_forward")(x)
+        exact = expected.detach().numpy()
+        expect_within(y, exact, np.spacing(np.abs(exact).astype(np.float32)))
+        # y's own error of one ulp, through dy * y * (1 - y), and three roundings.
+        expect_within(getattr(ops, f"{name}_backward")(dy, y), leaf.grad.numpy(), gamma(6) * np.abs(dy))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_cross_entropy(smoothing: float, rng: Rng, torch: Any) -> None:
+    logits, labels = 10 * normals(rng, (33, 10)), rng.integers(0, 10, 33)
+    (leaf,) = tensors(torch, logits)
+    expected = torch.nn.functional.cross_entropy(leaf, torch.tensor(labels), label_smoothing=smoothing)
+    expected.backward()
+    loss, dlogits = ops.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)
+    assert loss == pytest.approx(expected.item(), rel=1e-12, abs=1e-12)
+    exact = leaf.grad.numpy()
+    expect_within(dlogits, exact, np.spacing(np.abs(exact).astype(np.float32)) / 2 + 1e-13)
+
+
+def torch_lenet(torch: Any) -> Any:
+    """The PyTorch module of the assignment."""
+    nn = torch.nn
+
+    class Net(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(1, 20, 5), nn.Conv2d(20, 50, 5)
+            self.fc1, self.fc2 = nn.Linear(800, 500), nn.Linear(500, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = nn.functional.max_pool2d(nn.functional.relu(self.conv1(x)), 2)
+            x = nn.functional.max_pool2d(nn.functional.relu(self.conv2(x)), 2)
+            return self.fc2(nn.functional.relu(self.fc1(x.flatten(1))))
+
+    return Net()
+
+
+def test_logits_of_a_pytorch_state_dict(rng: Rng, torch: Any) -> None:
+    torch.manual_seed(0)
+    theirs, ours = torch_lenet(torch), LeNet()
+    ours.load_state_dict(theirs.state_dict())
+    x = normals(rng, (50, 1, 28, 28))
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x)).numpy()
+    assert np.abs(ours(x) - expected).max() < 1e-5
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: tuple(v.shape) for k, v in theirs.state_dict().items()}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adamw"])
+def test_ten_training_steps(optimizer: str, rng: Rng, torch: Any) -> None:
+    """From the same weights, the loss of every step agrees to 1e-5 and the parameters at the end to 1e-5 of their size.
+
+    float64 in PyTorch: the difference is our rounding, amplified by ten steps.
+    """
+    ours = LeNet(seed=3)
+    theirs = torch_lenet(torch).double()
+    theirs.load_state_dict({name: torch.tensor(array.astype(np.float64)) for name, array in ours.state_dict().items()})
+    if optimizer == "adamw":
+        mine: Any = AdamW(ours, lr=1e-3)
+        other = torch.optim.AdamW(theirs.parameters(), lr=1e-3)
+    else:
+        nesterov = optimizer == "nesterov"
+        mine = SGD(ours, lr=0.02, momentum=0.9, nesterov=nesterov, weight_decay=1e-3)
+        other = torch.optim.SGD(theirs.parameters(), lr=0.02, momentum=0.9, nesterov=nesterov, weight_decay=1e-3)
+    for _ in range(10):
+        x, labels = normals(rng, (16, 1, 28, 28)), rng.integers(0, 10, 16)
+        loss, dlogits = ops.softmax_cross_entropy(ours(x), labels)
+        ours.backward(dlogits)
+        mine.step()
+        other.zero_grad()
+        expected = torch.nn.functional.cross_entropy(theirs(torch.tensor(x.astype(np.float64))), torch.tensor(labels))
+        expected.backward()
+        other.step()
+        assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for name, array in ours.state_dict().items():
+        exact = theirs.state_dict()[name].numpy()
+        # Adam divides by the root of the second moment: where a gradient is all rounding, so is the step of up to lr.
+        tolerance = 1e-3 * 0.05 if optimizer == "adamw" else 1e-5
+        assert np.abs(array - exact).max() <= tolerance * max(1.0, np.abs(exact).max()), name

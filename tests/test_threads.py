@@ -1,0 +1,115 @@
+"""Threads in the company they keep: fork, many Python threads, torch, affinity, environment variables, cgroup quotas."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import normals
+from fastlenet import get_num_threads, ops, set_num_threads
+
+Rng = np.random.Generator
+
+
+def run_python(code: str, **environment: str) -> str:
+    """The output of a fresh interpreter, whose thread settings are those given and no others."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("FASTLENET_NUM_THREADS", "OMP_NUM_THREADS")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+COUNT = "import fastlenet; print(fastlenet.get_num_threads())"
+
+
+def test_environment_variables() -> None:
+    assert run_python(COUNT, FASTLENET_NUM_THREADS="3", OMP_NUM_THREADS="5") == "3"
+    assert run_python(COUNT, OMP_NUM_THREADS="5") == "5"
+    assert run_python(COUNT, OMP_NUM_THREADS="4,2") == "4"
+    default = run_python(COUNT)
+    for nonsense in ("0", "-1", "many", "", "3x"):
+        assert run_python(COUNT, FASTLENET_NUM_THREADS=nonsense) == default
+
+
+def test_affinity() -> None:
+    code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {COUNT}"
+    assert run_python(code) == "1"
+    assert 1 <= int(run_python(COUNT)) <= len(os.sched_getaffinity(0))
+
+
+def test_set_num_threads() -> None:
+    before = get_num_threads()
+    for count in (1, 5):
+        set_num_threads(count)
+        assert get_num_threads() == count
+    for wrong in (0, -1, 5000):
+        with pytest.raises(ValueError, match=r"count expects 1\.\.4096"):
+            set_num_threads(wrong)
+    set_num_threads(before)
+
+
+def test_no_threads_at_import() -> None:
+    assert run_python("import fastlenet, threading, os; print(len(os.listdir('/proc/self/task')))", OMP_NUM_THREADS="1") == (
+        run_python("import numpy, os; print(len(os.listdir('/proc/self/task')))", OMP_NUM_THREADS="1")
+    )
+
+
+def test_fork(rng: Rng) -> None:
+    """A child forked after the pool has started computes the same, with threads of its own, and does not hang."""
+    before = get_num_threads()
+    set_num_threads(2)
+    x, weight = normals(rng, (64, 3, 12, 12)), normals(rng, (8, 3, 5, 5))
+    y = ops.conv2d_forward(x, weight)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        import signal
+
+        signal.alarm(20)
+        same = all(ops.conv2d_forward(x, weight).tobytes() == y.tobytes() for _ in range(20))
+        os.write(write, b"same" if same else b"different")
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        assert stream.read() == b"same"
+    assert os.waitpid(child, 0)[1] == 0
+    assert ops.conv2d_forward(x, weight).tobytes() == y.tobytes()
+    set_num_threads(before)
+
+
+def test_multiprocessing_fork_pool() -> None:
+    code = """
+import multiprocessing, warnings, numpy as np
+from fastlenet import ops, set_num_threads
+set_num_threads(2)
+x = np.ones((64, 3, 12, 12), np.float32); weight = np.ones((8, 3, 5, 5), np.float32)
+ops.conv2d_forward(x, weight)
+def work(i): return float(ops.conv2d_forward(x * i, weight).sum())
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    print([round(v / 64 / 8 / 64 / 75) for v in pool.map(work, range(6))])
+"""
+    assert run_python(code) == "[0, 1, 2, 3, 4, 5]"
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("order", ["import torch, fastlenet", "import fastlenet, torch"])
+def test_beside_torch(order: str, torch: Any) -> None:
+    code = f"""
+{order}
+import numpy as np
+from fastlenet import ops
+x = np.random.default_rng(0).standard_normal((64, 20, 12, 12), dtype=np.float32)
+weight = np.random.default_rng(1).standard_normal((50, 20, 5, 5), dtype=np.float32)
+for _ in range(20):
+    ours = ops.conv2d_forward(x, weight)
+    theirs = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(weight)).numpy()
+print(bool(np.abs(ours - theirs).max() < 1e-3))
+"""
+    assert run_python(code) == "True"
