@@ -1,0 +1,330 @@
+"""Layers and Sequential: fusion, buffers, modes, threads, copies, and the errors of a wrong use."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+import threading
+import tracemalloc
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import expect_equal, expect_same_bits, integers, normals
+from fastlenet import LeNet, nn, ops, reference
+
+Rng = np.random.Generator
+
+
+def small(backend: ModuleType = ops, seed: int = 0) -> nn.Sequential:
+    """A network with every kind of layer, fused and not."""
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 3, (2, 3), stride=(1, 2), bias=False),
+        nn.Sigmoid(),
+        nn.MaxPool2d(2, stride=1, padding=1),
+        nn.Flatten(),
+        nn.Dropout(0.25),
+        nn.Linear(3 * 5 * 3, 6),
+        nn.ReLU(),
+        nn.Linear(6, 3, bias=False),
+        seed=seed,
+        ops=backend,
+    )
+
+
+X_SHAPE = (5, 2, 10, 10)
+
+
+def test_backends_agree(rng: Rng) -> None:
+    """Forward, backward and dx of the same network on the kernels and on NumPy, within rounding: 1e-5 of the largest."""
+    kernels, plain = small(), small(reference)
+    x = normals(rng, X_SHAPE)
+    dy = normals(rng, (5, 3))
+    outputs = []
+    for model in (kernels, plain):
+        y = model(x)
+        dx = model.backward(dy, need_dx=True)
+        assert dx is not None
+        outputs.append([y, dx.copy(), *(gradient.copy() for gradient in model.gradients().values())])
+    for ours, theirs in zip(*outputs, strict=True):
+        assert np.abs(ours - theirs).max() <= 1e-5 * max(1.0, np.abs(theirs).max())
+        assert np.count_nonzero(theirs)
+
+
+def test_fused_equals_layer_by_layer(rng: Rng) -> None:
+    """Sequential runs Conv2d, ReLU, MaxPool2d as one op: with integers to the bit what the three ops give one by one."""
+    model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.MaxPool2d(2))
+    model.load_state_dict({"0.weight": integers(rng, (5, 2, 3, 3)), "0.bias": integers(rng, (5,))})
+    assert len(model._steps) == 1
+    x, dy = integers(rng, (4, 2, 8, 8)), integers(rng, (4, 5, 3, 3))
+    weight, bias = model.parameters()["0.weight"], model.parameters()["0.bias"]
+    conv = ops.conv2d_forward(x, weight, bias)
+    relu = ops.relu_forward(conv)
+    y, indices = ops.max_pool2d_forward(relu, 2)
+    expect_equal(model(x), y)
+    dconv = ops.relu_backward(ops.max_pool2d_backward(dy, indices, relu.shape), relu)
+    dx, dweight, dbias = ops.conv2d_backward(dconv, x, weight)
+    expect_equal(model.backward(dy, need_dx=True), dx)
+    expect_equal(model.gradients()["0.weight"], dweight)
+    expect_equal(model.gradients()["0.bias"], dbias)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(1, 2, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2)],
+        [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(3, stride=2)],
+        [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2, padding=1)],
+        [nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.MaxPool2d(2)],
+        [nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU()],
+        [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(16)],
+    ],
+    ids=["stride", "overlapping windows", "padded windows", "sigmoid", "other order", "windows beyond a byte"],
+)
+def test_not_fused(layers: list[nn.Layer], rng: Rng) -> None:
+    models = [nn.Sequential(*layers, ops=backend) for backend in (ops, reference)]
+    assert all(len(model._steps) == 3 for model in models)
+    x = integers(rng, (2, 1, 20, 20))
+    for model in models:
+        model.parameter_buffer[...] = np.arange(model.parameter_buffer.size) % 5 - 2
+    ours, theirs = (model(x) for model in models)
+    if isinstance(layers[1], nn.Sigmoid):
+        assert np.abs(ours - theirs).max() < 1e-6
+    else:
+        expect_equal(ours, theirs)
+
+
+def test_flat_aligned_buffers() -> None:
+    model = LeNet()
+    for buffer, views in ((model.parameter_buffer, model.parameters()), (model.gradient_buffer, model.gradients())):
+        assert buffer.dtype == np.float32 and buffer.ctypes.data % 64 == 0 and buffer.size == 431_080
+        assert all(np.shares_memory(view, buffer) for view in views.values())
+        assert sum(view.size for view in views.values()) == buffer.size
+    model.parameter_buffer.fill(2)
+    assert all((array == 2).all() for array in model.state_dict().values())
+    assert list(model.state_dict()) == list(model.gradients())
+
+
+def test_initialisation_is_seeded_and_bounded() -> None:
+    same, other = LeNet(seed=7), LeNet(seed=8)
+    expect_same_bits(LeNet(seed=7).parameter_buffer, same.parameter_buffer)
+    expect_same_bits(LeNet(seed=7, ops=reference).parameter_buffer, same.parameter_buffer)
+    assert (same.parameter_buffer != other.parameter_buffer).mean() > 0.99
+    for name, fan_in in (("conv1", 25), ("conv2", 500), ("fc1", 800), ("fc2", 500)):
+        for part in ("weight", "bias"):
+            values, bound = same.parameters()[f"{name}.{part}"], fan_in**-0.5
+            assert np.abs(values).max() <= bound
+            # A uniform variable of n samples: its largest is within 10/n of the bound with probability 1 - e^-10.
+            assert np.abs(values).max() >= bound * (1 - 10 / values.size)
+
+
+def test_the_result_belongs_to_the_caller(rng: Rng) -> None:
+    model = small()
+    first = model(normals(rng, X_SHAPE))
+    kept = first.copy()
+    second = model(normals(rng, X_SHAPE))
+    expect_same_bits(first, kept)
+    assert not np.shares_memory(first, second)
+
+
+def test_backward_overwrites_gradients(rng: Rng) -> None:
+    model = small()
+    model.eval()  # no dropout: the same pass twice
+    model.train()
+    model.dropout_counter = 0
+    x, dy = normals(rng, X_SHAPE), normals(rng, (5, 3))
+    model(x)
+    model.backward(dy)
+    first = model.gradient_buffer.copy()
+    model.gradient_buffer.fill(np.nan)
+    model.dropout_counter = 0
+    model(x)
+    model.backward(dy)
+    expect_same_bits(model.gradient_buffer, first)
+
+
+def test_no_allocation_in_the_steady_state(rng: Rng) -> None:
+    """After two steps, a step of training allocates the logits and small objects only: no buffer of activations."""
+    model = LeNet()
+    x, labels = normals(rng, (32, 1, 28, 28)), rng.integers(0, 10, 32)
+    dlogits = ops.empty((32, 10))
+
+    def step() -> None:
+        ops.softmax_cross_entropy(model(x), labels, out=dlogits)
+        model.backward(dlogits)
+
+    for _ in range(2):
+        step()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            step()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # NumPy reports its arrays to tracemalloc. pool1's output alone, 32*20*12*12 floats, would be 368,640 bytes.
+    assert peak < 60_000
+
+
+def test_evaluation_ignores_dropout_and_keeps_no_activations(rng: Rng) -> None:
+    x = normals(rng, X_SHAPE)
+    model = small()
+    trained = model(x)
+    model.eval()
+    expect_same_bits(model(x), model(x))
+    assert (model(x) != trained).any()
+    with pytest.raises(ValueError, match=r"dy expects shape \(5, 3\)"):
+        model.backward(normals(rng, (4, 3)))
+    fresh = small()
+    fresh.eval()
+    fresh(x)
+    with pytest.raises(RuntimeError, match="call the model in training mode first"):
+        fresh.backward(normals(rng, (5, 3)))
+
+
+def test_evaluation_leaves_the_training_pass_alone(rng: Rng) -> None:
+    """An evaluation between model(x) and backward does not change the gradients."""
+    model = LeNet()
+    x, other, dy = normals(rng, (4, 1, 28, 28)), normals(rng, (4, 1, 28, 28)), normals(rng, (4, 10))
+    model(x)
+    model.backward(dy)
+    expected = model.gradient_buffer.copy()
+    model(x)
+    model.eval()
+    model(other)
+    model.train()
+    model.backward(dy)
+    expect_same_bits(model.gradient_buffer, expected)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_evaluation_from_several_threads(frozen: bool, rng: Rng) -> None:
+    model = LeNet()
+    model.eval()
+    run = model.freeze() if frozen else model
+    inputs = [normals(rng, (n, 1, 28, 28)) for n in (1, 7, 20, 33)]
+    expected = [run(x) for x in inputs]
+    wrong: list[int] = []
+
+    def work(which: int) -> None:
+        for _ in range(20):
+            if run(inputs[which]).tobytes() != expected[which].tobytes():
+                wrong.append(which)
+
+    workers = [threading.Thread(target=work, args=(which,)) for which in range(len(inputs))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_freeze_is_a_snapshot(rng: Rng) -> None:
+    model = LeNet()
+    x = normals(rng, (3, 1, 28, 28))
+    expected = model(x)
+    frozen = model.freeze()
+    model.parameter_buffer.fill(0)
+    expect_same_bits(frozen(x), expected)
+    assert not model(x).any()
+
+
+def test_copies_are_independent(rng: Rng) -> None:
+    model, x = small(), normals(rng, X_SHAPE)
+    model.eval()
+    expected = model(x)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        expect_same_bits(twin(x), expected)
+        assert twin.parameter_buffer.ctypes.data % 64 == 0
+        assert all(np.shares_memory(view, twin.parameter_buffer) for view in twin.parameters().values())
+        twin.parameter_buffer.fill(0)
+        expect_same_bits(model(x), expected)
+
+
+def test_load_state_dict(rng: Rng) -> None:
+    model = LeNet()
+    state = {name: normals(rng, array.shape).astype(np.float64) for name, array in model.state_dict().items()}
+    model.load_state_dict(state)
+    for name, array in model.state_dict().items():
+        expect_equal(array, state[name].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fc2.bias": None}, "fc2.bias is missing"),
+        ({"fc3.bias": np.zeros(1)}, "fc3.bias is unexpected"),
+        ({"fc2.bias": np.zeros(11)}, r"fc2.bias expects shape \(10,\), got \(11,\)"),
+        ({"fc2.bias": np.zeros(10, int)}, "fc2.bias expects floats, got int64"),
+        ({"fc2.bias": None, "conv1.bias": np.zeros(3)}, r"conv1.bias expects shape \(20,\), got \(3,\); fc2.bias is missing"),
+    ],
+)
+def test_load_state_dict_errors(change: dict[str, Any], message: str) -> None:
+    """Everything wrong is listed, and nothing is changed."""
+    model = LeNet()
+    before = model.parameter_buffer.copy()
+    state = {name: array + 1 for name, array in model.state_dict().items()} | change
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict({name: value for name, value in state.items() if value is not None})
+    expect_same_bits(model.parameter_buffer, before)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv2d(0, 1, 3), "Conv2d: in_channels expects a positive int, got 0"),
+        (lambda: nn.Conv2d(1, 1, 0), "Conv2d: kernel_size expects a positive int, got 0"),
+        (lambda: nn.Conv2d(1, 1, 3, padding=-1), "Conv2d: padding expects non-negative ints, got -1"),
+        (lambda: nn.Linear(1, -2), "Linear: out_features expects a positive int, got -2"),
+        (lambda: nn.MaxPool2d(2, stride=0), "MaxPool2d: stride expects a positive int, got 0"),
+        (lambda: nn.Dropout(1.0), r"Dropout: p expects a number in \[0, 1\), got 1.0"),
+        (lambda: nn.Sequential(nn.ReLU(), names=["a", "b"]), "Sequential: names expects 1 different names"),
+    ],
+)
+def test_wrong_layers(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_errors_name_the_layer(rng: Rng) -> None:
+    model = LeNet()
+    with pytest.raises(ValueError, match=r"layer 'conv1': .*x"):
+        model(normals(rng, (2, 3, 28, 28)))
+    with pytest.raises(ValueError, match=r"layer 'fc1': "):
+        model(normals(rng, (2, 1, 32, 32)))
+    with pytest.raises(TypeError, match=r"layer 'conv1': .*float64"):
+        model(np.zeros((2, 1, 28, 28)))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_smallest_batches(n: int, rng: Rng) -> None:
+    model = LeNet()
+    y = model(normals(rng, (n, 1, 28, 28)))
+    assert y.shape == (n, 10)
+    model.backward(np.ones_like(y))
+    assert np.isfinite(model.gradient_buffer).all()
+    assert bool(model.gradient_buffer.any()) == (n > 0)
+
+
+def test_summary_of_a_custom_network() -> None:
+    lines = small().summary(X_SHAPE[1:]).splitlines()
+    cells = [line.split() for line in lines]
+    assert cells[2] == ["0", "Conv2d", "4x10x10", "76", "7,200", "1,904"]  # 4*100*18 multiply-adds; 4*(76 + 400) bytes
+    assert cells[-1][:2] == ["total", f"{76 + 72 + 276 - 0 + 18:,}"]
+
+
+def test_dropout_layers_draw_different_masks(rng: Rng) -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Dropout(0.5))
+    ones = np.ones((1, 4096), np.float32)
+    masks = [model(ones) for _ in range(4)]
+    for a, b in itertools.combinations(masks, 2):
+        assert (a != b).any()
+    # Kept by both layers with probability 1/4, then scaled by 4; 16,384 draws, 6 standard deviations of sqrt(p*q/n).
+    kept = np.mean([mask == 4 for mask in masks])
+    assert abs(kept - 0.25) < 6 * (0.25 * 0.75 / 16384) ** 0.5
