@@ -1,10 +1,14 @@
-"""What the tests share: every instruction-set level times several thread counts, exact inputs, guarded outputs."""
+"""What the tests share: instruction-set levels and thread counts, exact inputs, guarded outputs, data files, the command."""
 
 from __future__ import annotations
 
+import gzip
 import os
-from collections.abc import Iterator
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastlenet import _core, get_num_threads, set_num_threads
+from fastlenet.data import Dataset, load_mnist
 
 Array = npt.NDArray[Any]
 
@@ -131,3 +136,50 @@ def expect_within(actual: Array, exact: Array, bound: Array | float) -> None:
     error = np.abs(actual.astype(np.float64) - exact)
     worst = float((error - bound).max(initial=-np.inf))
     assert (error <= bound).all(), f"past the bound by {worst}"
+
+
+def write_idx(path: Path, array: Array, *, compress: bool = False, header: bytes | None = None) -> Path:
+    """An IDX file of uint8, with another header than the true one if given."""
+    true_header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    data = (true_header if header is None else header) + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data, 1) if compress else data)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Dataset:
+    return load_mnist()
+
+
+@pytest.fixture(scope="session")
+def small_mnist(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first 2,000 training and 500 test images of MNIST, in IDX files."""
+    folder = tmp_path_factory.mktemp("small_mnist")
+    write_idx(folder / "train-images-idx3-ubyte", mnist.train_images[:2000])
+    write_idx(folder / "train-labels-idx1-ubyte.gz", mnist.train_labels[:2000], compress=True)
+    write_idx(folder / "t10k-images-idx3-ubyte.gz", mnist.test_images[:500], compress=True)
+    write_idx(folder / "t10k-labels-idx1-ubyte", mnist.test_labels[:500])
+    return folder
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def train_command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "fastlenet.train", *map(str, arguments)]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Result]:
+    """Runs `python -m fastlenet.train` with the arguments given, in a folder of the test's own."""
+
+    def run(*arguments: str | Path, **environment: str) -> Result:
+        done = subprocess.run(
+            train_command(*arguments), cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=300
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run

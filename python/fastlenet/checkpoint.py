@@ -101,18 +101,19 @@ def load_model(path: str | os.PathLike[str]) -> dict[str, Array]:
     return tensors
 
 
-def _digest(tensors: Mapping[str, Array]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name]).data)
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
     return digest.hexdigest()
 
 
 def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write a training state: arrays, and facts that JSON can hold. Raises CheckpointError; the old file then stays."""
-    text = json.dumps({"format": _FORMAT, "digest": _digest(tensors), **facts})
-    _write(Path(path), _dump(tensors, {_KEY: text}))
+    metadata = {"format": _FORMAT, "digest": _digest(tensors, facts), "facts": facts}
+    _write(Path(path), _dump(tensors, {_KEY: json.dumps(metadata)}))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -122,13 +123,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dic
     if _KEY not in metadata:
         raise CheckpointError(f"{path}: not a checkpoint of fastlenet (a file of parameters is read by --load-model)")
     try:
-        facts = json.loads(metadata[_KEY])
-        known = facts["format"] == _FORMAT
-        intact = facts["digest"] == _digest(tensors)
-    except (ValueError, KeyError, TypeError):
+        saved = json.loads(metadata[_KEY])
+        if saved["format"] != _FORMAT:
+            raise CheckpointError(f"{path}: a checkpoint of format {saved['format']}, this version reads format {_FORMAT}")
+        facts: dict[str, Any] = saved["facts"]
+        intact = saved["digest"] == _digest(tensors, facts)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(f"{path}: damaged, its facts cannot be read") from None
-    if not known:
-        raise CheckpointError(f"{path}: a checkpoint of format {facts['format']}, this version reads format {_FORMAT}")
     if not intact:
-        raise CheckpointError(f"{path}: damaged, its arrays do not have the checksum that was saved with them")
+        raise CheckpointError(f"{path}: damaged, its contents do not have the checksum that was saved with them")
     return tensors, facts

@@ -1,0 +1,222 @@
+"""Data sets: the bundled files, IDX folders, and every way in which a file can be bad."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Array, write_idx
+from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist
+from fastlenet.idx import read_idx
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+# How often each digit occurs in MNIST's training and test sets.
+TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_mnist(mnist: Dataset) -> None:
+    assert mnist.train_images.shape == (60000, 28, 28) and mnist.test_images.shape == (10000, 28, 28)
+    assert mnist.train_images.dtype == mnist.train_labels.dtype == np.uint8
+    assert np.bincount(mnist.train_labels).tolist() == TRAIN_COUNTS
+    assert np.bincount(mnist.test_labels).tolist() == TEST_COUNTS
+    assert mnist.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    pixels = mnist.train_images / 255.0
+    assert (mnist.mean, mnist.std) == (round(pixels.mean(), 4), round(pixels.std(), 4))
+
+
+def test_mnist_loads_in_half_a_second() -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        load_mnist()
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_a_damaged_installation_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import fastlenet.data
+
+    for path in fastlenet.data._MNIST.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damaged = tmp_path / f"{LABELS}.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(fastlenet.data, "_MNIST", tmp_path)
+    with pytest.raises(DataError, match=rf"{LABELS}\.gz: damaged, its MD5 sum is not \w+; install fastlenet again"):
+        load_mnist()
+
+
+def test_idx_directory(small_mnist: Path, mnist: Dataset) -> None:
+    data = load_idx_directory(small_mnist)
+    np.testing.assert_array_equal(data.train_images, mnist.train_images[:2000])
+    np.testing.assert_array_equal(data.train_labels, mnist.train_labels[:2000])
+    np.testing.assert_array_equal(data.test_images, mnist.test_images[:500])
+    np.testing.assert_array_equal(data.test_labels, mnist.test_labels[:500])
+    pixels = data.train_images / 255.0
+    assert data.mean == pytest.approx(pixels.mean(), rel=1e-12) and data.std == pytest.approx(pixels.std(), rel=1e-9)
+
+
+@pytest.mark.parametrize("subfolder", ["raw", "MNIST/raw"])
+def test_torchvision_layout(subfolder: str, small_mnist: Path, tmp_path: Path) -> None:
+    target = tmp_path / subfolder
+    target.parent.mkdir(exist_ok=True)
+    target.symlink_to(small_mnist)
+    assert load_idx_directory(tmp_path).fingerprint == load_idx_directory(small_mnist).fingerprint
+
+
+def test_hold_out(mnist: Dataset) -> None:
+    held = mnist.hold_out(5000)
+    np.testing.assert_array_equal(held.train_images, mnist.train_images[:55000])
+    np.testing.assert_array_equal(held.test_images, mnist.train_images[55000:])
+    np.testing.assert_array_equal(held.test_labels, mnist.train_labels[55000:])
+    assert held.fingerprint != mnist.fingerprint
+    for wrong in (0, -1, 60000):
+        with pytest.raises(ValueError, match=rf"validation expects 1\.\.59999 images, got {wrong}"):
+            mnist.hold_out(wrong)
+
+
+def image_header(count: int, h: int = 28, w: int = 28, magic: bytes = b"\0\0\x08\x03") -> bytes:
+    return magic + b"".join(size.to_bytes(4, "big") for size in (count, h, w))
+
+
+IMAGE = np.zeros((3, 28, 28), np.uint8)
+
+# Name, what to write to the images' file, and the error.
+BAD_IMAGES: list[tuple[str, bytes, str]] = [
+    ("empty", b"", "truncated, 0 bytes are no IDX file"),
+    ("half a header", image_header(3)[:9], "truncated inside the header"),
+    ("truncated", image_header(3) + IMAGE.tobytes()[:-1], r"truncated, the header claims \(3, 28, 28\), 2,352 bytes, but 2,351"),
+    ("trailing", image_header(3) + IMAGE.tobytes() + b"\0", "trailing bytes after the 2,352 that the header claims"),
+    ("labels' magic", image_header(3, magic=b"\0\0\x08\x01") + IMAGE.tobytes(), "wrong magic number 0x00000801, expected 0x00000803"),
+    ("floats", image_header(3, magic=b"\0\0\x0d\x03") + IMAGE.tobytes(), "wrong magic number 0x00000d03"),
+    ("a picture", b"\x89PNG\r\n\x1a\n" + bytes(100), "wrong magic number 0x89504e47"),
+    ("lying, 3e12 bytes", image_header(2**32 - 1) + IMAGE.tobytes(), "the header claims .* at most 209,715,200 are accepted"),
+    ("lying, 190 MB", image_header(250_000) + IMAGE.tobytes(), "truncated, the header claims .* but 2,352 follow"),
+    ("no images", image_header(0), "0 images of|no images in it"),
+    ("cut gzip", gzip.compress(image_header(3) + IMAGE.tobytes())[:-9], "truncated, the gzip stream ends too early"),
+    ("broken gzip", b"\x1f\x8b\x08" + bytes(40), "damaged gzip file|truncated"),
+    ("gzip checksum", gzip.compress(image_header(3) + IMAGE.tobytes())[:-8] + bytes(8), "damaged gzip file"),
+    ("gzip of rubbish", gzip.compress(b"rubbish, and no images"), "wrong magic number"),
+]
+
+
+def fill(folder: Path) -> Path:
+    """Four good files of three images."""
+    for part in ("train", "t10k"):
+        write_idx(folder / f"{part}-images-idx3-ubyte", IMAGE)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", np.arange(3))
+    return folder
+
+
+@pytest.mark.parametrize(("content", "message"), [case[1:] for case in BAD_IMAGES], ids=[case[0] for case in BAD_IMAGES])
+def test_bad_images(content: bytes, message: str, tmp_path: Path) -> None:
+    (fill(tmp_path) / IMAGES).write_bytes(content)
+    expect_data_error(tmp_path, message, IMAGES)
+
+
+def expect_data_error(folder: Path, message: str, *names: str) -> None:
+    """One line that says what is wrong and names the file."""
+    with pytest.raises(DataError, match=message) as caught:
+        load_idx_directory(folder)
+    assert "\n" not in str(caught.value)
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(np.array([1, 2, 10]), r"label 10 is out of the range 0\.\.9"), (np.arange(4), "4 labels for the 3 images of train-images")],
+    ids=["out of range", "counts differ"],
+)
+def test_bad_labels(labels: Array, message: str, tmp_path: Path) -> None:
+    write_idx(fill(tmp_path) / LABELS, labels)
+    expect_data_error(tmp_path, message, LABELS)
+
+
+def test_sizes_that_differ(tmp_path: Path) -> None:
+    write_idx(fill(tmp_path) / "t10k-images-idx3-ubyte", np.zeros((3, 20, 28)))
+    expect_data_error(tmp_path, r"training images of \(28, 28\) and test images of \(20, 28\) pixels")
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    expect_data_error(tmp_path, "no train-images-idx3-ubyte or", str(tmp_path))
+    (fill(tmp_path) / LABELS).unlink()
+    expect_data_error(tmp_path, "no such file, gzipped or not", LABELS)
+    with pytest.raises(DataError, match="no such folder"):
+        load_idx_directory(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="not a folder"):
+        load_idx_directory(tmp_path / IMAGES)
+
+
+def test_not_a_file(tmp_path: Path) -> None:
+    (fill(tmp_path) / LABELS).unlink()
+    (tmp_path / LABELS).mkdir()
+    expect_data_error(tmp_path, "not a file", LABELS)
+    (tmp_path / LABELS).rmdir()
+    os.mkfifo(tmp_path / LABELS)
+    expect_data_error(tmp_path, "not a file", LABELS)
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    """As an ordinary user: root, whom no permission stops, becomes one in a child process."""
+    (fill(tmp_path) / LABELS).chmod(0)
+    tmp_path.chmod(0o755)
+    code = f"""
+import os
+from fastlenet.data import DataError, load_idx_directory
+os.chdir({str(tmp_path)!r})
+if os.geteuid() == 0: os.setuid(65534)
+try: load_idx_directory(".")
+except DataError as error: print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == f"{LABELS}: no permission to read it", result.stderr
+
+
+def test_gzip_bomb_and_lying_header_stay_small(tmp_path: Path) -> None:
+    """20 GB of zeros in 20 MB, as the command would read it: refused at once, with less than 300 MB of memory."""
+    block = gzip.compress(bytes(1 << 20), 9)
+    bomb = fill(tmp_path) / IMAGES
+    bomb.write_bytes(gzip.compress(image_header(3) + IMAGE.tobytes()) + block * 20_000)
+    code = f"""
+from fastlenet.train import main
+try: main(["--data-dir", {str(tmp_path)!r}])
+finally: print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
+"""
+    for content, message in (
+        (bomb.read_bytes(), "trailing bytes after the 2,352"),
+        (image_header(250_000) + IMAGE.tobytes(), "truncated, the header claims (250000, 28, 28)"),
+        (gzip.compress(image_header(260_000)) + block * 193, "truncated, the header claims (260000, 28, 28)"),
+    ):
+        bomb.write_bytes(content)
+        start = time.perf_counter()
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert result.returncode == 2 and message in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert int(result.stdout) * 1024 < 300e6
+        assert time.perf_counter() - start < 10
+
+
+def test_any_bytes_are_refused_or_read(tmp_path: Path) -> None:
+    """Random damage to a good file: read_idx returns an array or raises DataError, nothing else."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "file"
+    for good in (image_header(3) + IMAGE.tobytes(), gzip.compress(image_header(3) + IMAGE.tobytes())):
+        refused = 0
+        for _ in range(300):
+            content = bytearray(good)
+            for _ in range(rng.integers(1, 4)):
+                content[rng.integers(len(content)) if rng.random() < 0.5 else rng.integers(16)] = rng.integers(256)
+            path.write_bytes(bytes(content[: rng.integers(len(content))] if rng.random() < 0.3 else content))
+            try:
+                assert read_idx(path, 3).ndim == 3
+            except DataError as error:
+                refused += 1
+                assert str(path) in str(error) and "\n" not in str(error)
+        assert refused > 100
