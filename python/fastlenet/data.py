@@ -159,8 +159,9 @@ def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Datase
                 part = getattr(datasets, name)(str(root), download=False, **options)
             except RuntimeError:
                 part = getattr(datasets, name)(str(root), download=True, **options)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise DataError(f"{root}: {name} cannot be read or downloaded ({str(error).splitlines()[0]})") from None
+        except Exception as error:  # torchvision asserts, and raises whatever its readers and its downloads raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DataError(f"{root}: {name} cannot be read or downloaded ({reason})") from None
         images, labels = np.asarray(part.data, np.uint8), np.asarray(part.targets)
         if labels.ndim == 2:  # QMNIST: the first of its columns is the digit
             labels = labels[:, 0]

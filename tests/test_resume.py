@@ -1,0 +1,213 @@
+"""Killed at any moment and resumed, a run ends with the bits of an undisturbed one; files that do not fit are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from conftest import Result
+from fastlenet import LeNet, _core
+from fastlenet.checkpoint import CheckpointError, load_checkpoint
+from fastlenet.data import load_idx_directory
+from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, Sequential
+from fastlenet.trainer import InterruptedRunError, Listener, Recipe, Trainer, fit
+
+Train = Callable[..., Result]
+
+# Trains with a checkpoint every 30 ms. A second argument slows each save down: it says so, and waits before the sync.
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from fastlenet import LeNet, fit
+from fastlenet.checkpoint import save_model
+from fastlenet.data import load_idx_directory
+if sys.argv[2] == "slow":
+    sync = os.fsync
+    def slow_sync(descriptor):
+        print("saving", flush=True)
+        time.sleep(0.1)
+        sync(descriptor)
+    os.fsync = slow_sync
+model = LeNet(seed=9)
+state = Path("state.safetensors")
+print("started", flush=True)
+fit(model, load_idx_directory(sys.argv[1]), epochs=4, batch_size=8, seed=9, lr=0.01, checkpoint=state, checkpoint_seconds=0.03,
+    resume=state if state.exists() else None)
+save_model("model.safetensors", model.state_dict())
+"""
+
+
+def run_and_kill(folder: Path, data: Path, kills: int, kills_in_saves: int, seed: int) -> int:
+    """Runs the script to its end, with that many SIGKILLs on the way; returns how many found it at work."""
+    draw = random.Random(seed)
+    done = 0
+    for attempt in range(kills + kills_in_saves + 1):
+        in_save = kills <= attempt < kills + kills_in_saves
+        command = [sys.executable, "-c", SCRIPT, str(data), "slow" if in_save else "fast"]
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        if attempt < kills + kills_in_saves:
+            for line in process.stdout:
+                if line == ("saving\n" if in_save else "started\n"):
+                    break
+            time.sleep(draw.uniform(0, 0.09) if in_save else draw.uniform(0.02, 0.15))
+            process.send_signal(signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode in (0, -signal.SIGKILL), err
+        done += process.returncode == -signal.SIGKILL
+        if process.returncode == 0 and attempt < kills + kills_in_saves:
+            break
+    return done
+
+
+def expect_undisturbed_bits(folder: Path, data: Path) -> None:
+    undisturbed = folder / "undisturbed"
+    undisturbed.mkdir()
+    assert run_and_kill(undisturbed, data, 0, 0, 0) == 0
+    killed, expected = load_file(folder / "model.safetensors"), load_file(undisturbed / "model.safetensors")
+    assert killed.keys() == expected.keys()
+    for name, array in expected.items():
+        assert killed[name].tobytes() == array.tobytes(), name
+
+
+def test_a_few_kills(small_mnist: Path, tmp_path: Path) -> None:
+    assert run_and_kill(tmp_path, small_mnist, 2, 2, seed=1) == 4
+    expect_undisturbed_bits(tmp_path, small_mnist)
+
+
+@pytest.mark.slow
+def test_many_kills(small_mnist: Path, tmp_path: Path) -> None:
+    """At least 20 SIGKILLs that found the run at work, at least 5 of them inside a slowed save."""
+    total = 0
+    for round_number in range(4):
+        folder = tmp_path / f"{round_number}"
+        folder.mkdir()
+        killed = run_and_kill(folder, small_mnist, 4, 2, seed=round_number)
+        assert killed == 6
+        total += killed
+        expect_undisturbed_bits(folder, small_mnist)
+    assert total >= 20
+
+
+class StopAt(Listener):
+    def __init__(self, epoch: int, position: int) -> None:
+        self.place = epoch, position
+
+    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+        trainer.stop_requested = (trainer.epoch, trainer.position) >= self.place
+
+
+def interrupted(data: Any, path: Path, make: Callable[[], Sequential] = LeNet, **recipe: Any) -> Trainer:
+    """A run that stopped in its second epoch and saved."""
+    trainer = Trainer(make(), data, Recipe(epochs=3, batch_size=100, **recipe))
+    with pytest.raises(InterruptedRunError):
+        trainer.run(StopAt(1, 7))
+    trainer.save(path)
+    return trainer
+
+
+def test_dropout_goes_on(small_mnist: Path, tmp_path: Path) -> None:
+    """Its masks are part of the stream that a checkpoint continues."""
+
+    def make() -> Sequential:
+        return Sequential(Conv2d(1, 2, 5, stride=3), Flatten(), Dropout(0.5), Linear(128, 10))
+
+    data = load_idx_directory(small_mnist)
+    interrupted(data, tmp_path / "state", make)
+    resumed, straight = make(), make()
+    history = fit(resumed, data, epochs=3, batch_size=100, resume=tmp_path / "state")
+    expected = fit(straight, data, epochs=3, batch_size=100)
+    assert resumed.parameter_buffer.tobytes() == straight.parameter_buffer.tobytes()
+    assert [(e.loss, e.accuracy) for e in history.epochs] == [(e.loss, e.accuracy) for e in expected.epochs]
+
+
+def test_a_checkpoint_holds_every_setting(small_mnist: Path, tmp_path: Path) -> None:
+    interrupted(load_idx_directory(small_mnist), tmp_path / "state", seed=5, lr=0.02)
+    tensors, facts = load_checkpoint(tmp_path / "state")
+    assert facts["recipe"]["seed"] == 5 and facts["recipe"]["lr"] == 0.02
+    assert (facts["epoch"], facts["position"], facts["steps"]) == (1, 7, 60)
+    assert facts["level"] == _core.level()
+    assert tensors["optimizer.velocity"].any() and tensors["optimizer.steps"].tolist() == [27]
+
+
+def test_what_does_not_fit_is_refused(small_mnist: Path, tmp_path: Path) -> None:
+    """Another recipe, other data, another network: one line, and nothing is changed."""
+    data, path = load_idx_directory(small_mnist), tmp_path / "state"
+    interrupted(data, path)
+
+    def refused(message: str, model: Sequential, data: Any = data, **recipe: Any) -> None:
+        before = model.parameter_buffer.copy()
+        with pytest.raises(CheckpointError, match=message) as caught:
+            fit(model, data, resume=path, **({"epochs": 3, "batch_size": 100} | recipe))
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+        assert model.parameter_buffer.tobytes() == before.tobytes()
+
+    refused("made with batch_size 100, not 50", LeNet(), batch_size=50)
+    refused("made with lr 0.1, not 0.2", LeNet(), lr=0.2)
+    refused("made on other training data", LeNet(), data.hold_out(100))
+    refused("does not fit this run", Sequential(Flatten(), Linear(784, 10)))
+
+
+def test_another_level_is_refused(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    levels = _core.levels_available()
+    if len(levels) == 1:
+        assert levels == _core.levels_built(), "a CPU without a second level to test"
+        return
+    arguments = ["--data-dir", small_mnist, "--epochs", 1, "--checkpoint", "state"]
+    assert train(*arguments, FASTLENET_ISA=levels[0]).code == 0
+    refused = train("--resume", "state", FASTLENET_ISA=levels[1])
+    assert refused.code == 2 and f"made at level {levels[0]}, this is {levels[1]}" in refused.err
+    assert refused.err.count("\n") == 1
+    allowed = train("--resume", "state", "--allow-level-change", FASTLENET_ISA=levels[1])
+    assert allowed.code == 0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--epochs", 2], ["--lr", 0.2], ["--batch-size", 64], ["--seed", 1], ["--momentum", 0.5], ["--validation", 10], ["--dry-run"]],
+    ids=str,
+)
+def test_flags_that_contradict(flags: list[Any], train: Train, small_mnist: Path) -> None:
+    assert train("--data-dir", small_mnist, "--epochs", 1, "--checkpoint", "state").code == 0
+    result = train("--resume", "state", *flags)
+    assert result.code == 2 and f"{flags[0]} " in result.err and "contradicts state, which was made with" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_flags_that_agree(train: Train, small_mnist: Path) -> None:
+    first = train("--data-dir", small_mnist, "--epochs", 1, "--checkpoint", "state")
+    result = train("--resume", "state", "--epochs", 1, "--threads", 3, "--data-dir", small_mnist)
+    assert result.code == 0 and result.out.splitlines()[-1] == first.out.splitlines()[-1]
+
+
+def test_the_log_goes_on(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    """A log that is given to a resumed run keeps the lines it has."""
+    process = [*map(str, ("--data-dir", small_mnist, "--epochs", 2, "--checkpoint", "state", "--log-json", "log"))]
+    assert train(*process).code == 0
+    assert train("--resume", "state", "--log-json", "log").code == 0
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "log").read_text().splitlines()] == [1, 2]
+
+
+def test_damaged_and_foreign_files(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    train("--data-dir", small_mnist, "--epochs", 1, "--checkpoint", "state", "--save-model", "model")
+    good = (tmp_path / "state").read_bytes()
+    draw = np.random.default_rng(0)
+    for content in (good[: len(good) // 2], good[:-1], bytes(draw.integers(0, 256, 1000, np.uint8)), b""):
+        (tmp_path / "damaged").write_bytes(content)
+        result = train("--resume", "damaged")
+        assert result.code == 2 and "damaged" in result.err and result.err.count("\n") == 1
+    result = train("--resume", "model")
+    assert result.code == 2 and "model: not a checkpoint of fastlenet" in result.err
+    assert os.path.getsize(tmp_path / "state") == len(good)

@@ -1,0 +1,266 @@
+"""python -m fastlenet.train: what it prints, its flags, its exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from conftest import Result, expect_same_bits, train_command
+from fastlenet import LeNet, _core
+from fastlenet.data import Dataset
+from fastlenet.trainer import Recipe, evaluate, fit
+
+Train = Callable[..., Result]
+EPOCH_LINE = re.compile(r"epoch (\d)/(\d)   accuracy +(\d+\.\d\d)%   loss (\d\.\d{4})   (\d+\.\d\d) s   ([\d,]+) images/s")
+SHAPES = ["(20, 1, 5, 5)", "(20,)", "(50, 20, 5, 5)", "(50,)", "(500, 800)", "(500,)", "(10, 500)", "(10,)"]
+
+
+def one_line(result: Result, code: int = 2) -> str:
+    """The only line on standard error; never a traceback."""
+    assert result.code == code, result
+    lines = [line for line in result.err.splitlines() if not line.startswith(("usage:", " "))]
+    assert len(lines) == 1, result.err
+    return lines[0]
+
+
+def test_what_it_prints(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    result = train("--data-dir", small_mnist, "--epochs", 2, "--batch-size", 50, "--threads", 2, "--log-json", "log", "--seed", 4)
+    assert result.code == 0 and result.err == ""  # not a terminal: no bar
+    assert f"level {_core.level()}" in result.out and "threads 2" in result.out and "seed 4" in result.out
+    assert "500 test images, 2000 training images" in result.out
+    places = [result.out.index(shape) for shape in SHAPES]
+    assert places == sorted(places) and "431080 parameters" in result.out
+    before = re.search(r"before training   accuracy +(\d+\.\d\d)%", result.out)
+    assert before is not None and 2 < float(before[1]) < 30
+    epochs = EPOCH_LINE.findall(result.out)
+    assert [(number, of) for number, of, *_ in epochs] == [("1", "2"), ("2", "2")]
+    assert result.out.endswith(f"final accuracy {epochs[-1][2]}%\n")
+    log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2]
+    for entry, (_, _, accuracy, loss, _, _) in zip(log, epochs, strict=True):
+        assert f"{100 * entry['accuracy']:.2f}" == accuracy and f"{entry['loss']:.4f}" == loss
+        assert entry["images_per_second"] == pytest.approx(2000 / entry["seconds"])
+
+
+def test_it_learns(train: Train, small_mnist: Path) -> None:
+    """Six epochs of 2,000 images: over 90 % on 500 others; and the training loss falls."""
+    result = train("--data-dir", small_mnist, "--epochs", 6, "--batch-size", 20, "--lr", 0.03)
+    epochs = EPOCH_LINE.findall(result.out)
+    assert float(epochs[-1][2]) > 90 and float(epochs[-1][3]) < 0.2 * float(epochs[0][3])
+
+
+def test_the_command_is_fit(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    """The same bits as fastlenet.fit, with or without an evaluation per epoch, and as Recipe's defaults."""
+    from fastlenet.data import load_idx_directory
+
+    train("--data-dir", small_mnist, "--epochs", 2, "--seed", 3, "--save-model", "model.safetensors")
+    expected = load_file(tmp_path / "model.safetensors")
+    for every in (True, False):
+        model = LeNet(seed=3)
+        history = fit(model, load_idx_directory(small_mnist), epochs=2, seed=3, evaluate_every_epoch=every)
+        assert [epoch.accuracy is None for epoch in history.epochs] == [not every, False]
+        for name, array in model.state_dict().items():
+            expect_same_bits(array, expected[name])
+
+
+def test_same_seed_same_bits(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    arguments = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 77, "--quiet", "--save-model"]
+    for threads in (1, 2, 3):
+        train(*arguments, f"{threads}", "--threads", threads)
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes() == (tmp_path / "3").read_bytes()
+    train(*arguments, "other", "--seed", 1)
+    assert (tmp_path / "1").read_bytes() != (tmp_path / "other").read_bytes()
+
+
+def test_save_and_evaluate(train: Train, small_mnist: Path) -> None:
+    trained = train("--data-dir", small_mnist, "--epochs", 2, "--quiet", "--save-model", "model.safetensors")
+    assert re.fullmatch(r"final accuracy \d+\.\d\d%\n", trained.out)
+    for size in (1, 500, 333):
+        again = train(
+            "--data-dir", small_mnist, "--epochs", 0, "--quiet", "--load-model", "model.safetensors", "--test-batch-size", size
+        )
+        assert again.out == trained.out
+
+
+def test_validation_reports_on_training_images(train: Train, small_mnist: Path) -> None:
+    result = train("--data-dir", small_mnist, "--validation", 300, "--epochs", 1)
+    assert "300 test images, 1700 training images" in result.out
+
+
+def test_dry_run_and_log_interval(train: Train, small_mnist: Path) -> None:
+    dry = train("--data-dir", small_mnist, "--dry-run", "--epochs", 1, "--log-interval", 1)
+    assert dry.out.count("Train Epoch: 1 [128/2000 (6%)]\tLoss: ") == 1
+    wordy = train("--data-dir", small_mnist, "--epochs", 1, "--batch-size", 500, "--log-interval", 2)
+    assert wordy.out.count("Train Epoch") == 2
+
+
+def test_help(train: Train) -> None:
+    result = train("--help")
+    assert result.code == 0
+    for flag in (
+        "batch-size test-batch-size epochs lr momentum seed dry-run log-interval save-model load-model validation threads "
+        "data-dir dataset checkpoint resume log-json quiet"
+    ).split():
+        assert f"--{flag}" in result.out
+    assert "431,080" in result.out and "Exit codes" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", -1], "--epochs expects a non-negative integer, got -1"),
+        (["--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
+        (["--batch-size", 0], "--batch-size expects a positive integer, got 0"),
+        (["--test-batch-size", 0], "--test-batch-size expects an integer of at least 1, got 0"),
+        (["--lr", "nan"], "--lr expects a non-negative number, got nan"),
+        (["--momentum", 1], r"--momentum expects a number in \[0, 1\), got 1.0"),
+        (["--seed", -1], r"--seed expects an integer in 0\.\.2\^64-1, got -1"),
+        (["--threads", 0], "--threads expects an integer of at least 1, got 0"),
+        (["--validation", 60000], r"--validation expects 1\.\.59999 images, got 60000"),
+        (["--data-dir", "nowhere"], "nowhere: no such folder"),
+        (["--dataset", "CIFAR10"], "argument --dataset: invalid choice"),
+        (["--load-model", "missing"], "missing: no such file"),
+        (["--resume", "missing"], "missing: no such file"),
+        (["--checkpoint", "no/such/folder"], "no/such/folder: there is no folder no/such"),
+        (["--save-model", "."], r"\.: is a folder"),
+        (["--log-json", "no/log"], "no/log: there is no folder no"),
+        (["--speed", "fast"], "unrecognized arguments: --speed fast"),
+    ],
+    ids=str,
+)
+def test_wrong_usage(arguments: list[Any], message: str, train: Train) -> None:
+    result = train(*arguments)
+    assert re.search(message, one_line(result))
+    assert "accuracy" not in result.out
+
+
+def test_wrong_environment(train: Train) -> None:
+    result = train("--dry-run", FASTLENET_ISA="x86-64-v9")
+    assert result.code != 0
+    assert "FASTLENET_ISA" in result.err and "x86-64-v2" in result.err
+
+
+def test_foreign_parameters(train: Train, tmp_path: Path) -> None:
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "foreign.safetensors")
+    message = one_line(train("--load-model", "foreign.safetensors"))
+    assert "foreign.safetensors: not this network's parameters" in message and "a is unexpected" in message
+
+
+def test_an_existing_checkpoint_is_not_overwritten(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("precious")
+    result = train("--data-dir", small_mnist, "--checkpoint", "state")
+    assert "state: exists; go on with --resume" in one_line(result)
+    assert (tmp_path / "state").read_text() == "precious"
+
+
+def test_a_diverging_run_stops(train: Train, small_mnist: Path) -> None:
+    result = train("--data-dir", small_mnist, "--epochs", 2, "--lr", "1e30")
+    assert "the loss is nan in epoch" in one_line(result) and "smaller --lr" in result.err
+
+
+def test_images_of_another_size(train: Train, tmp_path: Path) -> None:
+    from conftest import write_idx
+
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((3, 20, 20)))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(3))
+    assert "LeNet takes images of 28x28 pixels" in one_line(train("--data-dir", tmp_path))
+
+
+@pytest.mark.parametrize("flags", [[], ["--checkpoint", "mine.safetensors"]], ids=["default", "checkpoint"])
+def test_ctrl_c(flags: list[str], train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    """Exit code 130, the state saved, and the line it prints goes on to the bits of an undisturbed run."""
+    settings = ["--data-dir", small_mnist, "--epochs", 8, "--batch-size", 10, "--seed", 6]
+    process = subprocess.Popen(
+        train_command(*settings, *flags), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 1"):
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    saved = "mine.safetensors" if flags else "fastlenet-interrupted.safetensors"
+    assert err == f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {saved}\n"
+    resumed = train("--resume", saved, "--save-model", "resumed", "--threads", 1)
+    assert resumed.code == 0 and re.search(r"resumed in epoch \d at step \d+", resumed.out)
+    train(*settings, "--save-model", "undisturbed")
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
+
+
+def test_ctrl_c_keeps_earlier_interrupted_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastlenet.train import _free_name
+
+    monkeypatch.chdir(tmp_path)
+    assert str(_free_name()) == "fastlenet-interrupted.safetensors"
+    _free_name().write_text("one")
+    assert str(_free_name()) == "fastlenet-interrupted-2.safetensors"
+
+
+def test_bar_on_a_terminal(small_mnist: Path, tmp_path: Path) -> None:
+    """A pseudo-terminal gets a bar with loss, images/s and the time left."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    command = train_command("--data-dir", small_mnist, "--epochs", 1, "--batch-size", 2)
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=slave)
+    os.close(slave)
+    text = ""
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        text += chunk.decode(errors="replace")
+    os.close(master)
+    assert process.wait(timeout=60) == 0
+    assert re.search(r"epoch 1/1: +\d+%.*/2000 \[\d\d:\d\d<\d\d:\d\d, .*images/s, loss \d\.\d{4}\]", text)
+
+
+def test_recipe_schedule() -> None:
+    recipe = Recipe(lr=1.0, warm_up=0.2)
+    rates = [recipe.rate(step, 100) for step in range(100)]
+    assert rates[19] == 1.0 == max(rates) and rates[0] == 1 / 20
+    assert rates[-1] == pytest.approx(1 / 80)
+    assert np.diff(rates[:20]) == pytest.approx(1 / 20) and np.diff(rates[20:]) == pytest.approx(-1 / 80)
+    assert [Recipe(lr=1.0, warm_up=w).rate(0, 4) for w in (0.0, 1.0)] == [1.0, 0.25]
+
+
+def test_fit_rejects_unknown_arguments(mnist: Dataset) -> None:
+    with pytest.raises(TypeError, match="fit: unexpected arguments learning_rate"):
+        fit(LeNet(), mnist, learning_rate=0.1)
+    with pytest.raises(ValueError, match="batch_size expects a positive integer, got 0"):
+        fit(LeNet(), mnist, batch_size=0)
+
+
+def test_the_loss_starts_at_ln_10_and_a_batch_can_be_learnt(mnist: Dataset) -> None:
+    from dataclasses import replace
+
+    few = replace(
+        mnist,
+        train_images=mnist.train_images[:64],
+        train_labels=mnist.train_labels[:64],
+        test_images=mnist.train_images[:64],
+        test_labels=mnist.train_labels[:64],
+    )
+    model = LeNet()
+    _, loss = evaluate(model, few)
+    assert abs(loss - np.log(10)) < 0.1
+    history = fit(model, few, epochs=60, batch_size=64, lr=0.05)
+    assert history.accuracy == 1.0 and history.epochs[-1].loss < 0.01
