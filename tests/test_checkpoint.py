@@ -97,7 +97,10 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
         (lambda path: None, "no such file"),
         (lambda path: save_file(TENSORS, path), "not a checkpoint of fastlenet"),
         (lambda path: save_file(TENSORS, path, {"fastlenet": "[]"}), "damaged, its facts cannot be read"),
-        (lambda path: save_file(TENSORS, path, {"fastlenet": json.dumps({"format": 9, "digest": ""})}), "format 9, this version"),
+        (
+            lambda path: save_file(TENSORS, path, {"fastlenet": json.dumps({"format": 9, "digest": ""})}),
+            "format 9, this version",
+        ),
     ],
     ids=["text", "empty", "folder", "missing", "foreign", "no facts", "newer format"],
 )
@@ -115,7 +118,7 @@ def test_expect_writable(tmp_path: Path) -> None:
         expect_writable(tmp_path)
     with pytest.raises(CheckpointError, match="there is no folder"):
         expect_writable(tmp_path / "no" / "such")
-    code = f"""
+    code = """
 import os
 from fastlenet.checkpoint import CheckpointError, expect_writable
 if os.geteuid() == 0: os.setuid(65534)

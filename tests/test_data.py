@@ -92,9 +92,17 @@ IMAGE = np.zeros((3, 28, 28), np.uint8)
 BAD_IMAGES: list[tuple[str, bytes, str]] = [
     ("empty", b"", "truncated, 0 bytes are no IDX file"),
     ("half a header", image_header(3)[:9], "truncated inside the header"),
-    ("truncated", image_header(3) + IMAGE.tobytes()[:-1], r"truncated, the header claims \(3, 28, 28\), 2,352 bytes, but 2,351"),
+    (
+        "truncated",
+        image_header(3) + IMAGE.tobytes()[:-1],
+        r"truncated, the header claims \(3, 28, 28\), 2,352 bytes, but 2,351",
+    ),
     ("trailing", image_header(3) + IMAGE.tobytes() + b"\0", "trailing bytes after the 2,352 that the header claims"),
-    ("labels' magic", image_header(3, magic=b"\0\0\x08\x01") + IMAGE.tobytes(), "wrong magic number 0x00000801, expected 0x00000803"),
+    (
+        "labels' magic",
+        image_header(3, magic=b"\0\0\x08\x01") + IMAGE.tobytes(),
+        "wrong magic number 0x00000801, expected 0x00000803",
+    ),
     ("floats", image_header(3, magic=b"\0\0\x0d\x03") + IMAGE.tobytes(), "wrong magic number 0x00000d03"),
     ("a picture", b"\x89PNG\r\n\x1a\n" + bytes(100), "wrong magic number 0x89504e47"),
     ("lying, 3e12 bytes", image_header(2**32 - 1) + IMAGE.tobytes(), "the header claims .* at most 209,715,200 are accepted"),
@@ -131,7 +139,10 @@ def expect_data_error(folder: Path, message: str, *names: str) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [(np.array([1, 2, 10]), r"label 10 is out of the range 0\.\.9"), (np.arange(4), "4 labels for the 3 images of train-images")],
+    [
+        (np.array([1, 2, 10]), r"label 10 is out of the range 0\.\.9"),
+        (np.arange(4), "4 labels for the 3 images of train-images"),
+    ],
     ids=["out of range", "counts differ"],
 )
 def test_bad_labels(labels: Array, message: str, tmp_path: Path) -> None:

@@ -176,7 +176,15 @@ def test_another_level_is_refused(train: Train, small_mnist: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "flags",
-    [["--epochs", 2], ["--lr", 0.2], ["--batch-size", 64], ["--seed", 1], ["--momentum", 0.5], ["--validation", 10], ["--dry-run"]],
+    [
+        ["--epochs", 2],
+        ["--lr", 0.2],
+        ["--batch-size", 64],
+        ["--seed", 1],
+        ["--momentum", 0.5],
+        ["--validation", 10],
+        ["--dry-run"],
+    ],
     ids=str,
 )
 def test_flags_that_contradict(flags: list[Any], train: Train, small_mnist: Path) -> None:

@@ -38,7 +38,9 @@ def one_line(result: Result, code: int = 2) -> str:
 
 
 def test_what_it_prints(train: Train, small_mnist: Path, tmp_path: Path) -> None:
-    result = train("--data-dir", small_mnist, "--epochs", 2, "--batch-size", 50, "--threads", 2, "--log-json", "log", "--seed", 4)
+    result = train(
+        "--data-dir", small_mnist, "--epochs", 2, "--batch-size", 50, "--threads", 2, "--log-json", "log", "--seed", 4
+    )
     assert result.code == 0 and result.err == ""  # not a terminal: no bar
     assert f"level {_core.level()}" in result.out and "threads 2" in result.out and "seed 4" in result.out
     assert "500 test images, 2000 training images" in result.out
@@ -111,10 +113,26 @@ def test_dry_run_and_log_interval(train: Train, small_mnist: Path) -> None:
 def test_help(train: Train) -> None:
     result = train("--help")
     assert result.code == 0
-    for flag in (
-        "batch-size test-batch-size epochs lr momentum seed dry-run log-interval save-model load-model validation threads "
-        "data-dir dataset checkpoint resume log-json quiet"
-    ).split():
+    for flag in [
+        "batch-size",
+        "test-batch-size",
+        "epochs",
+        "lr",
+        "momentum",
+        "seed",
+        "dry-run",
+        "log-interval",
+        "save-model",
+        "load-model",
+        "validation",
+        "threads",
+        "data-dir",
+        "dataset",
+        "checkpoint",
+        "resume",
+        "log-json",
+        "quiet",
+    ]:
         assert f"--{flag}" in result.out
     assert "431,080" in result.out and "Exit codes" in result.out
 

@@ -1,0 +1,98 @@
+"""What the benchmarks share: the machine in words, alternating rounds, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastlenet
+from fastlenet import _core
+
+__all__ = ["RESULTS", "alternate", "machine", "peak", "print_machine", "print_table", "save", "spread"]
+
+# The threads of OpenBLAS spin for up to 100 ms after their last work, on the CPUs of whoever is measured next.
+_REST = 0.12
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Its kind, and the versions of what runs on it."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "cpu": model,
+        "cpus": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **{f"fastlenet {key}": value for key, value in fastlenet.config().items()},
+    }
+
+
+def print_machine() -> None:
+    facts = machine()
+    print(f"{facts['cpu']}, {facts['cpus']} CPUs; level {facts['fastlenet level']}; {facts['fastlenet compiler']}\n")
+
+
+def peak(threads: int, seconds: float = 0.3) -> float:
+    """Multiply-adds as fast as this CPU does them at the level in use, in FLOP/s: the best of three runs."""
+    return max(_core.multiply_add_peak(threads, seconds) for _ in range(3))
+
+
+def alternate(functions: dict[str, Callable[[], Any]], rounds: int, seconds: float = 0.02) -> dict[str, list[float]]:
+    """Seconds per call of each function, in rounds of all in turn: what disturbs the machine disturbs them alike.
+
+    In each round a function is called as often as fits in `seconds`, at least once; before that comes a rest for the last
+    one's threads to fall asleep, and a call to wake its own.
+    """
+    repeats = {}
+    for name, function in functions.items():
+        function()
+        start = time.perf_counter()
+        function()
+        repeats[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            time.sleep(_REST)
+            function()
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                function()
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return times
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and how far the rounds lie from it."""
+    middle = statistics.median(values)
+    return f"{middle:,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+    print(flush=True)
+
+
+def save(name: str, result: dict[str, Any]) -> None:
+    """Writes results/NAME.json: the command, the machine, and what was measured."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    path.write_text(json.dumps({"command": command, "machine": machine(), **result}, indent=1) + "\n")
+    print(f"saved benchmarks/results/{path.name}")

@@ -1,0 +1,40 @@
+"""Ourselves: `fastlenet.fit`, and a frozen model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastlenet import LeNet, config, fit, ops, set_num_threads
+from fastlenet.data import Dataset
+from peers import LR, MOMENTUM, PARAMETERS
+
+
+class Peer:
+    def __init__(self, data: dict[str, Any], threads: int, variant: str) -> None:
+        set_num_threads(threads)
+        self.version = f"fastlenet {config()['version']}, {config()['level']}"
+        self.data = data
+        self.parameters = {name: data[name] for name in PARAMETERS}
+        self.frozen = LeNet()
+        self.frozen.load_state_dict(self.parameters)
+        self.model = self.frozen.freeze()
+        mean_std = {"mean": float(data["mean"]), "std": float(data["std"])}
+        test = data["test_images"]
+        self.x = ops.gather_images(test, range(len(test)), **mean_std)
+        self.mean_std = mean_std
+
+    def train(self, batch: int, images: int) -> float:
+        d = self.data
+        few = d["test_images"][:1], d["test_labels"][:1]  # fit evaluates at its end: let that cost nothing
+        data = Dataset("MNIST", d["images"][:images], d["labels"][:images], *few, 10, **self.mean_std)
+        model = LeNet()
+        model.load_state_dict(self.parameters)
+        history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False)
+        return history.epochs[-1].loss
+
+    def infer(self, batch: int, images: int) -> float:
+        correct = 0
+        for start in range(0, images, batch):
+            logits = self.model(self.x[start : start + batch])
+            correct += int((logits.argmax(axis=1) == self.data["test_labels"][start : start + len(logits)]).sum())
+        return correct / images

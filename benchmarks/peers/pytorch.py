@@ -1,0 +1,65 @@
+"""PyTorch: eager, or with the variant "compile" through torch.compile, or with "bf16" under autocast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, max_pool2d, relu
+
+from peers import LR, MOMENTUM, PARAMETERS
+
+
+class LeNet(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = torch.nn.Conv2d(1, 20, 5), torch.nn.Conv2d(20, 50, 5)
+        self.fc1, self.fc2 = torch.nn.Linear(800, 500), torch.nn.Linear(500, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = max_pool2d(relu(self.conv1(x)), 2)
+        x = max_pool2d(relu(self.conv2(x)), 2)
+        return self.fc2(relu(self.fc1(x.flatten(1))))
+
+
+class Peer:
+    def __init__(self, data: dict[str, Any], threads: int, variant: str) -> None:
+        torch.set_num_threads(threads)
+        self.version = " ".join(["PyTorch", torch.__version__, variant or "eager"])
+        self.images, self.labels = torch.from_numpy(data["images"]), torch.from_numpy(data["labels"].astype(np.int64))
+        self.test_labels = torch.from_numpy(data["test_labels"].astype(np.int64))
+        self.mean, self.std = 255 * float(data["mean"]), 255 * float(data["std"])
+        self.x = self.normalised(torch.from_numpy(data["test_images"]))
+        self.parameters = {name: torch.from_numpy(data[name]) for name in PARAMETERS}
+        self.net = LeNet()
+        self.net.load_state_dict(self.parameters)
+        self.run = torch.compile(self.net) if variant == "compile" else self.net
+        self.autocast = variant == "bf16"
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        return images.unsqueeze(1).float().sub_(self.mean).div_(self.std)
+
+    def train(self, batch: int, images: int) -> float:
+        self.net.load_state_dict(self.parameters)
+        self.net.train()
+        optimizer = torch.optim.SGD(self.net.parameters(), lr=LR, momentum=MOMENTUM, nesterov=True)
+        total = 0.0
+        for index in torch.randperm(images).split(batch):
+            x = self.normalised(self.images[index])
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                loss = cross_entropy(self.run(x), self.labels[index])
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(index)
+        return total / images
+
+    def infer(self, batch: int, images: int) -> float:
+        self.net.eval()
+        correct = 0
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            for start in range(0, images, batch):
+                logits = self.run(self.x[start : start + batch])
+                correct += int((logits.argmax(1) == self.test_labels[start : start + len(logits)]).sum())
+        return correct / images

@@ -1,0 +1,52 @@
+"""One contender in a process of its own, as the benchmarks start it: reads jobs from standard input, a line each.
+
+    python benchmarks/worker.py PEER DATA.npz THREADS
+
+A job is JSON, {"job": "train" or "infer", "batch": n, "images": n}; so is its answer, {"seconds", "check", "memory"}: the
+wall-clock time of the whole job; the mean training loss, or the accuracy, to see that the work was really done; and the most
+memory, in MB, that the process has had. The first line says which version is there, or what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def largest_memory() -> float:
+    """In MB; of this process alone, where the rusage figure would start from that of the process that started it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+def main() -> None:
+    name, data, threads = sys.argv[1], np.load(sys.argv[2]), int(sys.argv[3])
+    answers = os.fdopen(os.dup(1), "w")  # what a library prints goes elsewhere
+    os.dup2(2, 1)
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cpus[:threads])
+    try:
+        module, _, variant = name.partition(":")
+        peer = importlib.import_module(f"peers.{module}").Peer(dict(data), threads, variant)
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}), file=answers, flush=True)
+        return
+    print(json.dumps({"version": peer.version}), file=answers, flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        start = time.perf_counter()
+        check = getattr(peer, job["job"])(job["batch"], job["images"])
+        seconds = time.perf_counter() - start
+        print(json.dumps({"seconds": seconds, "check": check, "memory": largest_memory()}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
