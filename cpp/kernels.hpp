@@ -51,18 +51,18 @@ struct KernelTable {
   int tile_rows;     // outputs per image that a tile computes at once
   int tile_vectors;  // vectors per row of that tile
 
-  // --- lanes.hpp: between planes and blocks
-  // --------------------------------------------------------------------------- block[frame.c][frame_h][frame_w][lanes]
-  // <- x[count][c][h][w], count <= lanes.
+  // --- lanes.hpp: between planes and blocks ---
+
+  // block[frame.c][frame_h][frame_w][lanes] <- x[count][c][h][w], count <= lanes.
   void (*interleave)(float* block, const float* x, std::int64_t count, const Frame& frame);
   // y[count][size] <- block[size][lanes]; the second narrows to bytes.
   void (*deinterleave)(float* y, const float* block, std::int64_t count, std::int64_t size);
   void (*deinterleave_bytes)(std::uint8_t* y, const std::int32_t* block, std::int64_t count, std::int64_t size);
 
-  // --- conv.hpp
-  // -------------------------------------------------------------------------------------------------------
-  // y[k][p][q][lanes] of one block; x[c][h + 2*padding.h][w + 2*padding.w][lanes]. y = bias + sum over (c, r, s) in
-  // order. bias may be null. Source: Chellapilla et al. 2006, with images in place of patches as the columns.
+  // --- conv.hpp ---
+
+  // y[k][p][q][lanes] of one block; x[c][h + 2*padding.h][w + 2*padding.w][lanes]. y = bias + sum over (c, r, s) in order.
+  // bias may be null. Source: Chellapilla et al. 2006, with images in place of patches as the columns.
   void (*conv2d_forward)(float* y, const float* x, const float* weight, const float* bias, const ConvShape& shape);
   // flipped[c][k][r][s] = weight[k][c][R-1-r][S-1-s]: with it, conv2d_forward gives dx from dy.
   void (*conv2d_flip)(float* flipped, const float* weight, const ConvShape& shape);
@@ -72,17 +72,17 @@ struct KernelTable {
   void (*conv2d_backward_weight)(float* dweight, float* dbias, const float* dy, const float* x, std::int64_t blocks, Range k,
                                  const ConvShape& shape);
 
-  // --- conv_pool.hpp
-  // -------------------------------------------------------------------------------------------------- y, winners
-  // [k][p][q][lanes] (pool's p, q) of one block; x as for conv2d_forward. y = relu(max over the window); the winner is
-  // the first maximum in row order, 255 where y is 0; NaN wins.
+  // --- conv_pool.hpp ---
+
+  // y, winners [k][p][q][lanes] (pool's p, q) of one block; x as for conv2d_forward. y = relu(max over the window); the winner
+  // is the first maximum in row order, 255 where y is 0; NaN wins.
   void (*conv2d_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                          const float* bias, const ConvPoolShape& shape);
 
-  // --- winners.hpp
-  // ---------------------------------------------------------------------------------------------------- In rows layout
-  // a filter row is s*c contiguous floats: weights [k][r][pitch] (here [r][k][pitch]), images [h][w][c] with their
-  // padding. pitch is s*c rounded up to whole vectors. Scratch images need `lanes` spare floats at their end.
+  // --- winners.hpp ---
+
+  // In rows layout a filter row is s*c contiguous floats: weights [k][r][pitch] (here [r][k][pitch]), images [h][w][c] with
+  // their padding. pitch is s*c rounded up to whole vectors. Scratch images need `lanes` spare floats at their end.
   std::int64_t (*conv2d_rows_pitch)(const ConvShape& shape);
   void (*conv2d_weight_to_rows)(float* rows, const float* weight, const ConvShape& shape);
   // dweight_rows[k][r][pitch] and dbias[k] += what `images` images give. x_rows, with a border of zeros, is scratch for
@@ -100,16 +100,16 @@ struct KernelTable {
   void (*conv2d_rows_to_weight)(float* dweight, const float* rows, std::int64_t parts, std::int64_t part, Range k,
                                 const ConvShape& shape);
 
-  // --- pool.hpp
-  // ------------------------------------------------------------------------------------------------------- y, indices
-  // [p][q][lanes], x [h][w][lanes]: `lanes` planes side by side. Ties go to the first element in row order, NaN wins,
-  // what lies outside the image is never chosen.
+  // --- pool.hpp ---
+
+  // y, indices [p][q][lanes], x [h][w][lanes]: `lanes` planes side by side. Ties go to the first element in row order, NaN
+  // wins, what lies outside the image is never chosen.
   void (*max_pool2d_forward)(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
   // dx[h*w] of one plane: the sum, in order, of dy[p*q] at its indices.
   void (*max_pool2d_backward)(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
 
-  // --- linear.hpp
-  // -----------------------------------------------------------------------------------------------------
+  // --- linear.hpp ---
+
   // y[blocks][out][lanes], the rows in `out`; x[blocks][in][lanes], 1 <= blocks <= tile_vectors.
   void (*linear_forward)(float* y, const float* x, const float* weight, const float* bias, std::int64_t blocks, Range out,
                          const LinearShape& shape);
@@ -123,8 +123,8 @@ struct KernelTable {
   // dbias[out] = sum over the images, in order.
   void (*linear_backward_bias)(float* dbias, const float* dy, const LinearShape& shape);
 
-  // --- activation.hpp: element by element
-  // -----------------------------------------------------------------------------
+  // --- activation.hpp: element by element ---
+
   void (*relu_forward)(float* y, const float* x, std::int64_t count);                        // NaN stays NaN
   void (*relu_backward)(float* dx, const float* dy, const float* y, std::int64_t count);     // dy where y > 0, else 0
   void (*sigmoid_forward)(float* y, const float* x, std::int64_t count);                     // within 1 ulp of 1/(1+exp(-x))
@@ -135,18 +135,19 @@ struct KernelTable {
                           std::uint64_t counter, Range range);
   void (*dropout_backward)(float* dx, const float* dy, const float* mask, std::int64_t count);
 
-  // --- loss.hpp
-  // ------------------------------------------------------------------------------------------------------- Rows of
-  // `classes` logits: losses[rows] and dlogits[rows][classes] = scale * (softmax - target), where target is 1 -
+  // --- loss.hpp ---
+
+  // Rows of `classes` logits: losses[rows] and dlogits[rows][classes] = scale * (softmax - target), where target is 1 -
   // smoothing at the label plus smoothing / classes everywhere. Computed in float64, rounded once.
   void (*softmax_cross_entropy)(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
                                 std::int64_t rows, std::int64_t classes, double smoothing, double scale);
   // Returns the sum of (prediction - target)^2 in float64, in order; dprediction = 2 * (prediction - target).
   double (*squared_error)(float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
-  // --- update.hpp: in place on flat buffers
-  // --------------------------------------------------------------------------- PyTorch's rule: g += weight_decay*w; v
-  // = momentum*v + g; w -= lr * (nesterov ? g + momentum*v : v). velocity may be null when momentum is 0.
+  // --- update.hpp: in place on flat buffers ---
+
+  // PyTorch's rule: g += weight_decay*w; v = momentum*v + g; w -= lr * (nesterov ? g + momentum*v : v). velocity may be null
+  // when momentum is 0.
   void (*sgd_step)(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step);
   // Loshchilov & Hutter 2019: w *= decay; m, v moving means of g, g^2; w -= step_size * m / (sqrt(v) * root_scale +
   // eps).
@@ -154,18 +155,18 @@ struct KernelTable {
                     const AdamStep& step);
   void (*ema_step)(float* average, const float* parameters, std::int64_t count, float decay);
 
-  // --- gather.hpp
-  // ----------------------------------------------------------------------------------------------------- x[h*w] of one
-  // image through a table of 256 values; with a transform, the bilinear sample of the raw pixels at (row, column) =
-  // transform (2 x 3) * (row, column, 1), zero outside, then * scale + shift.
+  // --- gather.hpp ---
+
+  // x[h*w] of one image through a table of 256 values; with a transform, the bilinear sample of the raw pixels at (row,
+  // column) = transform (2 x 3) * (row, column, 1), zero outside, then * scale + shift.
   void (*gather_image)(float* x, const std::uint8_t* image, const float* table, std::int64_t pixels);
   void (*gather_transformed)(float* x, const std::uint8_t* image, const float* transform, float scale, float shift,
                              const GatherShape& shape);
 
-  // --- level.cpp
-  // ------------------------------------------------------------------------------------------------------ `iterations`
-  // rounds of independent multiply-adds in registers; *operations receives their count of floating-point operations.
-  // The measured peak that the benchmarks divide by. The returned value keeps the loop alive.
+  // --- level.cpp ---
+
+  // `iterations` rounds of independent multiply-adds in registers; *operations receives their count of floating-point
+  // operations. The measured peak that the benchmarks divide by. The returned value keeps the loop alive.
   float (*multiply_add_peak)(std::int64_t iterations, double* operations);
 };
 
