@@ -13,18 +13,28 @@ struct Block {
   ~Block() { std::free(data); }
 };
 
+constexpr std::int64_t kCacheLine = 16;  // floats
+
+std::int64_t padded(std::int64_t size) { return (size + kCacheLine - 1) / kCacheLine * kCacheLine; }
+
 }  // namespace
 
-float* Scratch::reserve(std::int64_t size) {
+void Scratch::take(float** pointers, const std::int64_t* sizes, int arrays) {
   static thread_local Block block;
-  if (size > block.size) {
+  std::int64_t total = 0;
+  for (int i = 0; i < arrays; ++i) total += padded(sizes[i]);
+  if (total > block.size) {
     std::free(block.data);
     block.size = 0;
-    block.data = static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(size) * sizeof(float)));
+    block.data = static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(total) * sizeof(float)));
     if (block.data == nullptr) throw std::bad_alloc();
-    block.size = size;
+    block.size = total;
   }
-  return block.data;
+  float* at = block.data;
+  for (int i = 0; i < arrays; ++i) {
+    pointers[i] = at;
+    at += padded(sizes[i]);
+  }
 }
 
 }  // namespace fastlenet

@@ -5,25 +5,19 @@
 
 namespace fastlenet {
 
-// Hands out arrays from one block that belongs to the calling thread and only grows. All of an op's arrays are asked
-// for at once, before any is used: the next op's begin at the start again.
+// Hands out arrays that belong to the calling thread. All of an op's arrays are asked for at once, before any is used: the
+// next op's take their place.
 class Scratch {
  public:
-  // The number of floats of each array; every one starts on a cache line.
+  // Arrays of so many floats; every one starts on a cache line.
   template <int arrays>
   static void take(float* (&pointers)[arrays], const std::int64_t (&sizes)[arrays]) {
-    std::int64_t total = 0;
-    for (std::int64_t size : sizes) total += padded(size);
-    float* at = reserve(total);
-    for (int i = 0; i < arrays; ++i) {
-      pointers[i] = at;
-      at += padded(sizes[i]);
-    }
+    take(pointers, sizes, arrays);
   }
 
  private:
-  static std::int64_t padded(std::int64_t size) { return (size + 15) / 16 * 16; }
-  static float* reserve(std::int64_t size);
+  // In scratch.cpp out of one block that only grows; in scratch_guarded.cpp, for the address sanitizer, each on its own.
+  static void take(float** pointers, const std::int64_t* sizes, int arrays);
 };
 
 }  // namespace fastlenet
