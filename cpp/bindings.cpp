@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -100,6 +101,15 @@ py::tuple max_pool2d_forward(py::handle x_, IntPair kernel_size, IntPair stride,
   return py::make_tuple(y.array(), indices.array());
 }
 
+// The first element that is wrong, if any. All are looked at without a branch first, which the compiler does in vectors.
+template <typename T, typename Wrong>
+const T* first_wrong(const Input<T>& input, const Wrong& wrong) {
+  const T *data = input.data(), *end = data + input.size();
+  T any = 0;
+  for (const T* at = data; at != end; ++at) any = static_cast<T>(any | static_cast<T>(wrong(*at)));
+  return any ? std::find_if(data, end, wrong) : nullptr;
+}
+
 py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x_shape, py::handle out) {
   const char* op = "max_pool2d_backward";
   const Input<float> dy(op, "dy", dy_);
@@ -110,12 +120,10 @@ py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x
   expect_dims(op, "dy", {x_shape[0], x_shape[1], d[2], d[3]}, d);
   expect_dims(op, "indices", d, indices.dims());
   const PoolShape shape{d[0], d[1], x_shape[2], x_shape[3], 1, 1, {1, 1}, {0, 0}, d[2], d[3]};
-  const std::int64_t plane = shape.h * shape.w;
-  for (std::int64_t i = 0; i < indices.size(); ++i) {
-    if (indices.data()[i] < 0 || indices.data()[i] >= plane) {
-      fail(op, "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(indices.data()[i]));
-    }
-  }
+  const std::uint32_t plane = static_cast<std::uint32_t>(shape.h * shape.w);
+  // As unsigned numbers the negative ones are the largest.
+  const auto wrong = first_wrong(indices, [=](std::int32_t index) { return static_cast<std::uint32_t>(index) >= plane; });
+  if (wrong) fail(op, "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(*wrong));
   const Output<float> dx = Outputs(op, out, 1).take<float>(op, 0, x_shape);
   dx.expect_apart(op, "dy", dy);
   dx.expect_apart(op, "indices", indices);
@@ -152,13 +160,9 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
   const ConvPoolShape shape = conv_pool_shape(op, x.dims(), weight.dims(), pair(padding), pair(kernel_size));
   expect_dims(op, "dy", pooled_dims(shape.pool), dy.dims());
   expect_dims(op, "winners", pooled_dims(shape.pool), winners.dims());
-  const std::int64_t window = shape.pool.r * shape.pool.s;
-  for (std::int64_t i = 0; i < winners.size(); ++i) {
-    const int winner = winners.data()[i];
-    if (winner >= window && winner != 255) {
-      fail(op, "winners expects values below " + std::to_string(window) + " or 255, got " + std::to_string(winner));
-    }
-  }
+  const std::uint8_t window = static_cast<std::uint8_t>(shape.pool.r * shape.pool.s);
+  const auto wrong = first_wrong(winners, [=](std::uint8_t winner) { return (winner >= window) & (winner != 255); });
+  if (wrong) fail(op, "winners expects values below " + std::to_string(window) + " or 255, got " + std::to_string(*wrong));
   const Gradients gradients(op, out, dy, x, weight, need_dx);
   without_gil([&] {
     cpu::conv2d_relu_max_pool2d_backward(gradients.dx_data(), gradients.dweight.data(), gradients.dbias.data(), dy.data(),

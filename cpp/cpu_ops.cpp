@@ -1,6 +1,7 @@
 #include "cpu_ops.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -60,12 +61,12 @@ struct InputGradient {
 void conv2d_forward(float* y, const float* x, const float* weight, const float* bias, const ConvShape& shape) {
   const KernelTable& table = kernels();
   const Blocks blocks(shape.n, table);
-  const std::int64_t x_size = padded_size(shape), y_size = shape.k * shape.p * shape.q;
+  const std::int64_t x_size = padded_size(shape) * blocks.lanes, y_size = shape.k * shape.p * shape.q;
+  const int workers = workers_for(blocks.count);
   float* scratch[2];
-  Scratch::take(scratch, {blocks.count * x_size * blocks.lanes, blocks.count * y_size * blocks.lanes});
-  parallel_for(blocks.count, [&](std::int64_t block) {
-    float* x_block = scratch[0] + block * x_size * blocks.lanes;
-    float* y_block = scratch[1] + block * y_size * blocks.lanes;
+  Scratch::take(scratch, {workers * x_size, workers * y_size * blocks.lanes});
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
+    float *x_block = scratch[0] + worker * x_size, *y_block = scratch[1] + worker * y_size * blocks.lanes;
     const std::int64_t first = blocks.first(block), images = blocks.images(block);
     table.interleave(x_block, x + first * shape.c * shape.h * shape.w, images, padded_frame(shape));
     table.conv2d_forward(y_block, x_block, weight, bias, shape);
@@ -81,20 +82,21 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
   const std::int64_t lanes = blocks.lanes;
   const std::int64_t x_size = padded_size(shape), dy_size = shape.k * shape.p * shape.q;
   const std::int64_t frame_size = dx ? padded_size(gradient.shape) : 0, dx_size = shape.c * shape.h * shape.w;
+  const int workers = workers_for(blocks.count);
   float* scratch[5];
   Scratch::take(scratch,
                 {blocks.count * x_size * lanes, blocks.count * dy_size * lanes, dx ? shape.k * shape.c * shape.r * shape.s : 0,
-                 blocks.count * frame_size * lanes, dx ? blocks.count * dx_size * lanes : 0});
+                 workers * frame_size * lanes, dx ? workers * dx_size * lanes : 0});
   float* flipped = scratch[2];
   if (dx) table.conv2d_flip(flipped, weight, shape);
-  parallel_for(blocks.count, [&](std::int64_t block) {
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
     const std::int64_t first = blocks.first(block), images = blocks.images(block);
     table.interleave(scratch[0] + block * x_size * lanes, x + first * dx_size, images, padded_frame(shape));
     table.interleave(scratch[1] + block * dy_size * lanes, dy + first * dy_size, images,
                      plain_frame(shape.k, shape.p, shape.q));
     if (!dx) return;
-    float* frame = scratch[3] + block * frame_size * lanes;
-    float* dx_block = scratch[4] + block * dx_size * lanes;
+    float* frame = scratch[3] + worker * frame_size * lanes;
+    float* dx_block = scratch[4] + worker * dx_size * lanes;
     table.interleave(frame, dy + first * dy_size, images, gradient.frame);
     table.conv2d_forward(dx_block, frame, flipped, nullptr, gradient.shape);
     table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);
@@ -107,14 +109,14 @@ void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const P
   const KernelTable& table = kernels();
   const Blocks blocks(shape.n * shape.c, table);  // here a lane is a plane
   const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;
+  const int workers = workers_for(blocks.count);
   float* scratch[3];
-  const std::int64_t slots = blocks.count * blocks.lanes;
+  const std::int64_t slots = workers * blocks.lanes;
   Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size});
-  parallel_for(blocks.count, [&](std::int64_t block) {
-    const std::int64_t first = blocks.first(block), planes = blocks.images(block);
-    float* x_block = scratch[0] + first * x_size;
-    float* y_block = scratch[1] + first * y_size;
-    float* index_block = scratch[2] + first * y_size;  // 32-bit integers, moved as floats
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
+    const std::int64_t first = blocks.first(block), planes = blocks.images(block), slot = worker * blocks.lanes;
+    float *x_block = scratch[0] + slot * x_size, *y_block = scratch[1] + slot * y_size;
+    float* index_block = scratch[2] + slot * y_size;  // 32-bit integers, moved as floats
     table.interleave(x_block, x + first * x_size, planes, plain_frame(1, shape.h, shape.w));
     table.max_pool2d_forward(y_block, reinterpret_cast<std::int32_t*>(index_block), x_block, shape);
     table.deinterleave(y + first * y_size, y_block, planes, y_size);
@@ -138,14 +140,14 @@ void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float
   const ConvShape& conv = shape.conv;
   const Blocks blocks(conv.n, table);
   const std::int64_t x_size = padded_size(conv), y_size = conv.k * shape.pool.p * shape.pool.q;
+  const int workers = workers_for(blocks.count);
   float* scratch[3];
-  const std::int64_t slots = blocks.count * blocks.lanes;
+  const std::int64_t slots = workers * blocks.lanes;
   Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size});
-  parallel_for(blocks.count, [&](std::int64_t block) {
-    const std::int64_t first = blocks.first(block), images = blocks.images(block);
-    float* x_block = scratch[0] + first * x_size;
-    float* y_block = scratch[1] + first * y_size;
-    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + first * y_size);
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
+    const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * blocks.lanes;
+    float *x_block = scratch[0] + slot * x_size, *y_block = scratch[1] + slot * y_size;
+    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + slot * y_size);
     table.interleave(x_block, x + first * conv.c * conv.h * conv.w, images, padded_frame(conv));
     table.conv2d_relu_max_pool2d_forward(y_block, winner_block, x_block, weight, bias, shape);
     table.deinterleave(y + first * y_size, y_block, images, y_size);
@@ -153,12 +155,15 @@ void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float
   });
 }
 
+namespace {
+
 // Images whose weight gradients one task adds up, and of which two at a time stay in the first cache. Their sums are
 // then added in order: neither number depends on the threads.
 constexpr std::int64_t kPart = 16, kGroup = 2;
 
-void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
-                                     const float* x, const float* weight, const ConvPoolShape& shape) {
+// For filter rows that fill a vector: winners.hpp.
+void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners, const float* x,
+                      const float* weight, const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
   const ConvShape& conv = shape.conv;
   const std::int64_t parts = std::max<std::int64_t>(1, ceil_divide(conv.n, kPart));
@@ -174,15 +179,16 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
                                 dx ? frame + table.lanes : 0,
                                 dx ? 2 * (positions + 1) : 0,
                                 dx ? rows_size : 0};
+  const int workers = workers_for(parts);
   float* scratch[7];
-  Scratch::take(scratch, {parts * sizes[0], parts * sizes[1], parts * sizes[2], parts * sizes[3], parts * sizes[4],
-                          parts * sizes[5], sizes[6]});
+  Scratch::take(scratch, {parts * sizes[0], parts * sizes[1], workers * sizes[2], workers * sizes[3], workers * sizes[4],
+                          workers * sizes[5], sizes[6]});
   if (dx) table.conv2d_weight_to_rows(scratch[6], weight, conv);
-  parallel_for(parts, [&](std::int64_t part) {
+  parallel_for(parts, workers, [&](std::int64_t part, int worker) {
     float *sums = scratch[0] + part * sizes[0], *bias_sums = scratch[1] + part * sizes[1];
-    float *x_rows = scratch[2] + part * sizes[2], *dx_rows = scratch[4] + part * sizes[4];
-    Winner* list = reinterpret_cast<Winner*>(scratch[3] + part * sizes[3]);
-    std::int64_t* ends = reinterpret_cast<std::int64_t*>(scratch[5] + part * sizes[5]);
+    float *x_rows = scratch[2] + worker * sizes[2], *dx_rows = scratch[4] + worker * sizes[4];
+    Winner* list = reinterpret_cast<Winner*>(scratch[3] + worker * sizes[3]);
+    std::int64_t* ends = reinterpret_cast<std::int64_t*>(scratch[5] + worker * sizes[5]);
     std::fill(sums, sums + sizes[0], 0.0f);
     std::fill(bias_sums, bias_sums + sizes[1], 0.0f);
     std::fill(x_rows, x_rows + sizes[2], 0.0f);
@@ -204,6 +210,66 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
       for (std::int64_t part = 1; part < parts; ++part) dbias[channel] += scratch[1][part * sizes[1] + channel];
     }
   });
+}
+
+// For filter rows that do not: unpool.hpp.
+void backward_by_lanes(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners, const float* x,
+                       const float* weight, const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const Blocks blocks(conv.n, table);
+  const InputGradient gradient(conv);
+  const std::int64_t lanes = blocks.lanes, weights = conv.k * conv.c * conv.r * conv.s, pitch = weights + conv.k;
+  const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * shape.pool.p * shape.pool.q;
+  const std::int64_t frame = padded_size(conv), strip = 4 * shape.pool.r * shape.pool.q * shape.pool.s;
+  const std::int64_t dy_frame = dx ? padded_size(gradient.shape) : 0, dx_size = dx ? x_size : 0;
+  const int workers = workers_for(blocks.count);
+  const std::int64_t slots = workers * lanes;
+  float* scratch[8];
+  Scratch::take(scratch, {slots * frame, slots * dy_size, slots * dy_size, slots * strip, blocks.count * pitch * lanes,
+                          slots * dy_frame, slots * dx_size, dx ? weights : 0});
+  if (dx) table.conv2d_flip(scratch[7], weight, conv);
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
+    const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * lanes;
+    float *x_block = scratch[0] + slot * frame, *dy_block = scratch[1] + slot * dy_size;
+    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + slot * dy_size);
+    table.interleave(x_block, x + first * x_size, images, padded_frame(conv));
+    table.interleave(dy_block, dy + first * dy_size, images, plain_frame(dy_size, 1, 1));
+    table.interleave_bytes(winner_block, winners + first * dy_size, images, dy_size);
+    table.conv2d_relu_max_pool2d_backward_weight_lanes(scratch[4] + block * pitch * lanes, scratch[3] + slot * strip, dy_block,
+                                                       winner_block, x_block, shape);
+    if (!dx) return;
+    float *frame_block = scratch[5] + slot * dy_frame, *dx_block = scratch[6] + slot * dx_size;
+    table.unpool(frame_block, dy_block, winner_block, shape.pool, gradient.frame);
+    table.conv2d_forward(dx_block, frame_block, scratch[7], nullptr, gradient.shape);
+    table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);
+  });
+  for_pieces(pitch, 64, [&](Range range) {
+    const std::int64_t middle = std::clamp(weights, range.begin, range.end);
+    table.sum_blocks(dweight, scratch[4], blocks.count, pitch, {range.begin, middle});
+    table.sum_blocks(dbias, scratch[4] + weights * lanes, blocks.count, pitch, {middle - weights, range.end - weights});
+  });
+}
+
+bool all_finite(const float* x, std::int64_t count) {
+  const KernelTable& table = kernels();
+  std::atomic<bool> finite{true};
+  for_pieces(count, kPiece, [&](Range r) {
+    if (!table.all_finite(x + r.begin, r.end - r.begin)) finite.store(false, std::memory_order_relaxed);
+  });
+  return finite.load();
+}
+
+}  // namespace
+
+void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
+                                     const float* x, const float* weight, const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const bool narrow = conv.s * conv.c <= kernels().lanes;
+  // A loser counts as absent; by lanes it is multiplied by 0, which an infinity or NaN would show.
+  const bool finite = narrow && all_finite(x, conv.n * conv.c * conv.h * conv.w) &&
+                      (dx == nullptr || all_finite(weight, conv.k * conv.c * conv.r * conv.s));
+  (finite ? backward_by_lanes : backward_by_rows)(dx, dweight, dbias, dy, winners, x, weight, shape);
 }
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {

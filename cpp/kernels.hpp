@@ -55,6 +55,7 @@ struct KernelTable {
 
   // block[frame.c][frame_h][frame_w][lanes] <- x[count][c][h][w], count <= lanes.
   void (*interleave)(float* block, const float* x, std::int64_t count, const Frame& frame);
+  void (*interleave_bytes)(std::int32_t* block, const std::uint8_t* x, std::int64_t count, std::int64_t size);
   // y[count][size] <- block[size][lanes]; the second narrows to bytes.
   void (*deinterleave)(float* y, const float* block, std::int64_t count, std::int64_t size);
   void (*deinterleave_bytes)(std::uint8_t* y, const std::int32_t* block, std::int64_t count, std::int64_t size);
@@ -99,6 +100,18 @@ struct KernelTable {
   // apart.
   void (*conv2d_rows_to_weight)(float* dweight, const float* rows, std::int64_t parts, std::int64_t part, Range k,
                                 const ConvShape& shape);
+
+  // --- unpool.hpp ---
+
+  // Of one block: sums[k*c*r*s][lanes] for dweight, then [k][lanes] for dbias. x and dy as for conv2d_forward, winners as it
+  // leaves them; strip is scratch for 4 * pool.r * pool.q * pool.s * lanes floats. x must be finite.
+  void (*conv2d_relu_max_pool2d_backward_weight_lanes)(float* sums, float* strip, const float* dy, const std::int32_t* winners,
+                                                       const float* x, const ConvPoolShape& shape);
+  // frame[k][frame_h][frame_w][lanes]: dy at the position that won, 0 elsewhere, at (top, left) in the frame.
+  void (*unpool)(float* frame, const float* dy, const std::int32_t* winners, const PoolShape& pool, const Frame& place);
+  // sum[i] for i in `range`: of sums[blocks][pitch][lanes], the blocks in order, then the lanes as a tree.
+  void (*sum_blocks)(float* sum, const float* sums, std::int64_t blocks, std::int64_t pitch, Range range);
+  bool (*all_finite)(const float* x, std::int64_t count);
 
   // --- pool.hpp ---
 

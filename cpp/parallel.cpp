@@ -36,7 +36,7 @@ inline void pause() {
 // closed, or the caller waits for it. A worker that wakes too late finds the job closed and costs nobody anything.
 class Pool {
  public:
-  void run(std::int64_t tasks, void (*body)(void*, std::int64_t), void* context, int threads) {
+  void run(std::int64_t tasks, int threads, void (*body)(void*, std::int64_t, int), void* context) {
     start_workers(threads - 1);
     body_ = body;
     context_ = context;
@@ -49,7 +49,7 @@ class Pool {
       std::lock_guard<std::mutex> lock(sleep_mutex_);
       wake_.notify_all();
     }
-    work();
+    work(0);
     open_.store(false);
     while (active_.load() > 0) pause();
   }
@@ -58,8 +58,8 @@ class Pool {
   std::mutex busy;
 
  private:
-  void work() {
-    for (std::int64_t task = next_.fetch_add(1); task < tasks_; task = next_.fetch_add(1)) body_(context_, task);
+  void work(int worker) {
+    for (std::int64_t task = next_.fetch_add(1); task < tasks_; task = next_.fetch_add(1)) body_(context_, task, worker);
   }
 
   void start_workers(int wanted) {
@@ -81,7 +81,7 @@ class Pool {
       active_.fetch_add(1);
       if (open_.load() && index < helpers_) {
         inside_ = true;
-        work();
+        work(index + 1);
         inside_ = false;
       }
       active_.fetch_sub(1);
@@ -99,7 +99,7 @@ class Pool {
     sleepers_.fetch_sub(1);
   }
 
-  void (*body_)(void*, std::int64_t) = nullptr;
+  void (*body_)(void*, std::int64_t, int) = nullptr;
   void* context_ = nullptr;
   std::int64_t tasks_ = 0;
   std::atomic<int> helpers_{0};
@@ -213,19 +213,22 @@ int num_threads() {
 
 void set_num_threads(int count) { chosen.store(count); }
 
-void detail::parallel_for(std::int64_t tasks, void (*body)(void*, std::int64_t), void* context) {
-  const int threads = static_cast<int>(std::min<std::int64_t>(num_threads(), tasks));
-  if (threads > 1 && !Pool::inside_) {
+int workers_for(std::int64_t tasks) {
+  return static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(num_threads(), tasks)));
+}
+
+void detail::parallel_for(std::int64_t tasks, int workers, void (*body)(void*, std::int64_t, int), void* context) {
+  if (workers > 1 && !Pool::inside_) {
     Pool& shared = pool();
     std::unique_lock<std::mutex> lock(shared.busy, std::try_to_lock);
     if (lock.owns_lock()) {
       Pool::inside_ = true;
-      shared.run(tasks, body, context, threads);
+      shared.run(tasks, workers, body, context);
       Pool::inside_ = false;
       return;
     }
   }
-  for (std::int64_t task = 0; task < tasks; ++task) body(context, task);
+  for (std::int64_t task = 0; task < tasks; ++task) body(context, task, 0);
 }
 
 }  // namespace fastlenet

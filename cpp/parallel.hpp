@@ -11,18 +11,29 @@ int num_threads();
 void set_num_threads(int count);  // count >= 1
 
 namespace detail {
-void parallel_for(std::int64_t tasks, void (*body)(void* context, std::int64_t task), void* context);
+void parallel_for(std::int64_t tasks, int workers, void (*body)(void* context, std::int64_t task, int worker), void* context);
 }
 
-// Calls body(task) for every task in 0..tasks-1, on several threads, and returns when all are done.
+// How many threads a parallel_for over so many tasks occupies, at least 1.
+int workers_for(std::int64_t tasks);
+
+// Calls body(task, worker) for every task in 0..tasks-1, on several threads, and returns when all are done. No two calls at a
+// time have the same worker, in 0..workers-1: it numbers the scratch memory that a task may use.
 //
 // Tasks are claimed one by one, in order, so that a slow core does fewer of them. Results must not depend on which
 // thread runs what: every task owns its outputs. A call from inside a task, or while another thread's call is running,
 // works serially. body must not throw.
 template <typename Body>
-void parallel_for(std::int64_t tasks, const Body& body) {
+void parallel_for(std::int64_t tasks, int workers, const Body& body) {
   detail::parallel_for(
-      tasks, [](void* context, std::int64_t task) { (*static_cast<const Body*>(context))(task); }, const_cast<Body*>(&body));
+      tasks, workers, [](void* context, std::int64_t task, int worker) { (*static_cast<const Body*>(context))(task, worker); },
+      const_cast<Body*>(&body));
+}
+
+// The same for tasks that need no memory of their own.
+template <typename Body>
+void parallel_for(std::int64_t tasks, const Body& body) {
+  parallel_for(tasks, workers_for(tasks), [&](std::int64_t task, int) { body(task); });
 }
 
 }  // namespace fastlenet

@@ -50,44 +50,69 @@ void conv2d_flip(float* flipped, const float* weight, const ConvShape& shape) {
   }
 }
 
-// sum[i][j] = sum over blocks and positions of dy[channel i] * x[tap j]: vectors on both sides, lanes summed at the
-// end. 4 channels + 5 taps are loaded for 20 multiply-adds.
+// Where a channel's dy and the x under the first of some taps in a filter row stand, position by position.
+struct Correlation {
+  const float* dy;
+  std::ptrdiff_t plane;  // from one channel of dy to the next; its positions are contiguous
+  const float* x;
+  std::ptrdiff_t line, column;  // of x, from one output position to the next
+  std::int64_t lines, columns;
+};
+
+// sums[i][j][lanes] += sum over positions of dy[channel i] * x[tap j]: vectors on both sides. 4 channels + 5 taps are loaded
+// for 20 multiply-adds, and the taps are neighbours, which leaves one address to each side.
 constexpr int kWeightRows = kRegisters == 32 ? 4 : 2;
 constexpr int kWeightTaps = 5;
 
 template <int rows, int taps>
-__attribute__((noinline)) void correlate(float* dweight, std::ptrdiff_t pitch, const float* dy, const float* x,
-                                         const std::ptrdiff_t* tap, std::int64_t blocks, const ConvShape& shape) {
-  const std::ptrdiff_t line = (shape.w + 2 * shape.padding.w) * kLanes;
-  const std::ptrdiff_t x_block = shape.c * (shape.h + 2 * shape.padding.h) * line;
-  const std::ptrdiff_t plane = shape.p * shape.q * kLanes;
-  Vector sum[rows][taps] = {};
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    const float* dy_at = dy + block * shape.k * plane;
-    for (std::int64_t p = 0; p < shape.p; ++p) {
-      const float* x_at = x + block * x_block + p * shape.stride.h * line;
-      for (std::int64_t q = 0; q < shape.q; ++q, dy_at += kLanes, x_at += shape.stride.w * kLanes) {
-        Vector gradient[rows];
-        for (int i = 0; i < rows; ++i) gradient[i] = load(dy_at + i * plane);
-        for (int j = 0; j < taps; ++j) {
-          const Vector value = load(x_at + tap[j]);
-          for (int i = 0; i < rows; ++i) sum[i][j] += gradient[i] * value;
-        }
+__attribute__((noinline)) void correlate_tile(float* sums, std::ptrdiff_t pitch, const Correlation& c) {
+  Vector sum[rows][taps];
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < taps; ++j) sum[i][j] = load(sums + i * pitch + j * kLanes);
+  }
+  const float* dy = c.dy;
+  const std::ptrdiff_t plane = c.plane, column = c.column;
+  for (std::int64_t p = 0; p < c.lines; ++p) {
+    const float* x = c.x + p * c.line;
+    for (const float* end = dy + c.columns * kLanes; dy != end; dy += kLanes, x += column) {
+      Vector gradient[rows];
+      for (int i = 0; i < rows; ++i) gradient[i] = load(dy + i * plane);
+      for (int j = 0; j < taps; ++j) {
+        const Vector value = load(x + j * kLanes);
+        for (int i = 0; i < rows; ++i) sum[i][j] += gradient[i] * value;
       }
     }
   }
   for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < taps; ++j) dweight[i * pitch + j] = sum_lanes(sum[i][j]);
+    for (int j = 0; j < taps; ++j) store(sums + i * pitch + j * kLanes, sum[i][j]);
   }
 }
 
-using CorrelateFunction = void (*)(float*, std::ptrdiff_t, const float*, const float*, const std::ptrdiff_t*, std::int64_t,
-                                   const ConvShape&);
+using CorrelateTile = void (*)(float*, std::ptrdiff_t, const Correlation&);
 
 template <int... cell>
-inline CorrelateFunction correlate_function(int rows, int taps, std::integer_sequence<int, cell...>) {
-  static constexpr CorrelateFunction kFunctions[] = {correlate<cell / kWeightTaps + 1, cell % kWeightTaps + 1>...};
+inline CorrelateTile correlate_function(int rows, int taps, std::integer_sequence<int, cell...>) {
+  static constexpr CorrelateTile kFunctions[] = {correlate_tile<cell / kWeightTaps + 1, cell % kWeightTaps + 1>...};
   return kFunctions[(rows - 1) * kWeightTaps + taps - 1];
+}
+
+inline void correlate(float* sums, std::ptrdiff_t pitch, int rows, int taps, const Correlation& c) {
+  correlate_function(rows, taps, std::make_integer_sequence<int, kWeightRows * kWeightTaps>{})(sums, pitch, c);
+}
+
+// body(l, taps, offset): the filter's taps l, l + 1, ... that share a row of it, at `offset` in x.
+template <typename Body>
+inline void for_tap_groups(const ConvShape& shape, const Body& body) {
+  const std::ptrdiff_t line = (shape.w + 2 * shape.padding.w) * kLanes;
+  const std::ptrdiff_t channel = (shape.h + 2 * shape.padding.h) * line;
+  for (std::int64_t c = 0; c < shape.c; ++c) {
+    for (std::int64_t r = 0; r < shape.r; ++r) {
+      for (std::int64_t s = 0; s < shape.s; s += kWeightTaps) {
+        body((c * shape.r + r) * shape.s + s, static_cast<int>(at_most(shape.s - s, kWeightTaps)),
+             c * channel + r * line + s * kLanes);
+      }
+    }
+  }
 }
 
 // dbias[k] = sum over blocks and positions of dy, lanes summed at the end.
@@ -105,21 +130,23 @@ inline void sum_positions(float* dbias, const float* dy, std::int64_t blocks, Ra
 
 void conv2d_backward_weight(float* dweight, float* dbias, const float* dy, const float* x, std::int64_t blocks, Range k,
                             const ConvShape& shape) {
-  const std::ptrdiff_t line = (shape.w + 2 * shape.padding.w) * kLanes;
-  const std::ptrdiff_t channel = (shape.h + 2 * shape.padding.h) * line;
+  const std::ptrdiff_t line = (shape.w + 2 * shape.padding.w) * kLanes, plane = shape.p * shape.q * kLanes;
+  const std::ptrdiff_t x_block = shape.c * (shape.h + 2 * shape.padding.h) * line;
   const std::ptrdiff_t depth = shape.c * shape.r * shape.s;
   for (std::int64_t row = k.begin; row < k.end; row += kWeightRows) {
     const int rows = static_cast<int>(at_most(k.end - row, kWeightRows));
-    for (std::ptrdiff_t l = 0; l < depth; l += kWeightTaps) {
-      const int taps = static_cast<int>(at_most(depth - l, kWeightTaps));
-      std::ptrdiff_t tap[kWeightTaps];
-      for (int j = 0; j < taps; ++j) {
-        const std::ptrdiff_t c = (l + j) / (shape.r * shape.s), r = (l + j) / shape.s % shape.r, s = (l + j) % shape.s;
-        tap[j] = c * channel + r * line + s * kLanes;
+    for_tap_groups(shape, [&](std::ptrdiff_t l, int taps, std::ptrdiff_t offset) {
+      float sums[kWeightRows * kWeightTaps * kLanes] = {};
+      for (std::int64_t block = 0; block < blocks; ++block) {
+        correlate(sums, kWeightTaps * kLanes, rows, taps,
+                  {dy + (block * shape.k + row) * plane, plane, x + block * x_block + offset, shape.stride.h * line,
+                   shape.stride.w * kLanes, shape.p, shape.q});
       }
-      correlate_function(rows, taps, std::make_integer_sequence<int, kWeightRows * kWeightTaps>{})(
-          dweight + row * depth + l, depth, dy + row * shape.p * shape.q * kLanes, x, tap, blocks, shape);
-    }
+      for (int i = 0; i < rows; ++i) {
+        for (int j = 0; j < taps; ++j)
+          dweight[(row + i) * depth + l + j] = sum_lanes(load(sums + (i * kWeightTaps + j) * kLanes));
+      }
+    });
   }
   sum_positions(dbias, dy, blocks, k, shape);
 }

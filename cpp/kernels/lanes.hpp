@@ -24,6 +24,21 @@ inline void interleave_row(float* block, std::int64_t spread, const float* x, st
   }
 }
 
+void interleave_bytes(std::int32_t* block, const std::uint8_t* x, std::int64_t count, std::int64_t size) {
+  std::int64_t i = 0;
+  if (count == kLanes) {
+    for (; i + kLanes <= size; i += kLanes) {
+      Vector rows[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) rows[lane] = reinterpret_cast<Vector>(load_bytes(x + lane * size + i));
+      transpose(rows);
+      for (int lane = 0; lane < kLanes; ++lane) store(block + (i + lane) * kLanes, reinterpret_cast<IntVector>(rows[lane]));
+    }
+  }
+  for (; i < size; ++i) {
+    for (int lane = 0; lane < kLanes; ++lane) block[i * kLanes + lane] = lane < count ? x[lane * size + i] : 0;
+  }
+}
+
 // The first i >= 0 with i*stride + offset >= 0, and the end of those with i*stride + offset < frame.
 inline Range visible(std::int64_t size, std::int64_t stride, std::int64_t offset, std::int64_t frame) {
   const std::int64_t begin = offset < 0 ? (-offset + stride - 1) / stride : 0;

@@ -8,6 +8,7 @@
 #include "linear.hpp"
 #include "loss.hpp"
 #include "pool.hpp"
+#include "unpool.hpp"
 #include "update.hpp"
 #include "winners.hpp"
 
@@ -42,6 +43,7 @@ const KernelTable kernels = {
     kTileRows,
     kTileVectors,
     interleave,
+    interleave_bytes,
     deinterleave,
     deinterleave_bytes,
     conv2d_forward,
@@ -53,6 +55,10 @@ const KernelTable kernels = {
     conv2d_relu_max_pool2d_backward_weight,
     conv2d_relu_max_pool2d_backward_input,
     conv2d_rows_to_weight,
+    conv2d_relu_max_pool2d_backward_weight_lanes,
+    unpool,
+    sum_blocks,
+    all_finite,
     max_pool2d_forward,
     max_pool2d_backward,
     linear_forward,

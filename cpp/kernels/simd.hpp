@@ -49,6 +49,17 @@ typedef std::uint8_t UnalignedByteVector __attribute__((vector_size(kLanes), ali
 
 inline __attribute__((always_inline)) Vector load(const float* from) { return *reinterpret_cast<const UnalignedVector*>(from); }
 
+inline __attribute__((always_inline)) IntVector load_int(const std::int32_t* from) {
+  return *reinterpret_cast<const UnalignedIntVector*>(from);
+}
+
+// kLanes bytes, widened. As a loop, since GCC takes a conversion of the vector apart (it did until version 12 at least).
+inline __attribute__((always_inline)) IntVector load_bytes(const std::uint8_t* from) {
+  std::int32_t wide[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) wide[lane] = from[lane];
+  return load_int(wide);
+}
+
 inline __attribute__((always_inline)) void store(float* to, Vector value) { *reinterpret_cast<UnalignedVector*>(to) = value; }
 
 inline __attribute__((always_inline)) void store(std::int32_t* to, IntVector value) {
@@ -72,30 +83,58 @@ inline __attribute__((always_inline)) Vector broadcast(float value) { return val
 
 inline __attribute__((always_inline)) IntVector broadcast_int(std::int32_t value) { return value - IntVector{}; }
 
-// One step of a kLanes x kLanes transposition: swaps the blocks of size `distance` off the diagonal of two rows.
-template <int distance, int... lane>
-inline __attribute__((always_inline)) void exchange(Vector& low, Vector& high, std::integer_sequence<int, lane...>) {
-  constexpr IntVector keep_low = {((lane & distance) ? lane - distance + kLanes : lane)...};
-  constexpr IntVector keep_high = {((lane & distance) ? lane + kLanes : lane + distance)...};
-  const Vector new_low = __builtin_shuffle(low, high, keep_low);
-  high = __builtin_shuffle(low, high, keep_high);
-  low = new_low;
+// A transposition of kLanes x kLanes floats in two halves, of shuffles that need no index register. First 4 x 4 floats within
+// each quarter of 128 bits, then these quarters as wholes.
+enum class Half { low, high };
+
+// In each quarter, the low or the high two floats of a and b in turn (size 1), or as pairs (size 2).
+template <int size, Half half, int... lane>
+inline __attribute__((always_inline)) Vector unpack(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  constexpr int from = half == Half::low ? 0 : 2;
+  constexpr IntVector order = {(lane / 4 * 4 + from +
+                                (size == 1 ? lane % 4 / 2 + lane % 2 * kLanes  //
+                                           : lane % 2 + lane % 4 / 2 * kLanes))...};
+  return __builtin_shuffle(a, b, order);
 }
 
-template <int distance>
-inline __attribute__((always_inline)) void transpose_steps(Vector (&rows)[kLanes]) {
-  if constexpr (distance > 0) {
-    for (int i = 0; i < kLanes; ++i) {
-      if ((i & distance) == 0) {
-        exchange<distance>(rows[i], rows[i + distance], std::make_integer_sequence<int, kLanes>{});
-      }
+// The even (first = 0) or odd quarters of a, then those of b.
+template <int first, int... lane>
+inline __attribute__((always_inline)) Vector unzip(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  constexpr IntVector order = {((lane / 4 * 2 + first) * 4 + lane % 4)...};
+  return __builtin_shuffle(a, b, order);
+}
+
+// rows[i][j] <-> rows[j][i]
+inline __attribute__((always_inline)) void transpose(Vector (&rows)[kLanes]) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes>{};
+  constexpr int quarters = kLanes / 4;
+  Vector part[4][quarters];  // part[j][i]: column j of each quarter, of the rows 4*i..4*i+3
+  for (int i = 0; i < quarters; ++i) {
+    const Vector low0 = unpack<1, Half::low>(rows[4 * i], rows[4 * i + 1], lanes);
+    const Vector high0 = unpack<1, Half::high>(rows[4 * i], rows[4 * i + 1], lanes);
+    const Vector low1 = unpack<1, Half::low>(rows[4 * i + 2], rows[4 * i + 3], lanes);
+    const Vector high1 = unpack<1, Half::high>(rows[4 * i + 2], rows[4 * i + 3], lanes);
+    part[0][i] = unpack<2, Half::low>(low0, low1, lanes);
+    part[1][i] = unpack<2, Half::high>(low0, low1, lanes);
+    part[2][i] = unpack<2, Half::low>(high0, high1, lanes);
+    part[3][i] = unpack<2, Half::high>(high0, high1, lanes);
+  }
+  for (int j = 0; j < 4; ++j) {
+    if constexpr (quarters == 1) {
+      rows[j] = part[j][0];
+    } else if constexpr (quarters == 2) {
+      rows[j] = unzip<0>(part[j][0], part[j][1], lanes);
+      rows[4 + j] = unzip<1>(part[j][0], part[j][1], lanes);
+    } else {
+      const Vector even0 = unzip<0>(part[j][0], part[j][1], lanes), odd0 = unzip<1>(part[j][0], part[j][1], lanes);
+      const Vector even1 = unzip<0>(part[j][2], part[j][3], lanes), odd1 = unzip<1>(part[j][2], part[j][3], lanes);
+      rows[j] = unzip<0>(even0, even1, lanes);
+      rows[4 + j] = unzip<0>(odd0, odd1, lanes);
+      rows[8 + j] = unzip<1>(even0, even1, lanes);
+      rows[12 + j] = unzip<1>(odd0, odd1, lanes);
     }
-    transpose_steps<distance / 2>(rows);
   }
 }
-
-// rows[i][j] <-> rows[j][i], in log2(kLanes) rounds of kLanes shuffles.
-inline __attribute__((always_inline)) void transpose(Vector (&rows)[kLanes]) { transpose_steps<kLanes / 2>(rows); }
 
 // The sum of the lanes, as a balanced tree in a fixed order.
 inline __attribute__((always_inline)) float sum_lanes(Vector value) {

@@ -1,0 +1,105 @@
+// Gradients through convolution + ReLU + max-pooling where a filter row, s*c floats, does not fill a vector: then the rows of
+// winners.hpp would leave most lanes idle.
+//
+// Here the images are the lanes again. dy is spread out to the convolution's positions, to the one that won its window and 0 to
+// those that lost, a strip of one row of windows at a time, which stays in the first cache; then all is as for the plain
+// convolution. A loser costs multiply-adds by 0, so that neither images nor weights may hold infinity or NaN.
+#pragma once
+
+#include "../kernels.hpp"
+#include "conv.hpp"
+
+namespace fastlenet::FASTLENET_LEVEL {
+namespace {
+
+// One row of windows of one channel, dy and winners [pool.q][lanes], into plane[frame_h][frame_w][lanes], its first position at
+// (top, left). What falls outside is dropped. `side`: of the windows, if they are square and it is known here; else 0.
+template <int side>
+inline void unpool_row(float* plane, const float* dy, const std::int32_t* winners, const PoolShape& pool, const Frame& place,
+                       std::int64_t top) {
+  const std::int64_t height = side ? side : pool.r, width = side ? side : pool.s;
+  const bool inside =
+      top >= 0 && top + height <= place.frame_h && place.left >= 0 && place.left + pool.q * width <= place.frame_w;
+  for (std::int64_t q = 0; q < pool.q; ++q) {
+    const Vector gradient = load(dy + q * kLanes);
+    const IntVector winner = load_int(winners + q * kLanes);
+    for (std::int64_t r = 0; r < height; ++r) {
+      for (std::int64_t s = 0; s < width; ++s) {
+        const std::int64_t row = top + r, column = place.left + q * width + s;
+        if (!inside && (row < 0 || row >= place.frame_h || column < 0 || column >= place.frame_w)) continue;
+        const IntVector won = winner == static_cast<std::int32_t>(r * width + s);
+        store(plane + (row * place.frame_w + column) * kLanes, won ? gradient : Vector{});
+      }
+    }
+  }
+}
+
+using UnpoolRow = void (*)(float*, const float*, const std::int32_t*, const PoolShape&, const Frame&, std::int64_t);
+
+inline UnpoolRow unpool_row_function(const PoolShape& pool) {
+  return pool.r == 2 && pool.s == 2 ? unpool_row<2> : unpool_row<0>;
+}
+
+void unpool(float* frame, const float* dy, const std::int32_t* winners, const PoolShape& pool, const Frame& place) {
+  const UnpoolRow unpool_row = unpool_row_function(pool);
+  const std::ptrdiff_t plane = place.frame_h * place.frame_w * kLanes;
+  for (std::ptrdiff_t i = 0; i < place.c * plane; i += kLanes) store(frame + i, Vector{});
+  for (std::int64_t k = 0; k < place.c; ++k) {
+    for (std::int64_t p = 0; p < pool.p; ++p) {
+      const std::ptrdiff_t at = (k * pool.p + p) * pool.q * kLanes;
+      unpool_row(frame + k * plane, dy + at, winners + at, pool, place, p * pool.r + place.top);
+    }
+  }
+}
+
+void conv2d_relu_max_pool2d_backward_weight_lanes(float* sums, float* strip, const float* dy, const std::int32_t* winners,
+                                                  const float* x, const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const PoolShape& pool = shape.pool;
+  const std::ptrdiff_t depth = conv.c * conv.r * conv.s, columns = pool.q * pool.s;
+  const std::ptrdiff_t plane = pool.r * columns * kLanes, windows = pool.p * pool.q * kLanes;
+  const std::ptrdiff_t line = (conv.w + 2 * conv.padding.w) * kLanes;
+  const UnpoolRow unpool_row = unpool_row_function(pool);
+  const Frame place{1, pool.r, columns, pool.r, columns, 0, 0, {1, 1}};
+  float* bias_sums = sums + conv.k * depth * kLanes;
+  for (std::ptrdiff_t i = 0; i < conv.k * (depth + 1); ++i) store(sums + i * kLanes, Vector{});
+  for (std::int64_t k = 0; k < conv.k; k += kWeightRows) {
+    const int rows = static_cast<int>(at_most(conv.k - k, kWeightRows));
+    for (std::int64_t p = 0; p < pool.p; ++p) {
+      for (int i = 0; i < rows; ++i) {
+        const std::ptrdiff_t at = (k + i) * windows + p * pool.q * kLanes;
+        unpool_row(strip + i * plane, dy + at, winners + at, pool, place, 0);
+        Vector bias = load(bias_sums + (k + i) * kLanes);
+        for (std::ptrdiff_t j = 0; j < pool.q * kLanes; j += kLanes) {
+          bias += load_int(winners + at + j) == 255 ? Vector{} : load(dy + at + j);
+        }
+        store(bias_sums + (k + i) * kLanes, bias);
+      }
+      for_tap_groups(conv, [&](std::ptrdiff_t l, int taps, std::ptrdiff_t offset) {
+        correlate(sums + (k * depth + l) * kLanes, depth * kLanes, rows, taps,
+                  {strip, plane, x + p * pool.r * line + offset, line, kLanes, pool.r, columns});
+      });
+    }
+  }
+}
+
+void sum_blocks(float* sum, const float* sums, std::int64_t blocks, std::int64_t pitch, Range range) {
+  for (std::int64_t i = range.begin; i < range.end; ++i) {
+    Vector total = {};
+    for (std::int64_t block = 0; block < blocks; ++block) total += load(sums + (block * pitch + i) * kLanes);
+    sum[i] = sum_lanes(total);
+  }
+}
+
+// x * 0 is 0, or NaN for infinities and NaN.
+bool all_finite(const float* x, std::int64_t count) {
+  Vector sum = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) sum += load(x + i) * Vector{};
+  float rest = sum_lanes(sum);
+  for (; i < count; ++i) rest += x[i] * 0.0f;
+  return rest == 0.0f;
+}
+
+}  // namespace
+}  // namespace fastlenet::FASTLENET_LEVEL
