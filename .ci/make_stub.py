@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-STUB = Path(__file__).resolve().parent.parent / "python" / "fastlenet" / "_core.pyi"
+ROOT = Path(__file__).resolve().parent.parent
+STUB = ROOT / "python" / "fastlenet" / "_core.pyi"
 
 
 def generate() -> str:
@@ -26,8 +27,8 @@ def generate() -> str:
     text = text.replace("import numpy\n", "import numpy.typing\n")
     text = re.sub(r"typing\.SupportsInt \| typing\.SupportsIndex", "typing.SupportsInt", text)
     text = re.sub(r"typing\.SupportsFloat \| typing\.SupportsIndex", "typing.SupportsFloat", text)
-    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "_core.pyi", "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=STUB.parent).stdout
+    command = [sys.executable, "-m", "ruff", "format", "--config", str(ROOT / "pyproject.toml"), "--stdin-filename", str(STUB), "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 
 def main() -> int:
