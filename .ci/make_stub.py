@@ -27,7 +27,17 @@ def generate() -> str:
     text = text.replace("import numpy\n", "import numpy.typing\n")
     text = re.sub(r"typing\.SupportsInt \| typing\.SupportsIndex", "typing.SupportsInt", text)
     text = re.sub(r"typing\.SupportsFloat \| typing\.SupportsIndex", "typing.SupportsFloat", text)
-    command = [sys.executable, "-m", "ruff", "format", "--config", str(ROOT / "pyproject.toml"), "--stdin-filename", str(STUB), "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "format",
+        "--config",
+        str(ROOT / "pyproject.toml"),
+        "--stdin-filename",
+        str(STUB),
+        "-",
+    ]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 

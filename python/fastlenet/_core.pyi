@@ -90,11 +90,7 @@ def conv2d_relu_max_pool2d_forward(
 def cuda_status() -> str: ...
 def dropout_backward(dy: typing.Any, mask: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def dropout_forward(
-    x: typing.Any,
-    rate: typing.SupportsFloat,
-    seed: typing.SupportsInt,
-    counter: typing.SupportsInt,
-    out: typing.Any,
+    x: typing.Any, rate: typing.SupportsFloat, seed: typing.SupportsInt, counter: typing.SupportsInt, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def ema_step(average: typing.Any, parameters: typing.Any, decay: typing.SupportsFloat) -> None: ...
 def gather_images(
@@ -116,10 +112,7 @@ def linear_forward(
     x: typing.Any, weight: typing.Any, bias: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_backward(
-    dy: typing.Any,
-    indices: typing.Any,
-    x_shape: collections.abc.Sequence[typing.SupportsInt],
-    out: typing.Any,
+    dy: typing.Any, indices: typing.Any, x_shape: collections.abc.Sequence[typing.SupportsInt], out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_forward(
     x: typing.Any,
@@ -145,9 +138,6 @@ def sgd_step(
 def sigmoid_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def sigmoid_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def softmax_cross_entropy(
-    logits: typing.Any,
-    labels: typing.Any,
-    label_smoothing: typing.SupportsFloat,
-    out: typing.Any,
+    logits: typing.Any, labels: typing.Any, label_smoothing: typing.SupportsFloat, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def squared_error(prediction: typing.Any, target: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]: ...
