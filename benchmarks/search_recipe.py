@@ -11,10 +11,9 @@ import argparse
 import itertools
 import statistics
 
-from measuring import print_machine, print_table, save
-
 from fastlenet import LeNet, fit
 from fastlenet.data import load_mnist
+from measuring import print_machine, print_table, save
 
 GRID = {"lr": [0.05, 0.1, 0.15], "warm_up": [0.1, 0.2, 0.4]}
 
