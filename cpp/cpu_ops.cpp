@@ -157,58 +157,46 @@ void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float
 
 namespace {
 
-// Images whose weight gradients one task adds up, and of which two at a time stay in the first cache. Their sums are
-// then added in order: neither number depends on the threads.
-constexpr std::int64_t kPart = 16, kGroup = 2;
+// Images whose weight gradients one task adds up. Their sums are then added in order: neither number depends on the threads.
+constexpr std::int64_t kPart = 16;
 
 // For filter rows that fill a vector: winners.hpp.
 void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners, const float* x,
                       const float* weight, const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
   const ConvShape& conv = shape.conv;
-  const std::int64_t parts = std::max<std::int64_t>(1, ceil_divide(conv.n, kPart));
-  const std::int64_t pitch = table.conv2d_rows_pitch(conv), rows_size = conv.k * conv.r * pitch;
-  const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * shape.pool.p * shape.pool.q;
-  const std::int64_t frame = padded_size(conv), positions = conv.p * conv.q;
-  const std::int64_t list_size = (kGroup * dy_size + 1) * std::int64_t{sizeof(Winner) / sizeof(float)};
-  // Per part: sums, bias sums, images in rows layout, the winners, and for dx an image and its counts.
-  const std::int64_t sizes[] = {rows_size,
-                                conv.k,
-                                kGroup * frame + table.lanes,
-                                list_size,
-                                dx ? frame + table.lanes : 0,
-                                dx ? 2 * (positions + 1) : 0,
-                                dx ? rows_size : 0};
+  const PoolShape& pool = shape.pool;
+  const RowsSizes rows = table.conv2d_rows_sizes(conv);
+  const std::int64_t parts = std::max<std::int64_t>(1, ceil_divide(conv.n, kPart)), lanes = table.lanes;
+  const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * pool.p * pool.q, positions = conv.p * conv.q;
+  const std::int64_t rows_size = conv.k * conv.r * rows.pitch, windows = pool.p * pool.q;
   const int workers = workers_for(parts);
-  float* scratch[7];
-  Scratch::take(scratch, {parts * sizes[0], parts * sizes[1], workers * sizes[2], workers * sizes[3], workers * sizes[4],
-                          workers * sizes[5], sizes[6]});
-  if (dx) table.conv2d_weight_to_rows(scratch[6], weight, conv);
+  const std::int64_t x_rows = rows.image * rows.copies, ends = std::max(conv.k, positions + 1);
+  float* scratch[10];
+  Scratch::take(scratch, {parts * rows_size, parts * conv.k * lanes, workers * x_rows, dx ? workers * rows.image : 0,
+                          workers * dy_size * 2, workers * dy_size, workers * ends, dx ? rows_size : 0,
+                          windows * (pool.r * pool.s + 1), positions + 1});
+  static_assert(sizeof(Winner) == 2 * sizeof(float) && sizeof(std::int32_t) == sizeof(float));
+  const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
+  const RowsPlaces places{integers(8), integers(9)};
+  table.conv2d_rows_places(places, shape);
+  if (dx) table.conv2d_weight_to_rows(scratch[7], weight, conv);
   parallel_for(parts, workers, [&](std::int64_t part, int worker) {
-    float *sums = scratch[0] + part * sizes[0], *bias_sums = scratch[1] + part * sizes[1];
-    float *x_rows = scratch[2] + worker * sizes[2], *dx_rows = scratch[4] + worker * sizes[4];
-    Winner* list = reinterpret_cast<Winner*>(scratch[3] + worker * sizes[3]);
-    std::int64_t* ends = reinterpret_cast<std::int64_t*>(scratch[5] + worker * sizes[5]);
-    std::fill(sums, sums + sizes[0], 0.0f);
-    std::fill(bias_sums, bias_sums + sizes[1], 0.0f);
-    std::fill(x_rows, x_rows + sizes[2], 0.0f);
-    const std::int64_t end = std::min(conv.n, (part + 1) * kPart);
-    for (std::int64_t n = part * kPart; n < end; n += kGroup) {
-      const std::int64_t images = std::min(kGroup, end - n);
-      table.conv2d_relu_max_pool2d_backward_weight(sums, bias_sums, x_rows, list, dy + n * dy_size, winners + n * dy_size,
-                                                   x + n * x_size, images, shape);
-      for (std::int64_t image = n; dx != nullptr && image < n + images; ++image) {
-        table.conv2d_relu_max_pool2d_backward_input(dx + image * x_size, dx_rows, list, ends, dy + image * dy_size,
-                                                    winners + image * dy_size, scratch[6], shape);
-      }
+    const RowsScratch room{scratch[2] + worker * x_rows, scratch[3] + worker * rows.image,
+                           reinterpret_cast<Winner*>(scratch[4]) + worker * dy_size, integers(5) + worker * dy_size,
+                           integers(6) + worker * ends};
+    float *sums = scratch[0] + part * rows_size, *bias_sums = scratch[1] + part * conv.k * lanes;
+    std::fill(sums, sums + rows_size, 0.0f);
+    std::fill(bias_sums, bias_sums + conv.k * lanes, 0.0f);
+    std::fill(room.x, room.x + rows.image, 0.0f);
+    for (std::int64_t n = part * kPart; n < std::min(conv.n, (part + 1) * kPart); ++n) {
+      table.conv2d_relu_max_pool2d_backward_rows(dx ? dx + n * x_size : nullptr, sums, bias_sums, room, places,
+                                                 dy + n * dy_size, winners + n * dy_size, x + n * x_size, scratch[7], shape);
     }
   });
   for_pieces(conv.k, 4, [&](Range k) {
-    table.conv2d_rows_to_weight(dweight, scratch[0], parts, sizes[0], k, conv);
-    for (std::int64_t channel = k.begin; channel < k.end; ++channel) {
-      dbias[channel] = scratch[1][channel];
-      for (std::int64_t part = 1; part < parts; ++part) dbias[channel] += scratch[1][part * sizes[1] + channel];
-    }
+    table.conv2d_rows_to_weight(dweight, scratch[0], parts, rows_size, k, conv);
+    table.sum_blocks(dbias, scratch[1], parts, conv.k, k);
   });
 }
 

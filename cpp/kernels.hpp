@@ -30,8 +30,31 @@ struct Range {
 
 // A place from which a row is added, and the gradient that scales it.
 struct Winner {
-  std::int64_t offset;
+  std::int32_t offset;
   float gradient;
+};
+
+// Rows layout, see winners.hpp, in floats. pitch: of a filter row of s*c floats; line: of an image's row, with its padding;
+// image: a whole image; both pitches are whole vectors. copies: of x, so that most of its filter rows start at a vector's.
+struct RowsSizes {
+  std::int64_t pitch, line, image, copies;
+};
+
+// position[windows][pool.r * pool.s + 1]: the output position p*conv.q + q of each place in each window, and conv.p * conv.q
+// for the dead. offset[conv.p * conv.q + 1]: where the rows of x under a position begin.
+struct RowsPlaces {
+  std::int32_t* position;
+  std::int32_t* offset;
+};
+
+// For one image. x: copies * image floats, of which the border must be zero; dx: image floats (if dx is wanted); list and
+// position: k * windows each; ends: the larger of k and conv.p * conv.q + 1.
+struct RowsScratch {
+  float* x;
+  float* dx;
+  Winner* list;
+  std::int32_t* position;
+  std::int32_t* ends;
 };
 
 struct SgdStep {
@@ -82,22 +105,17 @@ struct KernelTable {
 
   // --- winners.hpp ---
 
-  // In rows layout a filter row is s*c contiguous floats: weights [k][r][pitch] (here [r][k][pitch]), images [h][w][c] with
-  // their padding. pitch is s*c rounded up to whole vectors. Scratch images need `lanes` spare floats at their end.
-  std::int64_t (*conv2d_rows_pitch)(const ConvShape& shape);
+  // In rows layout a filter row is s*c contiguous floats: weights [r][k][pitch], their gradients [k][r][pitch], images
+  // [h][w][c] with their padding.
+  RowsSizes (*conv2d_rows_sizes)(const ConvShape& shape);
+  void (*conv2d_rows_places)(const RowsPlaces& places, const ConvPoolShape& shape);
   void (*conv2d_weight_to_rows)(float* rows, const float* weight, const ConvShape& shape);
-  // dweight_rows[k][r][pitch] and dbias[k] += what `images` images give. x_rows, with a border of zeros, is scratch for
-  // them, list for their k*p*q winners of one channel. A loser counts as absent.
-  void (*conv2d_relu_max_pool2d_backward_weight)(float* dweight_rows, float* dbias, float* x_rows, Winner* list,
-                                                 const float* dy, const std::uint8_t* winners, const float* x,
-                                                 std::int64_t images, const ConvPoolShape& shape);
-  // dx[c][h][w] of one image. dx_rows is scratch for it, list for its k*p*q winners + 1, ends for conv.p*conv.q + 1
-  // counts.
-  void (*conv2d_relu_max_pool2d_backward_input)(float* dx, float* dx_rows, Winner* list, std::int64_t* ends, const float* dy,
-                                                const std::uint8_t* winners, const float* weight_rows,
-                                                const ConvPoolShape& shape);
-  // dweight[k][c][r][s] of the channels in `k`: the sum, in order, of `parts` arrays of rows that stand `part` floats
-  // apart.
+  // One image: sums[k][r][pitch] for dweight and bias_sums[k][lanes] for dbias grow by what it gives; dx[c][h][w], unless null.
+  // A loser counts as absent.
+  void (*conv2d_relu_max_pool2d_backward_rows)(float* dx, float* sums, float* bias_sums, const RowsScratch& scratch,
+                                               const RowsPlaces& places, const float* dy, const std::uint8_t* winners,
+                                               const float* x, const float* weight_rows, const ConvPoolShape& shape);
+  // dweight[k][c][r][s] of the channels in `k`: the sum, in order, of `parts` arrays of rows that stand `part` floats apart.
   void (*conv2d_rows_to_weight)(float* dweight, const float* rows, std::int64_t parts, std::int64_t part, Range k,
                                 const ConvShape& shape);
 

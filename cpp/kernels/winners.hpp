@@ -12,25 +12,24 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// As many sums as one pass over the winners keeps in registers, beside a vector and a scalar.
-constexpr int kRowVectors = kRegisters == 32 ? 16 : 8;
+// As many sums as stay in registers beside a scalar: 3 filter rows of 100 floats at 16 lanes (21 vectors), 1 at 8 lanes (13).
+constexpr int kRowVectors = kRegisters == 32 ? 24 : 13;
+constexpr int kMaxLines = 5;
 
 // to[line][0..columns) += sum over the winners, in order, of dy * from[offset + line*pitch + 0..columns), for `lines`
 // lines. The last vector may hang over the columns: it may read there, but what it computes there is dropped.
 template <int lines, int vectors>
-__attribute__((noinline)) void add_rows(float* to, std::ptrdiff_t to_pitch, const float* from, std::ptrdiff_t pitch,
-                                        const Winner* winners, std::ptrdiff_t count, std::ptrdiff_t columns) {
+inline __attribute__((always_inline)) void add_rows(float* to, std::ptrdiff_t to_pitch, const float* from, std::ptrdiff_t pitch,
+                                                    const Winner* winner, const Winner* end, IntVector beyond) {
   Vector sum[lines][vectors];
   for (int line = 0; line < lines; ++line) {
     for (int j = 0; j < vectors; ++j) sum[line][j] = load(to + line * to_pitch + j * kLanes);
   }
-  IntVector beyond;
-  for (int lane = 0; lane < kLanes; ++lane) beyond[lane] = (vectors - 1) * kLanes + lane < columns ? 0 : -1;
   Vector kept[lines];
   for (int line = 0; line < lines; ++line) kept[line] = sum[line][vectors - 1];
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    const float* at = from + winners[i].offset;
-    const Vector gradient = broadcast(winners[i].gradient);
+  for (; winner != end; ++winner) {
+    const float* at = from + winner->offset;
+    const Vector gradient = broadcast(winner->gradient);
     for (int line = 0; line < lines; ++line) {
       for (int j = 0; j < vectors; ++j) sum[line][j] += gradient * load(at + line * pitch + j * kLanes);
     }
@@ -41,74 +40,174 @@ __attribute__((noinline)) void add_rows(float* to, std::ptrdiff_t to_pitch, cons
   }
 }
 
-using AddRows = void (*)(float*, std::ptrdiff_t, const float*, std::ptrdiff_t, const Winner*, std::ptrdiff_t, std::ptrdiff_t);
-
-// Lines that fit beside each other for a number of vectors, at most 5.
-constexpr int lines_for(int vectors) { return kRowVectors / vectors < 5 ? kRowVectors / vectors : 5; }
-
-template <int... cell>
-inline AddRows add_rows_function(int lines, int vectors, std::integer_sequence<int, cell...>) {
-  // Sizes that do not fit in the registers are never asked for: their place is taken by the smallest.
-  static constexpr AddRows kFunctions[] = {
-      add_rows<(cell / kRowVectors + 1 <= lines_for(cell % kRowVectors + 1) ? cell / kRowVectors + 1 : 1),
-               cell % kRowVectors + 1>...};
-  return kFunctions[(lines - 1) * kRowVectors + vectors - 1];
+// -1 in the lanes of the last of `vectors` vectors that lie beyond the columns.
+inline IntVector lanes_beyond(int vectors, std::ptrdiff_t columns) {
+  IntVector beyond;
+  for (int lane = 0; lane < kLanes; ++lane) beyond[lane] = (vectors - 1) * kLanes + lane < columns ? 0 : -1;
+  return beyond;
 }
 
-// The same for any number of lines and columns, a register-full at a time.
-inline void add_rows(float* to, std::ptrdiff_t to_pitch, const float* from, std::ptrdiff_t pitch, const Winner* winners,
-                     std::ptrdiff_t count, std::ptrdiff_t lines, std::ptrdiff_t columns) {
-  for (std::ptrdiff_t column = 0; column < columns; column += kRowVectors * kLanes) {
-    const std::ptrdiff_t width = at_most(columns - column, kRowVectors * kLanes);
-    const int vectors = static_cast<int>((width + kLanes - 1) / kLanes);
-    const int step = lines_for(vectors);
-    for (std::ptrdiff_t line = 0; line < lines; line += step) {
-      add_rows_function(static_cast<int>(at_most(lines - line, step)), vectors,
-                        std::make_integer_sequence<int, 5 * kRowVectors>{})(
-          to + line * to_pitch + column, to_pitch, from + line * pitch + column, pitch, winners, count, width);
+// Some channels' rows of dweight: [channels][r][pitch], of which the lines from `line` on; each adds its own winners.
+struct WeightRows {
+  float* dweight;
+  std::ptrdiff_t pitch, channel;
+  const float* x;
+  std::ptrdiff_t x_line;
+  const Winner* list;
+  const std::int32_t* ends;
+  std::int64_t channels;
+};
+
+template <int lines, int vectors>
+__attribute__((noinline)) void add_weight_rows(const WeightRows& rows, IntVector beyond) {
+  std::int32_t begin = 0;
+  for (std::int64_t k = 0; k < rows.channels; ++k) {
+    const std::int32_t end = rows.ends[k];
+    add_rows<lines, vectors>(rows.dweight + k * rows.channel, rows.pitch, rows.x, rows.x_line, rows.list + begin,
+                             rows.list + end, beyond);
+    begin = end;
+  }
+}
+
+// A line of dx at every output position, to which the position's own winners add rows of the weights.
+struct InputRows {
+  float* dx;
+  std::ptrdiff_t line, column;
+  const float* weight;
+  const Winner* list;
+  const std::int32_t* ends;
+  std::int64_t p, q;
+};
+
+template <int vectors>
+__attribute__((noinline)) void add_input_rows(const InputRows& rows, IntVector beyond) {
+  const std::int32_t* ends = rows.ends;
+  std::int32_t begin = 0;
+  for (std::int64_t p = 0; p < rows.p; ++p) {
+    float* dx = rows.dx + p * rows.line;
+    for (std::int64_t q = 0; q < rows.q; ++q, dx += rows.column) {
+      const std::int32_t end = *ends++;
+      if (end > begin) add_rows<1, vectors>(dx, 0, rows.weight, 0, rows.list + begin, rows.list + end, beyond);
+      begin = end;
     }
   }
 }
 
-// rows[h + 2*padding.h][w + 2*padding.w][c] <- x[c][h][w]; the border is left as it is.
-inline void to_rows(float* rows, const float* x, const ConvShape& shape) {
-  const std::ptrdiff_t plane = shape.h * shape.w, width = shape.w + 2 * shape.padding.w;
-  for (std::int64_t i = 0; i < shape.h; ++i) {
-    float* to = rows + ((i + shape.padding.h) * width + shape.padding.w) * shape.c;
-    std::int64_t j = 0;
-    for (; j + kLanes <= shape.w && shape.c >= kLanes; j += kLanes) {
-      std::int64_t c = 0;
-      for (; c + kLanes <= shape.c; c += kLanes) {
-        Vector block[kLanes];
-        for (int lane = 0; lane < kLanes; ++lane) block[lane] = load(x + (c + lane) * plane + i * shape.w + j);
-        transpose(block);
-        for (int lane = 0; lane < kLanes; ++lane) store(to + (j + lane) * shape.c + c, block[lane]);
-      }
-      for (; c < shape.c; ++c) {
-        for (int lane = 0; lane < kLanes; ++lane) to[(j + lane) * shape.c + c] = x[c * plane + i * shape.w + j + lane];
+// Lines that fit beside each other for a number of vectors.
+constexpr int lines_for(int vectors) { return kRowVectors / vectors < kMaxLines ? kRowVectors / vectors : kMaxLines; }
+
+// Sizes that do not fit in the registers are never asked for: their place in the table is taken by one line.
+template <int... cell>
+inline void add_weight_rows(int lines, int vectors, const WeightRows& rows, IntVector beyond,
+                            std::integer_sequence<int, cell...>) {
+  static constexpr void (*kFunctions[])(const WeightRows&, IntVector) = {
+      add_weight_rows<(cell / kRowVectors + 1 <= lines_for(cell % kRowVectors + 1) ? cell / kRowVectors + 1 : 1),
+                      cell % kRowVectors + 1>...};
+  kFunctions[(lines - 1) * kRowVectors + vectors - 1](rows, beyond);
+}
+
+template <int... cell>
+inline void add_input_rows(int vectors, const InputRows& rows, IntVector beyond, std::integer_sequence<int, cell...>) {
+  static constexpr void (*kFunctions[])(const InputRows&, IntVector) = {add_input_rows<cell + 1>...};
+  kFunctions[vectors - 1](rows, beyond);
+}
+
+// body(column, vectors, columns): a filter row's columns, as many at a time as the registers hold.
+template <typename Body>
+inline void for_column_groups(std::ptrdiff_t columns, const Body& body) {
+  for (std::ptrdiff_t column = 0; column < columns; column += kRowVectors * kLanes) {
+    const std::ptrdiff_t width = at_most(columns - column, kRowVectors * kLanes);
+    body(column, static_cast<int>((width + kLanes - 1) / kLanes), width);
+  }
+}
+
+inline std::ptrdiff_t whole_vectors(std::ptrdiff_t size) { return (size + kLanes - 1) / kLanes * kLanes; }
+
+// A load that crosses a cache line costs two. Where the pixels' c floats start at up to 4 different lanes, x is kept in as
+// many copies, each displaced so that one of these starts is aligned; more copies would not stay in the first cache.
+inline std::int64_t starting_lanes(const ConvShape& shape) {
+  std::int64_t starts = 1;
+  while (shape.c * starts % kLanes != 0) starts *= 2;
+  return starts;
+}
+
+// How far a copy is displaced: a start at lane copy * kLanes / copies becomes aligned.
+inline std::int64_t rows_displacement(std::int64_t copy, const RowsSizes& sizes) {
+  return copy == 0 ? 0 : kLanes - copy * (kLanes / sizes.copies);
+}
+
+RowsSizes conv2d_rows_sizes(const ConvShape& shape) {
+  const std::int64_t line = whole_vectors((shape.w + 2 * shape.padding.w) * shape.c), starts = starting_lanes(shape);
+  // Spare: a displacement, and what a row's last vector hangs over.
+  const std::int64_t image = (shape.h + 2 * shape.padding.h) * line + 2 * kLanes;
+  return {whole_vectors(shape.s * shape.c), line, image, starts <= 4 ? starts : 1};
+}
+
+// body(rows, x, positions): kLanes neighbouring pixels of x, in their planes and (rows[kLanes]) in rows layout. The last group
+// may meet pixels of the one before again.
+template <typename Body>
+inline void for_pixel_groups(const ConvShape& shape, std::ptrdiff_t line, const Body& body) {
+  const std::ptrdiff_t plane = shape.h * shape.w;
+  for (std::ptrdiff_t first = 0; first < plane; first += kLanes) {
+    const std::ptrdiff_t start = at_most(first, plane - kLanes);
+    std::ptrdiff_t place[kLanes];
+    std::int64_t i = start / shape.w, j = start % shape.w;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      place[lane] = (i + shape.padding.h) * line + (j + shape.padding.w) * shape.c;
+      if (++j == shape.w) {
+        j = 0;
+        ++i;
       }
     }
-    for (; j < shape.w; ++j) {
-      for (std::int64_t c = 0; c < shape.c; ++c) to[j * shape.c + c] = x[c * plane + i * shape.w + j];
+    for (std::int64_t first_c = 0; first_c < shape.c; first_c += kLanes) {
+      const std::ptrdiff_t c = at_most(first_c, shape.c - kLanes);
+      body(place, c, c * plane + start);
+    }
+  }
+}
+
+// rows[h + 2*padding.h][line] <- x[c][h][w]; the border is left as it is.
+inline void to_rows(float* rows, const float* x, std::ptrdiff_t line, const ConvShape& shape) {
+  const std::ptrdiff_t plane = shape.h * shape.w;
+  if (shape.c >= kLanes && plane >= kLanes) {
+    for_pixel_groups(shape, line, [&](const std::ptrdiff_t* place, std::ptrdiff_t c, std::ptrdiff_t at) {
+      Vector block[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) block[lane] = load(x + at + lane * plane);
+      transpose(block);
+      for (int lane = 0; lane < kLanes; ++lane) store(rows + place[lane] + c, block[lane]);
+    });
+    return;
+  }
+  for (std::int64_t i = 0; i < shape.h; ++i) {
+    float* to = rows + (i + shape.padding.h) * line + shape.padding.w * shape.c;
+    for (std::int64_t j = 0; j < shape.w; ++j) {
+      for (std::int64_t c = 0; c < shape.c; ++c) *to++ = x[c * plane + i * shape.w + j];
     }
   }
 }
 
 // x[c][h][w] <- rows, without the border.
-inline void from_rows(float* x, const float* rows, const ConvShape& shape) {
-  const std::ptrdiff_t width = shape.w + 2 * shape.padding.w;
-  for (std::int64_t c = 0; c < shape.c; ++c) {
-    for (std::int64_t i = 0; i < shape.h; ++i) {
-      const float* from = rows + ((i + shape.padding.h) * width + shape.padding.w) * shape.c + c;
-      for (std::int64_t j = 0; j < shape.w; ++j) *x++ = from[j * shape.c];
+inline void from_rows(float* x, const float* rows, std::ptrdiff_t line, const ConvShape& shape) {
+  const std::ptrdiff_t plane = shape.h * shape.w;
+  if (shape.c >= kLanes && plane >= kLanes) {
+    for_pixel_groups(shape, line, [&](const std::ptrdiff_t* place, std::ptrdiff_t c, std::ptrdiff_t at) {
+      Vector block[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) block[lane] = load(rows + place[lane] + c);
+      transpose(block);
+      for (int lane = 0; lane < kLanes; ++lane) store(x + at + lane * plane, block[lane]);
+    });
+    return;
+  }
+  for (std::int64_t i = 0; i < shape.h; ++i) {
+    const float* from = rows + (i + shape.padding.h) * line + shape.padding.w * shape.c;
+    for (std::int64_t j = 0; j < shape.w; ++j) {
+      for (std::int64_t c = 0; c < shape.c; ++c) x[c * plane + i * shape.w + j] = *from++;
     }
   }
 }
 
-std::int64_t conv2d_rows_pitch(const ConvShape& shape) { return (shape.s * shape.c + kLanes - 1) / kLanes * kLanes; }
-
 void conv2d_weight_to_rows(float* rows, const float* weight, const ConvShape& shape) {
-  const std::ptrdiff_t pitch = conv2d_rows_pitch(shape);
+  const std::ptrdiff_t pitch = whole_vectors(shape.s * shape.c);
   for (std::int64_t r = 0; r < shape.r; ++r) {
     for (std::int64_t k = 0; k < shape.k; ++k) {
       float* to = rows + (r * shape.k + k) * pitch;
@@ -124,123 +223,166 @@ void conv2d_weight_to_rows(float* rows, const float* weight, const ConvShape& sh
 
 void conv2d_rows_to_weight(float* weight, const float* rows, std::int64_t parts, std::int64_t part, Range k,
                            const ConvShape& shape) {
-  const std::ptrdiff_t pitch = conv2d_rows_pitch(shape);
+  const std::ptrdiff_t pitch = whole_vectors(shape.s * shape.c);
   for (std::int64_t channel = k.begin; channel < k.end; ++channel) {
     for (std::int64_t r = 0; r < shape.r; ++r) {
       const float* row = rows + (channel * shape.r + r) * pitch;
-      for (std::ptrdiff_t i = 0; i < shape.s * shape.c; ++i) {
-        float sum = row[i];
-        for (std::int64_t j = 1; j < parts; ++j) sum += row[j * part + i];
-        weight[((channel * shape.c + i % shape.c) * shape.r + r) * shape.s + i / shape.c] = sum;
+      for (std::ptrdiff_t first = 0; first < pitch; first += kLanes) {
+        Vector sum = load(row + first);
+        for (std::int64_t j = 1; j < parts; ++j) sum += load(row + j * part + first);
+        float lanes[kLanes];
+        store(lanes, sum);
+        const std::ptrdiff_t end = at_most(shape.s * shape.c - first, kLanes);
+        std::int64_t s = first / shape.c, c = first % shape.c;
+        for (std::ptrdiff_t i = 0; i < end; ++i) {
+          weight[((channel * shape.c + c) * shape.r + r) * shape.s + s] = lanes[i];
+          if (++c == shape.c) {
+            c = 0;
+            ++s;
+          }
+        }
       }
     }
   }
 }
 
-// Where in a framed image, in rows layout, the patch under a window's winner begins.
-struct PatchOffsets {
-  std::ptrdiff_t winner[256];
-  std::ptrdiff_t row, column;  // from one window to the next
-
-  explicit PatchOffsets(const ConvPoolShape& shape) {
-    const std::ptrdiff_t c = shape.conv.c, line = (shape.conv.w + 2 * shape.conv.padding.w) * c;
-    row = shape.pool.r * line;
-    column = shape.pool.s * c;
-    for (std::int64_t i = 0; i < 256; ++i) {
-      winner[i] = i / shape.pool.s * line + i % shape.pool.s * c;
-    }
-  }
-};
-
-// The living winners of one channel of one image, in row order; returns their end. Written without a branch on the
-// winner.
-inline Winner* list_winners(Winner* list, const float* dy, const std::uint8_t* winners, std::ptrdiff_t base,
-                            const PatchOffsets& offsets, const PoolShape& pool) {
-  for (std::int64_t p = 0; p < pool.p; ++p) {
-    std::ptrdiff_t at = base + p * offsets.row;
-    for (std::int64_t q = 0; q < pool.q; ++q, at += offsets.column) {
-      *list = {at + offsets.winner[*winners], *dy++};
-      list += *winners++ != 255;
-    }
-  }
-  return list;
-}
-
-void conv2d_relu_max_pool2d_backward_weight(float* dweight, float* dbias, float* x_rows, Winner* list, const float* dy,
-                                            const std::uint8_t* winners, const float* x, std::int64_t images,
-                                            const ConvPoolShape& shape) {
-  const ConvShape& conv = shape.conv;
-  const PatchOffsets offsets(shape);
-  const std::ptrdiff_t width = conv.w + 2 * conv.padding.w, line = width * conv.c;
-  const std::ptrdiff_t image_size = (conv.h + 2 * conv.padding.h) * line, window = shape.pool.p * shape.pool.q;
-  const std::ptrdiff_t pitch = conv2d_rows_pitch(conv);
-  for (std::int64_t n = 0; n < images; ++n) to_rows(x_rows + n * image_size, x + n * conv.c * conv.h * conv.w, conv);
-  for (std::int64_t k = 0; k < conv.k; ++k) {
-    Winner* end = list;
-    for (std::int64_t n = 0; n < images; ++n) {
-      const std::ptrdiff_t at = (n * conv.k + k) * window;
-      end = list_winners(end, dy + at, winners + at, n * image_size, offsets, shape.pool);
-    }
-    for (const Winner* winner = list; winner < end; ++winner) dbias[k] += winner->gradient;
-    add_rows(dweight + k * conv.r * pitch, pitch, x_rows, line, list, end - list, conv.r, conv.s * conv.c);
-  }
-}
-
-// The winners of one image are sorted by where their patch begins, since those that share it share the store to dx:
-// counted, then placed, in the order of the channels. r is the outer loop, to keep a slice of the weights in the first
-// cache.
-void conv2d_relu_max_pool2d_backward_input(float* dx, float* dx_rows, Winner* list, std::int64_t* ends, const float* dy,
-                                           const std::uint8_t* winners, const float* weight_rows, const ConvPoolShape& shape) {
+void conv2d_rows_places(const RowsPlaces& places, const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
-  const std::ptrdiff_t width = conv.w + 2 * conv.padding.w, line = width * conv.c;
-  const std::ptrdiff_t image_size = (conv.h + 2 * conv.padding.h) * line, pitch = conv2d_rows_pitch(conv);
-  const std::ptrdiff_t positions = conv.p * conv.q, windows = pool.p * pool.q;
-  for (std::ptrdiff_t i = 0; i < image_size; ++i) dx_rows[i] = 0.0f;
-  for (std::ptrdiff_t i = 0; i <= positions; ++i) ends[i] = 0;
-
-  std::ptrdiff_t place[256];  // of a winner, from its window's first position; the dead go to the spare last position
-  for (std::int64_t i = 0; i < 256; ++i) place[i] = i / pool.s * conv.q + i % pool.s;
-  const auto position = [&](std::ptrdiff_t p, std::ptrdiff_t q, std::uint8_t winner) {
-    const std::ptrdiff_t at = p * pool.r * conv.q + q * pool.s + place[winner];
-    return winner == 255 ? positions : at;
-  };
-  const std::uint8_t* winner = winners;
-  for (std::int64_t k = 0; k < conv.k; ++k) {
-    for (std::int64_t p = 0; p < pool.p; ++p) {
-      for (std::int64_t q = 0; q < pool.q; ++q) ++ends[position(p, q, *winner++)];
+  const RowsSizes sizes = conv2d_rows_sizes(conv);
+  const std::int64_t positions = conv.p * conv.q;
+  std::int32_t* position = places.position;
+  for (std::int64_t p = 0; p < pool.p; ++p) {
+    for (std::int64_t q = 0; q < pool.q; ++q) {
+      for (std::int64_t r = 0; r < pool.r; ++r) {
+        for (std::int64_t s = 0; s < pool.s; ++s) {
+          *position++ = static_cast<std::int32_t>((p * pool.r + r) * conv.q + q * pool.s + s);
+        }
+      }
+      *position++ = static_cast<std::int32_t>(positions);
     }
   }
-  std::int64_t total = 0;
+  for (std::int64_t p = 0; p < conv.p; ++p) {
+    for (std::int64_t q = 0; q < conv.q; ++q) {
+      const std::int64_t offset = p * sizes.line + q * conv.c;
+      const std::int64_t copy = sizes.copies == 1 ? 0 : offset % kLanes / (kLanes / sizes.copies);
+      places.offset[p * conv.q + q] = static_cast<std::int32_t>(offset + copy * sizes.image + rows_displacement(copy, sizes));
+    }
+  }
+  places.offset[positions] = 0;
+}
+
+// The output positions of the winners, [k][windows]; conv.p * conv.q for the dead.
+inline void winning_positions(std::int32_t* to, const std::uint8_t* winners, const RowsPlaces& places,
+                              const ConvPoolShape& shape) {
+  const std::int32_t area = static_cast<std::int32_t>(shape.pool.r * shape.pool.s);
+  const std::ptrdiff_t windows = shape.pool.p * shape.pool.q;
+  for (std::int64_t k = 0; k < shape.conv.k; ++k) {
+    const std::int32_t* position = places.position;
+    for (std::ptrdiff_t i = 0; i < windows; ++i, position += area + 1) {
+      const std::int32_t winner = *winners++;
+      *to++ = position[winner == 255 ? area : winner];
+    }
+  }
+}
+
+// bias_sums[k][lanes] += the gradients of the living windows.
+inline void add_bias(float* bias_sums, const float* dy, const std::uint8_t* winners, const ConvPoolShape& shape) {
+  const std::ptrdiff_t windows = shape.pool.p * shape.pool.q;
+  for (std::int64_t k = 0; k < shape.conv.k; ++k, dy += windows, winners += windows) {
+    Vector sum = load(bias_sums + k * kLanes);
+    std::ptrdiff_t i = 0;
+    for (; i + kLanes <= windows; i += kLanes) sum += load_bytes(winners + i) == 255 ? Vector{} : load(dy + i);
+    for (; i < windows; ++i) sum[0] += winners[i] == 255 ? 0.0f : dy[i];
+    store(bias_sums + k * kLanes, sum);
+  }
+}
+
+inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const RowsPlaces& places, const float* dy,
+                                const float* x, const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const RowsSizes sizes = conv2d_rows_sizes(conv);
+  to_rows(scratch.x, x, sizes.line, conv);
+  for (std::int64_t copy = 1; copy < sizes.copies; ++copy) {
+    float* to = scratch.x + copy * sizes.image + rows_displacement(copy, sizes);
+    for (std::ptrdiff_t i = 0; i < sizes.image - 2 * kLanes; i += kLanes) store(to + i, load(scratch.x + i));
+  }
+  // The living winners of each channel, in row order; written without a branch on the winner.
+  const std::int32_t dead = static_cast<std::int32_t>(conv.p * conv.q);
+  const std::ptrdiff_t windows = shape.pool.p * shape.pool.q;
+  Winner* end = scratch.list;
+  for (std::int64_t k = 0; k < conv.k; ++k) {
+    for (std::ptrdiff_t i = k * windows; i < (k + 1) * windows; ++i) {
+      const std::int32_t position = scratch.position[i];
+      *end = {places.offset[position], dy[i]};
+      end += position != dead;
+    }
+    scratch.ends[k] = static_cast<std::int32_t>(end - scratch.list);
+  }
+  // A few filter rows at a time are the outer loop: the lines of x under them stay in the first cache.
+  for_column_groups(conv.s * conv.c, [&](std::ptrdiff_t column, int vectors, std::ptrdiff_t columns) {
+    const int step = lines_for(vectors);
+    for (std::int64_t line = 0; line < conv.r; line += step) {
+      const WeightRows rows{sums + line * sizes.pitch + column,
+                            sizes.pitch,
+                            conv.r * sizes.pitch,
+                            scratch.x + line * sizes.line + column,
+                            sizes.line,
+                            scratch.list,
+                            scratch.ends,
+                            conv.k};
+      add_weight_rows(static_cast<int>(at_most(conv.r - line, step)), vectors, rows, lanes_beyond(vectors, columns),
+                      std::make_integer_sequence<int, kMaxLines * kRowVectors>{});
+    }
+  });
+}
+
+// The winners are sorted by where they stand, since those at one position share the store to dx: counted, then placed, in
+// the order of the channels. r is the outer loop, to keep a slice of the weights in the first cache.
+inline void input_gradient(float* dx, const RowsScratch& scratch, const float* dy, const float* weight_rows,
+                           const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const RowsSizes sizes = conv2d_rows_sizes(conv);
+  const std::ptrdiff_t positions = conv.p * conv.q, windows = shape.pool.p * shape.pool.q;
+  for (std::ptrdiff_t i = 0; i < sizes.image; i += kLanes) store(scratch.dx + i, Vector{});
+  std::int32_t* ends = scratch.ends;
+  for (std::ptrdiff_t i = 0; i <= positions; ++i) ends[i] = 0;
+  for (std::ptrdiff_t i = 0; i < conv.k * windows; ++i) ++ends[scratch.position[i]];
+  std::int32_t total = 0;
   for (std::ptrdiff_t i = 0; i <= positions; ++i) {
-    const std::int64_t begin = total;
+    const std::int32_t begin = total;
     total += ends[i];
     ends[i] = begin;  // and moves to the end as the position fills
   }
-  winner = winners;
   for (std::int64_t k = 0; k < conv.k; ++k) {
-    const float* gradient = dy + k * windows;
-    for (std::int64_t p = 0; p < pool.p; ++p) {
-      for (std::int64_t q = 0; q < pool.q; ++q) {
-        list[ends[position(p, q, *winner++)]++] = {k * pitch, *gradient++};
-      }
+    const std::int32_t offset = static_cast<std::int32_t>(k * sizes.pitch);
+    for (std::ptrdiff_t i = k * windows; i < (k + 1) * windows; ++i) {
+      scratch.list[ends[scratch.position[i]]++] = {offset, dy[i]};
     }
   }
-
   for (std::int64_t r = 0; r < conv.r; ++r) {
-    std::int64_t begin = 0;
-    for (std::int64_t p = 0; p < conv.p; ++p) {
-      for (std::int64_t q = 0; q < conv.q; ++q) {
-        const std::int64_t end = ends[p * conv.q + q];
-        if (end > begin) {
-          add_rows(dx_rows + (p + r) * line + q * conv.c, line, weight_rows + r * conv.k * pitch, pitch, list + begin,
-                   end - begin, 1, conv.s * conv.c);
-        }
-        begin = end;
-      }
-    }
+    for_column_groups(conv.s * conv.c, [&](std::ptrdiff_t column, int vectors, std::ptrdiff_t columns) {
+      const InputRows rows{scratch.dx + r * sizes.line + column,
+                           sizes.line,
+                           conv.c,
+                           weight_rows + r * conv.k * sizes.pitch + column,
+                           scratch.list,
+                           ends,
+                           conv.p,
+                           conv.q};
+      add_input_rows(vectors, rows, lanes_beyond(vectors, columns), std::make_integer_sequence<int, kRowVectors>{});
+    });
   }
-  from_rows(dx, dx_rows, conv);
+  from_rows(dx, scratch.dx, sizes.line, conv);
+}
+
+void conv2d_relu_max_pool2d_backward_rows(float* dx, float* sums, float* bias_sums, const RowsScratch& scratch,
+                                          const RowsPlaces& places, const float* dy, const std::uint8_t* winners,
+                                          const float* x, const float* weight_rows, const ConvPoolShape& shape) {
+  winning_positions(scratch.position, winners, places, shape);
+  add_bias(bias_sums, dy, winners, shape);
+  add_weight_gradient(sums, scratch, places, dy, x, shape);
+  if (dx != nullptr) input_gradient(dx, scratch, dy, weight_rows, shape);
 }
 
 }  // namespace
