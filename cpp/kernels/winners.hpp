@@ -79,16 +79,17 @@ struct InputRows {
   std::int64_t p, q;
 };
 
+// Column by column: neighbours in a line overlap, and a load of what was just stored in two pieces would wait for both.
 template <int vectors>
 __attribute__((noinline)) void add_input_rows(const InputRows& rows, IntVector beyond) {
-  const std::int32_t* ends = rows.ends;
-  std::int32_t begin = 0;
-  for (std::int64_t p = 0; p < rows.p; ++p) {
-    float* dx = rows.dx + p * rows.line;
-    for (std::int64_t q = 0; q < rows.q; ++q, dx += rows.column) {
-      const std::int32_t end = *ends++;
-      if (end > begin) add_rows<1, vectors>(dx, 0, rows.weight, 0, rows.list + begin, rows.list + end, beyond);
-      begin = end;
+  for (std::int64_t q = 0; q < rows.q; ++q) {
+    for (std::int64_t p = 0; p < rows.p; ++p) {
+      const std::int64_t position = p * rows.q + q;
+      const std::int32_t begin = position == 0 ? 0 : rows.ends[position - 1], end = rows.ends[position];
+      if (end > begin) {
+        add_rows<1, vectors>(rows.dx + p * rows.line + q * rows.column, 0, rows.weight, 0, rows.list + begin, rows.list + end,
+                             beyond);
+      }
     }
   }
 }
