@@ -171,20 +171,21 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
   const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * pool.p * pool.q, positions = conv.p * conv.q;
   const std::int64_t rows_size = conv.k * conv.r * rows.pitch, windows = pool.p * pool.q;
   const int workers = workers_for(parts);
-  const std::int64_t x_rows = rows.image * rows.copies, ends = std::max(conv.k, positions + 1);
+  const std::int64_t x_rows = rows.image * rows.copies, list = dy_size + 1, ends = conv.k + positions;
   float* scratch[10];
-  Scratch::take(scratch, {parts * rows_size, parts * conv.k * lanes, workers * x_rows, dx ? workers * rows.image : 0,
-                          workers * dy_size * 2, workers * dy_size, workers * ends, dx ? rows_size : 0,
-                          windows * (pool.r * pool.s + 1), positions + 1});
+  Scratch::take(scratch,
+                {parts * rows_size, parts * conv.k * lanes, workers * x_rows, dx ? workers * rows.image : 0, workers * list * 4,
+                 workers * list, workers * ends, dx ? rows_size : 0, windows * (pool.r * pool.s + 1), positions + 1});
   static_assert(sizeof(Winner) == 2 * sizeof(float) && sizeof(std::int32_t) == sizeof(float));
   const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
   const RowsPlaces places{integers(8), integers(9)};
   table.conv2d_rows_places(places, shape);
   if (dx) table.conv2d_weight_to_rows(scratch[7], weight, conv);
   parallel_for(parts, workers, [&](std::int64_t part, int worker) {
-    const RowsScratch room{scratch[2] + worker * x_rows, scratch[3] + worker * rows.image,
-                           reinterpret_cast<Winner*>(scratch[4]) + worker * dy_size, integers(5) + worker * dy_size,
-                           integers(6) + worker * ends};
+    Winner* lists = reinterpret_cast<Winner*>(scratch[4]) + worker * 2 * list;
+    const RowsScratch room{
+        scratch[2] + worker * x_rows, scratch[3] + worker * rows.image,    lists, lists + list, integers(5) + worker * list,
+        integers(6) + worker * ends,  integers(6) + worker * ends + conv.k};
     float *sums = scratch[0] + part * rows_size, *bias_sums = scratch[1] + part * conv.k * lanes;
     std::fill(sums, sums + rows_size, 0.0f);
     std::fill(bias_sums, bias_sums + conv.k * lanes, 0.0f);

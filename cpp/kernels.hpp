@@ -47,14 +47,16 @@ struct RowsPlaces {
   std::int32_t* offset;
 };
 
-// For one image. x: copies * image floats, of which the border must be zero; dx: image floats (if dx is wanted); list and
-// position: k * windows each; ends: the larger of k and conv.p * conv.q + 1.
+// For one image. x: copies * image floats, of which the border must be zero; dx: image floats (if dx is wanted). The lists and
+// position have room for k * windows + 1, channel_ends for k and position_ends for conv.p * conv.q.
 struct RowsScratch {
   float* x;
   float* dx;
-  Winner* list;
+  Winner* by_channel;
+  Winner* by_position;
   std::int32_t* position;
-  std::int32_t* ends;
+  std::int32_t* channel_ends;
+  std::int32_t* position_ends;
 };
 
 struct SgdStep {

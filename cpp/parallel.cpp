@@ -14,6 +14,7 @@
 #include <new>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace fastlenet {
 
@@ -40,9 +41,8 @@ class Pool {
     start_workers(threads - 1);
     body_ = body;
     context_ = context;
-    tasks_ = tasks;
     helpers_ = threads - 1;
-    next_.store(0);
+    share(tasks, threads);
     open_.store(true);
     generation_.fetch_add(1);
     if (sleepers_.load() > 0) {
@@ -58,8 +58,30 @@ class Pool {
   std::mutex busy;
 
  private:
+  // A worker's share of the tasks, on a cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+
+  void share(std::int64_t tasks, int threads) {
+    if (static_cast<int>(shares_.size()) != threads) shares_ = std::vector<Share>(static_cast<std::size_t>(threads));
+    for (int i = 0; i < threads; ++i) {
+      Share& mine = shares_[static_cast<std::size_t>(i)];
+      mine.next.store(tasks * i / threads);
+      mine.end = tasks * (i + 1) / threads;
+    }
+  }
+
+  // First its own share, then what is left of the others'.
   void work(int worker) {
-    for (std::int64_t task = next_.fetch_add(1); task < tasks_; task = next_.fetch_add(1)) body_(context_, task, worker);
+    const int threads = static_cast<int>(shares_.size());
+    for (int i = 0; i < threads; ++i) {
+      Share& from = shares_[static_cast<std::size_t>((worker + i) % threads)];
+      for (std::int64_t task = from.next.fetch_add(1); task < from.end; task = from.next.fetch_add(1)) {
+        body_(context_, task, worker);
+      }
+    }
   }
 
   void start_workers(int wanted) {
@@ -101,10 +123,9 @@ class Pool {
 
   void (*body_)(void*, std::int64_t, int) = nullptr;
   void* context_ = nullptr;
-  std::int64_t tasks_ = 0;
   std::atomic<int> helpers_{0};
   int workers_ = 0;
-  std::atomic<std::int64_t> next_{0};
+  std::vector<Share> shares_;
   std::atomic<bool> open_{false};
   std::atomic<int> active_{0};
   std::atomic<std::uint64_t> generation_{0};

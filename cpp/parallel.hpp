@@ -20,9 +20,10 @@ int workers_for(std::int64_t tasks);
 // Calls body(task, worker) for every task in 0..tasks-1, on several threads, and returns when all are done. No two calls at a
 // time have the same worker, in 0..workers-1: it numbers the scratch memory that a task may use.
 //
-// Tasks are claimed one by one, in order, so that a slow core does fewer of them. Results must not depend on which
-// thread runs what: every task owns its outputs. A call from inside a task, or while another thread's call is running,
-// works serially. body must not throw.
+// Each worker has an equal share of neighbouring tasks, which is the same in every call: what it wrote in one op is in its
+// cache for the next. Tasks are claimed one by one, and those that finish early take over from the others, so that a slow core
+// does fewer. Results must not depend on which thread runs what: every task owns its outputs. A call from inside a task, or
+// while another thread's call is running, works serially. body must not throw.
 template <typename Body>
 void parallel_for(std::int64_t tasks, int workers, const Body& body) {
   detail::parallel_for(

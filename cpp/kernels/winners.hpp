@@ -273,17 +273,25 @@ void conv2d_rows_places(const RowsPlaces& places, const ConvPoolShape& shape) {
   places.offset[positions] = 0;
 }
 
-// The output positions of the winners, [k][windows]; conv.p * conv.q for the dead.
-inline void winning_positions(std::int32_t* to, const std::uint8_t* winners, const RowsPlaces& places,
-                              const ConvPoolShape& shape) {
-  const std::int32_t area = static_cast<std::int32_t>(shape.pool.r * shape.pool.s);
+// Lists the living winners, channel by channel, in row order: where they stand, and for dweight the rows of x under them. Most
+// windows of a trained network are dead, unpredictably: nothing here branches on that.
+inline void list_winners(const RowsScratch& scratch, const RowsPlaces& places, const float* dy, const std::uint8_t* winners,
+                         const ConvPoolShape& shape) {
+  const std::uint32_t area = static_cast<std::uint32_t>(shape.pool.r * shape.pool.s);
   const std::ptrdiff_t windows = shape.pool.p * shape.pool.q;
+  std::uint32_t count = 0;
   for (std::int64_t k = 0; k < shape.conv.k; ++k) {
-    const std::int32_t* position = places.position;
-    for (std::ptrdiff_t i = 0; i < windows; ++i, position += area + 1) {
-      const std::int32_t winner = *winners++;
-      *to++ = position[winner == 255 ? area : winner];
+    const std::int32_t* in_window = places.position;
+    for (std::ptrdiff_t i = 0; i < windows; ++i, in_window += area + 1) {
+      const std::uint32_t winner = *winners < area ? *winners : area;  // 255: area
+      const std::int32_t position = in_window[winner];
+      scratch.position[count] = position;
+      scratch.by_channel[count] = {places.offset[position], *dy};
+      count += (winner - area) >> 31;  // 1 where winner < area
+      ++winners;
+      ++dy;
     }
+    scratch.channel_ends[k] = static_cast<std::int32_t>(count);
   }
 }
 
@@ -299,26 +307,13 @@ inline void add_bias(float* bias_sums, const float* dy, const std::uint8_t* winn
   }
 }
 
-inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const RowsPlaces& places, const float* dy,
-                                const float* x, const ConvPoolShape& shape) {
+inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const float* x, const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const RowsSizes sizes = conv2d_rows_sizes(conv);
   to_rows(scratch.x, x, sizes.line, conv);
   for (std::int64_t copy = 1; copy < sizes.copies; ++copy) {
     float* to = scratch.x + copy * sizes.image + rows_displacement(copy, sizes);
     for (std::ptrdiff_t i = 0; i < sizes.image - 2 * kLanes; i += kLanes) store(to + i, load(scratch.x + i));
-  }
-  // The living winners of each channel, in row order; written without a branch on the winner.
-  const std::int32_t dead = static_cast<std::int32_t>(conv.p * conv.q);
-  const std::ptrdiff_t windows = shape.pool.p * shape.pool.q;
-  Winner* end = scratch.list;
-  for (std::int64_t k = 0; k < conv.k; ++k) {
-    for (std::ptrdiff_t i = k * windows; i < (k + 1) * windows; ++i) {
-      const std::int32_t position = scratch.position[i];
-      *end = {places.offset[position], dy[i]};
-      end += position != dead;
-    }
-    scratch.ends[k] = static_cast<std::int32_t>(end - scratch.list);
   }
   // A few filter rows at a time are the outer loop: the lines of x under them stay in the first cache.
   for_column_groups(conv.s * conv.c, [&](std::ptrdiff_t column, int vectors, std::ptrdiff_t columns) {
@@ -329,8 +324,8 @@ inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const R
                             conv.r * sizes.pitch,
                             scratch.x + line * sizes.line + column,
                             sizes.line,
-                            scratch.list,
-                            scratch.ends,
+                            scratch.by_channel,
+                            scratch.channel_ends,
                             conv.k};
       add_weight_rows(static_cast<int>(at_most(conv.r - line, step)), vectors, rows, lanes_beyond(vectors, columns),
                       std::make_integer_sequence<int, kMaxLines * kRowVectors>{});
@@ -340,25 +335,25 @@ inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const R
 
 // The winners are sorted by where they stand, since those at one position share the store to dx: counted, then placed, in
 // the order of the channels. r is the outer loop, to keep a slice of the weights in the first cache.
-inline void input_gradient(float* dx, const RowsScratch& scratch, const float* dy, const float* weight_rows,
-                           const ConvPoolShape& shape) {
+inline void input_gradient(float* dx, const RowsScratch& scratch, const float* weight_rows, const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const RowsSizes sizes = conv2d_rows_sizes(conv);
-  const std::ptrdiff_t positions = conv.p * conv.q, windows = shape.pool.p * shape.pool.q;
+  const std::ptrdiff_t positions = conv.p * conv.q;
   for (std::ptrdiff_t i = 0; i < sizes.image; i += kLanes) store(scratch.dx + i, Vector{});
-  std::int32_t* ends = scratch.ends;
-  for (std::ptrdiff_t i = 0; i <= positions; ++i) ends[i] = 0;
-  for (std::ptrdiff_t i = 0; i < conv.k * windows; ++i) ++ends[scratch.position[i]];
+  std::int32_t* ends = scratch.position_ends;
+  for (std::ptrdiff_t i = 0; i < positions; ++i) ends[i] = 0;
+  for (std::int32_t i = 0; i < scratch.channel_ends[conv.k - 1]; ++i) ++ends[scratch.position[i]];
   std::int32_t total = 0;
-  for (std::ptrdiff_t i = 0; i <= positions; ++i) {
+  for (std::ptrdiff_t i = 0; i < positions; ++i) {
     const std::int32_t begin = total;
     total += ends[i];
     ends[i] = begin;  // and moves to the end as the position fills
   }
+  std::int32_t i = 0;
   for (std::int64_t k = 0; k < conv.k; ++k) {
     const std::int32_t offset = static_cast<std::int32_t>(k * sizes.pitch);
-    for (std::ptrdiff_t i = k * windows; i < (k + 1) * windows; ++i) {
-      scratch.list[ends[scratch.position[i]]++] = {offset, dy[i]};
+    for (; i < scratch.channel_ends[k]; ++i) {
+      scratch.by_position[ends[scratch.position[i]]++] = {offset, scratch.by_channel[i].gradient};
     }
   }
   for (std::int64_t r = 0; r < conv.r; ++r) {
@@ -367,7 +362,7 @@ inline void input_gradient(float* dx, const RowsScratch& scratch, const float* d
                            sizes.line,
                            conv.c,
                            weight_rows + r * conv.k * sizes.pitch + column,
-                           scratch.list,
+                           scratch.by_position,
                            ends,
                            conv.p,
                            conv.q};
@@ -380,10 +375,10 @@ inline void input_gradient(float* dx, const RowsScratch& scratch, const float* d
 void conv2d_relu_max_pool2d_backward_rows(float* dx, float* sums, float* bias_sums, const RowsScratch& scratch,
                                           const RowsPlaces& places, const float* dy, const std::uint8_t* winners,
                                           const float* x, const float* weight_rows, const ConvPoolShape& shape) {
-  winning_positions(scratch.position, winners, places, shape);
+  list_winners(scratch, places, dy, winners, shape);
   add_bias(bias_sums, dy, winners, shape);
-  add_weight_gradient(sums, scratch, places, dy, x, shape);
-  if (dx != nullptr) input_gradient(dx, scratch, dy, weight_rows, shape);
+  add_weight_gradient(sums, scratch, x, shape);
+  if (dx != nullptr) input_gradient(dx, scratch, weight_rows, shape);
 }
 
 }  // namespace
