@@ -37,6 +37,15 @@ struct Blocks {
   std::int64_t images(std::int64_t block) const { return std::min(lanes, n - block * lanes); }
 };
 
+bool all_finite(const float* x, std::int64_t count) {
+  const KernelTable& table = kernels();
+  std::atomic<bool> finite{true};
+  for_pieces(count, kPiece, [&](Range r) {
+    if (!table.all_finite(x + r.begin, r.end - r.begin)) finite.store(false, std::memory_order_relaxed);
+  });
+  return finite.load();
+}
+
 std::int64_t padded_size(const ConvShape& s) { return s.c * (s.h + 2 * s.padding.h) * (s.w + 2 * s.padding.w); }
 
 Frame padded_frame(const ConvShape& s) {
@@ -240,15 +249,6 @@ void backward_by_lanes(float* dx, float* dweight, float* dbias, const float* dy,
   });
 }
 
-bool all_finite(const float* x, std::int64_t count) {
-  const KernelTable& table = kernels();
-  std::atomic<bool> finite{true};
-  for_pieces(count, kPiece, [&](Range r) {
-    if (!table.all_finite(x + r.begin, r.end - r.begin)) finite.store(false, std::memory_order_relaxed);
-  });
-  return finite.load();
-}
-
 }  // namespace
 
 void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
@@ -286,8 +286,10 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
   });
 }
 
-void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
-                     const LinearShape& shape) {
+namespace {
+
+void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                        const LinearShape& shape) {
   const KernelTable& table = kernels();
   const std::int64_t width = table.tile_vectors * table.lanes, panels = ceil_divide(shape.in, width);
   const std::int64_t panel_size = std::max(shape.n, shape.out) * width;
@@ -305,6 +307,50 @@ void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, c
       table.linear_backward_input(dx, room, dy, weight, in, shape);
     }
   });
+}
+
+// Where ReLU has left dy mostly zeros. The rows of dweight are shared out, so that a thread's are those that it updates.
+void backward_by_lists(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                       const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  constexpr std::int64_t slice = 50, chunk = 128;
+  const std::int64_t slices = ceil_divide(shape.out, slice), width = 10 * table.lanes, panel = chunk * 5 * table.lanes;
+  const std::int64_t panels = dx ? ceil_divide(shape.in, width) : 0;
+  const std::int64_t rows_ends = slice * ceil_divide(shape.n, chunk), dy_ends = shape.n * ceil_divide(shape.out, chunk);
+  const std::int64_t rows_lists = slice * (shape.n + 1), dy_lists = shape.n * (shape.out + 1);
+  const int workers = workers_for(std::max(slices, panels));
+  float* scratch[5];
+  Scratch::take(scratch,
+                {workers * rows_lists * 2, workers * rows_ends, dx ? dy_lists * 2 : 0, dx ? dy_ends : 0, workers * panel});
+  const auto lists = [&](int i) { return reinterpret_cast<Winner*>(scratch[i]); };
+  const auto ends = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
+  if (dx) {
+    for_pieces(shape.n, 8, [&](Range n) { table.linear_list_dy({lists(2), ends(3), nullptr}, dy, n, shape); });
+  }
+  parallel_for(slices, workers, [&](std::int64_t task, int worker) {
+    const Range out{task * slice, std::min(shape.out, (task + 1) * slice)};
+    table.linear_backward_weight_sparse(
+        dweight, {lists(0) + worker * rows_lists, ends(1) + worker * rows_ends, scratch[4] + worker * panel}, dy, x, out,
+        shape);
+  });
+  parallel_for(panels, workers, [&](std::int64_t task, int worker) {
+    table.linear_backward_input_sparse(dx, {lists(2), ends(3), scratch[4] + worker * panel}, weight,
+                                       {task * width, std::min(shape.in, (task + 1) * width)}, shape);
+  });
+  table.linear_backward_bias(dbias, dy, shape);
+}
+
+}  // namespace
+
+void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  // A list costs some cycles per element of dy, saved on the multiply-adds that each of its zeros would take. What a zero meets
+  // must be finite, or the dense product would be NaN.
+  const bool sparse = shape.in % table.lanes == 0 && shape.in >= 16 * table.lanes &&
+                      2 * table.count_zeros(dy, shape.n * shape.out) > shape.n * shape.out &&
+                      all_finite(x, shape.n * shape.in) && (dx == nullptr || all_finite(weight, shape.out * shape.in));
+  (sparse ? backward_by_lists : backward_by_panels)(dx, dweight, dbias, dy, x, weight, shape);
 }
 
 void relu_forward(float* y, const float* x, std::int64_t count) {

@@ -59,6 +59,14 @@ struct RowsScratch {
   std::int32_t* position_ends;
 };
 
+// The non-zero elements of dy, row by row or column by column: lists of room for one more than there are, and where each 128
+// elements end in it (ends[elements / 128, rounded up]); a panel of 128 * 5 * lanes floats.
+struct SparseScratch {
+  Winner* lists;
+  std::int32_t* ends;
+  float* panel;
+};
+
 struct SgdStep {
   float lr, momentum, weight_decay;
   bool nesterov;
@@ -153,6 +161,14 @@ struct KernelTable {
   // order.
   void (*linear_backward_weight)(float* dweight, float* panel, const float* dy, const float* x, Range in,
                                  const LinearShape& shape);
+  // The same, to the bit, where dy is mostly zeros and x (weight) is finite; shape.in is a multiple of lanes. For dweight the
+  // rows in `out`, for which everything is scratch; for dx the columns in `in`, from the lists that linear_list_dy makes.
+  void (*linear_backward_weight_sparse)(float* dweight, const SparseScratch& scratch, const float* dy, const float* x,
+                                        Range out, const LinearShape& shape);
+  void (*linear_list_dy)(const SparseScratch& scratch, const float* dy, Range n, const LinearShape& shape);
+  void (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in,
+                                       const LinearShape& shape);
+  std::int64_t (*count_zeros)(const float* x, std::int64_t count);
   // dbias[out] = sum over the images, in order.
   void (*linear_backward_bias)(float* dbias, const float* dy, const LinearShape& shape);
 
