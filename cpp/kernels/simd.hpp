@@ -53,7 +53,7 @@ inline __attribute__((always_inline)) IntVector load_int(const std::int32_t* fro
   return *reinterpret_cast<const UnalignedIntVector*>(from);
 }
 
-// kLanes bytes, widened. As a loop, since GCC takes a conversion of the vector apart (it did until version 12 at least).
+// kLanes bytes, widened, and back. As loops, since GCC takes these conversions of vectors apart (version 12 does).
 inline __attribute__((always_inline)) IntVector load_bytes(const std::uint8_t* from) {
   std::int32_t wide[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) wide[lane] = from[lane];
@@ -67,7 +67,9 @@ inline __attribute__((always_inline)) void store(std::int32_t* to, IntVector val
 }
 
 inline __attribute__((always_inline)) void store(std::uint8_t* to, IntVector value) {
-  *reinterpret_cast<UnalignedByteVector*>(to) = __builtin_convertvector(value, ByteVector);
+  std::int32_t wide[kLanes];
+  store(wide, value);
+  for (int lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<std::uint8_t>(wide[lane]);
 }
 
 // kDoubleLanes floats, widened; and back, rounded once.
