@@ -110,6 +110,18 @@ def test_dry_run_and_log_interval(train: Train, small_mnist: Path) -> None:
     assert wordy.out.count("Train Epoch") == 2
 
 
+def test_profile(train: Train, small_mnist: Path) -> None:
+    """Every op of the step is there, and the lines add up to the whole."""
+    result = train("--data-dir", small_mnist, "--epochs", 2, "--profile")
+    lines = re.findall(r"^(\S.*?) +(\d+\.\d)( +\d+%)? +(\d+\.\d)%$", result.out, re.MULTILINE)
+    times = {name: float(us) for name, us, _, _ in lines}
+    for op in ("gather_images", "conv2d_relu_max_pool2d_backward 20x12x12", "linear_forward 800", "sgd_step", "Python"):
+        assert any(name.startswith(op) for name in times), op
+    whole = times.pop("whole step")
+    assert abs(sum(times.values()) - whole) < 0.05 * whole and times["Python"] < 0.5 * whole
+    assert [bool(share) for name, _, share, _ in lines if "conv" in name or "linear" in name] == [True] * 8
+
+
 def test_help(train: Train) -> None:
     result = train("--help")
     assert result.code == 0

@@ -9,5 +9,19 @@
 Training starts from the trained parameters at each call, with a rate of LR, so that ReLU's zeros are those of real training.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 LR, MOMENTUM = 0.005, 0.9
 PARAMETERS = [f"{layer}.{part}" for layer in ("conv1", "conv2", "fc1", "fc2") for part in ("weight", "bias")]
+
+
+def channels_last(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Filters (k, c, r, s) as (r, s, c, k), linear weights (out, in) as (in, out), fc1's inputs counted (h, w, c)."""
+    changed = dict(parameters)
+    for layer in ("conv1", "conv2"):
+        changed[f"{layer}.weight"] = parameters[f"{layer}.weight"].transpose(2, 3, 1, 0).copy()
+    fc1 = parameters["fc1.weight"].reshape(-1, 50, 4, 4).transpose(0, 2, 3, 1).reshape(-1, 800)
+    changed["fc1.weight"], changed["fc2.weight"] = fc1.T.copy(), parameters["fc2.weight"].T.copy()
+    return changed

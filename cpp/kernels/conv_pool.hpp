@@ -18,8 +18,8 @@ __attribute__((noinline)) void pool_row(float* y, std::int32_t* winners, const V
   const std::ptrdiff_t plane = pool.p * pool.q * kLanes;
   const std::int64_t window = one_tile ? kTileVectors : pool.r * pool.s;
   for (std::int64_t q = 0; q < pool.q; ++q, y += kLanes, winners += kLanes) {
-    Vector best[rows];
-    IntVector winner[rows];
+    Vector best[rows] = {};
+    IntVector winner[rows] = {};
     std::int64_t r = p * pool.r, s = 0;  // the window's next position
     for (std::int64_t position = 0; position < window; position += kTileVectors) {
       const int positions = one_tile ? kTileVectors : static_cast<int>(at_most(window - position, kTileVectors));
@@ -42,10 +42,7 @@ __attribute__((noinline)) void pool_row(float* y, std::int32_t* winners, const V
         multiply_add(tile, rows, positions, scalars, vectors, offset);
       }
       for (int i = 0; i < rows; ++i) {
-        if (position == 0) {
-          best[i] = tile[i][0];
-          winner[i] = IntVector{};
-        }
+        if (position == 0) best[i] = tile[i][0];
         for (int j = position == 0 ? 1 : 0; j < positions; ++j) {
           keep_maximum(best[i], winner[i], tile[i][j], static_cast<std::int32_t>(position) + j);
         }

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
 
+from fastlenet import ops
 from fastlenet.checkpoint import CheckpointError, expect_writable, load_checkpoint, load_model, save_model
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import TORCHVISION_NAMES, DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
 from fastlenet.lenet import LeNet
+from fastlenet.profiling import Profiler
 from fastlenet.trainer import Epoch, InterruptedRunError, Listener, Recipe, Saver, Trainer, evaluate
 
 __all__ = ["main"]
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add(running, "--threads", "threads (default: the CPUs that this process may use)", type=int, metavar="N")
     add(running, "--log-interval", "print the loss every N batches", type=int, metavar="N")
     add(running, "--dry-run", "one batch per epoch, to see that everything works", action="store_true")
+    add(running, "--profile", "say at the end where the time of a training step went", action="store_true")
     add(running, "--quiet", "print nothing but the final accuracy", action="store_true")
     add(
         running,
@@ -174,6 +177,25 @@ class JsonLog(Listener):
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         print(json.dumps(asdict(epoch)), file=self._stream, flush=True)
+
+
+class StepProfile(Listener):
+    """Prints, after the last epoch, what its training steps spent their time on; evaluation is left out."""
+
+    def __init__(self, profiler: Profiler) -> None:
+        self._profiler = profiler
+        self._table = ""
+
+    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+        if trainer.position == 1:  # the first step makes the buffers
+            self._profiler.reset()
+            self._before = trainer.seconds
+        elif trainer.position == trainer.batches:
+            self._table = self._profiler.table(trainer.seconds - self._before, trainer.batches - 1)
+
+    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        if trainer.epoch == trainer.recipe.epochs and self._table:
+            print(self._table, flush=True)
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -259,7 +281,8 @@ def _train(given: dict[str, Any]) -> int:
     if "threads" in given:
         set_num_threads(given["threads"])
     data = _load_data(settings)
-    model = LeNet(recipe.seed, classes=data.classes)
+    profiler = Profiler() if given.get("profile", False) else None
+    model = LeNet(recipe.seed, classes=data.classes, ops=profiler or ops)
     if settings["load_model"] is not None and "resume" not in given:
         try:
             model.load_state_dict(load_model(settings["load_model"]))
@@ -286,6 +309,8 @@ def _train(given: dict[str, Any]) -> int:
         listeners.append(Saver(checkpoint))
 
     _announce(console, trainer)
+    if profiler is not None:
+        listeners.append(StepProfile(profiler))
     return _run(trainer, console, listeners, checkpoint, given)
 
 

@@ -1,0 +1,65 @@
+"""Inference: images/s of a frozen model and its peers at several batch sizes, and the time for one image on one thread.
+
+    python benchmarks/bench_inference.py [--batch 1000 64] [--threads 2] [--images 10000] [--rounds 5] [--peers pytorch ...]
+
+Each contender has the same trained parameters, in a process of its own, on the same CPUs, called from Python; the test images
+are normalised beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from contest import Contender, add_arguments, prepare, run_rounds, start, temporary_folder
+from measuring import print_machine, print_table, save, spread
+
+
+def contenders(arguments: argparse.Namespace, data: Path, threads: int) -> list[Contender]:
+    entries = [start("fastlenet", sys.executable, data, threads)]
+    entries += [start(peer, getattr(arguments, peer.partition(":")[0]), data, threads) for peer in arguments.peers]
+    return [entry for entry in entries if entry is not None]
+
+
+def show(result: dict[str, dict[str, Any]], one_image: bool) -> None:
+    ours = result["fastlenet"]["median"]
+    rows = []
+    for contender in result.values():
+        rates = contender["images_per_second"]
+        speed = f"{1e6 / statistics.median(rates):.1f}" if one_image else spread(rates)
+        rows.append([contender["version"], speed, f"{ours / contender['median']:.2f} x", f"{contender['check']:.2%}"])
+    print_table(["", "us per image" if one_image else "images/s (from to)", "ours over it", "accuracy"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--batch", type=int, nargs="*", default=[1000, 64])
+    parser.add_argument("--images", type=int, default=10000, help="images per round")
+    add_arguments(parser, ["pytorch", "onnxruntime", "openvino"])
+    arguments = parser.parse_args()
+    print_machine()
+    results: dict[str, Any] = {}
+    with temporary_folder() as folder:
+        data = prepare(Path(folder))
+        many = contenders(arguments, data, arguments.threads)
+        for batch in arguments.batch:
+            print(f"inference, batch {batch}, {arguments.threads} threads")
+            images = arguments.images // batch * batch
+            results[str(batch)] = run_rounds(many, "infer", batch, images, arguments.rounds)
+            show(results[str(batch)], False)
+        for contender in many:
+            contender.close()
+        single = contenders(arguments, data, 1)
+        print("inference, one image at a time, one thread")
+        results["one image, one thread"] = run_rounds(single, "infer", 1, min(2000, arguments.images), arguments.rounds)
+        show(results["one image, one thread"], True)
+        for contender in single:
+            contender.close()
+    save("bench_inference", {"threads": arguments.threads, "images": arguments.images, "results": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Where the time of a training step goes: a backend that times every op of another, and a table of what it found."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from fastlenet import _core
+from fastlenet import ops as kernel_ops
+from fastlenet.config import get_num_threads
+
+__all__ = ["Profiler"]
+
+# Which arguments of an op are its input and its weight, for the multiply-adds of the dense product.
+_OPERANDS = {
+    "conv2d_forward": (0, 1),
+    "conv2d_backward": (1, 2),
+    "conv2d_relu_max_pool2d_forward": (0, 1),
+    "conv2d_relu_max_pool2d_backward": (2, 3),
+    "linear_forward": (0, 1),
+    "linear_backward": (1, 2),
+}
+
+
+@dataclass
+class _Line:
+    calls: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+
+
+def _flops(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> float:
+    """Two for each multiply-add of the dense product: of y, or of dweight and, if wanted, dx."""
+    if name not in _OPERANDS:
+        return 0.0
+    x, weight = (arguments[i] for i in _OPERANDS[name])
+    positions = 1
+    if weight.ndim == 4:
+        for axis in (2, 3):
+            padding, stride = (
+                value if isinstance(value, int) else value[axis - 2]
+                for value in (options.get("padding", 0), options.get("stride", 1))
+            )
+            positions *= (x.shape[axis] + 2 * padding - weight.shape[axis]) // stride + 1
+    products = 1 if name.endswith("forward") else 1 + bool(options.get("need_dx", True))
+    multiply_adds: int = len(x) * positions * math.prod(weight.shape) * products
+    return 2.0 * multiply_adds
+
+
+class Profiler(ModuleType):
+    """A backend: its names are those of `ops`, timed. table() tells what they took."""
+
+    def __init__(self, ops: ModuleType = kernel_ops) -> None:
+        super().__init__(ops.__name__)
+        self._ops = ops
+        self._lines: dict[str, _Line] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._ops, name)
+        timed = function if name == "empty" else self._timed(name, function)
+        setattr(self, name, timed)  # found without this method from now on
+        return timed
+
+    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*arguments: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments, **options)
+            seconds = time.perf_counter() - start
+            shaped = arguments[_OPERANDS.get(name, (0,))[0]]
+            line = self._lines.setdefault(f"{name} {'x'.join(map(str, shaped.shape[1:]))}".strip(), _Line())
+            line.calls += 1
+            line.seconds += seconds
+            line.flops += _flops(name, arguments, options)
+            return result
+
+        return run
+
+    def reset(self) -> None:
+        """Forget what was measured so far."""
+        self._lines.clear()
+
+    def table(self, seconds: float, steps: int) -> str:
+        """Microseconds per step of each op, of the rest (Python), and of the `seconds` that `steps` steps took in all.
+
+        The share of peak is of the multiply-adds of the dense products, over this CPU's multiply-add peak, measured now; a pass
+        that skips most of them may exceed it.
+        """
+        peak = max(_core.multiply_add_peak(get_num_threads(), 0.1) for _ in range(3))
+        rest = _Line(steps, seconds - sum(line.seconds for line in self._lines.values()))
+        rows = []
+        for name, line in [*self._lines.items(), ("Python", rest), ("whole step", _Line(steps, seconds))]:
+            share = f"{line.flops / line.seconds / peak:8.0%}" if line.flops else " " * 8
+            rows.append(f"{name:<52}{line.seconds / steps * 1e6:10.1f}{share}{line.seconds / seconds:10.1%}")
+        header = f"{'per training step':<52}{'us':>10}{'of peak':>8}{'of step':>10}"
+        rule = "-" * len(header)
+        return "\n".join([header, rule, *rows[:-1], rule, rows[-1]])
