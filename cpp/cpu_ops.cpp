@@ -180,21 +180,22 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
   const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * pool.p * pool.q, positions = conv.p * conv.q;
   const std::int64_t rows_size = conv.k * conv.r * rows.pitch, windows = pool.p * pool.q;
   const int workers = workers_for(parts);
-  const std::int64_t x_rows = rows.image * rows.copies, list = dy_size + 1, ends = conv.k + positions;
+  const std::int64_t x_rows = rows.image * rows.copies, list = dy_size + lanes, ends = conv.k + positions;
   float* scratch[10];
   Scratch::take(scratch,
                 {parts * rows_size, parts * conv.k * lanes, workers * x_rows, dx ? workers * rows.image : 0, workers * list * 4,
                  workers * list, workers * ends, dx ? rows_size : 0, windows * (pool.r * pool.s + 1), positions + 1});
-  static_assert(sizeof(Winner) == 2 * sizeof(float) && sizeof(std::int32_t) == sizeof(float));
+  static_assert(sizeof(std::int32_t) == sizeof(float));
   const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
   const RowsPlaces places{integers(8), integers(9)};
   table.conv2d_rows_places(places, shape);
   if (dx) table.conv2d_weight_to_rows(scratch[7], weight, conv);
   parallel_for(parts, workers, [&](std::int64_t part, int worker) {
-    Winner* lists = reinterpret_cast<Winner*>(scratch[4]) + worker * 2 * list;
-    const RowsScratch room{
-        scratch[2] + worker * x_rows, scratch[3] + worker * rows.image,    lists, lists + list, integers(5) + worker * list,
-        integers(6) + worker * ends,  integers(6) + worker * ends + conv.k};
+    float* values = scratch[4] + worker * 4 * list;
+    std::int32_t* offsets = integers(4) + worker * 4 * list + 2 * list;
+    const RowsScratch room{scratch[2] + worker * x_rows,        scratch[3] + worker * rows.image, {offsets, values},
+                           {offsets + list, values + list},     integers(5) + worker * list,      integers(6) + worker * ends,
+                           integers(6) + worker * ends + conv.k};
     float *sums = scratch[0] + part * rows_size, *bias_sums = scratch[1] + part * conv.k * lanes;
     std::fill(sums, sums + rows_size, 0.0f);
     std::fill(bias_sums, bias_sums + conv.k * lanes, 0.0f);
@@ -316,26 +317,29 @@ void backward_by_lists(float* dx, float* dweight, float* dbias, const float* dy,
   constexpr std::int64_t slice = 50, chunk = 128;
   const std::int64_t slices = ceil_divide(shape.out, slice), width = 10 * table.lanes, panel = chunk * 5 * table.lanes;
   const std::int64_t panels = dx ? ceil_divide(shape.in, width) : 0;
-  const std::int64_t rows_ends = slice * ceil_divide(shape.n, chunk), dy_ends = shape.n * ceil_divide(shape.out, chunk);
-  const std::int64_t rows_lists = slice * (shape.n + 1), dy_lists = shape.n * (shape.out + 1);
+  // Scratch for one task's rows of dweight, and dx's lists for all.
+  const std::int64_t rows_capacity = shape.n + table.lanes, dy_capacity = shape.out + table.lanes;
+  const std::int64_t rows_lists = slice * rows_capacity, dy_lists = dx ? shape.n * dy_capacity : 0;
+  const std::int64_t rows_ends = slice * ceil_divide(shape.n, chunk),
+                     dy_ends = dx ? shape.n * ceil_divide(shape.out, chunk) : 0;
   const int workers = workers_for(std::max(slices, panels));
-  float* scratch[5];
-  Scratch::take(scratch,
-                {workers * rows_lists * 2, workers * rows_ends, dx ? dy_lists * 2 : 0, dx ? dy_ends : 0, workers * panel});
-  const auto lists = [&](int i) { return reinterpret_cast<Winner*>(scratch[i]); };
-  const auto ends = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
-  if (dx) {
-    for_pieces(shape.n, 8, [&](Range n) { table.linear_list_dy({lists(2), ends(3), nullptr}, dy, n, shape); });
-  }
+  float* scratch[7];
+  Scratch::take(
+      scratch, {workers * rows_lists, workers * rows_lists, workers * rows_ends, dy_lists, dy_lists, dy_ends, workers * panel});
+  const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
+  const auto for_dx = [&](int worker) {
+    return SparseScratch{{integers(3), scratch[4]}, dy_capacity, integers(5), scratch[6] + worker * panel};
+  };
+  if (dx) for_pieces(shape.n, 8, [&](Range n) { table.linear_list_dy(for_dx(0), dy, n, shape); });
   parallel_for(slices, workers, [&](std::int64_t task, int worker) {
-    const Range out{task * slice, std::min(shape.out, (task + 1) * slice)};
-    table.linear_backward_weight_sparse(
-        dweight, {lists(0) + worker * rows_lists, ends(1) + worker * rows_ends, scratch[4] + worker * panel}, dy, x, out,
-        shape);
+    const List lists{integers(0) + worker * rows_lists, scratch[1] + worker * rows_lists};
+    table.linear_backward_weight_sparse(dweight,
+                                        {lists, rows_capacity, integers(2) + worker * rows_ends, scratch[6] + worker * panel},
+                                        dy, x, {task * slice, std::min(shape.out, (task + 1) * slice)}, shape);
   });
   parallel_for(panels, workers, [&](std::int64_t task, int worker) {
-    table.linear_backward_input_sparse(dx, {lists(2), ends(3), scratch[4] + worker * panel}, weight,
-                                       {task * width, std::min(shape.in, (task + 1) * width)}, shape);
+    table.linear_backward_input_sparse(dx, for_dx(worker), weight, {task * width, std::min(shape.in, (task + 1) * width)},
+                                       shape);
   });
   table.linear_backward_bias(dbias, dy, shape);
 }

@@ -28,10 +28,10 @@ struct Range {
   std::int64_t begin, end;
 };
 
-// A place from which a row is added, and the gradient that scales it.
-struct Winner {
-  std::int32_t offset;
-  float gradient;
+// Places from which rows are added, and what scales each. Made a vector at a time: there must be room for `lanes` more.
+struct List {
+  std::int32_t* offset;
+  float* value;
 };
 
 // Rows layout, see winners.hpp, in floats. pitch: of a filter row of s*c floats; line: of an image's row, with its padding;
@@ -48,21 +48,22 @@ struct RowsPlaces {
 };
 
 // For one image. x: copies * image floats, of which the border must be zero; dx: image floats (if dx is wanted). The lists and
-// position have room for k * windows + 1, channel_ends for k and position_ends for conv.p * conv.q.
+// position have room for k * windows + lanes, channel_ends for k and position_ends for conv.p * conv.q.
 struct RowsScratch {
   float* x;
   float* dx;
-  Winner* by_channel;
-  Winner* by_position;
+  List by_channel;
+  List by_position;
   std::int32_t* position;
   std::int32_t* channel_ends;
   std::int32_t* position_ends;
 };
 
-// The non-zero elements of dy, row by row or column by column: lists of room for one more than there are, and where each 128
-// elements end in it (ends[elements / 128, rounded up]); a panel of 128 * 5 * lanes floats.
+// The non-zero elements of dy, row by row or column by column: a list for each, `capacity` apart, and where each 128 elements
+// end in it (ends[elements / 128, rounded up]); a panel of 128 * 5 * lanes floats.
 struct SparseScratch {
-  Winner* lists;
+  List lists;
+  std::int64_t capacity;
   std::int32_t* ends;
   float* panel;
 };

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["CONV", "FUSED", "LENET", "LINEAR", "POOL", "Conv", "Fused", "Linear", "Pool"]
+__all__ = ["CONV", "FUSED", "LENET", "LINEAR", "POOL", "SPARSE", "Conv", "Fused", "Linear", "Pool"]
 
 Pair = int | tuple[int, int]
 
@@ -164,3 +164,6 @@ LINEAR = [
     Linear(5, 130, 64),
     Linear(129, 16, 11),
 ]
+
+# Wide enough for the linear layer to skip the zeros of dy.
+SPARSE = [LENET["fc1"], Linear(1, 256, 10), Linear(129, 272, 33), Linear(300, 512, 140)]

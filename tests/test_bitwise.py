@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear
+from cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear
 from conftest import expect_same_bits, normals
 from fastlenet import get_num_threads, ops, set_num_threads
 
@@ -128,3 +128,37 @@ def test_logits_alone_and_in_a_batch(case: Linear, rng: Rng) -> None:
         one = slice(i, i + 1)
         expect_same_bits(ops.linear_forward(x[one], weight, bias), y[one])
         expect_same_bits(ops.linear_backward(y[one], x[one], weight)[0], dx[one])
+
+
+@pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_skipped_zeros_change_no_bit(case: Linear, level: str, rng: Rng) -> None:
+    """The sparse gradients have the bits of the dense ones.
+
+    Those are had by further images that are all zeros, whose dy is not: they add zeros to dweight, and leave too few zeros in
+    dy for the lists.
+    """
+    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
+    dy = normals(rng, (case.n, case.outputs)) * (rng.random((case.n, case.outputs)) < 0.3)
+    dy = dy.astype(np.float32)
+    more_x = np.concatenate([x, np.zeros((2 * case.n, case.inputs), np.float32)])
+    more_dy = np.concatenate([dy, normals(rng, (2 * case.n, case.outputs))])
+    dx, dweight, _ = ops.linear_backward(dy, x, weight)
+    more_dx, more_dweight, _ = ops.linear_backward(more_dy, more_x, weight)
+    assert dx is not None and more_dx is not None
+    expect_same_bits((dx, dweight), (more_dx[: case.n], more_dweight))
+
+
+def test_what_a_skipped_zero_would_meet(rng: Rng) -> None:
+    """An infinity in x or in the weights makes NaN with a zero of dy: then none is skipped."""
+    x, weight = normals(rng, (20, 256)), normals(rng, (30, 256))
+    dy = np.zeros((20, 30), np.float32)
+    dy[3, 4] = 1
+    for wrong in (np.inf, np.nan):
+        spoilt = x.copy()
+        spoilt[5, 6] = wrong
+        _, dweight, _ = ops.linear_backward(dy, spoilt, weight)
+        assert np.isnan(dweight[:, 6]).all() and np.isfinite(np.delete(dweight, 6, axis=1)).all()
+        spoilt = weight.copy()
+        spoilt[5, 6] = wrong
+        dx, dweight, _ = ops.linear_backward(dy, x, spoilt)
+        assert dx is not None and np.isnan(dx[:, 6]).all() and np.isfinite(dweight).all()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
+from cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear, Pool
 from conftest import Guarded, expect_equal, expect_meaningful, integers
 from fastlenet import ops, reference
 
@@ -95,6 +95,24 @@ def test_linear(case: Linear, rng: Rng, guarded: Guarded) -> None:
     dx, dweight, dbias = ops.linear_backward(dy, x, weight, need_dx=False)
     assert dx is None
     expect_equal((dweight, dbias), expected[1:])
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 0.49])
+@pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_linear_backward_of_mostly_zeros(
+    case: Linear, density: float, level: str, threads: int, rng: Rng, guarded: Guarded
+) -> None:
+    """What ReLU leaves: the zeros are skipped; rows and columns without anything else give zeros."""
+    x, weight = integers(rng, (case.n, case.inputs)), integers(rng, (case.outputs, case.inputs))
+    dy = integers(rng, (case.n, case.outputs)) * (rng.random((case.n, case.outputs)) < density).astype(np.float32)
+    dy[case.n // 3], dy[:, case.outputs // 2] = 0, 0
+    for need_dx in (True, False):
+        expected = reference.linear_backward(*_float64(dy, x, weight), need_dx=need_dx)
+        out = (guarded.output(x.shape) if need_dx else None, guarded.output(weight.shape), guarded.output(dy.shape[1:]))
+        actual = ops.linear_backward(dy, x, weight, need_dx=need_dx, out=out)
+        expect_equal(actual[1:], expected[1:])
+        if need_dx:
+            expect_equal(actual[0], expected[0])
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (3, 4, 5), (70001,)], ids=str)

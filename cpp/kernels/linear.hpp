@@ -82,18 +82,28 @@ constexpr std::int64_t kSparseRows = 128, kSparsePitch = kSparseVectors * kLanes
 // The chunks of kSparseRows rows that a list of `depth` of them falls in.
 inline std::int64_t sparse_chunks(std::int64_t depth) { return (depth + kSparseRows - 1) / kSparseRows; }
 
-// list: of {place in the panel, value} for the values[depth] that are not 0, `step` apart; ends[chunk]: where each chunk's end.
-inline void list_nonzero(Winner* list, std::int32_t* ends, const float* values, std::ptrdiff_t step, std::int64_t depth) {
-  std::int32_t count = 0;
-  for (std::int64_t first = 0; first < depth; first += kSparseRows) {
-    const std::int64_t rows = at_most(depth - first, kSparseRows);
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const float value = values[(first + row) * step];
-      list[count] = {static_cast<std::int32_t>(row * kSparsePitch), value};
-      count += value != 0.0f;
-    }
-    *ends++ = count;
-  }
+// Appends to a list, at `count`, the place in the panel and the value of those `values` (of rows `row` on, all of one chunk)
+// that are not 0.
+inline std::int32_t append_nonzero(const List& list, std::int32_t count, Vector values, std::int64_t row) {
+  IntVector offset;
+  for (int lane = 0; lane < kLanes; ++lane) offset[lane] = lane * static_cast<std::int32_t>(kSparsePitch);
+  offset += broadcast_int(static_cast<std::int32_t>(row % kSparseRows * kSparsePitch));
+  const IntVector keep = values != Vector{};
+  compress(list.offset + count, offset, keep);
+  return count + compress(reinterpret_cast<std::int32_t*>(list.value) + count, reinterpret_cast<IntVector>(values), keep);
+}
+
+// The list of a scratch's row or column i.
+inline List list_of(const SparseScratch& scratch, std::int64_t i) {
+  return {scratch.lists.offset + i * scratch.capacity, scratch.lists.value + i * scratch.capacity};
+}
+
+// kLanes values at `from`, or as many as there are and zeros.
+inline Vector load_some(const float* from, std::int64_t count) {
+  if (count >= kLanes) return load(from);
+  Vector some = {};
+  for (int lane = 0; lane < count; ++lane) some[lane] = from[lane];
+  return some;
 }
 
 // Row i of `to` is the sum over lists[i * capacity ...] of value * from[row].
@@ -102,9 +112,7 @@ struct SparseProduct {
   const float* from;
   std::ptrdiff_t pitch;  // of both
   std::int64_t rows, depth;
-  const Winner* lists;
-  std::int64_t capacity;
-  const std::int32_t* ends;
+  const SparseScratch& scratch;
 };
 
 // One chunk of every list, on the panel; the first chunk starts the sums at 0.
@@ -113,16 +121,16 @@ __attribute__((noinline)) void sum_sparse_rows(float* to, const float* panel, co
                                                std::int64_t chunk) {
   const std::int64_t chunks = sparse_chunks(product.depth);
   for (std::int64_t i = 0; i < product.rows; ++i, to += product.pitch) {
-    const std::int32_t* ends = product.ends + i * chunks + chunk;
-    const Winner* list = product.lists + i * product.capacity;
-    const Winner *at = list + (chunk == 0 ? 0 : ends[-1]), *end = list + *ends;
+    const std::int32_t* ends = product.scratch.ends + i * chunks + chunk;
+    const List list = list_of(product.scratch, i);
     Vector sum[vectors] = {};
     if (chunk > 0) {
       for (int j = 0; j < vectors; ++j) sum[j] = load(to + j * kLanes);
     }
-    for (; at != end; ++at) {
-      const Vector value = broadcast(at->gradient);
-      for (int j = 0; j < vectors; ++j) sum[j] += value * load(panel + at->offset + j * kLanes);
+    for (std::ptrdiff_t at = chunk == 0 ? 0 : ends[-1]; at < *ends; ++at) {
+      const Vector value = broadcast(list.value[at]);
+      const float* row = panel + list.offset[at];
+      for (int j = 0; j < vectors; ++j) sum[j] += value * load(row + j * kLanes);
     }
     for (int j = 0; j < vectors; ++j) store(to + j * kLanes, sum[j]);
   }
@@ -137,7 +145,8 @@ inline void sum_sparse_rows(int vectors, float* to, const float* panel, const Sp
 }
 
 // Columns [in) of all rows.
-inline void multiply_sparse(float* panel, const SparseProduct& product, Range in) {
+inline void multiply_sparse(const SparseProduct& product, Range in) {
+  float* panel = product.scratch.panel;
   for (std::int64_t column = in.begin; column < in.end; column += kSparsePitch) {
     const int vectors = static_cast<int>(at_most(in.end - column, kSparsePitch) / kLanes);
     for (std::int64_t chunk = 0; chunk < sparse_chunks(product.depth); ++chunk) {
@@ -151,27 +160,41 @@ inline void multiply_sparse(float* panel, const SparseProduct& product, Range in
   }
 }
 
+// dy's columns are turned into rows kLanes x kLanes at a time.
 void linear_backward_weight_sparse(float* dweight, const SparseScratch& scratch, const float* dy, const float* x, Range out,
                                    const LinearShape& shape) {
   const std::int64_t chunks = sparse_chunks(shape.n), rows = out.end - out.begin;
-  for (std::int64_t o = 0; o < rows; ++o) {
-    list_nonzero(scratch.lists + o * (shape.n + 1), scratch.ends + o * chunks, dy + out.begin + o, shape.out, shape.n);
+  for (std::int64_t o = 0; o < rows; o += kLanes) {
+    const int columns = static_cast<int>(at_most(rows - o, kLanes));
+    std::int32_t count[kLanes] = {};
+    for (std::int64_t n = 0; n < shape.n; n += kLanes) {
+      Vector block[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) {
+        block[lane] = n + lane < shape.n ? load_some(dy + (n + lane) * shape.out + out.begin + o, columns) : Vector{};
+      }
+      transpose(block);
+      for (int i = 0; i < columns; ++i) {
+        count[i] = append_nonzero(list_of(scratch, o + i), count[i], block[i], n);
+        scratch.ends[(o + i) * chunks + n / kSparseRows] = count[i];
+      }
+    }
   }
-  multiply_sparse(scratch.panel,
-                  {dweight + out.begin * shape.in, x, shape.in, rows, shape.n, scratch.lists, shape.n + 1, scratch.ends},
-                  {0, shape.in});
+  multiply_sparse({dweight + out.begin * shape.in, x, shape.in, rows, shape.n, scratch}, {0, shape.in});
 }
 
 void linear_list_dy(const SparseScratch& scratch, const float* dy, Range n, const LinearShape& shape) {
   for (std::int64_t i = n.begin; i < n.end; ++i) {
-    list_nonzero(scratch.lists + i * (shape.out + 1), scratch.ends + i * sparse_chunks(shape.out), dy + i * shape.out, 1,
-                 shape.out);
+    std::int32_t count = 0;
+    for (std::int64_t o = 0; o < shape.out; o += kLanes) {
+      count = append_nonzero(list_of(scratch, i), count, load_some(dy + i * shape.out + o, shape.out - o), o);
+      scratch.ends[i * sparse_chunks(shape.out) + o / kSparseRows] = count;
+    }
   }
 }
 
 void linear_backward_input_sparse(float* dx, const SparseScratch& scratch, const float* weight, Range in,
                                   const LinearShape& shape) {
-  multiply_sparse(scratch.panel, {dx, weight, shape.in, shape.n, shape.out, scratch.lists, shape.out + 1, scratch.ends}, in);
+  multiply_sparse({dx, weight, shape.in, shape.n, shape.out, scratch}, in);
 }
 
 std::int64_t count_zeros(const float* x, std::int64_t count) {

@@ -9,6 +9,10 @@
 #include <cstdint>
 #include <utility>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
@@ -70,6 +74,24 @@ inline __attribute__((always_inline)) void store(std::uint8_t* to, IntVector val
   std::int32_t wide[kLanes];
   store(wide, value);
   for (int lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<std::uint8_t>(wide[lane]);
+}
+
+// Writes the lanes of `value` that `keep` marks (-1) next to each other at `to`, where there is room for kLanes; returns how
+// many.
+inline __attribute__((always_inline)) int compress(std::int32_t* to, IntVector value, IntVector keep) {
+#if defined(__AVX512F__)
+  const __mmask16 mask = _mm512_test_epi32_mask(reinterpret_cast<__m512i>(keep), reinterpret_cast<__m512i>(keep));
+  // In a register, then stored whole: some CPUs take long over the form that stores just the lanes kept.
+  store(to, reinterpret_cast<IntVector>(_mm512_maskz_compress_epi32(mask, reinterpret_cast<__m512i>(value))));
+  return __builtin_popcount(mask);
+#else
+  int count = 0;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    to[count] = value[lane];
+    count -= keep[lane];
+  }
+  return count;
+#endif
 }
 
 // kDoubleLanes floats, widened; and back, rounded once.

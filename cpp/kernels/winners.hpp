@@ -20,16 +20,16 @@ constexpr int kMaxLines = 5;
 // lines. The last vector may hang over the columns: it may read there, but what it computes there is dropped.
 template <int lines, int vectors>
 inline __attribute__((always_inline)) void add_rows(float* to, std::ptrdiff_t to_pitch, const float* from, std::ptrdiff_t pitch,
-                                                    const Winner* winner, const Winner* end, IntVector beyond) {
+                                                    const List& list, std::int32_t begin, std::int32_t end, IntVector beyond) {
   Vector sum[lines][vectors];
   for (int line = 0; line < lines; ++line) {
     for (int j = 0; j < vectors; ++j) sum[line][j] = load(to + line * to_pitch + j * kLanes);
   }
   Vector kept[lines];
   for (int line = 0; line < lines; ++line) kept[line] = sum[line][vectors - 1];
-  for (; winner != end; ++winner) {
-    const float* at = from + winner->offset;
-    const Vector gradient = broadcast(winner->gradient);
+  for (std::ptrdiff_t i = begin; i < end; ++i) {
+    const float* at = from + list.offset[i];
+    const Vector gradient = broadcast(list.value[i]);
     for (int line = 0; line < lines; ++line) {
       for (int j = 0; j < vectors; ++j) sum[line][j] += gradient * load(at + line * pitch + j * kLanes);
     }
@@ -53,7 +53,7 @@ struct WeightRows {
   std::ptrdiff_t pitch, channel;
   const float* x;
   std::ptrdiff_t x_line;
-  const Winner* list;
+  List list;
   const std::int32_t* ends;
   std::int64_t channels;
 };
@@ -63,8 +63,7 @@ __attribute__((noinline)) void add_weight_rows(const WeightRows& rows, IntVector
   std::int32_t begin = 0;
   for (std::int64_t k = 0; k < rows.channels; ++k) {
     const std::int32_t end = rows.ends[k];
-    add_rows<lines, vectors>(rows.dweight + k * rows.channel, rows.pitch, rows.x, rows.x_line, rows.list + begin,
-                             rows.list + end, beyond);
+    add_rows<lines, vectors>(rows.dweight + k * rows.channel, rows.pitch, rows.x, rows.x_line, rows.list, begin, end, beyond);
     begin = end;
   }
 }
@@ -74,7 +73,7 @@ struct InputRows {
   float* dx;
   std::ptrdiff_t line, column;
   const float* weight;
-  const Winner* list;
+  List list;
   const std::int32_t* ends;
   std::int64_t p, q;
 };
@@ -87,8 +86,7 @@ __attribute__((noinline)) void add_input_rows(const InputRows& rows, IntVector b
       const std::int64_t position = p * rows.q + q;
       const std::int32_t begin = position == 0 ? 0 : rows.ends[position - 1], end = rows.ends[position];
       if (end > begin) {
-        add_rows<1, vectors>(rows.dx + p * rows.line + q * rows.column, 0, rows.weight, 0, rows.list + begin, rows.list + end,
-                             beyond);
+        add_rows<1, vectors>(rows.dx + p * rows.line + q * rows.column, 0, rows.weight, 0, rows.list, begin, end, beyond);
       }
     }
   }
@@ -279,6 +277,7 @@ inline void list_winners(const RowsScratch& scratch, const RowsPlaces& places, c
                          const ConvPoolShape& shape) {
   const std::uint32_t area = static_cast<std::uint32_t>(shape.pool.r * shape.pool.s);
   const std::ptrdiff_t windows = shape.pool.p * shape.pool.q;
+  const List list = scratch.by_channel;
   std::uint32_t count = 0;
   for (std::int64_t k = 0; k < shape.conv.k; ++k) {
     const std::int32_t* in_window = places.position;
@@ -286,7 +285,8 @@ inline void list_winners(const RowsScratch& scratch, const RowsPlaces& places, c
       const std::uint32_t winner = *winners < area ? *winners : area;  // 255: area
       const std::int32_t position = in_window[winner];
       scratch.position[count] = position;
-      scratch.by_channel[count] = {places.offset[position], *dy};
+      list.offset[count] = places.offset[position];
+      list.value[count] = *dy;
       count += (winner - area) >> 31;  // 1 where winner < area
       ++winners;
       ++dy;
@@ -353,7 +353,9 @@ inline void input_gradient(float* dx, const RowsScratch& scratch, const float* w
   for (std::int64_t k = 0; k < conv.k; ++k) {
     const std::int32_t offset = static_cast<std::int32_t>(k * sizes.pitch);
     for (; i < scratch.channel_ends[k]; ++i) {
-      scratch.by_position[ends[scratch.position[i]]++] = {offset, scratch.by_channel[i].gradient};
+      const std::int32_t place = ends[scratch.position[i]]++;
+      scratch.by_position.offset[place] = offset;
+      scratch.by_position.value[place] = scratch.by_channel.value[i];
     }
   }
   for (std::int64_t r = 0; r < conv.r; ++r) {
