@@ -38,6 +38,14 @@ inline bool is_dense(const py::array& array) {
   return (array.flags() & flags) == flags;
 }
 
+// Whether it is a matrix whose transpose is dense, as numpy.asfortranarray makes them.
+inline bool is_transposed(py::handle object) {
+  if (!py::isinstance<py::array>(object)) return false;
+  const py::array array = py::reinterpret_borrow<py::array>(object);
+  constexpr int flags = py::array::f_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  return array.ndim() == 2 && (array.flags() & flags) == flags && !is_dense(array);
+}
+
 // An input: keeps what it points into alive. An absent one (None) has a null pointer and no dims.
 template <typename Element>
 class Input {
@@ -51,6 +59,15 @@ class Input {
 
   static Input optional(const char* op, const char* argument, py::handle object) {
     return object.is_none() ? Input() : Input(op, argument, object);
+  }
+
+  // As it is, column by column; dims are the matrix's own.
+  static Input transposed(const char* op, const char* argument, py::handle object) {
+    Input input;
+    input.array_ = expect_array(op, argument, object, py::dtype::of<Element>());
+    input.data_ = static_cast<const Element*>(input.array_.data());
+    input.dims_ = dims_of(input.array_);
+    return input;
   }
 
   const Element* data() const { return data_; }

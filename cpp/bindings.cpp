@@ -171,15 +171,27 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
   return gradients.arrays();
 }
 
-py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, py::handle out) {
+// From so few images on, copying transposed weights to rows costs less than computing with them as they are.
+constexpr py::ssize_t kFewImages = 4;
+
+py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, bool skip_zeros, py::handle out) {
   const char* op = "linear_forward";
-  const Input<float> x(op, "x", x_), weight(op, "weight", weight_);
+  const Input<float> x(op, "x", x_);
+  const bool transposed = is_transposed(weight_) && x.dims().size() == 2 && x.dims()[0] <= kFewImages;
+  const Input<float> weight =
+      transposed ? Input<float>::transposed(op, "weight", weight_) : Input<float>(op, "weight", weight_);
   const Input<float> bias = Input<float>::optional(op, "bias", bias_);
   const LinearShape shape = linear_shape(op, x.dims(), weight.dims());
   expect_bias(op, bias, shape.out);
   const Output<float> y = Outputs(op, out, 1).take<float>(op, 0, {shape.n, shape.out});
   for (const Input<float>* input : {&x, &weight, &bias}) y.expect_apart(op, "an input", *input);
-  without_gil([&] { cpu::linear_forward(y.data(), x.data(), weight.data(), bias.data(), shape); });
+  without_gil([&] {
+    if (transposed) {
+      cpu::linear_forward_transposed(y.data(), x.data(), weight.data(), bias.data(), skip_zeros, shape);
+    } else {
+      cpu::linear_forward(y.data(), x.data(), weight.data(), bias.data(), shape);
+    }
+  });
   return y.array();
 }
 
@@ -367,7 +379,8 @@ void bind_ops(py::module_& m) {
         py::arg("padding"), py::arg("kernel_size"), py::arg("out"));
   m.def("conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward, py::arg("dy"), py::arg("winners"), py::arg("x"),
         py::arg("weight"), py::arg("padding"), py::arg("kernel_size"), py::arg("need_dx"), py::arg("out"));
-  m.def("linear_forward", linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("out"));
+  m.def("linear_forward", linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("skip_zeros"),
+        py::arg("out"));
   m.def("linear_backward", linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("need_dx"), py::arg("out"));
   m.def(
       "relu_forward", [](py::handle x, py::handle out) { return map("relu_forward", cpu::relu_forward, x, out); }, py::arg("x"),

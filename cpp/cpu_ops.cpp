@@ -48,6 +48,20 @@ bool all_finite(const float* x, std::int64_t count) {
 
 std::int64_t padded_size(const ConvShape& s) { return s.c * (s.h + 2 * s.padding.h) * (s.w + 2 * s.padding.w); }
 
+// One image in a border of zeros.
+void pad_image(float* to, const float* x, const ConvShape& s) {
+  const std::int64_t width = s.w + 2 * s.padding.w, height = s.h + 2 * s.padding.h;
+  if (width == s.w && height == s.h) {
+    std::copy(x, x + s.c * s.h * s.w, to);
+    return;
+  }
+  std::fill(to, to + s.c * height * width, 0.0f);
+  for (std::int64_t line = 0; line < s.c * s.h; ++line) {
+    std::copy(x + line * s.w, x + (line + 1) * s.w,
+              to + (line / s.h * height + line % s.h + s.padding.h) * width + s.padding.w);
+  }
+}
+
 Frame padded_frame(const ConvShape& s) {
   return {s.c, s.h, s.w, s.h + 2 * s.padding.h, s.w + 2 * s.padding.w, s.padding.h, s.padding.w, {1, 1}};
 }
@@ -143,8 +157,10 @@ void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices
   });
 }
 
-void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
-                                    const ConvPoolShape& shape) {
+namespace {
+
+void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                       const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
   const ConvShape& conv = shape.conv;
   const Blocks blocks(conv.n, table);
@@ -162,6 +178,45 @@ void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float
     table.deinterleave(y + first * y_size, y_block, images, y_size);
     table.deinterleave_bytes(winners + first * y_size, winner_block, images, y_size);
   });
+}
+
+// Image by image, channels in the lanes: their blocks hold what the images' blocks hold otherwise.
+void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                        const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const Blocks groups(conv.k, table);
+  const std::int64_t lanes = table.lanes, depth = conv.c * conv.r * conv.s, windows = shape.pool.p * shape.pool.q;
+  const std::int64_t slots = groups.count * lanes, x_size = conv.c * conv.h * conv.w, frame = padded_size(conv);
+  const int workers = workers_for(conv.n);
+  float* scratch[5];
+  Scratch::take(scratch, {slots * depth, slots, workers * frame, workers * slots * windows, workers * slots * windows});
+  for (std::int64_t group = 0; group < groups.count; ++group) {
+    table.interleave(scratch[0] + groups.first(group) * depth, weight + groups.first(group) * depth, groups.images(group),
+                     plain_frame(depth, 1, 1));
+  }
+  std::fill(scratch[1], scratch[1] + slots, 0.0f);
+  if (bias) std::copy(bias, bias + conv.k, scratch[1]);
+  parallel_for(conv.n, workers, [&](std::int64_t n, int worker) {
+    float *padded = scratch[2] + worker * frame, *y_blocks = scratch[3] + worker * slots * windows;
+    std::int32_t* winner_blocks = reinterpret_cast<std::int32_t*>(scratch[4] + worker * slots * windows);
+    pad_image(padded, x + n * x_size, conv);
+    table.conv2d_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, scratch[0], scratch[1], shape);
+    for (std::int64_t group = 0; group < groups.count; ++group) {
+      const std::int64_t first = groups.first(group), at = (n * conv.k + first) * windows;
+      table.deinterleave(y + at, y_blocks + first * windows, groups.images(group), windows);
+      table.deinterleave_bytes(winners + at, winner_blocks + first * windows, groups.images(group), windows);
+    }
+  });
+}
+
+}  // namespace
+
+void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                                    const ConvPoolShape& shape) {
+  // A block takes the time of `lanes` images, however few there are; one by one they cost a little more each.
+  const bool few = 2 * shape.conv.n <= kernels().lanes;
+  (few ? forward_one_by_one : forward_by_blocks)(y, winners, x, weight, bias, shape);
 }
 
 namespace {
@@ -284,6 +339,14 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
   parallel_for(blocks.count, [&](std::int64_t block) {
     table.deinterleave(y + blocks.first(block) * shape.out, scratch[1] + block * shape.out * lanes, blocks.images(block),
                        shape.out);
+  });
+}
+
+void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
+                               const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  parallel_for(shape.n, [&](std::int64_t n) {
+    table.linear_forward_one(y + n * shape.out, x + n * shape.in, weight, bias, skip_zeros, shape);
   });
 }
 

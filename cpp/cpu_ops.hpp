@@ -26,6 +26,9 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
                                      const float* x, const float* weight, const ConvPoolShape& shape);
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
+// For a few images: weight is [in][out] here. skip_zeros: those of x.
+void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
+                               const LinearShape& shape);
 void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
                      const LinearShape& shape);
 

@@ -114,6 +114,12 @@ struct KernelTable {
   void (*conv2d_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                          const float* bias, const ConvPoolShape& shape);
 
+  // One image, x[c][h + 2*padding.h][w + 2*padding.w]; y, winners[channel groups][pool.p * pool.q][lanes], weight
+  // [channel groups][c*r*s][lanes] and bias[channel groups][lanes], a group being `lanes` channels, the last filled up with
+  // zeros.
+  void (*conv2d_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weight,
+                                             const float* bias, const ConvPoolShape& shape);
+
   // --- winners.hpp ---
 
   // In rows layout a filter row is s*c contiguous floats: weights [r][k][pitch], their gradients [k][r][pitch], images
@@ -155,6 +161,9 @@ struct KernelTable {
   // y[blocks][out][lanes], the rows in `out`; x[blocks][in][lanes], 1 <= blocks <= tile_vectors.
   void (*linear_forward)(float* y, const float* x, const float* weight, const float* bias, std::int64_t blocks, Range out,
                          const LinearShape& shape);
+  // One image, by transposed weights [in][out]. skip_zeros: those of x; the same, to the bit, if the weights are finite.
+  void (*linear_forward_one)(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
+                             const LinearShape& shape);
   // dx[n][in], the columns in `in`, at most tile_vectors * lanes of them; panel is scratch for out x that many floats.
   void (*linear_backward_input)(float* dx, float* panel, const float* dy, const float* weight, Range in,
                                 const LinearShape& shape);

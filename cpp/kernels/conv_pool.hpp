@@ -82,5 +82,91 @@ void conv2d_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float
   }
 }
 
+// One image, where a block of images would be mostly empty: the lanes are output channels instead, the weights interleaved as
+// images otherwise are, and x is what is broadcast. Every sum is the same chain, so its bits are those of the image in a batch.
+//
+// 4 positions x 4 vectors of channels = 16 sums + 4 weights + 1 scalar = 21 of 32 registers; 4 x 2 + 2 + 1 = 11 of 16.
+constexpr int kPositions = 4;
+constexpr int kChannelVectors = kRegisters == 32 ? 4 : 2;
+
+// sum[i][j] += sum over (c, r, s) of x under the filter at offset[i] * the weights of channel vector j.
+template <int vectors>
+inline __attribute__((always_inline)) void multiply_add_channels(Vector (&sum)[kPositions][vectors], const float* x,
+                                                                 const std::ptrdiff_t* offset, const float* weight,
+                                                                 const ConvShape& shape) {
+  const std::ptrdiff_t width = shape.w + 2 * shape.padding.w, plane = (shape.h + 2 * shape.padding.h) * width;
+  const std::ptrdiff_t pitch = shape.c * shape.r * shape.s * kLanes;
+  for (std::int64_t c = 0; c < shape.c; ++c) {
+    for (std::int64_t r = 0; r < shape.r; ++r) {
+      const float* at[kPositions];
+      for (int i = 0; i < kPositions; ++i) at[i] = x + c * plane + r * width + offset[i];
+      for (std::int64_t s = 0; s < shape.s; ++s, weight += kLanes) {
+        Vector value[vectors];
+        for (int j = 0; j < vectors; ++j) value[j] = load(weight + j * pitch);
+        for (int i = 0; i < kPositions; ++i) {
+          const Vector factor = broadcast(at[i][s]);
+          for (int j = 0; j < vectors; ++j) sum[i][j] += factor * value[j];
+        }
+      }
+    }
+  }
+}
+
+// All windows of `vectors` vectors of channels: y, winners [vectors][pool.p * pool.q][lanes]. Windows of more positions than 4
+// take several rounds; the positions that the last round is short of repeat its first.
+template <int vectors>
+__attribute__((noinline)) void pool_channels(float* y, std::int32_t* winners, const float* x, const float* weight,
+                                             const float* bias, const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const PoolShape& pool = shape.pool;
+  const std::ptrdiff_t width = conv.w + 2 * conv.padding.w, windows = pool.p * pool.q;
+  const std::int64_t area = pool.r * pool.s;
+  for (std::ptrdiff_t window = 0; window < windows; ++window) {
+    const std::ptrdiff_t corner = window / pool.q * pool.r * width + window % pool.q * pool.s;
+    Vector best[vectors] = {};
+    IntVector winner[vectors] = {};
+    for (std::int64_t first = 0; first < area; first += kPositions) {
+      std::ptrdiff_t offset[kPositions];
+      Vector sum[kPositions][vectors];
+      for (int i = 0; i < kPositions; ++i) {
+        const std::int64_t position = first + i < area ? first + i : first;
+        offset[i] = corner + position / pool.s * width + position % pool.s;
+        for (int j = 0; j < vectors; ++j) sum[i][j] = load(bias + j * kLanes);
+      }
+      multiply_add_channels<vectors>(sum, x, offset, weight, conv);
+      for (int j = 0; j < vectors; ++j) {
+        if (first == 0) best[j] = sum[0][j];
+        for (int i = first == 0 ? 1 : 0; i < at_most(area - first, kPositions); ++i) {
+          keep_maximum(best[j], winner[j], sum[i][j], static_cast<std::int32_t>(first) + i);
+        }
+      }
+    }
+    for (int j = 0; j < vectors; ++j) {
+      const IntVector dead = best[j] <= Vector{};
+      store(y + (j * windows + window) * kLanes, dead ? Vector{} : best[j]);
+      store(winners + (j * windows + window) * kLanes, dead ? broadcast_int(255) : winner[j]);
+    }
+  }
+}
+
+using PoolChannels = void (*)(float*, std::int32_t*, const float*, const float*, const float*, const ConvPoolShape&);
+
+template <int... vector>
+inline PoolChannels pool_channels_function(int vectors, std::integer_sequence<int, vector...>) {
+  static constexpr PoolChannels kFunctions[] = {pool_channels<vector + 1>...};
+  return kFunctions[vectors - 1];
+}
+
+void conv2d_relu_max_pool2d_forward_one(float* y, std::int32_t* winners, const float* x, const float* weight, const float* bias,
+                                        const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const std::ptrdiff_t depth = conv.c * conv.r * conv.s, windows = shape.pool.p * shape.pool.q;
+  for (std::int64_t k = 0; k < conv.k; k += kChannelVectors * kLanes) {
+    const int vectors = static_cast<int>((at_most(conv.k - k, kChannelVectors * kLanes) + kLanes - 1) / kLanes);
+    pool_channels_function(vectors, std::make_integer_sequence<int, kChannelVectors>{})(y + k * windows, winners + k * windows,
+                                                                                        x, weight + k * depth, bias + k, shape);
+  }
+}
+
 }  // namespace
 }  // namespace fastlenet::FASTLENET_LEVEL

@@ -28,6 +28,61 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
   }
 }
 
+// kLanes values at `from`, or as many as there are and zeros.
+inline Vector load_some(const float* from, std::int64_t count) {
+  if (count >= kLanes) return load(from);
+  Vector some = {};
+  for (int lane = 0; lane < count; ++lane) some[lane] = from[lane];
+  return some;
+}
+
+// One image: the lanes are outputs, 16 vectors of them at a time (8 where there are 16 registers), x is what is broadcast.
+constexpr int kOutputVectors = kRegisters / 2;
+
+template <int vectors>
+__attribute__((noinline)) void linear_outputs(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
+                                              const LinearShape& shape) {
+  Vector sum[vectors];
+  for (int j = 0; j < vectors; ++j) sum[j] = bias ? load(bias + j * kLanes) : Vector{};
+  for (std::int64_t i = 0; i < shape.in; ++i, weight += shape.out) {
+    if (skip_zeros && x[i] == 0.0f) continue;
+    const Vector factor = broadcast(x[i]);
+    for (int j = 0; j < vectors; ++j) sum[j] += factor * load(weight + j * kLanes);
+  }
+  for (int j = 0; j < vectors; ++j) store(y + j * kLanes, sum[j]);
+}
+
+using LinearOutputs = void (*)(float*, const float*, const float*, const float*, bool, const LinearShape&);
+
+template <int... vector>
+inline LinearOutputs linear_outputs_function(int vectors, std::integer_sequence<int, vector...>) {
+  static constexpr LinearOutputs kFunctions[] = {linear_outputs<vector + 1>...};
+  return kFunctions[vectors - 1];
+}
+
+void linear_forward_one(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
+                        const LinearShape& shape) {
+  std::int64_t o = 0;
+  while (shape.out - o >= kLanes) {
+    const int vectors = static_cast<int>(at_most((shape.out - o) / kLanes, kOutputVectors));
+    linear_outputs_function(vectors, std::make_integer_sequence<int, kOutputVectors>{})(
+        y + o, x, weight + o, bias ? bias + o : nullptr, skip_zeros, shape);
+    o += vectors * kLanes;
+  }
+  if (o == shape.out) return;
+  // What is left of a vector: a row's load may reach into the next row, but not past the last.
+  const std::int64_t rest = shape.out - o, whole = shape.in * shape.out - kLanes;
+  Vector sum = bias ? load_some(bias + o, rest) : Vector{};
+  for (std::int64_t i = 0; i < shape.in; ++i) {
+    if (skip_zeros && x[i] == 0.0f) continue;
+    const std::int64_t at = i * shape.out + o;
+    sum += broadcast(x[i]) * (at <= whole ? load(weight + at) : load_some(weight + at, rest));
+  }
+  float lanes[kLanes];
+  store(lanes, sum);
+  for (std::int64_t lane = 0; lane < rest; ++lane) y[o + lane] = lanes[lane];
+}
+
 // to[rows][pitch], columns [range) = sum over l of scalars(row, l) * from[l][pitch]. The columns are copied into a
 // panel first: it is read once per kTileRows rows, in order and aligned, and its tail is filled with zeros.
 inline void multiply_panel(float* to, float* panel, const float* from, std::ptrdiff_t pitch, Range range, std::int64_t rows,
@@ -96,14 +151,6 @@ inline std::int32_t append_nonzero(const List& list, std::int32_t count, Vector 
 // The list of a scratch's row or column i.
 inline List list_of(const SparseScratch& scratch, std::int64_t i) {
   return {scratch.lists.offset + i * scratch.capacity, scratch.lists.value + i * scratch.capacity};
-}
-
-// kLanes values at `from`, or as many as there are and zeros.
-inline Vector load_some(const float* from, std::int64_t count) {
-  if (count >= kLanes) return load(from);
-  Vector some = {};
-  for (int lane = 0; lane < count; ++lane) some[lane] = from[lane];
-  return some;
 }
 
 // Row i of `to` is the sum over lists[i * capacity ...] of value * from[row].

@@ -109,7 +109,7 @@ def linear_backward(
     dy: typing.Any, x: typing.Any, weight: typing.Any, need_dx: bool, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def linear_forward(
-    x: typing.Any, weight: typing.Any, bias: typing.Any, out: typing.Any
+    x: typing.Any, weight: typing.Any, bias: typing.Any, skip_zeros: bool, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_backward(
     dy: typing.Any, indices: typing.Any, x_shape: collections.abc.Sequence[typing.SupportsInt], out: typing.Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 from fastlenet import _core
@@ -26,6 +25,8 @@ def set_num_threads(count: int) -> None:
 
 def config() -> dict[str, Any]:
     """The facts that show_config() prints."""
+    from importlib.metadata import version  # takes as long to import as a tenth of NumPy
+
     return {
         "version": version("fastlenet"),
         "level": _core.level(),

@@ -198,12 +198,16 @@ def conv2d_relu_max_pool2d_backward(
     )
 
 
-def linear_forward(x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
+def linear_forward(
+    x: Array, weight: Array, bias: Array | None = None, *, skip_zeros: bool = False, out: Array | None = None
+) -> Array:
     """y = x @ weight.T + bias.
 
-    x: (n, in); weight: (out, in); bias: (out,) or None. Returns y: (n, out).
+    x: (n, in); weight: (out, in); bias: (out,) or None. Returns y: (n, out). For up to four images it is fastest when the
+    weight's memory is transposed (numpy.asfortranarray), the more so with skip_zeros: leave out the products of x's zeros, as
+    ReLU makes them, which changes nothing if the weights are finite.
     """
-    return _core.linear_forward(x, weight, bias, out)
+    return _core.linear_forward(x, weight, bias, skip_zeros, out)
 
 
 def linear_backward(

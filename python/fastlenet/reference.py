@@ -322,7 +322,10 @@ def _check_linear(op: str, x: Array, weight: Array) -> None:
         raise ValueError(f"{op}: weight expects {weight.shape[1]} input features, x has {x.shape[1]} (x shape {x.shape})")
 
 
-def linear_forward(x: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
+def linear_forward(
+    x: Array, weight: Array, bias: Array | None = None, *, skip_zeros: bool = False, out: Array | None = None
+) -> Array:
+    del skip_zeros  # a matter of speed
     op = "linear_forward"
     _check_linear(op, x, weight)
     y = x @ weight.T

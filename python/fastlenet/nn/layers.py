@@ -168,7 +168,7 @@ class Linear(Layer):
         weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
         y = run.workspace.take((at, "y"), (len(x), self.out_features)) if out is None else out
         run.saved[at] = (x,)
-        result: Array = run.backend.linear_forward(x, weight, bias, out=y)
+        result: Array = run.backend.linear_forward(x, weight, bias, skip_zeros=run.skip_zeros, out=y)
         return result
 
     def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:

@@ -41,6 +41,7 @@ class Pass:
     training: bool
     seed: int = 0
     dropout_counter: int = 0
+    skip_zeros: bool = False  # the weights are known to be finite
     saved: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)
     result: Array | None = None  # where the last layer writes: an array of the caller's own
