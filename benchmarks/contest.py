@@ -103,7 +103,7 @@ def start(name: str, python: str, data: Path, threads: int, **environment: str) 
 def run_rounds(contenders: list[Contender], job: str, batch: int, images: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Each contender does the job once unmeasured, then in each round all in turn; images/s of every round, and the checks."""
     for contender in contenders:
-        contender.do(job, batch, max(batch, images // 10))
+        contender.do(job, batch, max(batch, images // 10 // batch * batch))
         contender.seconds = []
     for _ in range(rounds):
         for contender in contenders:
