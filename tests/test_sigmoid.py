@@ -10,7 +10,6 @@ import pytest
 
 from fastlenet import _core, ops, reference
 
-
 Floats = npt.NDArray[np.float32]
 
 
