@@ -200,9 +200,7 @@ class Frozen:
         self._parameters = model._views(buffer)
         # Single images are fastest by transposed matrices, of which zeros of x can be left out if they are finite.
         self._finite = bool(np.isfinite(buffer).all())
-        self._few = {
-            name: np.asfortranarray(array) if array.ndim == 2 else array for name, array in self._parameters.items()
-        }
+        self._few = {name: np.asfortranarray(array) if array.ndim == 2 else array for name, array in self._parameters.items()}
         self._ops, self._steps, self._thread = model.ops, model._steps, threading.local()
 
     def __call__(self, x: Array) -> Array:
