@@ -16,17 +16,18 @@ namespace fastlenet {
 
 namespace py = pybind11;
 
-// A NumPy array of that dtype, or a TypeError.
+// A NumPy array of that dtype, or a TypeError. The message is put together only then: naming a dtype takes a microsecond, and
+// a training step checks sixty arrays.
 inline py::array expect_array(const char* op, const std::string& argument, py::handle object, const py::dtype& dtype) {
-  const std::string expected =
-      std::string(op) + ": " + argument + " expects a numpy array of " + py::str(dtype).cast<std::string>() + ", got ";
-  if (!py::isinstance<py::array>(object)) {
-    throw py::type_error(expected + py::str(py::type::of(object).attr("__name__")).cast<std::string>());
-  }
+  const auto fail = [&](const std::string& got) {
+    const std::string name = py::str(dtype).cast<std::string>();
+    throw py::type_error(std::string(op) + ": " + argument + " expects a numpy array of " + name + ", got " + got);
+  };
+  if (!py::isinstance<py::array>(object)) fail(py::str(py::type::of(object).attr("__name__")).cast<std::string>());
   py::array array = py::reinterpret_borrow<py::array>(object);
   if (!py::detail::npy_api::get().PyArray_EquivTypes_(array.dtype().ptr(), dtype.ptr())) {
-    throw py::type_error(expected + py::str(array.dtype()).cast<std::string>() + "; convert it with .astype(numpy." +
-                         py::str(dtype).cast<std::string>() + ")");
+    fail(py::str(array.dtype()).cast<std::string>() + "; convert it with .astype(numpy." + py::str(dtype).cast<std::string>() +
+         ")");
   }
   return array;
 }

@@ -1,50 +1,17 @@
 #include "cpu_ops.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "isa.hpp"
-#include "parallel.hpp"
+#include "batches.hpp"
 #include "scratch.hpp"
 
 namespace fastlenet::cpu {
 
 namespace {
-
-// Element-wise work is cut into pieces of 64 KiB of float32: long enough to be worth a thread.
-constexpr std::int64_t kPiece = 16384;
-
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-// body(range) over 0..count in pieces; a piece starts at a multiple of its size, whatever the threads.
-template <typename Body>
-void for_pieces(std::int64_t count, std::int64_t piece, const Body& body) {
-  parallel_for(ceil_divide(count, piece),
-               [&](std::int64_t task) { body(Range{task * piece, std::min(count, (task + 1) * piece)}); });
-}
-
-// A batch cut into blocks of `lanes` images, the last one perhaps not full.
-struct Blocks {
-  std::int64_t n, lanes, count;
-
-  Blocks(std::int64_t images, const KernelTable& table)
-      : n(images), lanes(table.lanes), count(ceil_divide(images, table.lanes)) {}
-  std::int64_t first(std::int64_t block) const { return block * lanes; }
-  std::int64_t images(std::int64_t block) const { return std::min(lanes, n - block * lanes); }
-};
-
-bool all_finite(const float* x, std::int64_t count) {
-  const KernelTable& table = kernels();
-  std::atomic<bool> finite{true};
-  for_pieces(count, kPiece, [&](Range r) {
-    if (!table.all_finite(x + r.begin, r.end - r.begin)) finite.store(false, std::memory_order_relaxed);
-  });
-  return finite.load();
-}
 
 std::int64_t padded_size(const ConvShape& s) { return s.c * (s.h + 2 * s.padding.h) * (s.w + 2 * s.padding.w); }
 
@@ -65,8 +32,6 @@ void pad_image(float* to, const float* x, const ConvShape& s) {
 Frame padded_frame(const ConvShape& s) {
   return {s.c, s.h, s.w, s.h + 2 * s.padding.h, s.w + 2 * s.padding.w, s.padding.h, s.padding.w, {1, 1}};
 }
-
-Frame plain_frame(std::int64_t c, std::int64_t h, std::int64_t w) { return {c, h, w, h, w, 0, 0, {1, 1}}; }
 
 // dx as a convolution of stride 1 over dy: dy's rows spread `stride` apart in a frame with r-1 rows of zeros before
 // them, less the padding; the weights flipped, with c and k exchanged.
@@ -256,6 +221,11 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
     std::fill(bias_sums, bias_sums + conv.k * lanes, 0.0f);
     std::fill(room.x, room.x + rows.image, 0.0f);
     for (std::int64_t n = part * kPart; n < std::min(conv.n, (part + 1) * kPart); ++n) {
+      if (n + 1 < conv.n) {
+        prefetch(x + (n + 1) * x_size, x_size);
+        prefetch(dy + (n + 1) * dy_size, dy_size);
+        if (dx) prefetch(dx + (n + 1) * x_size, x_size);
+      }
       table.conv2d_relu_max_pool2d_backward_rows(dx ? dx + n * x_size : nullptr, sums, bias_sums, room, places,
                                                  dy + n * dy_size, winners + n * dy_size, x + n * x_size, scratch[7], shape);
     }
@@ -315,109 +285,6 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
   const bool finite = narrow && all_finite(x, conv.n * conv.c * conv.h * conv.w) &&
                       (dx == nullptr || all_finite(weight, conv.k * conv.c * conv.r * conv.s));
   (finite ? backward_by_lanes : backward_by_rows)(dx, dweight, dbias, dy, winners, x, weight, shape);
-}
-
-void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
-  const KernelTable& table = kernels();
-  const Blocks blocks(shape.n, table);
-  const std::int64_t lanes = blocks.lanes;
-  float* scratch[2];
-  Scratch::take(scratch, {blocks.count * shape.in * lanes, blocks.count * shape.out * lanes});
-  parallel_for(blocks.count, [&](std::int64_t block) {
-    table.interleave(scratch[0] + block * shape.in * lanes, x + blocks.first(block) * shape.in, blocks.images(block),
-                     plain_frame(shape.in, 1, 1));
-  });
-  // A task is a group of blocks, which share the broadcast weights, times a slice of the outputs.
-  const std::int64_t groups = ceil_divide(blocks.count, table.tile_vectors);
-  const std::int64_t slice = 10 * table.tile_rows, slices = ceil_divide(shape.out, slice);
-  parallel_for(groups * slices, [&](std::int64_t task) {
-    const std::int64_t block = task / slices * table.tile_vectors, out = task % slices * slice;
-    table.linear_forward(scratch[1] + block * shape.out * lanes, scratch[0] + block * shape.in * lanes, weight, bias,
-                         std::min<std::int64_t>(table.tile_vectors, blocks.count - block),
-                         {out, std::min(shape.out, out + slice)}, shape);
-  });
-  parallel_for(blocks.count, [&](std::int64_t block) {
-    table.deinterleave(y + blocks.first(block) * shape.out, scratch[1] + block * shape.out * lanes, blocks.images(block),
-                       shape.out);
-  });
-}
-
-void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
-                               const LinearShape& shape) {
-  const KernelTable& table = kernels();
-  parallel_for(shape.n, [&](std::int64_t n) {
-    table.linear_forward_one(y + n * shape.out, x + n * shape.in, weight, bias, skip_zeros, shape);
-  });
-}
-
-namespace {
-
-void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
-                        const LinearShape& shape) {
-  const KernelTable& table = kernels();
-  const std::int64_t width = table.tile_vectors * table.lanes, panels = ceil_divide(shape.in, width);
-  const std::int64_t panel_size = std::max(shape.n, shape.out) * width;
-  float* scratch[1];
-  Scratch::take(scratch, {2 * panels * panel_size});
-  // One task for dbias, then a panel of columns of dweight or of dx each.
-  parallel_for(1 + panels * (dx ? 2 : 1), [&](std::int64_t task) {
-    if (task == 0) return table.linear_backward_bias(dbias, dy, shape);
-    const std::int64_t panel = (task - 1) % panels;
-    float* room = scratch[0] + (task - 1) * panel_size;
-    const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
-    if (task <= panels) {
-      table.linear_backward_weight(dweight, room, dy, x, in, shape);
-    } else {
-      table.linear_backward_input(dx, room, dy, weight, in, shape);
-    }
-  });
-}
-
-// Where ReLU has left dy mostly zeros. The rows of dweight are shared out, so that a thread's are those that it updates.
-void backward_by_lists(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
-                       const LinearShape& shape) {
-  const KernelTable& table = kernels();
-  constexpr std::int64_t slice = 50, chunk = 128;
-  const std::int64_t slices = ceil_divide(shape.out, slice), width = 10 * table.lanes, panel = chunk * 5 * table.lanes;
-  const std::int64_t panels = dx ? ceil_divide(shape.in, width) : 0;
-  // Scratch for one task's rows of dweight, and dx's lists for all.
-  const std::int64_t rows_capacity = shape.n + table.lanes, dy_capacity = shape.out + table.lanes;
-  const std::int64_t rows_lists = slice * rows_capacity, dy_lists = dx ? shape.n * dy_capacity : 0;
-  const std::int64_t rows_ends = slice * ceil_divide(shape.n, chunk),
-                     dy_ends = dx ? shape.n * ceil_divide(shape.out, chunk) : 0;
-  const int workers = workers_for(std::max(slices, panels));
-  float* scratch[7];
-  Scratch::take(
-      scratch, {workers * rows_lists, workers * rows_lists, workers * rows_ends, dy_lists, dy_lists, dy_ends, workers * panel});
-  const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
-  const auto for_dx = [&](int worker) {
-    return SparseScratch{{integers(3), scratch[4]}, dy_capacity, integers(5), scratch[6] + worker * panel};
-  };
-  if (dx) for_pieces(shape.n, 8, [&](Range n) { table.linear_list_dy(for_dx(0), dy, n, shape); });
-  parallel_for(slices, workers, [&](std::int64_t task, int worker) {
-    const List lists{integers(0) + worker * rows_lists, scratch[1] + worker * rows_lists};
-    table.linear_backward_weight_sparse(dweight,
-                                        {lists, rows_capacity, integers(2) + worker * rows_ends, scratch[6] + worker * panel},
-                                        dy, x, {task * slice, std::min(shape.out, (task + 1) * slice)}, shape);
-  });
-  parallel_for(panels, workers, [&](std::int64_t task, int worker) {
-    table.linear_backward_input_sparse(dx, for_dx(worker), weight, {task * width, std::min(shape.in, (task + 1) * width)},
-                                       shape);
-  });
-  table.linear_backward_bias(dbias, dy, shape);
-}
-
-}  // namespace
-
-void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
-                     const LinearShape& shape) {
-  const KernelTable& table = kernels();
-  // A list costs some cycles per element of dy, saved on the multiply-adds that each of its zeros would take. What a zero meets
-  // must be finite, or the dense product would be NaN.
-  const bool sparse = shape.in % table.lanes == 0 && shape.in >= 16 * table.lanes &&
-                      2 * table.count_zeros(dy, shape.n * shape.out) > shape.n * shape.out &&
-                      all_finite(x, shape.n * shape.in) && (dx == nullptr || all_finite(weight, shape.out * shape.in));
-  (sparse ? backward_by_lists : backward_by_panels)(dx, dweight, dbias, dy, x, weight, shape);
 }
 
 void relu_forward(float* y, const float* x, std::int64_t count) {

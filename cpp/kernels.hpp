@@ -59,8 +59,10 @@ struct RowsScratch {
   std::int32_t* position_ends;
 };
 
-// The non-zero elements of dy, row by row or column by column: a list for each, `capacity` apart, and where each 128 elements
-// end in it (ends[elements / 128, rounded up]); a panel of 128 * 5 * lanes floats.
+// Lists of the non-zero elements of a matrix's rows (or columns), `capacity` apart, and where each chunk of kSparseChunk
+// elements ends in them: ends[list][chunk]. panel: kSparseChunk * 5 * lanes floats.
+constexpr std::int64_t kSparseChunk = 128;
+
 struct SparseScratch {
   List lists;
   std::int64_t capacity;
@@ -171,16 +173,23 @@ struct KernelTable {
   // order.
   void (*linear_backward_weight)(float* dweight, float* panel, const float* dy, const float* x, Range in,
                                  const LinearShape& shape);
-  // The same, to the bit, where dy is mostly zeros and x (weight) is finite; shape.in is a multiple of lanes. For dweight the
-  // rows in `out`, for which everything is scratch; for dx the columns in `in`, from the lists that linear_list_dy makes.
-  void (*linear_backward_weight_sparse)(float* dweight, const SparseScratch& scratch, const float* dy, const float* x,
-                                        Range out, const LinearShape& shape);
-  void (*linear_list_dy)(const SparseScratch& scratch, const float* dy, Range n, const LinearShape& shape);
-  void (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in,
-                                       const LinearShape& shape);
-  std::int64_t (*count_zeros)(const float* x, std::int64_t count);
   // dbias[out] = sum over the images, in order.
   void (*linear_backward_bias)(float* dbias, const float* dy, const LinearShape& shape);
+
+  // --- linear_sparse.hpp: the same, to the bit, where a factor is mostly zeros and what these would meet is finite ---
+
+  // Lists of x[n][width], the rows in `rows`.
+  void (*linear_list_rows)(const SparseScratch& scratch, const float* x, std::int64_t width, Range rows);
+  // y[n][out], the columns in `out`, from the lists of x.
+  void (*linear_forward_sparse)(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
+                                const LinearShape& shape);
+  // dx[n][in], the columns in `in`, from the lists of dy.
+  void (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in,
+                                       const LinearShape& shape);
+  // dweight[out][in], the rows in `out`, for which all of scratch is room.
+  void (*linear_backward_weight_sparse)(float* dweight, const SparseScratch& scratch, const float* dy, const float* x,
+                                        Range out, const LinearShape& shape);
+  std::int64_t (*count_zeros)(const float* x, std::int64_t count);
 
   // --- activation.hpp: element by element ---
 

@@ -165,5 +165,5 @@ LINEAR = [
     Linear(129, 16, 11),
 ]
 
-# Wide enough for the linear layer to skip the zeros of dy.
-SPARSE = [LENET["fc1"], Linear(1, 256, 10), Linear(129, 272, 33), Linear(300, 512, 140)]
+# Wide enough for the linear layer to skip the zeros of dy, and, with enough images and outputs, those of x.
+SPARSE = [LENET["fc1"], Linear(1, 256, 10), Linear(129, 272, 33), Linear(300, 512, 140), Linear(37, 301, 263)]

@@ -148,8 +148,24 @@ def test_skipped_zeros_change_no_bit(case: Linear, level: str, rng: Rng) -> None
     expect_same_bits((dx, dweight), (more_dx[: case.n], more_dweight))
 
 
+@pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_skipped_zeros_of_x_change_no_bit(case: Linear, rng: Rng) -> None:
+    """Alone, an image takes the dense product."""
+    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
+    x *= (rng.random(x.shape) < 0.3).astype(np.float32)
+    bias = normals(rng, (case.outputs,))
+    bias[0] = -0.0
+    y = ops.linear_forward(x, weight, bias)
+    for i in range(case.n):
+        expect_same_bits(ops.linear_forward(x[i : i + 1], weight, bias), y[i : i + 1])
+
+
 def test_what_a_skipped_zero_would_meet(rng: Rng) -> None:
-    """An infinity in x or in the weights makes NaN with a zero of dy: then none is skipped."""
+    """An infinity in x or in the weights makes NaN with a zero of dy, or of x: then none is skipped."""
+    weight = normals(rng, (260, 256))
+    weight[5, 6] = np.inf
+    y = ops.linear_forward(np.zeros((20, 256), np.float32), weight)
+    assert np.isnan(y[:, 5]).all() and not np.delete(y, 5, axis=1).any()
     x, weight = normals(rng, (20, 256)), normals(rng, (30, 256))
     dy = np.zeros((20, 30), np.float32)
     dy[3, 4] = 1

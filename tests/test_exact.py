@@ -115,6 +115,18 @@ def test_linear_backward_of_mostly_zeros(
             expect_equal(actual[0], expected[0])
 
 
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 0.49])
+@pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_linear_forward_of_mostly_zeros(case: Linear, density: float, rng: Rng, guarded: Guarded) -> None:
+    x, weight = integers(rng, (case.n, case.inputs)), integers(rng, (case.outputs, case.inputs))
+    x *= (rng.random(x.shape) < density).astype(np.float32)
+    x[case.n // 3] = 0
+    bias = integers(rng, (case.outputs,))
+    for some_bias in (bias, None):
+        y = reference.linear_forward(*_float64(x, weight), None if some_bias is None else some_bias.astype(np.float64))
+        expect_equal(ops.linear_forward(x, weight, some_bias, out=guarded.output(y.shape)), y)
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (3, 4, 5), (70001,)], ids=str)
 def test_element_wise(shape: tuple[int, ...], rng: Rng, guarded: Guarded) -> None:
     x, dy = integers(rng, shape), integers(rng, shape)

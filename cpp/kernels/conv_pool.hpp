@@ -49,9 +49,9 @@ __attribute__((noinline)) void pool_row(float* y, std::int32_t* winners, const V
       }
     }
     for (int i = 0; i < rows; ++i) {
-      const IntVector dead = best[i] <= Vector{};
-      store(y + i * plane, dead ? Vector{} : best[i]);
-      store(winners + i * plane, dead ? broadcast_int(255) : winner[i]);
+      const Mask dead = not_positive(best[i]);
+      store(y + i * plane, select(dead, Vector{}, best[i]));
+      store(winners + i * plane, select(dead, broadcast_int(255), winner[i]));
     }
   }
 }
@@ -142,9 +142,9 @@ __attribute__((noinline)) void pool_channels(float* y, std::int32_t* winners, co
       }
     }
     for (int j = 0; j < vectors; ++j) {
-      const IntVector dead = best[j] <= Vector{};
-      store(y + (j * windows + window) * kLanes, dead ? Vector{} : best[j]);
-      store(winners + (j * windows + window) * kLanes, dead ? broadcast_int(255) : winner[j]);
+      const Mask dead = not_positive(best[j]);
+      store(y + (j * windows + window) * kLanes, select(dead, Vector{}, best[j]));
+      store(winners + (j * windows + window) * kLanes, select(dead, broadcast_int(255), winner[j]));
     }
   }
 }

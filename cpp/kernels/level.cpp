@@ -6,6 +6,7 @@
 #include "gather.hpp"
 #include "lanes.hpp"
 #include "linear.hpp"
+#include "linear_sparse.hpp"
 #include "loss.hpp"
 #include "pool.hpp"
 #include "unpool.hpp"
@@ -66,11 +67,12 @@ const KernelTable kernels = {
     linear_forward_one,
     linear_backward_input,
     linear_backward_weight,
-    linear_backward_weight_sparse,
-    linear_list_dy,
-    linear_backward_input_sparse,
-    count_zeros,
     linear_backward_bias,
+    linear_list_rows,
+    linear_forward_sparse,
+    linear_backward_input_sparse,
+    linear_backward_weight_sparse,
+    count_zeros,
     relu_forward,
     relu_backward,
     sigmoid_forward,

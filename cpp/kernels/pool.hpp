@@ -9,9 +9,9 @@ namespace {
 
 // Keeps the larger of two values and where it stood; NaN wins, a tie keeps the earlier.
 inline __attribute__((always_inline)) void keep_maximum(Vector& best, IntVector& winner, Vector value, std::int32_t position) {
-  const IntVector better = (value > best) | (value != value);
-  best = better ? value : best;
-  winner = better ? broadcast_int(position) : winner;
+  const Mask better = greater_or_nan(value, best);
+  best = select(better, value, best);
+  winner = select(better, broadcast_int(position), winner);
 }
 
 // The part of a window that lies inside an axis of `size` elements.

@@ -94,6 +94,27 @@ inline __attribute__((always_inline)) int compress(std::int32_t* to, IntVector v
 #endif
 }
 
+// kLanes values, or `count` if that is fewer: a load fills up with zeros, a store leaves alone what follows.
+inline __attribute__((always_inline)) Vector load_some(const float* from, std::int64_t count) {
+  if (count >= kLanes) return load(from);
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vector>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from));
+#else
+  Vector some = {};
+  for (int lane = 0; lane < count; ++lane) some[lane] = from[lane];
+  return some;
+#endif
+}
+
+inline __attribute__((always_inline)) void store_some(float* to, Vector value, std::int64_t count) {
+  if (count >= kLanes) return store(to, value);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), reinterpret_cast<__m512>(value));
+#else
+  for (int lane = 0; lane < count; ++lane) to[lane] = value[lane];
+#endif
+}
+
 // kDoubleLanes floats, widened; and back, rounded once.
 inline __attribute__((always_inline)) DoubleVector load_double(const float* from) {
   return __builtin_convertvector(HalfVector(*reinterpret_cast<const UnalignedHalfVector*>(from)), DoubleVector);
@@ -106,6 +127,41 @@ inline __attribute__((always_inline)) void store_float(float* to, DoubleVector v
 inline __attribute__((always_inline)) Vector broadcast(float value) { return value - Vector{}; }
 
 inline __attribute__((always_inline)) IntVector broadcast_int(std::int32_t value) { return value - IntVector{}; }
+
+// A comparison's outcome, lane by lane: a mask register where there are such, else 0 and -1.
+#if defined(__AVX512F__)
+typedef __mmask16 Mask;
+
+inline __attribute__((always_inline)) Mask greater_or_nan(Vector value, Vector than) {
+  const __m512 a = reinterpret_cast<__m512>(value), b = reinterpret_cast<__m512>(than);
+  return _kor_mask16(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q));
+}
+
+inline __attribute__((always_inline)) Mask not_positive(Vector value) {
+  return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(value), _mm512_setzero_ps(), _CMP_LE_OQ);
+}
+
+inline __attribute__((always_inline)) Vector select(Mask mask, Vector yes, Vector no) {
+  return reinterpret_cast<Vector>(_mm512_mask_mov_ps(reinterpret_cast<__m512>(no), mask, reinterpret_cast<__m512>(yes)));
+}
+
+inline __attribute__((always_inline)) IntVector select(Mask mask, IntVector yes, IntVector no) {
+  return reinterpret_cast<IntVector>(
+      _mm512_mask_mov_epi32(reinterpret_cast<__m512i>(no), mask, reinterpret_cast<__m512i>(yes)));
+}
+#else
+typedef IntVector Mask;
+
+inline __attribute__((always_inline)) Mask greater_or_nan(Vector value, Vector than) {
+  return (value > than) | (value != value);
+}
+
+inline __attribute__((always_inline)) Mask not_positive(Vector value) { return value <= Vector{}; }
+
+inline __attribute__((always_inline)) Vector select(Mask mask, Vector yes, Vector no) { return mask ? yes : no; }
+
+inline __attribute__((always_inline)) IntVector select(Mask mask, IntVector yes, IntVector no) { return mask ? yes : no; }
+#endif
 
 // A transposition of kLanes x kLanes floats in two halves, of shuffles that need no index register. First 4 x 4 floats within
 // each quarter of 128 bits, then these quarters as wholes.

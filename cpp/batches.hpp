@@ -1,0 +1,54 @@
+// How the ops cut a batch, or any array, into the parts that kernels and threads work on.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "isa.hpp"
+#include "kernels.hpp"
+#include "parallel.hpp"
+
+namespace fastlenet::cpu {
+
+// Element-wise work is cut into pieces of 64 KiB of float32: long enough to be worth a thread.
+constexpr std::int64_t kPiece = 16384;
+
+inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// body(range) over 0..count in pieces; a piece starts at a multiple of its size, whatever the threads.
+template <typename Body>
+void for_pieces(std::int64_t count, std::int64_t piece, const Body& body) {
+  parallel_for(ceil_divide(count, piece),
+               [&](std::int64_t task) { body(Range{task * piece, std::min(count, (task + 1) * piece)}); });
+}
+
+// A batch cut into blocks of `lanes` images, the last one perhaps not full.
+struct Blocks {
+  std::int64_t n, lanes, count;
+
+  Blocks(std::int64_t images, const KernelTable& table)
+      : n(images), lanes(table.lanes), count(ceil_divide(images, table.lanes)) {}
+  std::int64_t first(std::int64_t block) const { return block * lanes; }
+  std::int64_t images(std::int64_t block) const { return std::min(lanes, n - block * lanes); }
+};
+
+inline bool all_finite(const float* x, std::int64_t count) {
+  const KernelTable& table = kernels();
+  std::atomic<bool> finite{true};
+  for_pieces(count, kPiece, [&](Range r) {
+    if (!table.all_finite(x + r.begin, r.end - r.begin)) finite.store(false, std::memory_order_relaxed);
+  });
+  return finite.load();
+}
+
+// Asks for the next image's floats while this one is computed: what an image's planes hold is read across, in more streams than
+// the CPU follows by itself.
+inline void prefetch(const float* from, std::int64_t size) {
+  for (std::int64_t i = 0; i < size; i += 16) __builtin_prefetch(from + i);
+}
+
+// Planes without a border, as they are.
+inline Frame plain_frame(std::int64_t c, std::int64_t h, std::int64_t w) { return {c, h, w, h, w, 0, 0, {1, 1}}; }
+
+}  // namespace fastlenet::cpu

@@ -1,0 +1,151 @@
+#include "batches.hpp"
+#include "cpu_ops.hpp"
+#include "scratch.hpp"
+
+namespace fastlenet::cpu {
+
+namespace {
+
+void forward_by_blocks(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  const Blocks blocks(shape.n, table);
+  const std::int64_t lanes = blocks.lanes;
+  float* scratch[2];
+  Scratch::take(scratch, {blocks.count * shape.in * lanes, blocks.count * shape.out * lanes});
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    table.interleave(scratch[0] + block * shape.in * lanes, x + blocks.first(block) * shape.in, blocks.images(block),
+                     plain_frame(shape.in, 1, 1));
+  });
+  // A task is a group of blocks, which share the broadcast weights, times a slice of the outputs.
+  const std::int64_t groups = ceil_divide(blocks.count, table.tile_vectors);
+  const std::int64_t slice = 10 * table.tile_rows, slices = ceil_divide(shape.out, slice);
+  parallel_for(groups * slices, [&](std::int64_t task) {
+    const std::int64_t block = task / slices * table.tile_vectors, out = task % slices * slice;
+    table.linear_forward(scratch[1] + block * shape.out * lanes, scratch[0] + block * shape.in * lanes, weight, bias,
+                         std::min<std::int64_t>(table.tile_vectors, blocks.count - block),
+                         {out, std::min(shape.out, out + slice)}, shape);
+  });
+  parallel_for(blocks.count, [&](std::int64_t block) {
+    table.deinterleave(y + blocks.first(block) * shape.out, scratch[1] + block * shape.out * lanes, blocks.images(block),
+                       shape.out);
+  });
+}
+
+void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                        const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  const std::int64_t width = table.tile_vectors * table.lanes, panels = ceil_divide(shape.in, width);
+  const std::int64_t panel_size = std::max(shape.n, shape.out) * width;
+  float* scratch[1];
+  Scratch::take(scratch, {2 * panels * panel_size});
+  // One task for dbias, then a panel of columns of dweight or of dx each.
+  parallel_for(1 + panels * (dx ? 2 : 1), [&](std::int64_t task) {
+    if (task == 0) return table.linear_backward_bias(dbias, dy, shape);
+    const std::int64_t panel = (task - 1) % panels;
+    float* room = scratch[0] + (task - 1) * panel_size;
+    const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
+    if (task <= panels) {
+      table.linear_backward_weight(dweight, room, dy, x, in, shape);
+    } else {
+      table.linear_backward_input(dx, room, dy, weight, in, shape);
+    }
+  });
+}
+
+// --- by lists of a factor's non-zeros ---
+
+constexpr std::int64_t kPanelVectors = 5;  // as linear_sparse.hpp has them
+
+// Whether lists pay: at least half of x[size] zeros. What these meet must be finite, or the dense product would be NaN.
+bool mostly_zeros(const float* x, std::int64_t size) { return 2 * kernels().count_zeros(x, size) > size; }
+
+// The lists of x[rows][width] in scratch memory, and a panel for each worker.
+class Lists {
+ public:
+  Lists(const float* x, std::int64_t rows, std::int64_t width, int workers)
+      : capacity_(width + kernels().lanes), panel_(kSparseChunk * kPanelVectors * kernels().lanes) {
+    Scratch::take(room_, {rows * capacity_, rows * capacity_, rows * ceil_divide(width, kSparseChunk), workers * panel_});
+    for_pieces(rows, 8, [&](Range range) { kernels().linear_list_rows(scratch(0), x, width, range); });
+  }
+
+  SparseScratch scratch(int worker) const {
+    return {{reinterpret_cast<std::int32_t*>(room_[0]), room_[1]},
+            capacity_,
+            reinterpret_cast<std::int32_t*>(room_[2]),
+            room_[3] + worker * panel_};
+  }
+
+ private:
+  std::int64_t capacity_, panel_;
+  float* room_[4];
+};
+
+void forward_by_lists(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
+  const std::int64_t width = kPanelVectors * kernels().lanes, panels = ceil_divide(shape.out, width);
+  const int workers = workers_for(panels);
+  const Lists lists(x, shape.n, shape.in, workers);
+  parallel_for(panels, workers, [&](std::int64_t panel, int worker) {
+    const Range out{panel * width, std::min(shape.out, (panel + 1) * width)};
+    kernels().linear_forward_sparse(y, lists.scratch(worker), weight, bias, out, shape);
+  });
+}
+
+// The rows of dweight are shared out, so that a thread's are those that it updates.
+void weight_gradient_by_lists(float* dweight, const float* dy, const float* x, const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  constexpr std::int64_t slice = 50;
+  const std::int64_t slices = ceil_divide(shape.out, slice), capacity = shape.n + table.lanes;
+  const std::int64_t lists = slice * capacity, ends = slice * ceil_divide(shape.n, kSparseChunk);
+  const std::int64_t panel = kSparseChunk * kPanelVectors * table.lanes;
+  const int workers = workers_for(slices);
+  float* room[4];
+  Scratch::take(room, {workers * lists, workers * lists, workers * ends, workers * panel});
+  parallel_for(slices, workers, [&](std::int64_t task, int worker) {
+    const SparseScratch scratch{{reinterpret_cast<std::int32_t*>(room[0]) + worker * lists, room[1] + worker * lists},
+                                capacity,
+                                reinterpret_cast<std::int32_t*>(room[2]) + worker * ends,
+                                room[3] + worker * panel};
+    table.linear_backward_weight_sparse(dweight, scratch, dy, x, {task * slice, std::min(shape.out, (task + 1) * slice)},
+                                        shape);
+  });
+}
+
+void input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape) {
+  const std::int64_t width = 2 * kPanelVectors * kernels().lanes, panels = ceil_divide(shape.in, width);
+  const int workers = workers_for(panels);
+  const Lists lists(dy, shape.n, shape.out, workers);
+  parallel_for(panels, workers, [&](std::int64_t panel, int worker) {
+    const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
+    kernels().linear_backward_input_sparse(dx, lists.scratch(worker), weight, in, shape);
+  });
+}
+
+}  // namespace
+
+void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
+  // Every panel of the weights is transposed once, for all images: a few would not repay it.
+  const std::int64_t wide = 16 * kernels().lanes;
+  const bool sparse = shape.n >= 16 && shape.in >= wide && shape.out >= wide && mostly_zeros(x, shape.n * shape.in) &&
+                      all_finite(weight, shape.out * shape.in);
+  (sparse ? forward_by_lists : forward_by_blocks)(y, x, weight, bias, shape);
+}
+
+void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
+                               const LinearShape& shape) {
+  const KernelTable& table = kernels();
+  parallel_for(shape.n, [&](std::int64_t n) {
+    table.linear_forward_one(y + n * shape.out, x + n * shape.in, weight, bias, skip_zeros, shape);
+  });
+}
+
+void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const LinearShape& shape) {
+  const bool sparse = shape.in >= 16 * kernels().lanes && mostly_zeros(dy, shape.n * shape.out) &&
+                      all_finite(x, shape.n * shape.in) && (dx == nullptr || all_finite(weight, shape.out * shape.in));
+  if (!sparse) return backward_by_panels(dx, dweight, dbias, dy, x, weight, shape);
+  weight_gradient_by_lists(dweight, dy, x, shape);
+  if (dx) input_gradient_by_lists(dx, dy, weight, shape);
+  kernels().linear_backward_bias(dbias, dy, shape);
+}
+
+}  // namespace fastlenet::cpu

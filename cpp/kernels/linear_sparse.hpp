@@ -1,0 +1,180 @@
+// The linear layer's products by a factor that is mostly zeros, as ReLU leaves it: sums over its other elements alone. As every
+// sum is one chain in the same order, the bits are those of the dense product, as long as what a zero would meet is finite.
+//
+// A row of the factor becomes a list of its non-zeros; for each of them, a row of the other matrix is added, scaled. An element
+// costs 5 multiply-adds of vectors, 5 loads and 2 more for itself, where the dense product takes 5 for every element, zero or
+// not; so it pays from one zero in two.
+#pragma once
+
+#include "../kernels.hpp"
+#include "gemm.hpp"
+
+namespace fastlenet::FASTLENET_LEVEL {
+namespace {
+
+// The other matrix is copied into a panel first, some rows and columns at a time: 128 rows of 5 vectors, 40 KiB, of which
+// the first cache holds most while every list passes over them; with fewer rows more lists end, each in a mispredicted branch.
+// (Where they stand, a power of two apart or nearly, they would evict one another.) Five sums hide most of a multiply-add's
+// latency.
+constexpr int kSparseVectors = 5;
+constexpr std::int64_t kSparsePitch = kSparseVectors * kLanes;
+
+// The chunks of kSparseChunk rows that a list of `depth` of them falls in.
+inline std::int64_t sparse_chunks(std::int64_t depth) { return (depth + kSparseChunk - 1) / kSparseChunk; }
+
+// Appends to a list, at `count`, the place in the panel and the value of those `values` (of rows `row` on, all of one chunk)
+// that are not 0.
+inline std::int32_t append_nonzero(const List& list, std::int32_t count, Vector values, std::int64_t row) {
+  IntVector offset;
+  for (int lane = 0; lane < kLanes; ++lane) offset[lane] = lane * static_cast<std::int32_t>(kSparsePitch);
+  offset += broadcast_int(static_cast<std::int32_t>(row % kSparseChunk * kSparsePitch));
+  const IntVector keep = values != Vector{};
+  compress(list.offset + count, offset, keep);
+  return count + compress(reinterpret_cast<std::int32_t*>(list.value) + count, reinterpret_cast<IntVector>(values), keep);
+}
+
+// The list of a scratch's row or column i.
+inline List list_of(const SparseScratch& scratch, std::int64_t i) {
+  return {scratch.lists.offset + i * scratch.capacity, scratch.lists.value + i * scratch.capacity};
+}
+
+// Row i of to[rows][pitch] is start + the sum over list i of value * row of the other matrix, which has `depth` of them.
+struct SparseProduct {
+  float* to;
+  std::ptrdiff_t pitch;
+  std::int64_t rows, depth;
+  const float* start;  // a value per column; null: zeros
+  const SparseScratch& scratch;
+};
+
+// One chunk of every list, on the panel, for the columns in `range`: `vectors` of them, the last perhaps not full.
+template <int vectors>
+__attribute__((noinline)) void sum_sparse_rows(const SparseProduct& product, Range range, std::int64_t chunk) {
+  const std::int64_t chunks = sparse_chunks(product.depth), last = range.end - range.begin - (vectors - 1) * kLanes;
+  Vector start[vectors] = {};
+  for (int j = 0; product.start != nullptr && j < vectors; ++j) {
+    // + Vector{}: as in the dense product.
+    start[j] = load_some(product.start + range.begin + j * kLanes, j < vectors - 1 ? kLanes : last) + Vector{};
+  }
+  for (std::int64_t i = 0; i < product.rows; ++i) {
+    float* to = product.to + i * product.pitch + range.begin;
+    const std::int32_t* ends = product.scratch.ends + i * chunks + chunk;
+    const List list = list_of(product.scratch, i);
+    Vector sum[vectors];
+    for (int j = 0; j < vectors; ++j) {
+      sum[j] = chunk == 0 ? start[j] : load_some(to + j * kLanes, j < vectors - 1 ? kLanes : last);
+    }
+    for (std::ptrdiff_t at = chunk == 0 ? 0 : ends[-1]; at < *ends; ++at) {
+      const Vector value = broadcast(list.value[at]);
+      const float* row = product.scratch.panel + list.offset[at];
+      for (int j = 0; j < vectors; ++j) sum[j] += value * load(row + j * kLanes);
+    }
+    for (int j = 0; j < vectors; ++j) store_some(to + j * kLanes, sum[j], j < vectors - 1 ? kLanes : last);
+  }
+}
+
+template <int... cell>
+inline void sum_sparse_rows(int vectors, const SparseProduct& product, Range range, std::int64_t chunk,
+                            std::integer_sequence<int, cell...>) {
+  static constexpr void (*kFunctions[])(const SparseProduct&, Range, std::int64_t) = {sum_sparse_rows<cell + 1>...};
+  kFunctions[vectors - 1](product, range, chunk);
+}
+
+// The columns in `range` of all rows. fill(panel, row, rows, columns): rows of the other matrix, from `row` on, into the panel.
+template <typename Fill>
+inline void multiply_sparse(const SparseProduct& product, Range range, const Fill& fill) {
+  for (std::int64_t column = range.begin; column < range.end; column += kSparsePitch) {
+    const Range columns{column, column + at_most(range.end - column, kSparsePitch)};
+    const int vectors = static_cast<int>((columns.end - column + kLanes - 1) / kLanes);
+    for (std::int64_t chunk = 0; chunk < sparse_chunks(product.depth); ++chunk) {
+      const std::int64_t row = chunk * kSparseChunk;
+      fill(product.scratch.panel, row, at_most(product.depth - row, kSparseChunk), columns);
+      sum_sparse_rows(vectors, product, columns, chunk, std::make_integer_sequence<int, kSparseVectors>{});
+    }
+  }
+}
+
+// Fills the panel with rows of from[depth][pitch] as they are.
+inline auto copied_from(const float* from, std::ptrdiff_t pitch) {
+  return [=](float* panel, std::int64_t row, std::int64_t rows, Range columns) {
+    for (std::int64_t i = 0; i < rows; ++i, panel += kSparsePitch) {
+      const float* at = from + (row + i) * pitch + columns.begin;
+      for (std::int64_t j = 0; j < columns.end - columns.begin; j += kLanes) {
+        store(panel + j, load_some(at + j, columns.end - columns.begin - j));
+      }
+    }
+  };
+}
+
+// The same of the transpose of from[columns][pitch].
+inline auto transposed_from(const float* from, std::ptrdiff_t pitch) {
+  return [=](float* panel, std::int64_t row, std::int64_t rows, Range columns) {
+    for (std::int64_t i = 0; i < rows; i += kLanes) {
+      for (std::int64_t column = columns.begin; column < columns.end; column += kLanes) {
+        Vector block[kLanes];
+        for (int lane = 0; lane < kLanes; ++lane) {
+          block[lane] = column + lane < columns.end ? load_some(from + (column + lane) * pitch + row + i, rows - i) : Vector{};
+        }
+        transpose(block);
+        for (int lane = 0; lane < kLanes; ++lane)
+          store(panel + (i + lane) * kSparsePitch + column - columns.begin, block[lane]);
+      }
+    }
+  };
+}
+
+void linear_list_rows(const SparseScratch& scratch, const float* x, std::int64_t width, Range rows) {
+  for (std::int64_t i = rows.begin; i < rows.end; ++i) {
+    std::int32_t count = 0;
+    for (std::int64_t j = 0; j < width; j += kLanes) {
+      count = append_nonzero(list_of(scratch, i), count, load_some(x + i * width + j, width - j), j);
+      scratch.ends[i * sparse_chunks(width) + j / kSparseChunk] = count;
+    }
+  }
+}
+
+void linear_forward_sparse(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
+                           const LinearShape& shape) {
+  multiply_sparse({y, shape.out, shape.n, shape.in, bias, scratch}, out, transposed_from(weight, shape.in));
+}
+
+void linear_backward_input_sparse(float* dx, const SparseScratch& scratch, const float* weight, Range in,
+                                  const LinearShape& shape) {
+  multiply_sparse({dx, shape.in, shape.n, shape.out, nullptr, scratch}, in, copied_from(weight, shape.in));
+}
+
+// dy's columns are turned into rows kLanes x kLanes at a time.
+void linear_backward_weight_sparse(float* dweight, const SparseScratch& scratch, const float* dy, const float* x, Range out,
+                                   const LinearShape& shape) {
+  const std::int64_t chunks = sparse_chunks(shape.n), rows = out.end - out.begin;
+  for (std::int64_t o = 0; o < rows; o += kLanes) {
+    const int columns = static_cast<int>(at_most(rows - o, kLanes));
+    std::int32_t count[kLanes] = {};
+    for (std::int64_t n = 0; n < shape.n; n += kLanes) {
+      Vector block[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) {
+        block[lane] = n + lane < shape.n ? load_some(dy + (n + lane) * shape.out + out.begin + o, columns) : Vector{};
+      }
+      transpose(block);
+      for (int i = 0; i < columns; ++i) {
+        count[i] = append_nonzero(list_of(scratch, o + i), count[i], block[i], n);
+        scratch.ends[(o + i) * chunks + n / kSparseChunk] = count[i];
+      }
+    }
+  }
+  multiply_sparse({dweight + out.begin * shape.in, shape.in, rows, shape.n, nullptr, scratch}, {0, shape.in},
+                  copied_from(x, shape.in));
+}
+
+std::int64_t count_zeros(const float* x, std::int64_t count) {
+  IntVector zeros = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) zeros -= load(x + i) == Vector{};
+  std::int64_t total = 0;
+  for (int lane = 0; lane < kLanes; ++lane) total += zeros[lane];
+  for (; i < count; ++i) total += x[i] == 0.0f;
+  return total;
+}
+
+}  // namespace
+}  // namespace fastlenet::FASTLENET_LEVEL
