@@ -126,6 +126,7 @@ FUSED = [
     Fused(0, 2, 6, 6, 3, (3, 3)),
     Fused(1, 1, 2, 2, 1, (1, 1)),
     Fused(35, 1, 6, 7, 2, (2, 3)),
+    Fused(18, 2, 12, 14, 4, (7, 6), padding=1),
     Fused(2, 5, 9, 9, 4, (3, 3), padding=(2, 1), kernel_size=3),
     Fused(5, 3, 8, 9, 6, (3, 2), kernel_size=(1, 4)),
     Fused(4, 2, 7, 6, 11, (2, 2), padding=3, kernel_size=(3, 2)),

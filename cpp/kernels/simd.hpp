@@ -141,6 +141,11 @@ inline __attribute__((always_inline)) Mask not_positive(Vector value) {
   return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(value), _mm512_setzero_ps(), _CMP_LE_OQ);
 }
 
+template <int bit>
+inline __attribute__((always_inline)) Mask has_bit(IntVector value) {
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(value), _mm512_set1_epi32(bit));
+}
+
 inline __attribute__((always_inline)) Vector select(Mask mask, Vector yes, Vector no) {
   return reinterpret_cast<Vector>(_mm512_mask_mov_ps(reinterpret_cast<__m512>(no), mask, reinterpret_cast<__m512>(yes)));
 }
@@ -157,6 +162,11 @@ inline __attribute__((always_inline)) Mask greater_or_nan(Vector value, Vector t
 }
 
 inline __attribute__((always_inline)) Mask not_positive(Vector value) { return value <= Vector{}; }
+
+template <int bit>
+inline __attribute__((always_inline)) Mask has_bit(IntVector value) {
+  return (value & bit) != 0;
+}
 
 inline __attribute__((always_inline)) Vector select(Mask mask, Vector yes, Vector no) { return mask ? yes : no; }
 

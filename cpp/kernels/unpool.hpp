@@ -8,6 +8,7 @@
 
 #include "../kernels.hpp"
 #include "conv.hpp"
+#include "select.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
@@ -52,8 +53,9 @@ void unpool(float* frame, const float* dy, const std::int32_t* winners, const Po
   }
 }
 
-void conv2d_relu_max_pool2d_backward_weight_lanes(float* sums, float* strip, const float* dy, const std::int32_t* winners,
-                                                  const float* x, const ConvPoolShape& shape) {
+// sums[k*c*r*s][lanes], of windows of any size.
+inline void unpool_weight_gradient(float* sums, float* strip, const float* dy, const std::int32_t* winners, const float* x,
+                                   const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
   const std::ptrdiff_t depth = conv.c * conv.r * conv.s, columns = pool.q * pool.s;
@@ -61,25 +63,36 @@ void conv2d_relu_max_pool2d_backward_weight_lanes(float* sums, float* strip, con
   const std::ptrdiff_t line = (conv.w + 2 * conv.padding.w) * kLanes;
   const UnpoolRow unpool_row = unpool_row_function(pool);
   const Frame place{1, pool.r, columns, pool.r, columns, 0, 0, {1, 1}};
-  float* bias_sums = sums + conv.k * depth * kLanes;
-  for (std::ptrdiff_t i = 0; i < conv.k * (depth + 1); ++i) store(sums + i * kLanes, Vector{});
+  for (std::ptrdiff_t i = 0; i < conv.k * depth; ++i) store(sums + i * kLanes, Vector{});
   for (std::int64_t k = 0; k < conv.k; k += kWeightRows) {
     const int rows = static_cast<int>(at_most(conv.k - k, kWeightRows));
     for (std::int64_t p = 0; p < pool.p; ++p) {
       for (int i = 0; i < rows; ++i) {
         const std::ptrdiff_t at = (k + i) * windows + p * pool.q * kLanes;
         unpool_row(strip + i * plane, dy + at, winners + at, pool, place, 0);
-        Vector bias = load(bias_sums + (k + i) * kLanes);
-        for (std::ptrdiff_t j = 0; j < pool.q * kLanes; j += kLanes) {
-          bias += load_int(winners + at + j) == 255 ? Vector{} : load(dy + at + j);
-        }
-        store(bias_sums + (k + i) * kLanes, bias);
       }
       for_tap_groups(conv, [&](std::ptrdiff_t l, int taps, std::ptrdiff_t offset) {
         correlate(sums + (k * depth + l) * kLanes, depth * kLanes, rows, taps,
                   {strip, plane, x + p * pool.r * line + offset, line, kLanes, pool.r, columns});
       });
     }
+  }
+}
+
+void conv2d_relu_max_pool2d_backward_weight_lanes(float* sums, float* strip, const float* dy, const std::int32_t* winners,
+                                                  const float* x, const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  if (kSelects && shape.pool.r == 2 && shape.pool.s == 2) {
+    select_weight_gradient(sums, dy, winners, x, shape);
+  } else {
+    unpool_weight_gradient(sums, strip, dy, winners, x, shape);
+  }
+  float* bias_sums = sums + conv.k * conv.c * conv.r * conv.s * kLanes;
+  const std::ptrdiff_t windows = shape.pool.p * shape.pool.q * kLanes;
+  for (std::int64_t k = 0; k < conv.k; ++k, dy += windows, winners += windows) {
+    Vector sum = {};
+    for (std::ptrdiff_t i = 0; i < windows; i += kLanes) sum += load_int(winners + i) == 255 ? Vector{} : load(dy + i);
+    store(bias_sums + k * kLanes, sum);
   }
 }
 
