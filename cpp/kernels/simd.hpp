@@ -177,21 +177,30 @@ inline __attribute__((always_inline)) IntVector select(Mask mask, IntVector yes,
 // each quarter of 128 bits, then these quarters as wholes.
 enum class Half { low, high };
 
+// Lane i is lane index[i] of a and b side by side.
+template <int... index>
+inline __attribute__((always_inline)) Vector shuffle(Vector a, Vector b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, index...);
+#else  // GCC has the same only from version 12 on
+  constexpr IntVector order = {index...};
+  return __builtin_shuffle(a, b, order);
+#endif
+}
+
 // In each quarter, the low or the high two floats of a and b in turn (size 1), or as pairs (size 2).
 template <int size, Half half, int... lane>
 inline __attribute__((always_inline)) Vector unpack(Vector a, Vector b, std::integer_sequence<int, lane...>) {
   constexpr int from = half == Half::low ? 0 : 2;
-  constexpr IntVector order = {(lane / 4 * 4 + from +
-                                (size == 1 ? lane % 4 / 2 + lane % 2 * kLanes  //
-                                           : lane % 2 + lane % 4 / 2 * kLanes))...};
-  return __builtin_shuffle(a, b, order);
+  return shuffle<(lane / 4 * 4 + from +
+                  (size == 1 ? lane % 4 / 2 + lane % 2 * kLanes  //
+                             : lane % 2 + lane % 4 / 2 * kLanes))...>(a, b);
 }
 
 // The even (first = 0) or odd quarters of a, then those of b.
 template <int first, int... lane>
 inline __attribute__((always_inline)) Vector unzip(Vector a, Vector b, std::integer_sequence<int, lane...>) {
-  constexpr IntVector order = {((lane / 4 * 2 + first) * 4 + lane % 4)...};
-  return __builtin_shuffle(a, b, order);
+  return shuffle<((lane / 4 * 2 + first) * 4 + lane % 4)...>(a, b);
 }
 
 // rows[i][j] <-> rows[j][i]
