@@ -174,44 +174,92 @@ def test_not_a_file(tmp_path: Path) -> None:
     expect_data_error(tmp_path, "not a file", LABELS)
 
 
-def test_no_permission(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("locked", "message"),
+    [
+        (LABELS, f"data/{LABELS}: no permission to read it"),
+        (".", "data: no permission to look into it"),
+        ("..", "data: no permission to look into it"),
+    ],
+    ids=["file", "folder", "its folder"],
+)
+def test_no_permission(locked: str, message: str, tmp_path: Path) -> None:
     """As an ordinary user: root, whom no permission stops, becomes one in a child process."""
-    (fill(tmp_path) / LABELS).chmod(0)
     tmp_path.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    (fill(tmp_path / "data") / locked).chmod(0)
     code = f"""
 import os
 from fastlenet.data import DataError, load_idx_directory
 os.chdir({str(tmp_path)!r})
 if os.geteuid() == 0: os.setuid(65534)
-try: load_idx_directory(".")
+try: load_idx_directory("data")
 except DataError as error: print(error)
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert result.stdout.strip() == f"{LABELS}: no permission to read it", result.stderr
+    try:
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    finally:
+        tmp_path.chmod(0o755)
+    assert result.stdout.strip() == message, result.stderr
 
 
-def test_gzip_bomb_and_lying_header_stay_small(tmp_path: Path) -> None:
-    """20 GB of zeros in 20 MB, as the command would read it: refused at once, with less than 300 MB of memory."""
-    block = gzip.compress(bytes(1 << 20), 9)
-    bomb = fill(tmp_path) / IMAGES
-    bomb.write_bytes(gzip.compress(image_header(3) + IMAGE.tobytes()) + block * 20_000)
-    code = f"""
+def test_a_name_too_long(tmp_path: Path) -> None:
+    expect_data_error(tmp_path / ("x" * 5000), "cannot be read")
+
+
+# What the command prints on standard error, and its peak of resident memory in KiB.
+PEAK = """
+import sys
 from fastlenet.train import main
-try: main(["--data-dir", {str(tmp_path)!r}])
+try: main(["--data-dir", sys.argv[1]])
 finally: print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
 """
+
+
+def expect_refused_in_little_memory(folder: Path, message: str) -> None:
+    """Exit code 2, one line, less than 300 MB."""
+    result = subprocess.run([sys.executable, "-c", PEAK, folder], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert int(result.stdout) * 1024 < 300e6
+
+
+def test_gzip_bombs_and_lying_headers_stay_small(tmp_path: Path) -> None:
+    """20 GB of zeros in 20 MB, and headers that claim what does not follow."""
+    block = gzip.compress(bytes(1 << 20), 9)
+    images = fill(tmp_path) / IMAGES
     for content, message in (
-        (bomb.read_bytes(), "trailing bytes after the 2,352"),
+        (gzip.compress(image_header(3) + IMAGE.tobytes()) + block * 20_000, "trailing bytes after the 2,352"),
         (image_header(250_000) + IMAGE.tobytes(), "truncated, the header claims (250000, 28, 28)"),
         (gzip.compress(image_header(260_000)) + block * 193, "truncated, the header claims (260000, 28, 28)"),
     ):
-        bomb.write_bytes(content)
-        start = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        assert result.returncode == 2 and message in result.stderr
-        assert result.stderr.count("\n") == 1
-        assert int(result.stdout) * 1024 < 300e6
-        assert time.perf_counter() - start < 10
+        images.write_bytes(content)
+        expect_refused_in_little_memory(tmp_path, message)
+
+
+def test_a_bomb_after_a_large_file(tmp_path: Path) -> None:
+    """The bound is that of all four files together: 200 MB of test images do not come on top of 196 MB for training."""
+    block = gzip.compress(bytes(1 << 20), 9)
+    fill(tmp_path)
+    (tmp_path / IMAGES).write_bytes(gzip.compress(image_header(250_000)) + gzip.compress(bytes(784 * 250_000), 1))
+    write_idx(tmp_path / LABELS, np.zeros(250_000))
+    for name, header in (
+        ("t10k-images-idx3-ubyte", image_header(250_000)),
+        ("t10k-labels-idx1-ubyte", b"\0\0\x08\x01" + (196_000_000).to_bytes(4, "big")),
+    ):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(gzip.compress(header) + block * 193)
+        expect_refused_in_little_memory(tmp_path, f"{name}: the header claims")
+        (tmp_path / name).write_bytes(before)
+
+
+def test_mean_and_deviation_take_little_memory(tmp_path: Path) -> None:
+    """100 MB of images of 20x20 pixels, which LeNet refuses at last."""
+    for part in ("train", "t10k"):
+        write_idx(
+            tmp_path / f"{part}-images-idx3-ubyte", np.zeros((250_000, 20, 20) if part == "train" else (3, 20, 20), np.uint8)
+        )
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(250_000 if part == "train" else 3))
+    expect_refused_in_little_memory(tmp_path, "LeNet takes images of 28x28 pixels")
 
 
 def test_any_bytes_are_refused_or_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.idx import DataError, read_idx
+from fastlenet.idx import MAX_BYTES, DataError, read_idx
 
 __all__ = ["TORCHVISION_NAMES", "DataError", "Dataset", "load_idx_directory", "load_mnist", "load_torchvision"]
 
@@ -78,11 +78,16 @@ def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
     Raises DataError, in one line that names the file, for anything that is not such a set with labels 0..9.
     """
     root = Path(directory)
-    if not root.is_dir():
-        raise DataError(f"{root}: not a folder" if root.exists() else f"{root}: no such folder")
-    for subfolder in _SUBFOLDERS:
-        if _find(root / subfolder, "train-images-idx3-ubyte") is not None:
-            return _dataset(root.resolve().name, *_read_four(root / subfolder))
+    try:
+        if not root.is_dir():
+            raise DataError(f"{root}: not a folder" if root.exists() else f"{root}: no such folder")
+        for subfolder in _SUBFOLDERS:
+            if _find(root / subfolder, "train-images-idx3-ubyte") is not None:
+                return _dataset(root.resolve().name, *_read_four(root / subfolder))
+    except PermissionError:
+        raise DataError(f"{root}: no permission to look into it") from None
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror})") from None
     raise DataError(f"{root}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in it, nor in its MNIST/raw or raw")
 
 
@@ -94,14 +99,15 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _read_four(folder: Path) -> tuple[Bytes, Bytes, Bytes, Bytes]:
-    arrays = []
+    arrays: list[Bytes] = []
     for part in ("train", "t10k"):
         pair = []
         for name, ndim in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
             path = _find(folder, name)
             if path is None:
                 raise DataError(f"{folder / name}: no such file, gzipped or not")
-            pair.append((path, read_idx(path, ndim)))
+            taken = sum(array.nbytes for array in arrays) + sum(array.nbytes for _, array in pair)
+            pair.append((path, read_idx(path, ndim, MAX_BYTES - taken)))
         (images_path, images), (labels_path, labels) = pair
         if len(images) != len(labels):
             raise DataError(f"{labels_path}: {len(labels):,} labels for the {len(images):,} images of {images_path.name}")
@@ -131,10 +137,12 @@ def _dataset(
 
 def _mean_std(images: Bytes) -> tuple[float, float]:
     """Of the pixels scaled to [0, 1]; exact sums of integers, from how often each value occurs. One colour has std 1."""
-    counts = np.bincount(images.reshape(-1), minlength=256).astype(object)
-    total = sum(counts)
-    first = sum(value * count for value, count in enumerate(counts))
-    second = sum(value * value * count for value, count in enumerate(counts))
+    pixels, counts, piece = images.reshape(-1), np.zeros(256, np.int64), 1 << 16
+    for start in range(0, len(pixels), piece):  # in pieces, since bincount makes a copy of eight times their size
+        counts += np.bincount(pixels[start : start + piece], minlength=256)
+    total = len(pixels)
+    first = sum(value * count for value, count in enumerate(counts.tolist()))
+    second = sum(value * value * count for value, count in enumerate(counts.tolist()))
     variance = (second * total - first * first) / total**2
     return first / total / 255, math.sqrt(variance) / 255 or 1.0
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 __all__ = ["MAX_BYTES", "DataError", "read_idx"]
 
-# Sets of 28x28 images have up to 267,000 images within this bound; MNIST's largest file has 47 MB.
+# Of a whole data set: 267,000 images of 28x28 pixels; MNIST has 55 MB.
 MAX_BYTES = 200 << 20
 _UNSIGNED_BYTES = 0x08
 _CHUNK = 1 << 20
@@ -28,10 +28,10 @@ class DataError(ValueError):
     """A data set that cannot be read; the message is one line that names the file and says what is wrong."""
 
 
-def read_idx(path: str | os.PathLike[str], ndim: int) -> npt.NDArray[np.uint8]:
+def read_idx(path: str | os.PathLike[str], ndim: int, max_bytes: int = MAX_BYTES) -> npt.NDArray[np.uint8]:
     """The array of uint8 in an IDX file of `ndim` dimensions, gzipped or not.
 
-    Raises DataError if the file cannot be read, or is anything but exactly one such array of at most MAX_BYTES.
+    Raises DataError if the file cannot be read, or is anything but exactly one such array of at most max_bytes.
     """
     path = Path(path)
     try:
@@ -41,9 +41,9 @@ def read_idx(path: str | os.PathLike[str], ndim: int) -> npt.NDArray[np.uint8]:
             gzipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             if not gzipped:
-                return _read(path, raw, ndim)
+                return _read(path, raw, ndim, max_bytes)
             with gzip.open(raw) as stream:
-                return _read(path, stream, ndim)
+                return _read(path, stream, ndim, max_bytes)
     except PermissionError:
         raise DataError(f"{path}: no permission to read it") from None
     except EOFError:
@@ -54,7 +54,7 @@ def read_idx(path: str | os.PathLike[str], ndim: int) -> npt.NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, ndim: int) -> npt.NDArray[np.uint8]:
+def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, ndim: int, max_bytes: int) -> npt.NDArray[np.uint8]:
     header = stream.read(4 + 4 * ndim)
     if len(header) < 4:
         raise DataError(f"{path}: truncated, {len(header)} bytes are no IDX file")
@@ -67,8 +67,11 @@ def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, ndim: int) -> npt.NDArr
         raise DataError(f"{path}: truncated inside the header")
     dims = tuple(int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim))
     size = math.prod(dims)
-    if size > MAX_BYTES:
-        raise DataError(f"{path}: the header claims {dims}, {size:,} bytes; at most {MAX_BYTES:,} are accepted")
+    if size > max_bytes:
+        raise DataError(
+            f"{path}: the header claims {dims}, {size:,} bytes; at most {max_bytes:,} are accepted "
+            f"({MAX_BYTES:,} for the four files of a data set)"
+        )
     data = np.empty(size, np.uint8)  # pages of it become memory only as they fill
     filled = _fill(stream, data.data)
     if filled < size:
