@@ -101,7 +101,7 @@ def _find(folder: Path, name: str) -> Path | None:
 def _read_four(folder: Path) -> tuple[Bytes, Bytes, Bytes, Bytes]:
     arrays: list[Bytes] = []
     for part in ("train", "t10k"):
-        pair = []
+        pair: list[tuple[Path, Bytes]] = []
         for name, ndim in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
             path = _find(folder, name)
             if path is None:
