@@ -13,6 +13,7 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -84,15 +85,18 @@ class Pool {
     }
   }
 
+  // As many as the system grants; with fewer, those that there are do all the work.
   void start_workers(int wanted) {
-    for (; workers_ < wanted; ++workers_) {
-      // Signals are the application's: they go to its own threads.
-      sigset_t all, before;
-      sigfillset(&all);
-      pthread_sigmask(SIG_SETMASK, &all, &before);
-      std::thread(&Pool::worker, this, workers_).detach();
-      pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (workers_ >= wanted) return;
+    // Signals are the application's: they go to its own threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      for (; workers_ < wanted; ++workers_) std::thread(&Pool::worker, this, workers_).detach();
+    } catch (const std::system_error&) {
     }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   void worker(int index) {
@@ -178,35 +182,6 @@ int quota_count(double quota, double period) {
 
 int smallest_limit(int a, int b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
 
-// The tightest quota of this process's cgroup and its ancestors, version 2 (cpu.max) or 1 (cpu.cfs_quota_us); 0: none.
-int cgroup_count() {
-  int count = 0;
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const bool version2 = controllers.empty();
-    if (!version2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
-    std::string path = line.substr(second + 1);
-    while (true) {
-      const std::string root = version2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers;
-      const std::string folder = root + (path == "/" ? "" : path);
-      double quota = 0, period = 0;
-      if (version2) {
-        std::ifstream(folder + "/cpu.max") >> quota >> period;  // "max 100000" leaves quota at 0
-      } else {
-        std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
-        std::ifstream(folder + "/cpu.cfs_period_us") >> period;
-      }
-      count = smallest_limit(count, quota_count(quota, period));
-      if (path.empty() || path == "/") break;
-      path.erase(path.rfind('/'));
-    }
-  }
-  return count;
-}
-
 int affinity_count() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -217,7 +192,7 @@ int affinity_count() {
 int default_count() {
   if (const int count = environment_count("FASTLENET_NUM_THREADS")) return count;
   if (const int count = environment_count("OMP_NUM_THREADS")) return count;
-  return smallest_limit(affinity_count(), cgroup_count());
+  return smallest_limit(affinity_count(), cgroup_cpus(""));
 }
 
 std::atomic<int> chosen{0};
@@ -233,6 +208,33 @@ int num_threads() {
 }
 
 void set_num_threads(int count) { chosen.store(count); }
+
+int cgroup_cpus(const std::string& root) {
+  int count = 0;
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool version2 = controllers.empty();
+    if (!version2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
+    std::string path = line.substr(second + 1);
+    while (true) {
+      const std::string folder = root + "/sys/fs/cgroup" + (version2 ? "" : "/" + controllers) + (path == "/" ? "" : path);
+      double quota = 0, period = 0;
+      if (version2) {
+        std::ifstream(folder + "/cpu.max") >> quota >> period;  // "max 100000" leaves quota at 0
+      } else {
+        std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
+        std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+      }
+      count = smallest_limit(count, quota_count(quota, period));
+      if (path.empty() || path == "/") break;
+      path.erase(path.rfind('/'));
+    }
+  }
+  return count;
+}
 
 int workers_for(std::int64_t tasks) {
   return static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(num_threads(), tasks)));

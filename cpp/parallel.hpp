@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace fastlenet {
 
@@ -9,6 +10,10 @@ namespace fastlenet {
 // OMP_NUM_THREADS, else the smaller of the affinity mask and the cgroup's CPU quota.
 int num_threads();
 void set_num_threads(int count);  // count >= 1
+
+// The tightest CPU quota of this process's cgroup and its ancestors, version 2 (cpu.max) or 1 (cpu.cfs_quota_us), in whole CPUs
+// but at least 1; 0 without any. /proc and /sys lie in `root`: "", but for tests.
+int cgroup_cpus(const std::string& root);
 
 namespace detail {
 void parallel_for(std::int64_t tasks, int workers, void (*body)(void* context, std::int64_t task, int worker), void* context);

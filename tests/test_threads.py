@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import normals
-from fastlenet import get_num_threads, ops, set_num_threads
+from fastlenet import _core, get_num_threads, ops, set_num_threads
 
 Rng = np.random.Generator
 
@@ -42,6 +43,56 @@ def test_affinity() -> None:
     code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {COUNT}"
     assert run_python(code) == "1"
     assert 1 <= int(run_python(COUNT)) <= len(os.sched_getaffinity(0))
+
+
+GROUPS2 = "0::/user/job\n"
+GROUPS1 = "12:memory:/docker/a\n4:cpu,cpuacct:/docker/a\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cpus"),
+    [
+        ("0::/\n", {"cpu.max": "250000 100000"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000"}, 1),
+        ("0::/\n", {"cpu.max": "max 100000"}, 0),
+        (GROUPS2, {"user/job/cpu.max": "max 100000", "user/cpu.max": "300000 100000", "cpu.max": "800000 100000"}, 3),
+        (GROUPS2, {"user/job/cpu.max": "200000 50000", "user/cpu.max": "max 100000"}, 4),
+        (GROUPS1, {"cpu,cpuacct/docker/a/cpu.cfs_quota_us": "400000", "cpu,cpuacct/docker/a/cpu.cfs_period_us": "100000"}, 4),
+        (GROUPS1, {"cpu,cpuacct/cpu.cfs_quota_us": "150000", "cpu,cpuacct/cpu.cfs_period_us": "50000"}, 3),
+        (GROUPS1, {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 0),
+        ("", {}, 0),
+        ("rubbish\n0::\n", {"cpu.max": "rubbish"}, 0),
+    ],
+)
+def test_cgroup_quota(groups: str, files: dict[str, str], cpus: int, tmp_path: Path) -> None:
+    """Version 2 and version 1, of the group itself and of those around it; inside a container only the latter are seen."""
+    for name, text in [("proc/self/cgroup", groups), *((f"sys/fs/cgroup/{name}", text) for name, text in files.items())]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _core.cgroup_cpus(str(tmp_path)) == cpus
+
+
+def test_no_more_threads_than_the_cgroup_grants() -> None:
+    quota = _core.cgroup_cpus("")
+    assert quota == 0 or int(run_python(COUNT)) <= quota
+
+
+def test_threads_that_cannot_be_started() -> None:
+    """Where the system grants no more threads, those that there are do the work, and no signal stays blocked."""
+    code = """
+import os, resource, signal, threading
+import numpy as np
+from fastlenet import ops, set_num_threads
+set_num_threads(4)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+if os.geteuid() == 0: os.setuid(65534)  # root has no limit
+try: threading.Thread(target=print).start()
+except RuntimeError: print("no threads")
+x = np.ones((64, 3, 12, 12), np.float32); weight = np.ones((8, 3, 5, 5), np.float32)
+for _ in range(3): assert (ops.conv2d_forward(x, weight) == 75).all()
+print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+    assert run_python(code) == "no threads\nset()"
 
 
 def test_set_num_threads() -> None:

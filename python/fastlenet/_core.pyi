@@ -9,6 +9,7 @@ import typing
 
 __all__: list[str] = [
     "adam_step",
+    "cgroup_cpus",
     "compiler",
     "conv2d_backward",
     "conv2d_forward",
@@ -51,6 +52,7 @@ def adam_step(
     eps: typing.SupportsFloat,
     weight_decay: typing.SupportsFloat,
 ) -> None: ...
+def cgroup_cpus(root: str) -> int: ...
 def compiler() -> str: ...
 def conv2d_backward(
     dy: typing.Any,
