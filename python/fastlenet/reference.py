@@ -63,6 +63,12 @@ def _floats(op: str, **arrays: Any) -> None:
             raise TypeError(f"{op}: {name} expects a numpy array of float32 or float64, got {array.dtype}")
 
 
+def _of_dtype(op: str, name: str, array: Any, dtype: npt.DTypeLike) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        got = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{op}: {name} expects a numpy array of {np.dtype(dtype)}, got {got}")
+
+
 def _rank(op: str, name: str, array: Array, rank: int) -> None:
     if array.ndim != rank:
         raise ValueError(f"{op}: {name} expects {rank} dimensions, got shape {array.shape}")
@@ -118,8 +124,8 @@ def _patches(x: Array, window: tuple[int, int], stride: tuple[int, int], padding
     return sliding_window_view(padded, window, axis=(2, 3))[:, :, ::step_h, ::step_w]
 
 
-def _check_conv(op: str, x: Array, weight: Array, padding: tuple[int, int]) -> None:
-    _floats(op, x=x, weight=weight)
+def _check_conv(op: str, x: Array, weight: Array, bias: Array | None, padding: tuple[int, int]) -> None:
+    _floats(op, x=x, weight=weight, bias=bias)
     _rank(op, "x", x, 4)
     _rank(op, "weight", weight, 4)
     if weight.shape[1] != x.shape[1]:
@@ -127,6 +133,8 @@ def _check_conv(op: str, x: Array, weight: Array, padding: tuple[int, int]) -> N
     for filter_size, size, pad in zip(weight.shape[2:], x.shape[2:], padding, strict=True):
         if not 1 <= filter_size <= size + 2 * pad:
             raise ValueError(f"{op}: weight's filter of {weight.shape[2:]} exceeds the padded image (x shape {x.shape})")
+    if bias is not None:
+        _shape(op, "bias", bias, (weight.shape[0],))
 
 
 def conv2d_forward(
@@ -140,13 +148,9 @@ def conv2d_forward(
 ) -> Array:
     op = "conv2d_forward"
     strides, pads = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0)
-    _check_conv(op, x, weight, pads)
+    _check_conv(op, x, weight, bias, pads)
     y = np.einsum("ncpqrs,kcrs->nkpq", _patches(x, weight.shape[2:], strides, pads), weight, optimize=True)
-    if bias is not None:
-        _floats(op, bias=bias)
-        _shape(op, "bias", bias, (weight.shape[0],))
-        y = y + bias[:, None, None]
-    return _into(out, y)
+    return _into(out, y if bias is None else y + bias[:, None, None])
 
 
 def conv2d_backward(
@@ -161,7 +165,7 @@ def conv2d_backward(
 ) -> Gradients:
     op = "conv2d_backward"
     strides, pads = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0)
-    _check_conv(op, x, weight, pads)
+    _check_conv(op, x, weight, None, pads)
     _floats(op, dy=dy)
     n, _, h, w = x.shape
     k, _, r, s = weight.shape
@@ -235,6 +239,7 @@ def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, ou
     op = "max_pool2d_backward"
     _floats(op, dy=dy)
     n, c, h, w = x_shape
+    _of_dtype(op, "indices", indices, np.int32)
     _shape(op, "indices", indices, dy.shape)
     flat = _integers(op, "indices", indices, h * w).reshape(n * c, dy.shape[2] * dy.shape[3])
     dx = np.zeros((n * c, h * w), dy.dtype)
@@ -267,6 +272,7 @@ def conv2d_relu_max_pool2d_forward(
     r, s = _pair(op, "kernel_size", kernel_size, 1)
     if r * s > DEAD:
         raise ValueError(f"{op}: kernel_size expects at most {DEAD} elements, got {(r, s)}")
+    _check_conv(op, x, weight, bias, _pair(op, "padding", padding, 0))
     conv = conv2d_forward(x, weight, bias, padding=padding)
     if conv.shape[2] < r or conv.shape[3] < s:
         raise ValueError(f"{op}: kernel_size {(r, s)} exceeds the convolution's output {conv.shape[2:]}")
@@ -293,7 +299,7 @@ def conv2d_relu_max_pool2d_backward(
     op = "conv2d_relu_max_pool2d_backward"
     r, s = _pair(op, "kernel_size", kernel_size, 1)
     pads = _pair(op, "padding", padding, 0)
-    _check_conv(op, x, weight, pads)
+    _check_conv(op, x, weight, None, pads)
     _floats(op, dy=dy)
     n, _, h, w = x.shape
     conv_sizes = (_output_size(*sizes) for sizes in zip((h, w), weight.shape[2:], (1, 1), pads, strict=True))
@@ -301,6 +307,7 @@ def conv2d_relu_max_pool2d_backward(
     dconv = np.zeros(conv_shape, dy.dtype)
     view = _window_view(dconv, r, s)
     _shape(op, "dy", dy, view.shape[:4])
+    _of_dtype(op, "winners", winners, np.uint8)
     _shape(op, "winners", winners, view.shape[:4])
     alive = np.nonzero(winners != DEAD)
     position = winners[alive].astype(np.int64)
@@ -456,8 +463,7 @@ def gather_images(
     out: Array | None = None,
 ) -> Array:
     op = "gather_images"
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        raise TypeError(f"{op}: images expects a numpy array of uint8, got {getattr(images, 'dtype', type(images).__name__)}")
+    _of_dtype(op, "images", images, np.uint8)
     _rank(op, "images", images, 3)
     if not (np.isfinite(std) and std > 0):
         raise ValueError(f"{op}: std expects a positive number, got {std}")
@@ -484,7 +490,9 @@ def sgd_step(
     weight_decay: float = 0.0,
 ) -> None:
     _floats("sgd_step", parameters=parameters, gradients=gradients, velocity=velocity)
-    _shape("sgd_step", "gradients", gradients, parameters.shape)
+    for name, array in (("gradients", gradients), ("velocity", velocity)):
+        if array is not None:
+            _shape("sgd_step", name, array, parameters.shape)
     if velocity is None and momentum != 0:
         raise ValueError("sgd_step: velocity expects an array when momentum is not 0, got None")
     gradient = gradients + weight_decay * parameters
@@ -510,7 +518,8 @@ def adam_step(
 ) -> None:
     op = "adam_step"
     _floats(op, parameters=parameters, gradients=gradients, first_moment=first_moment, second_moment=second_moment)
-    _shape(op, "gradients", gradients, parameters.shape)
+    for name, array in (("gradients", gradients), ("first_moment", first_moment), ("second_moment", second_moment)):
+        _shape(op, name, array, parameters.shape)
     if step < 1:
         raise ValueError(f"{op}: step expects a count from 1, got {step}")
     first_moment[...] = beta1 * first_moment + (1 - beta1) * gradients
