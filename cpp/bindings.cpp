@@ -282,24 +282,50 @@ py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle o
   return py::make_tuple(loss, dprediction.array());
 }
 
-py::array gather_images(py::handle images_, py::handle index_, double mean, double std, py::handle transform_, py::handle out) {
-  const char* op = "gather_images";
-  const Input<std::uint8_t> images(op, "images", images_);
-  const Input<std::int64_t> index(op, "index", index_);
-  const Input<float> transform = Input<float>::optional(op, "transform", transform_);
-  expect_rank(op, "images", 3, "(N, h, w)", images.dims());
-  expect_rank(op, "index", 1, "(n,)", index.dims());
-  const GatherShape shape{index.dims()[0], images.dims()[0], images.dims()[1], images.dims()[2]};
-  if (!std::isfinite(mean)) fail(op, "mean expects a finite number, got " + std::to_string(mean));
-  if (!(std::isfinite(std) && std > 0.0)) fail(op, "std expects a positive number, got " + std::to_string(std));
-  if (transform.data() != nullptr) expect_dims(op, "transform", {shape.n, 2, 3}, transform.dims());
-  expect_below(op, "index", index, shape.count);
-  const Output<float> x = Outputs(op, out, 1).take<float>(op, 0, {shape.n, 1, shape.h, shape.w});
-  x.expect_apart(op, "images", images);
-  x.expect_apart(op, "index", index);
-  x.expect_apart(op, "transform", transform);
-  without_gil([&] { cpu::gather_images(x.data(), images.data(), index.data(), transform.data(), mean, std, shape); });
-  return x.array();
+// What both kinds of gather_images take and return.
+struct Gather {
+  static constexpr const char* op = "gather_images";
+  Input<std::uint8_t> images;
+  Input<std::int64_t> index;
+  GatherShape shape;
+  Output<float> x;
+
+  Gather(py::handle images_, py::handle index_, double mean, double std, py::handle out)
+      : images(op, "images", images_),
+        index(op, "index", index_),
+        shape(gather_shape(op, images.dims(), index.dims())),
+        x(Outputs(op, out, 1).take<float>(op, 0, {shape.n, 1, shape.h, shape.w})) {
+    if (!std::isfinite(mean)) fail(op, "mean expects a finite number, got " + std::to_string(mean));
+    if (!(std::isfinite(std) && std > 0.0)) fail(op, "std expects a positive number, got " + std::to_string(std));
+    expect_below(op, "index", index, shape.count);
+    x.expect_apart(op, "images", images);
+    x.expect_apart(op, "index", index);
+  }
+};
+
+py::array gather_images(py::handle images, py::handle index, double mean, double std, py::handle transform_, py::handle out) {
+  const Input<float> transform = Input<float>::optional(Gather::op, "transform", transform_);
+  const Gather g(images, index, mean, std, out);
+  if (transform.data() != nullptr) {
+    expect_dims(Gather::op, "transform", {g.shape.n, 2, 3}, transform.dims());
+    expect_transformable(Gather::op, g.shape);
+  }
+  g.x.expect_apart(Gather::op, "transform", transform);
+  without_gil([&] { cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), transform.data(), mean, std, g.shape); });
+  return g.x.array();
+}
+
+// fastlenet.augment has checked the numbers.
+py::array gather_augmented(py::handle images, py::handle index, double mean, double std, std::int64_t shift, double rotation,
+                           double scale, double shear, double elastic, double elastic_sigma, std::int64_t cutout,
+                           std::uint64_t seed, std::uint32_t epoch, py::handle out) {
+  const Augmentation augmentation{shift, rotation, scale, shear, elastic, elastic_sigma, cutout};
+  const Gather g(images, index, mean, std, out);
+  expect_transformable(Gather::op, g.shape);
+  without_gil([&] {
+    cpu::gather_augmented(g.x.data(), g.images.data(), g.index.data(), augmentation, seed, epoch, mean, std, g.shape);
+  });
+  return g.x.array();
 }
 
 // A flat buffer that a step changes; its size is that of the parameters.
@@ -412,6 +438,9 @@ void bind_ops(py::module_& m) {
   m.def("squared_error", squared_error, py::arg("prediction"), py::arg("target"), py::arg("out"));
   m.def("gather_images", gather_images, py::arg("images"), py::arg("index"), py::arg("mean"), py::arg("std"),
         py::arg("transform"), py::arg("out"));
+  m.def("gather_augmented", gather_augmented, py::arg("images"), py::arg("index"), py::arg("mean"), py::arg("std"),
+        py::arg("shift"), py::arg("rotation"), py::arg("scale"), py::arg("shear"), py::arg("elastic"), py::arg("elastic_sigma"),
+        py::arg("cutout"), py::arg("seed"), py::arg("epoch"), py::arg("out"));
   m.def("sgd_step", sgd_step, py::arg("parameters"), py::arg("gradients"), py::arg("velocity"), py::arg("lr"),
         py::arg("momentum"), py::arg("nesterov"), py::arg("weight_decay"));
   m.def("adam_step", adam_step, py::arg("parameters"), py::arg("gradients"), py::arg("first_moment"), py::arg("second_moment"),

@@ -339,25 +339,6 @@ double squared_error(float* dprediction, const float* prediction, const float* t
   return kernels().squared_error(dprediction, prediction, target, count);
 }
 
-void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
-                   double std, const GatherShape& shape) {
-  const KernelTable& table = kernels();
-  float values[256];
-  for (int value = 0; value < 256; ++value) values[value] = static_cast<float>((value / 255.0 - mean) / std);
-  const std::int64_t pixels = shape.h * shape.w;
-  for_pieces(shape.n, 16, [&](Range batch) {
-    for (std::int64_t n = batch.begin; n < batch.end; ++n) {
-      const std::uint8_t* image = images + index[n] * pixels;
-      if (transform == nullptr) {
-        table.gather_image(x + n * pixels, image, values, pixels);
-      } else {
-        table.gather_transformed(x + n * pixels, image, transform + n * 6, static_cast<float>(1.0 / (255.0 * std)),
-                                 static_cast<float>(-mean / std), shape);
-      }
-    }
-  });
-}
-
 void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step) {
   const KernelTable& table = kernels();
   for_pieces(count, kPiece, [&](Range r) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "augment.hpp"
 #include "kernels.hpp"
 #include "shapes.hpp"
 
@@ -48,6 +49,9 @@ double squared_error(float* dprediction, const float* prediction, const float* t
 // transform: n x 2 x 3, or null.
 void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
                    double std, const GatherShape& shape);
+// Each image distorted by the random numbers of (seed, epoch, its index).
+void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
+                      std::uint64_t seed, std::uint32_t epoch, double mean, double std, const GatherShape& shape);
 
 void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step);
 void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,

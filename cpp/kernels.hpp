@@ -70,6 +70,14 @@ struct SparseScratch {
   float* panel;
 };
 
+// Where an image is sampled: output pixel (i, j) at (row, column) = affine (2 x 3) * (i, j, 1) + strength * field[i][2][j],
+// whose rows of w floats are whole vectors; no field if it is null.
+struct Warp {
+  const float* affine;
+  const float* field;
+  float strength;
+};
+
 struct SgdStep {
   float lr, momentum, weight_decay;
   bool nesterov;
@@ -225,11 +233,26 @@ struct KernelTable {
 
   // --- gather.hpp ---
 
-  // x[h*w] of one image through a table of 256 values; with a transform, the bilinear sample of the raw pixels at (row,
-  // column) = transform (2 x 3) * (row, column, 1), zero outside, then * scale + shift.
+  // x[h*w] of one image through a table of 256 values, moved down and right by `shift` pixels; table[0] comes in.
   void (*gather_image)(float* x, const std::uint8_t* image, const float* table, std::int64_t pixels);
-  void (*gather_transformed)(float* x, const std::uint8_t* image, const float* transform, float scale, float shift,
-                             const GatherShape& shape);
+  void (*gather_shifted)(float* x, const std::uint8_t* image, const float* table, Pair shift, const GatherShape& shape);
+  // x[h*w]: the bilinear samples of the raw pixels where `warp` says, zero outside and at NaN, then * scale + shift. frame is
+  // scratch for 2 * (h + 3) * (w + 2 + lanes) numbers, of which there must be fewer than 2^31.
+  void (*gather_warped)(float* x, std::int32_t* frame, const std::uint8_t* image, const Warp& warp, float scale, float shift,
+                        const GatherShape& shape);
+
+  // --- philox.hpp, elastic.hpp ---
+
+  // words[count]: those of Philox4x32-10 (Salmon et al. 2011), key seed, counter words i/4, counter, stream. There must be room
+  // for 2 * lanes more.
+  void (*random_words)(std::uint32_t* words, std::uint64_t seed, std::uint32_t stream, std::uint64_t counter,
+                       std::int64_t count);
+  // field[h][2][w], with rows of whole vectors: noise in (-1, 1) smoothed along both axes by taps[-radius..radius], zeros
+  // outside. The noise at (i, j) comes from words[j*h + i], down from its low and right from its high 16 bits. taps are zero
+  // for tile_rows - 1 more on both sides, and `lanes` more words must be readable. field and room (scratch) have room for
+  // 2*h*w floats, h and w rounded up to whole vectors.
+  void (*elastic_field)(float* field, float* room, const std::uint32_t* words, const float* taps, std::int64_t radius,
+                        const GatherShape& shape);
 
   // --- level.cpp ---
 

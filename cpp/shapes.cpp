@@ -34,6 +34,9 @@ void expect_addressable(const char* op, std::initializer_list<std::int64_t> fact
   }
 }
 
+// Two numbers for each pixel of an image with its border are numbered by 31 bits: 2 * (32000 + 3) * (32000 + 18) < 2^31.
+constexpr std::int64_t kMaxSide = 32000;
+
 }  // namespace
 
 std::string to_string(const Dims& dims) {
@@ -133,6 +136,19 @@ LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight) {
                  to_string(x) + ")");
   }
   return {x[0], x[1], weight[0]};
+}
+
+GatherShape gather_shape(const char* op, const Dims& images, const Dims& index) {
+  expect_rank(op, "images", 3, "(N, h, w)", images);
+  expect_rank(op, "index", 1, "(n,)", index);
+  return {index[0], images[0], images[1], images[2]};
+}
+
+void expect_transformable(const char* op, const GatherShape& shape) {
+  if (shape.h > kMaxSide || shape.w > kMaxSide) {
+    fail(op, "images expects at most " + std::to_string(kMaxSide) + " pixels a side for a transform, got images of " +
+                 to_string(Pair{shape.h, shape.w}));
+  }
 }
 
 }  // namespace fastlenet

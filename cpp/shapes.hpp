@@ -53,6 +53,9 @@ ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair str
 PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding);
 ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size);
 LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight);
+GatherShape gather_shape(const char* op, const Dims& images, const Dims& index);
+// Refuses images whose pixels 32 bits cannot number, as look-ups by vectors need.
+void expect_transformable(const char* op, const GatherShape& shape);
 void expect_dims(const char* op, const char* argument, const Dims& expected, const Dims& got);
 void expect_rank(const char* op, const char* argument, std::size_t rank, const char* legend, const Dims& got);
 

@@ -11,7 +11,7 @@ import pytest
 
 from cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear
 from conftest import expect_same_bits, normals
-from fastlenet import get_num_threads, ops, set_num_threads
+from fastlenet import Augmentation, get_num_threads, ops, set_num_threads
 
 pytestmark = pytest.mark.usefixtures("level")
 Rng = np.random.Generator
@@ -32,6 +32,7 @@ def _calls(rng: Rng) -> list[Callable[[], Any]]:
     flat, flat2 = normals(rng, (50000,)), normals(rng, (50000,))
     logits, labels = normals(rng, (300, 10)), rng.integers(0, 10, 300)
     images, index = rng.integers(0, 256, (100, 28, 28), dtype=np.uint8), rng.integers(0, 100, 90)
+    maps, bent = normals(rng, (90, 2, 3)), Augmentation(shift=2, rotation=9, elastic=30, cutout=4).at(1, 2)
 
     def sgd() -> Any:
         state = flat.copy(), flat2, flat2.copy()
@@ -59,6 +60,8 @@ def _calls(rng: Rng) -> list[Callable[[], Any]]:
         lambda: ops.softmax_cross_entropy(logits, labels)[1],
         lambda: np.float64(ops.softmax_cross_entropy(logits, labels)[0]),
         lambda: ops.gather_images(images, index, mean=0.1, std=0.3),
+        lambda: ops.gather_images(images, index, mean=0.1, std=0.3, transform=maps),
+        lambda: ops.gather_images(images, index, mean=0.1, std=0.3, transform=bent),
         sgd,
         adam,
     ]

@@ -1,4 +1,4 @@
-// One image of a batch, from uint8 pixels to normalised floats.
+// One image of a batch, from uint8 pixels to normalised floats: as it is, shifted by whole pixels, or sampled where a map says.
 #pragma once
 
 #include "../kernels.hpp"
@@ -11,35 +11,99 @@ void gather_image(float* x, const std::uint8_t* image, const float* table, std::
   for (std::int64_t i = 0; i < pixels; ++i) x[i] = table[image[i]];
 }
 
-// A pixel, or zero outside the image.
-inline float pixel(const std::uint8_t* image, std::int64_t row, std::int64_t column, const GatherShape& shape) {
-  const bool inside = row >= 0 && row < shape.h && column >= 0 && column < shape.w;
-  return inside ? static_cast<float>(image[row * shape.w + column]) : 0.0f;
-}
+inline std::int64_t clamp(std::int64_t value, std::int64_t most) { return value < 0 ? 0 : value < most ? value : most; }
 
-// The four pixels around a point, weighted by nearness.
-inline float bilinear(const std::uint8_t* image, float row, float column, const GatherShape& shape) {
-  // Beyond one pixel outside nothing is seen. The test is also false for NaN, and keeps the casts below defined.
-  if (!(row > -1.0f && row < static_cast<float>(shape.h) && column > -1.0f && column < static_cast<float>(shape.w))) {
-    return 0.0f;
+void gather_shifted(float* x, const std::uint8_t* image, const float* table, Pair shift, const GatherShape& shape) {
+  const std::int64_t begin = clamp(shift.w, shape.w), end = clamp(shape.w + shift.w, shape.w);
+  for (std::int64_t i = 0; i < shape.h; ++i, x += shape.w) {
+    const std::int64_t row = i - shift.h;
+    const bool inside = row >= 0 && row < shape.h && begin < end;
+    const std::int64_t from = inside ? begin : shape.w, to = inside ? end : shape.w;
+    for (std::int64_t j = 0; j < from; ++j) x[j] = table[0];
+    for (std::int64_t j = from; j < to; ++j) x[j] = table[image[row * shape.w + j - shift.w]];
+    for (std::int64_t j = to; j < shape.w; ++j) x[j] = table[0];
   }
-  const float top = __builtin_floorf(row), left = __builtin_floorf(column);
-  const float down = row - top, right = column - left;
-  const std::int64_t i = static_cast<std::int64_t>(top), j = static_cast<std::int64_t>(left);
-  const float upper = pixel(image, i, j, shape) * (1.0f - right) + pixel(image, i, j + 1, shape) * right;
-  const float lower = pixel(image, i + 1, j, shape) * (1.0f - right) + pixel(image, i + 1, j + 1, shape) * right;
-  return upper * (1.0f - down) + lower * down;
 }
 
-void gather_transformed(float* x, const std::uint8_t* image, const float* transform, float scale, float shift,
-                        const GatherShape& shape) {
+// The image in a border of zeros, as frame[h + 2][pitch]: place (i, j) holds the four pixels from (i - 1, j - 1) on, a byte
+// each, (0, 0) lowest, then (0, 1), (1, 0), (1, 1). So one look-up finds all that a bilinear sample needs, and no index is out
+// of bounds.
+inline void frame_image(std::int32_t* frame, std::int64_t pitch, const std::uint8_t* image, const GatherShape& shape) {
+  std::uint8_t* bytes = reinterpret_cast<std::uint8_t*>(frame + (shape.h + 2) * pitch);
+  for (std::int64_t i = 0; i < (shape.h + 3) * pitch + kLanes; ++i) bytes[i] = 0;
   for (std::int64_t i = 0; i < shape.h; ++i) {
-    for (std::int64_t j = 0; j < shape.w; ++j) {
-      const float row_index = static_cast<float>(i), column_index = static_cast<float>(j);
-      const float row = transform[0] * row_index + transform[1] * column_index + transform[2];
-      const float column = transform[3] * row_index + transform[4] * column_index + transform[5];
-      *x++ = bilinear(image, row, column, shape) * scale + shift;
+    for (std::int64_t j = 0; j < shape.w; ++j) bytes[(i + 1) * pitch + j + 1] = image[i * shape.w + j];
+  }
+  for (std::int64_t i = 0; i < (shape.h + 2) * pitch; i += kLanes) {
+    const std::uint8_t *upper = bytes + i, *lower = upper + pitch;
+    store(frame + i, load_bytes(upper) | load_bytes(upper + 1) << 8 | load_bytes(lower) << 16 | load_bytes(lower + 1) << 24);
+  }
+}
+
+// Into 0..most, where NaN becomes 0: the places in the frame at which a sample is defined.
+inline Vector clamp(Vector value, float most) {
+  value = value > 0.0f ? value : Vector{};
+  return value < most ? value : broadcast(most);
+}
+
+// The samples at (row, column), counted in the frame: the four pixels around, weighted by nearness.
+inline Vector bilinear(const std::int32_t* frame, std::int64_t pitch, Vector row, Vector column) {
+  const IntVector top = __builtin_convertvector(row, IntVector), left = __builtin_convertvector(column, IntVector);
+  const Vector down = row - __builtin_convertvector(top, Vector), right = column - __builtin_convertvector(left, Vector);
+  const IntVector four = look_up(frame, top * static_cast<std::int32_t>(pitch) + left);
+  const Vector upper_left = __builtin_convertvector(four & 255, Vector);
+  const Vector upper_right = __builtin_convertvector((four >> 8) & 255, Vector);
+  const Vector lower_left = __builtin_convertvector((four >> 16) & 255, Vector);
+  const Vector lower_right = __builtin_convertvector((four >> 24) & 255, Vector);
+  const Vector upper = upper_left + right * (upper_right - upper_left);
+  const Vector lower = lower_left + right * (lower_right - lower_left);
+  return upper + down * (lower - upper);
+}
+
+// Rows of fewer pixels than lanes: only so many are stored.
+inline void store_some(float* to, Vector value, std::int64_t count) {
+  if (count >= kLanes) {
+    store(to, value);
+  } else {
+    for (int lane = 0; lane < count; ++lane) to[lane] = value[lane];
+  }
+}
+
+template <bool elastic>
+inline void gather_warped_as(float* x, const std::int32_t* frame, std::int64_t pitch, const Warp& warp, float scale,
+                             float shift, const GatherShape& shape) {
+  const float* affine = warp.affine;
+  const float bottom = static_cast<float>(shape.h + 1), edge = static_cast<float>(shape.w + 1);
+  const std::int64_t line = whole_vectors(shape.w);
+  Vector lanes;
+  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = static_cast<float>(lane);
+  for (std::int64_t i = 0; i < shape.h; ++i, x += shape.w) {
+    // The frame begins one pixel above and left of the image.
+    const float row_index = static_cast<float>(i);
+    const Vector row_start = broadcast(affine[0] * row_index + (affine[2] + 1.0f));
+    const Vector column_start = broadcast(affine[3] * row_index + (affine[5] + 1.0f));
+    for (std::int64_t at = 0; at < shape.w; at += kLanes) {
+      // The last vector of a row overlaps the one before it rather than hang over.
+      const std::int64_t j = at + kLanes <= shape.w || shape.w < kLanes ? at : shape.w - kLanes;
+      const Vector column_index = lanes + static_cast<float>(j);
+      Vector row = row_start + affine[1] * column_index, column = column_start + affine[4] * column_index;
+      if (elastic) {
+        row += warp.strength * load(warp.field + 2 * i * line + j);
+        column += warp.strength * load(warp.field + (2 * i + 1) * line + j);
+      }
+      store_some(x + j, bilinear(frame, pitch, clamp(row, bottom), clamp(column, edge)) * scale + shift, shape.w - j);
     }
+  }
+}
+
+void gather_warped(float* x, std::int32_t* frame, const std::uint8_t* image, const Warp& warp, float scale, float shift,
+                   const GatherShape& shape) {
+  const std::int64_t pitch = whole_vectors(shape.w + 2);
+  frame_image(frame, pitch, image, shape);
+  if (warp.field == nullptr) {
+    gather_warped_as<false>(x, frame, pitch, warp, scale, shift, shape);
+  } else {
+    gather_warped_as<true>(x, frame, pitch, warp, scale, shift, shape);
   }
 }
 

@@ -3,11 +3,13 @@
 #include "activation.hpp"
 #include "conv.hpp"
 #include "conv_pool.hpp"
+#include "elastic.hpp"
 #include "gather.hpp"
 #include "lanes.hpp"
 #include "linear.hpp"
 #include "linear_sparse.hpp"
 #include "loss.hpp"
+#include "philox.hpp"
 #include "pool.hpp"
 #include "unpool.hpp"
 #include "update.hpp"
@@ -85,7 +87,10 @@ const KernelTable kernels = {
     adam_step,
     ema_step,
     gather_image,
-    gather_transformed,
+    gather_shifted,
+    gather_warped,
+    random_words,
+    elastic_field,
     multiply_add_peak,
 };
 

@@ -39,11 +39,14 @@ typedef float Vector __attribute__((vector_size(4 * kLanes)));
 typedef std::int32_t IntVector __attribute__((vector_size(4 * kLanes)));
 typedef std::uint8_t ByteVector __attribute__((vector_size(kLanes)));
 
+inline std::ptrdiff_t whole_vectors(std::ptrdiff_t size) { return (size + kLanes - 1) / kLanes * kLanes; }
+
 // Half as many lanes in double precision, so that both fill one register.
 constexpr int kDoubleLanes = kLanes / 2;
 typedef float HalfVector __attribute__((vector_size(4 * kDoubleLanes)));
 typedef double DoubleVector __attribute__((vector_size(8 * kDoubleLanes)));
 typedef std::int64_t LongVector __attribute__((vector_size(8 * kDoubleLanes)));
+typedef std::uint64_t WideVector __attribute__((vector_size(8 * kDoubleLanes)));
 
 // The same in memory of any alignment; they may alias everything, as char does.
 typedef float UnalignedVector __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
@@ -172,6 +175,28 @@ inline __attribute__((always_inline)) Vector select(Mask mask, Vector yes, Vecto
 
 inline __attribute__((always_inline)) IntVector select(Mask mask, IntVector yes, IntVector no) { return mask ? yes : no; }
 #endif
+
+// The 64-bit products of the lanes' low 32 bits with a factor; their high 32 bits are ignored.
+inline __attribute__((always_inline)) WideVector multiply_low_halves(WideVector a, std::uint32_t factor) {
+#if defined(__AVX512F__)
+  // The masked forms here and below: GCC 12 warns of the others' undefined operand.
+  return reinterpret_cast<WideVector>(_mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), _mm512_set1_epi64(factor)));
+#else
+  return (a & 0xFFFFFFFF) * factor;
+#endif
+}
+
+// table[index], lane by lane.
+inline __attribute__((always_inline)) IntVector look_up(const std::int32_t* table, IntVector index) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<IntVector>(
+      _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xFFFF, reinterpret_cast<__m512i>(index), table, 4));
+#else
+  IntVector value;
+  for (int lane = 0; lane < kLanes; ++lane) value[lane] = table[index[lane]];
+  return value;
+#endif
+}
 
 // A transposition of kLanes x kLanes floats in two halves, of shuffles that need no index register. First 4 x 4 floats within
 // each quarter of 128 bits, then these quarters as wholes.

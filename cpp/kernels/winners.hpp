@@ -120,8 +120,6 @@ inline void for_column_groups(std::ptrdiff_t columns, const Body& body) {
   }
 }
 
-inline std::ptrdiff_t whole_vectors(std::ptrdiff_t size) { return (size + kLanes - 1) / kLanes * kLanes; }
-
 // A load that crosses a cache line costs two. Where the pixels' c floats start at up to 4 different lanes, x is kept in as
 // many copies, each displaced so that one of these starts is aligned; more copies would not stay in the first cache.
 inline std::int64_t starting_lanes(const ConvShape& shape) {

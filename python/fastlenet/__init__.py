@@ -3,15 +3,18 @@
 Start at `LeNet` and `fit`; `fastlenet.ops` has every op, `fastlenet.reference` the same in plain NumPy.
 """
 
-from fastlenet import nn, ops, optim, reference
+from fastlenet import augment, nn, ops, optim, reference
+from fastlenet.augment import Augmentation
 from fastlenet.chain import Chain
 from fastlenet.config import config, get_num_threads, set_num_threads, show_config
 from fastlenet.lenet import LeNet
 from fastlenet.trainer import fit
 
 __all__ = [
+    "Augmentation",
     "Chain",
     "LeNet",
+    "augment",
     "config",
     "fit",
     "get_num_threads",

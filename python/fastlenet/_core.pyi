@@ -19,6 +19,7 @@ __all__: list[str] = [
     "dropout_backward",
     "dropout_forward",
     "ema_step",
+    "gather_augmented",
     "gather_images",
     "get_num_threads",
     "level",
@@ -95,6 +96,22 @@ def dropout_forward(
     x: typing.Any, rate: typing.SupportsFloat, seed: typing.SupportsInt, counter: typing.SupportsInt, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def ema_step(average: typing.Any, parameters: typing.Any, decay: typing.SupportsFloat) -> None: ...
+def gather_augmented(
+    images: typing.Any,
+    index: typing.Any,
+    mean: typing.SupportsFloat,
+    std: typing.SupportsFloat,
+    shift: typing.SupportsInt,
+    rotation: typing.SupportsFloat,
+    scale: typing.SupportsFloat,
+    shear: typing.SupportsFloat,
+    elastic: typing.SupportsFloat,
+    elastic_sigma: typing.SupportsFloat,
+    cutout: typing.SupportsInt,
+    seed: typing.SupportsInt,
+    epoch: typing.SupportsInt,
+    out: typing.Any,
+) -> numpy.typing.NDArray[typing.Any]: ...
 def gather_images(
     images: typing.Any,
     index: typing.Any,

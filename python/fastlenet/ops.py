@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet import _core
+from fastlenet.augment import Transform
 
 __all__ = [
     "adam_step",
@@ -289,16 +290,20 @@ def gather_images(
     *,
     mean: float,
     std: float,
-    transform: Array | None = None,
+    transform: Array | Transform | None = None,
     out: Array | None = None,
 ) -> Array:
     """A batch of normalised images, (images[index] / 255 - mean) / std, each rounded once to float32.
 
     images: uint8 (N, h, w); index: (n,) of any integer dtype, in 0..N-1. Returns x: (n, 1, h, w).
-    transform: None, or float32 (n, 2, 3): output pixel (i, j) is the bilinear sample of the raw image at
-    (row, column) = transform[n] @ (i, j, 1), with zeros outside the image.
+    transform: None; or float32 (n, 2, 3): output pixel (i, j) is the bilinear sample of the raw image at
+    (row, column) = transform[n] @ (i, j, 1), with zeros outside the image; or an `Augmentation(...).at(seed, epoch)`, which
+    distorts each image at random, the same way wherever its number stands in `index`. Images have at most 32,000 pixels a side
+    then.
     """
     values = _int64("gather_images", "index", index)
+    if isinstance(transform, Transform):
+        return _core.gather_augmented(images, values, mean, std, out=out, **transform.numbers)
     return _core.gather_images(images, values, mean, std, transform, out)
 
 

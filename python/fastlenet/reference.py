@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from fastlenet.augment import Transform
 from fastlenet.philox import STREAM_DROPOUT, philox
 
 __all__ = [
@@ -433,11 +434,16 @@ def squared_error(prediction: Array, target: Array, *, out: Array | None = None)
 # --- batches ------------------------------------------------------------------------------------------------------------
 
 
-def _bilinear(images: Array, transform: Array) -> Array:
-    """Samples (n, h, w) of the images (n, h, w) at transform @ (row, column, 1), with zeros outside."""
-    n, h, w = images.shape
+def _affine_places(transform: Array, h: int, w: int) -> Array:
+    """transform[n] @ (row, column, 1) for every pixel: (n, 2, h, w)."""
     grid = np.stack([*np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), np.ones((h, w))])
-    row, column = np.moveaxis(np.einsum("nij,jhw->nihw", transform.astype(np.float64), grid), 1, 0)
+    return np.asarray(np.einsum("nij,jhw->nihw", transform.astype(np.float64), grid))
+
+
+def _bilinear(images: Array, places: Array) -> Array:
+    """Samples (n, h, w) of the images (n, h, w) at the places (n, 2, h, w), rows and columns; zeros outside and at NaN."""
+    n, h, w = images.shape
+    row, column = np.moveaxis(places, 1, 0)
     seen = (row > -1) & (row < h) & (column > -1) & (column < w)  # false for NaN
     row, column = np.where(seen, row, 0), np.where(seen, column, 0)
     top, left = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
@@ -453,13 +459,23 @@ def _bilinear(images: Array, transform: Array) -> Array:
     return np.where(seen, upper * (1 - down) + lower * down, 0)
 
 
+def _distort(images: Array, index: Array, transform: Transform) -> Array:
+    """Raw values (n, h, w), in float64: each image sampled where its transform says, then its hole blackened."""
+    h, w = images.shape[1:]
+    places = [transform.places(int(number), h, w) for number in index]
+    samples = _bilinear(images[index], np.stack(places) if places else np.empty((0, 2, h, w)))
+    for sample, number in zip(samples, index, strict=True):
+        sample[transform.hole(int(number), h, w)] = 0
+    return samples
+
+
 def gather_images(
     images: Array,
     index: Any,
     *,
     mean: float,
     std: float,
-    transform: Array | None = None,
+    transform: Array | Transform | None = None,
     out: Array | None = None,
 ) -> Array:
     op = "gather_images"
@@ -467,13 +483,16 @@ def gather_images(
     _rank(op, "images", images, 3)
     if not (np.isfinite(std) and std > 0):
         raise ValueError(f"{op}: std expects a positive number, got {std}")
-    batch = images[_integers(op, "index", index, len(images))]
+    numbers = _integers(op, "index", index, len(images))
     if transform is None:
-        table = ((np.arange(256) / 255 - mean) / std).astype(np.float32)
-        return _into(out, table[batch][:, None])
-    _floats(op, transform=transform)
-    _shape(op, "transform", transform, (len(batch), 2, 3))
-    return _into(out, ((_bilinear(batch, transform) / 255 - mean) / std).astype(np.float32)[:, None])
+        values = images[numbers]
+    elif isinstance(transform, Transform):
+        values = _distort(images, numbers, transform)
+    else:
+        _floats(op, transform=transform)
+        _shape(op, "transform", transform, (len(numbers), 2, 3))
+        values = _bilinear(images[numbers], _affine_places(transform, *images.shape[1:]))
+    return _into(out, ((values / 255 - mean) / std).astype(np.float32)[:, None])
 
 
 # --- optimizer steps, in place ------------------------------------------------------------------------------------------

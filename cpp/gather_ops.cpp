@@ -1,0 +1,110 @@
+// Batches of images: which thread gathers which, and with what scratch memory.
+#include <algorithm>
+
+#include "cpu_ops.hpp"
+#include "isa.hpp"
+#include "parallel.hpp"
+#include "scratch.hpp"
+
+namespace fastlenet::cpu {
+
+namespace {
+
+constexpr std::int64_t kPiece = 16;  // images of a task
+constexpr std::uint32_t kAugmentStream = 3;
+
+// What the batch shares: value v becomes table[v], and a sample between the pixels sample * scale + shift.
+struct Normalise {
+  float table[256];
+  float scale, shift;
+
+  Normalise(double mean, double std) : scale(static_cast<float>(1.0 / (255.0 * std))), shift(static_cast<float>(-mean / std)) {
+    for (int value = 0; value < 256; ++value) table[value] = static_cast<float>((value / 255.0 - mean) / std);
+  }
+};
+
+std::int64_t pieces(const GatherShape& shape) { return (shape.n + kPiece - 1) / kPiece; }
+
+std::int64_t frame_size(const GatherShape& shape, std::int64_t lanes) { return 2 * (shape.h + 3) * (shape.w + 2 + lanes); }
+
+// body(image of the batch, worker) for all of them.
+template <typename Body>
+void for_images(const GatherShape& shape, int workers, const Body& body) {
+  parallel_for(pieces(shape), workers, [&](std::int64_t piece, int worker) {
+    for (std::int64_t n = piece * kPiece; n < std::min(shape.n, (piece + 1) * kPiece); ++n) body(n, worker);
+  });
+}
+
+// A worker's scratch memory for one image.
+struct Room {
+  std::int32_t* frame;
+  std::uint32_t* words;
+  float *field, *other;
+};
+
+void augment(float* x, const std::uint8_t* image, const Augmentation& augmentation, const Gaussian& gaussian, const Room& room,
+             const Normalise& normalise, const GatherShape& shape) {
+  const KernelTable& table = kernels();
+  const Distortion found = distortion(augmentation, room.words, shape);
+  if (augmentation.warps()) {
+    Warp warp{found.affine, nullptr, static_cast<float>(augmentation.elastic)};
+    if (augmentation.elastic != 0.0) {
+      const float* centre = gaussian.taps.data() + gaussian.taps.size() / 2;
+      table.elastic_field(room.field, room.other, room.words + kImageWords, centre, gaussian.radius, shape);
+      warp.field = room.field;
+    }
+    table.gather_warped(x, room.frame, image, warp, normalise.scale, normalise.shift, shape);
+  } else {
+    table.gather_shifted(x, image, normalise.table, found.shift, shape);
+  }
+  for (std::int64_t row = found.hole.h; row < found.end.h; ++row) {
+    for (std::int64_t column = found.hole.w; column < found.end.w; ++column) x[row * shape.w + column] = normalise.table[0];
+  }
+}
+
+}  // namespace
+
+void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
+                   double std, const GatherShape& shape) {
+  const KernelTable& table = kernels();
+  const Normalise normalise(mean, std);
+  const std::int64_t pixels = shape.h * shape.w, frame = transform ? frame_size(shape, table.lanes) : 0;
+  const int workers = workers_for(pieces(shape));
+  float* scratch[1];
+  Scratch::take(scratch, {workers * frame});
+  for_images(shape, workers, [&](std::int64_t n, int worker) {
+    const std::uint8_t* image = images + index[n] * pixels;
+    if (transform == nullptr) {
+      table.gather_image(x + n * pixels, image, normalise.table, pixels);
+    } else {
+      std::int32_t* room = reinterpret_cast<std::int32_t*>(scratch[0] + worker * frame);
+      table.gather_warped(x + n * pixels, room, image, {transform + n * 6, nullptr, 0.0f}, normalise.scale, normalise.shift,
+                          shape);
+    }
+  });
+}
+
+void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
+                      std::uint64_t seed, std::uint32_t epoch, double mean, double std, const GatherShape& shape) {
+  const KernelTable& table = kernels();
+  const Normalise normalise(mean, std);
+  const bool elastic = augmentation.elastic != 0.0;
+  const Gaussian gaussian(augmentation.elastic_sigma, std::max(shape.h, shape.w), table.tile_rows - 1);
+  const std::int64_t lanes = table.lanes, pixels = shape.h * shape.w;
+  const std::int64_t frame = augmentation.warps() ? frame_size(shape, lanes) : 0;
+  const std::int64_t field = elastic ? 2 * (shape.h + lanes) * (shape.w + lanes) : 0;
+  const std::int64_t count = kImageWords + (elastic ? pixels + lanes : 0), words = count + 2 * lanes;
+  const int workers = workers_for(pieces(shape));
+  float* scratch[4];
+  Scratch::take(scratch, {workers * frame, workers * words, workers * field, workers * field});
+  for_images(shape, workers, [&](std::int64_t n, int worker) {
+    const Room room{reinterpret_cast<std::int32_t*>(scratch[0] + worker * frame),
+                    reinterpret_cast<std::uint32_t*>(scratch[1] + worker * words), scratch[2] + worker * field,
+                    scratch[3] + worker * field};
+    const std::uint64_t counter = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(index[n]);
+    table.random_words(room.words, seed, kAugmentStream, counter, count);
+    augment(x + n * pixels, images + index[n] * pixels, augmentation, gaussian, room, normalise, shape);
+  });
+}
+
+}  // namespace fastlenet::cpu

@@ -1,0 +1,173 @@
+"""Random distortions of the training images: what they are, number by number. The kernels compute the same.
+
+    Augmentation(shift=2, rotation=10).at(seed, epoch)     goes to ops.gather_images as its `transform`
+
+An image's distortion depends on (seed, epoch, its number in the data set) alone: not on the batch, nor on threads. Word i of
+Philox4x32-10 (key seed, counter number + 2^32 * epoch, stream 3) is used for
+
+    0, 1  shift down, right      2  angle      3, 4  factors of height and width      5  slant
+    6, 7  centre of the hole, row and column   8 + j*h + i  displacement of pixel (i, j), low half down, high half right
+
+Sources: Simard et al. 2003 (elastic distortion), DeVries & Taylor 2017 (cutout).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.philox import STREAM_AUGMENT, philox
+
+__all__ = ["Augmentation", "Transform"]
+
+Array = npt.NDArray[Any]
+
+_IMAGE_WORDS = 8
+_MOST_PIXELS = 32000
+
+
+def _expect(condition: Any, name: str, expected: str, value: Any) -> None:
+    if not condition:
+        raise ValueError(f"Augmentation: {name} expects {expected}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far images are distorted, each independently at random; 0 leaves a distortion out.
+
+    shift: whole pixels, down and right each uniform in -shift..shift.
+    rotation: degrees about the image's centre, uniform in +-rotation; positive angles turn counter-clockwise.
+    scale: height and width, each multiplied by its own factor, uniform in 1 +- scale.
+    shear: pixels to the right per row downwards, uniform in +-shear: the slant of handwriting.
+    elastic, elastic_sigma: Simard's alpha and sigma, in pixels. Each pixel's place moves by alpha times noise, uniform in
+        (-1, 1) and independent for every pixel and both axes, convolved with a Gaussian of standard deviation sigma whose sum
+        is 1 (cut off at 3 sigma); outside the image the noise is 0. Simard et al. used 34 and 4: 1.4 pixels, root mean square,
+        far from the borders (alpha / sigma / sqrt(12 pi)).
+    cutout: side of a square of black whose centre is any pixel, so that it may hang over the border.
+
+    The image is scaled, slanted, turned, bent and shifted in one step, by bilinear samples of the raw pixels with black
+    outside; whole shifts alone are exact. The hole comes last. ValueError, or TypeError for what is not a number, names the
+    field.
+    """
+
+    shift: int = 0
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    elastic: float = 0.0
+    elastic_sigma: float = 4.0
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "cutout"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"Augmentation: {name} expects a whole number of pixels, got {value!r}")
+            _expect(0 <= value <= _MOST_PIXELS, name, f"a number in 0..{_MOST_PIXELS}", value)
+        for name in ("rotation", "scale", "shear", "elastic", "elastic_sigma"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+                raise TypeError(f"Augmentation: {name} expects a number, got {value!r}")
+        _expect(0 <= self.rotation <= 180, "rotation", "degrees in [0, 180]", self.rotation)
+        _expect(0 <= self.scale < 1, "scale", "a number in [0, 1)", self.scale)
+        _expect(0 <= self.shear <= 1, "shear", "a number in [0, 1]", self.shear)
+        _expect(0 <= self.elastic <= 1e6, "elastic", "pixels in [0, 1e6]", self.elastic)
+        _expect(0 < self.elastic_sigma <= 1000, "elastic_sigma", "pixels in (0, 1000]", self.elastic_sigma)
+
+    def __bool__(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.shift or self.cutout or self.warps)
+
+    @property
+    def warps(self) -> bool:
+        """Whether pixels move by more than a whole shift."""
+        return bool(self.rotation or self.scale or self.shear or self.elastic)
+
+    def at(self, seed: int, epoch: int) -> Transform:
+        """The distortions of an epoch, for `gather_images`. seed: reduced modulo 2^64; epoch: in 0..2^32-1, else ValueError."""
+        if not 0 <= epoch < 2**32:
+            raise ValueError(f"Augmentation.at: epoch expects an integer in 0..2^32-1, got {epoch!r}")
+        return Transform(self, seed % 2**64, epoch)
+
+
+def _below(count: int, word: int) -> int:
+    """Uniform in 0..count-1."""
+    return count * word >> 32
+
+
+def _symmetric(words: Array, bits: int) -> Array:
+    """Uniform in (-1, 1), from words read as signed numbers of so many bits: multiples of 2^(1-bits), and half of one."""
+    signed = words.astype(np.int64)
+    signed = np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed)
+    return np.asarray((signed + 0.5) * 2.0 ** (1 - bits))
+
+
+def _smoothing(size: int, sigma: float) -> Array:
+    """The matrix that convolves `size` numbers, zeros around them, with a Gaussian cut off at 3 sigma and scaled to sum 1."""
+    reach = math.ceil(3 * sigma)
+    gaussian = np.exp(-0.5 * np.arange(-reach, reach + 1) ** 2 / sigma**2)
+    distance = np.arange(size) - np.arange(size)[:, None]
+    taps = gaussian[np.clip(distance, -reach, reach) + reach] / gaussian.sum()
+    return np.asarray(np.where(np.abs(distance) <= reach, taps, 0))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The distortions of every image of an epoch; made by `Augmentation.at`."""
+
+    augmentation: Augmentation
+    seed: int
+    epoch: int
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The augmentation's fields, seed and epoch: what the kernels are called with."""
+        return {**vars(self.augmentation), "seed": self.seed, "epoch": self.epoch}
+
+    def _words(self, number: int, count: int) -> Array:
+        return philox(self.seed, STREAM_AUGMENT, number + (self.epoch << 32), count)
+
+    def shift(self, number: int) -> tuple[int, int]:
+        """How far image `number` moves down and right."""
+        most = self.augmentation.shift
+        down, right = (_below(2 * most + 1, int(word)) - most for word in self._words(number, 2))
+        return down, right
+
+    def hole(self, number: int, h: int, w: int) -> tuple[slice, slice]:
+        """The rows and columns of an h x w image that cutout blackens."""
+        side = self.augmentation.cutout
+        starts = (_below(size, int(word)) - side // 2 for size, word in zip((h, w), self._words(number, 8)[6:], strict=True))
+        rows, columns = (slice(max(start, 0), max(start + side, 0)) for start in starts)
+        return rows, columns
+
+    def affine(self, number: int) -> Array:
+        """The matrix (2, 2) by which a pixel's distance from the centre, (down, right), finds where it came from."""
+        chosen = self.augmentation
+        turn, taller, wider, slant = _symmetric(self._words(number, 6)[2:], 32)
+        angle = math.radians(chosen.rotation * turn)
+        scaled = np.diag([1 + chosen.scale * taller, 1 + chosen.scale * wider])
+        slanted = np.array([[1, 0], [chosen.shear * slant, 1]])
+        turned = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        return np.asarray(np.linalg.inv(turned @ slanted @ scaled))
+
+    def displacement(self, number: int, h: int, w: int) -> Array:
+        """Elastic distortion: how far down and right of its place each pixel looks, (2, h, w)."""
+        chosen = self.augmentation
+        words = self._words(number, _IMAGE_WORDS + h * w)[_IMAGE_WORDS:].reshape(w, h).T
+        noise = _symmetric(np.stack([words & 0xFFFF, words >> 16]), 16)
+        smoothed = _smoothing(h, chosen.elastic_sigma) @ noise @ _smoothing(w, chosen.elastic_sigma).T
+        return np.asarray(chosen.elastic * smoothed)
+
+    def places(self, number: int, h: int, w: int) -> Array:
+        """The row and the column, (2, h, w), at which each pixel of the distorted image `number` finds the original."""
+        centre = np.array([h - 1, w - 1])[:, None, None] / 2
+        pixels = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"))
+        distance = pixels - np.array(self.shift(number))[:, None, None] - centre
+        places: Array = np.einsum("ij,jhw->ihw", self.affine(number), distance) + centre
+        if self.augmentation.elastic:
+            places += self.displacement(number, h, w)
+        return places
