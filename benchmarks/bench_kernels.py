@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlenet import get_num_threads, ops, reference, set_num_threads
+from fastlenet import Augmentation, get_num_threads, ops, reference, set_num_threads
 from measuring import alternate, peak, print_machine, print_table, save
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -49,6 +49,11 @@ POOLS = {
     "pool1": Pool(128, 20, 24, 24, 2),
     "pool2": Pool(128, 50, 8, 8, 2),
     "3x3, stride 2": Pool(32, 20, 24, 24, 3, stride=2),
+}
+AUGMENTATIONS = {
+    "shift": Augmentation(shift=2),
+    "affine": Augmentation(shift=2, rotation=12, scale=0.12, shear=0.12),
+    "elastic": Augmentation(shift=2, rotation=12, scale=0.12, shear=0.12, elastic=34, elastic_sigma=4, cutout=6),
 }
 
 
@@ -202,6 +207,14 @@ def other_lines() -> list[Line]:
 
         return prepare
 
+    def augmented(name: str, augmentation: Augmentation) -> Line:
+        transform = augmentation.at(0, 0)
+        return Line(
+            f"gather_images, 128 of 28x28, {name}",
+            lambda b: lambda: b.gather_images(images, index, mean=0.13, std=0.31, transform=transform),
+            bytes=5 * 128 * 784,
+        )
+
     def torch_gather() -> Run:
         timages, tindex = tensor(images), tensor(index)
         return lambda: timages[tindex].unsqueeze(1).float().sub_(33.3).div_(78.6)
@@ -237,6 +250,7 @@ def other_lines() -> list[Line]:
             torch_gather,
             bytes=5 * 128 * 784,
         ),
+        *(augmented(name, augmentation) for name, augmentation in AUGMENTATIONS.items()),
         Line(
             "sgd_step, Nesterov",
             lambda b: lambda: b.sgd_step(parameters, gradient, first, lr=1e-9, momentum=0.9, nesterov=True),

@@ -3,6 +3,7 @@
 
 #include "../kernels.hpp"
 #include "exponential.hpp"
+#include "philox.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
@@ -40,34 +41,18 @@ void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t c
   for (std::int64_t i = 0; i < count; ++i) dx[i] = dy[i] * (y[i] * (1.0f - y[i]));
 }
 
-// Philox4x32-10: ten rounds of two 32 x 32 -> 64 bit products on four counter words.
-inline void philox(std::uint32_t (&word)[4], std::uint64_t seed, std::uint64_t counter, std::uint32_t stream,
-                   std::uint32_t block) {
-  std::uint32_t key0 = static_cast<std::uint32_t>(seed), key1 = static_cast<std::uint32_t>(seed >> 32);
-  word[0] = block;
-  word[1] = static_cast<std::uint32_t>(counter);
-  word[2] = static_cast<std::uint32_t>(counter >> 32);
-  word[3] = stream;
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t low = 0xD2511F53ull * word[0], high = 0xCD9E8D57ull * word[2];
-    word[0] = static_cast<std::uint32_t>(high >> 32) ^ word[1] ^ key0;
-    word[1] = static_cast<std::uint32_t>(high);
-    word[2] = static_cast<std::uint32_t>(low >> 32) ^ word[3] ^ key1;
-    word[3] = static_cast<std::uint32_t>(low);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-}
-
 constexpr std::uint32_t kDropoutStream = 2;
 
 void dropout_forward(float* y, float* mask, const float* x, std::uint64_t threshold, float scale, std::uint64_t seed,
                      std::uint64_t counter, Range range) {
-  std::uint32_t word[4];
-  for (std::int64_t i = range.begin; i < range.end; ++i) {
-    if (i % 4 == 0 || i == range.begin) philox(word, seed, counter, kDropoutStream, static_cast<std::uint32_t>(i / 4));
-    mask[i] = word[i % 4] >= threshold ? scale : 0.0f;
-    y[i] = x[i] * mask[i];
+  std::uint32_t words[kPhiloxWords];
+  for (std::int64_t i = range.begin; i < range.end;) {
+    const std::int64_t first = i / kPhiloxWords * kPhiloxWords, next = first + kPhiloxWords;
+    philox(words, seed, kDropoutStream, counter, static_cast<std::uint32_t>(first / 4));
+    for (const std::int64_t end = next < range.end ? next : range.end; i < end; ++i) {
+      mask[i] = words[i - first] >= threshold ? scale : 0.0f;
+      y[i] = x[i] * mask[i];
+    }
   }
 }
 

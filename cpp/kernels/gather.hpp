@@ -28,13 +28,14 @@ void gather_shifted(float* x, const std::uint8_t* image, const float* table, Pai
 // The image in a border of zeros, as frame[h + 2][pitch]: place (i, j) holds the four pixels from (i - 1, j - 1) on, a byte
 // each, (0, 0) lowest, then (0, 1), (1, 0), (1, 1). So one look-up finds all that a bilinear sample needs, and no index is out
 // of bounds.
-inline void frame_image(std::int32_t* frame, std::int64_t pitch, const std::uint8_t* image, const GatherShape& shape) {
-  std::uint8_t* bytes = reinterpret_cast<std::uint8_t*>(frame + (shape.h + 2) * pitch);
-  for (std::int64_t i = 0; i < (shape.h + 3) * pitch + kLanes; ++i) bytes[i] = 0;
-  for (std::int64_t i = 0; i < shape.h; ++i) {
-    for (std::int64_t j = 0; j < shape.w; ++j) bytes[(i + 1) * pitch + j + 1] = image[i * shape.w + j];
+inline void frame_image(std::int32_t* frame, std::int64_t pitch, const std::uint8_t* image, std::int64_t h, std::int64_t w) {
+  std::uint8_t* bytes = reinterpret_cast<std::uint8_t*>(frame + (h + 2) * pitch);
+  const std::int64_t size = (h + 3) * pitch + kLanes;
+  for (std::int64_t i = 0; i < size; i += 4 * kLanes) store(reinterpret_cast<float*>(bytes + i), Vector{});
+  for (std::int64_t i = 0; i < h; ++i) {
+    for (std::int64_t j = 0; j < w; ++j) bytes[(i + 1) * pitch + j + 1] = image[i * w + j];
   }
-  for (std::int64_t i = 0; i < (shape.h + 2) * pitch; i += kLanes) {
+  for (std::int64_t i = 0; i < (h + 2) * pitch; i += kLanes) {
     const std::uint8_t *upper = bytes + i, *lower = upper + pitch;
     store(frame + i, load_bytes(upper) | load_bytes(upper + 1) << 8 | load_bytes(lower) << 16 | load_bytes(lower + 1) << 24);
   }
@@ -99,7 +100,7 @@ inline void gather_warped_as(float* x, const std::int32_t* frame, std::int64_t p
 void gather_warped(float* x, std::int32_t* frame, const std::uint8_t* image, const Warp& warp, float scale, float shift,
                    const GatherShape& shape) {
   const std::int64_t pitch = whole_vectors(shape.w + 2);
-  frame_image(frame, pitch, image, shape);
+  frame_image(frame, pitch, image, shape.h, shape.w);
   if (warp.field == nullptr) {
     gather_warped_as<false>(x, frame, pitch, warp, scale, shift, shape);
   } else {

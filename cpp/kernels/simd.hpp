@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <utility>
 
-#if defined(__AVX512F__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -181,6 +181,10 @@ inline __attribute__((always_inline)) WideVector multiply_low_halves(WideVector 
 #if defined(__AVX512F__)
   // The masked forms here and below: GCC 12 warns of the others' undefined operand.
   return reinterpret_cast<WideVector>(_mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), _mm512_set1_epi64(factor)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<WideVector>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(factor)));
+#elif defined(__SSE2__)
+  return reinterpret_cast<WideVector>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), _mm_set1_epi64x(factor)));
 #else
   return (a & 0xFFFFFFFF) * factor;
 #endif
