@@ -42,7 +42,8 @@ inline void make_noise(float* noise, const std::uint32_t* words, std::ptrdiff_t 
   }
 }
 
-// y[height][2][width] <- x[width][2][height]
+// y[height][2][width] <- x[width][2][height], all of whole vectors: what lies beyond the image comes along in lanes that are
+// dropped.
 inline void swap_axes(float* y, const float* x, std::ptrdiff_t height, std::ptrdiff_t width) {
   for (std::ptrdiff_t field = 0; field < 2; ++field) {
     for (std::ptrdiff_t column = 0; column < width; column += kLanes) {
@@ -63,7 +64,6 @@ void elastic_field(float* field, float* room, const std::uint32_t* words, const 
   const std::ptrdiff_t height = whole_vectors(shape.h), width = whole_vectors(shape.w);
   make_noise(room, words, height, shape);
   smooth(field, room, taps, radius, shape.w, 2 * height);
-  for (std::ptrdiff_t i = shape.w * 2 * height; i < width * 2 * height; i += kLanes) store(field + i, Vector{});
   swap_axes(room, field, height, width);
   smooth(field, room, taps, radius, shape.h, 2 * width);
 }
