@@ -8,12 +8,15 @@ from fastlenet.augment import Augmentation
 from fastlenet.chain import Chain
 from fastlenet.config import config, get_num_threads, set_num_threads, show_config
 from fastlenet.lenet import LeNet
+from fastlenet.recipe import RECIPES, Recipe
 from fastlenet.trainer import fit
 
 __all__ = [
+    "RECIPES",
     "Augmentation",
     "Chain",
     "LeNet",
+    "Recipe",
     "augment",
     "config",
     "fit",

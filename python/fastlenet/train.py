@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from fastlenet import ops
 from fastlenet.checkpoint import CheckpointError, expect_writable, load_checkpoint, load_model, save_model
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import TORCHVISION_NAMES, DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
+from fastlenet.ensemble import EnsembleRun, join_members, split_members
 from fastlenet.lenet import LeNet
+from fastlenet.listeners import Console, JsonLog, StepProfile
 from fastlenet.profiling import Profiler
-from fastlenet.trainer import Epoch, InterruptedRunError, Listener, Recipe, Saver, Trainer, evaluate
+from fastlenet.recipe import OPTIMIZERS, RECIPES, SCHEDULES, Recipe
+from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Saver, Trainer
 
-__all__ = ["main"]
+__all__ = ["add_recipe_flags", "main"]
 
 _INTERRUPTED = "fastlenet-interrupted"
 _USAGE, _CTRL_C = 2, 130
 
-# Everything that decides the result or what is reported of it: a checkpoint holds these, and --resume takes them from it.
+# Beside the recipe's fields, what decides the result or what is reported of it: a checkpoint holds both, for --resume.
 _SETTINGS: dict[str, Any] = {
-    "batch_size": Recipe.batch_size,
+    "recipe": "default",
+    "ensemble": 1,
     "test_batch_size": 1000,
-    "epochs": Recipe.epochs,
-    "lr": Recipe.lr,
-    "momentum": Recipe.momentum,
-    "warm_up": Recipe.warm_up,
-    "weight_decay": Recipe.weight_decay,
-    "label_smoothing": Recipe.label_smoothing,
-    "seed": Recipe.seed,
     "validation": 0,
     "dry_run": False,
     "data_dir": None,
@@ -48,6 +46,30 @@ class UsageError(ValueError):
     """A command line that makes no sense; one line."""
 
 
+def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """--recipe, and a flag for every field of a Recipe."""
+    group = parser.add_argument_group("recipe", "Named recipes, and a flag for each of their fields; 0 is off.")
+    names = "; ".join(f"{name}: {recipe}" for name, recipe in RECIPES.items())
+    add(group, "--recipe", names, choices=tuple(RECIPES))
+    for field in fields(Recipe):
+        kind: type = type(field.default)
+        options: dict[str, Any] = {"type": kind, "metavar": {int: "N", float: "X"}.get(kind)}
+        if kind is bool:
+            options = {"action": argparse.BooleanOptionalAction}
+        elif kind is str:
+            options = {"choices": OPTIMIZERS if field.name == "optimizer" else SCHEDULES}
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}", help=field.metadata["help"], default=argparse.SUPPRESS, **options
+        )
+
+
+def add(group: Any, flag: str, help: str, **options: Any) -> None:
+    """A flag that leaves no trace when it is not given."""
+    default = _SETTINGS.get(flag[2:].replace("-", "_"))
+    text = help + (f" (default: {default})" if default not in (None, False) else "")
+    group.add_argument(flag, help=text, default=argparse.SUPPRESS, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fastlenet.train",
@@ -56,20 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Ctrl-C saves the training state and says how to go on. Exit codes: 0 done, 2 wrong usage or input, 130 Ctrl-C.",
     )
 
-    def add(group: Any, flag: str, help: str, **options: Any) -> None:
-        default = _SETTINGS.get(flag[2:].replace("-", "_"))
-        text = help + (f" (default: {default})" if default not in (None, False) else "")
-        group.add_argument(flag, help=text, default=argparse.SUPPRESS, **options)
-
-    recipe = parser.add_argument_group("recipe: SGD with Nesterov momentum and a one-cycle rate")
-    add(recipe, "--epochs", "passes over the training images; 0 only evaluates", type=int, metavar="N")
-    add(recipe, "--batch-size", "images per step", type=int, metavar="N")
-    add(recipe, "--lr", "peak learning rate: reached linearly, then left linearly for zero", type=float, metavar="RATE")
-    add(recipe, "--warm-up", "share of the steps in which the rate rises", type=float, metavar="SHARE")
-    add(recipe, "--momentum", "momentum", type=float, metavar="M")
-    add(recipe, "--weight-decay", "L2 penalty", type=float, metavar="W")
-    add(recipe, "--label-smoothing", "label smoothing", type=float, metavar="E")
-    add(recipe, "--seed", "of the initial weights and the order of the images", type=int, metavar="S")
+    add_recipe_flags(parser)
+    add(parser, "--ensemble", "train N networks, of seeds S, S+1, ..., and average their probabilities", type=int, metavar="N")
     data = parser.add_argument_group("data")
     add(
         data,
@@ -107,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add(running, "--log-interval", "print the loss every N batches", type=int, metavar="N")
     add(running, "--dry-run", "one batch per epoch, to see that everything works", action="store_true")
     add(running, "--profile", "say at the end where the time of a training step went", action="store_true")
+    add(running, "--times", "say at the end what the seconds were spent on", action="store_true")
     add(running, "--quiet", "print nothing but the final accuracy", action="store_true")
     add(
         running,
@@ -117,97 +128,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class Console(Listener):
-    """What the user sees: a line per epoch; while one runs, a bar on a terminal, or a line every log_interval batches."""
-
-    def __init__(self, quiet: bool, log_interval: int) -> None:
-        self.quiet, self.log_interval = quiet, log_interval
-        self._bar: Any = None
-
-    def say(self, text: str = "") -> None:
-        if not self.quiet:
-            print(text, flush=True)
-
-    def _open_bar(self, trainer: Trainer, done: int) -> None:
-        from tqdm import tqdm
-
-        total = min(len(trainer.data.train_images), trainer.batches * trainer.recipe.batch_size)
-        # disable=None: silent when standard error is not a terminal.
-        self._bar = tqdm(
-            desc=f"epoch {trainer.epoch + 1}/{trainer.recipe.epochs}",
-            total=total,
-            initial=done,
-            unit=" images",
-            leave=False,
-            disable=True if self.quiet else None,
-            mininterval=0.1,
-        )
-
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        if self._bar is None:
-            self._open_bar(trainer, trainer.images - images)
-        self._bar.set_postfix_str(f"loss {trainer.loss_sum / trainer.images:.4f}", refresh=False)
-        self._bar.update(images)
-        if self.log_interval and trainer.position % self.log_interval == 0:
-            seen, total = trainer.images, len(trainer.data.train_images)
-            self.say(f"Train Epoch: {trainer.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {loss:.6f}")
-
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        self.close()
-        assert epoch.accuracy is not None
-        self.say(
-            f"epoch {epoch.epoch}/{trainer.recipe.epochs}   accuracy {epoch.accuracy:7.2%}   loss {epoch.loss:.4f}   "
-            f"{epoch.seconds:.2f} s   {epoch.images_per_second:,.0f} images/s"
-        )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-class JsonLog(Listener):
-    """One line of JSON per epoch, on disk as soon as the epoch is over."""
-
-    def __init__(self, path: str, resumed: bool) -> None:
-        try:
-            self._stream: IO[str] = open(path, "a" if resumed else "w", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise UsageError(f"--log-json {path}: cannot be written ({error.strerror})") from None
-
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        print(json.dumps(asdict(epoch)), file=self._stream, flush=True)
-
-
-class StepProfile(Listener):
-    """Prints, after the last epoch, what its training steps spent their time on; evaluation is left out."""
-
-    def __init__(self, profiler: Profiler) -> None:
-        self._profiler = profiler
-        self._table = ""
-
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        if trainer.position == 1:  # the first step makes the buffers
-            self._profiler.reset()
-            self._before = trainer.seconds
-        elif trainer.position == trainer.batches:
-            self._table = self._profiler.table(trainer.seconds - self._before, trainer.batches - 1)
-
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        if trainer.epoch == trainer.recipe.epochs and self._table:
-            print(self._table, flush=True)
-
-
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of this run: the defaults and what was given, or those of the checkpoint to resume."""
+    """The settings of this run: the recipe's, the defaults and what was given, or those of the checkpoint to resume."""
     if "resume" not in given:
-        return _SETTINGS | {name: value for name, value in given.items() if name in _SETTINGS}
+        known = _SETTINGS | asdict(RECIPES[given.get("recipe", "default")])
+        return known | {name: value for name, value in given.items() if name in known}
     _, facts = load_checkpoint(given["resume"])
     saved = facts.get("settings")
-    if not isinstance(saved, dict) or saved.keys() != _SETTINGS.keys():
+    if not isinstance(saved, dict) or saved.keys() != _SETTINGS.keys() | Recipe.__dataclass_fields__.keys():
         raise CheckpointError(f"{given['resume']}: was not made by this command; resume it with fastlenet.fit")
     for name, value in given.items():
-        if name in _SETTINGS and saved[name] != value:
+        if name in saved and saved[name] != value:
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"{flag} {value} contradicts {given['resume']}, which was made with {saved[name]}; leave it out")
     return saved
@@ -239,9 +170,11 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
 
 
 def _check_flags(given: dict[str, Any]) -> None:
-    for flag, least in (("threads", 1), ("log_interval", 0), ("validation", 0), ("test_batch_size", 1)):
+    for flag, least in (("threads", 1), ("log_interval", 0), ("validation", 0), ("test_batch_size", 1), ("ensemble", 1)):
         if given.get(flag, least) < least:
             raise UsageError(f"--{flag.replace('_', '-')} expects an integer of at least {least}, got {given[flag]}")
+    if given.get("ensemble", 1) > 1 and "load_model" in given:
+        raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
     if "checkpoint" in given and given["checkpoint"] != given.get("resume") and Path(given["checkpoint"]).exists():
         raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")
     for name in ("checkpoint", "save_model", "log_json"):
@@ -258,7 +191,7 @@ def _free_name() -> Path:
     return path
 
 
-def _announce(console: Console, trainer: Trainer) -> None:
+def _announce(console: Console, trainer: Trainer, settings: dict[str, Any]) -> None:
     facts, recipe, data = config(), trainer.recipe, trainer.data
     console.say(
         f"fastlenet {facts['version']}   level {facts['level']}   threads {facts['threads']}   seed {recipe.seed}\n"
@@ -267,11 +200,29 @@ def _announce(console: Console, trainer: Trainer) -> None:
     for name, array in trainer.model.parameters().items():
         console.say(f"  {name:<13} {array.shape}")
     console.say(f"  {trainer.model.parameter_buffer.size} parameters\n")
-    if recipe.epochs:
-        console.say(
-            f"{recipe.epochs} epochs of {trainer.batches} steps of {recipe.batch_size} images; SGD, Nesterov momentum "
-            f"{recipe.momentum:g}, rate up to {recipe.lr:g}"
-        )
+    changed = replace(recipe, seed=0) != RECIPES[settings["recipe"]]
+    console.say(textwrap.fill(f"recipe {settings['recipe']}{' with changes' if changed else ''}: {recipe}", 100))
+    if recipe.tta:
+        console.say("test-time augmentation: each test image is seen five times, as it is and moved by one pixel")
+
+
+def _load_members(path: str, model: Callable[[int], LeNet]) -> list[LeNet]:
+    """The networks of a file that --save-model wrote: several where it is an ensemble."""
+    models = []
+    for number, state in enumerate(split_members(load_model(path), path)):
+        models.append(model(number))
+        try:
+            models[-1].load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: not this network's parameters; {error}") from None
+    return models
+
+
+def _expect_no_training(recipe: Recipe, path: str, given: dict[str, Any]) -> Recipe:
+    """The recipe of no epochs, with which an ensemble's file is evaluated; UsageError if training was asked for."""
+    if given.get("epochs", 0):
+        raise UsageError(f"--epochs {given['epochs']}: {path} is an ensemble, which can be evaluated, not trained on")
+    return replace(recipe, epochs=0)
 
 
 def _train(given: dict[str, Any]) -> int:
@@ -280,73 +231,92 @@ def _train(given: dict[str, Any]) -> int:
     recipe = _recipe(settings)
     if "threads" in given:
         set_num_threads(given["threads"])
+    start = time.perf_counter()
     data = _load_data(settings)
+    seconds = {"data": time.perf_counter() - start}
     profiler = Profiler() if given.get("profile", False) else None
-    model = LeNet(recipe.seed, classes=data.classes, ops=profiler or ops)
+
+    def model(member: int) -> LeNet:
+        return LeNet.of(replace(recipe, seed=recipe.seed + member), classes=data.classes, ops=profiler or ops)
+
+    loaded: list[LeNet] = []
     if settings["load_model"] is not None and "resume" not in given:
-        try:
-            model.load_state_dict(load_model(settings["load_model"]))
-        except CheckpointError:
-            raise
-        except ValueError as error:
-            raise CheckpointError(f"{settings['load_model']}: not this network's parameters; {error}") from None
-    trainer = Trainer(
-        model,
-        data,
-        recipe,
-        test_batch_size=settings["test_batch_size"],
-        batches_per_epoch=1 if settings["dry_run"] else None,
-        settings=settings,
-    )
+        loaded = _load_members(settings["load_model"], model)
+        if len(loaded) > 1:
+            recipe = _expect_no_training(recipe, settings["load_model"], given)
+
+    def trainer(member: int) -> Trainer:
+        return Trainer(
+            loaded[member] if loaded else model(member),
+            data,
+            replace(recipe, seed=recipe.seed + member),
+            test_batch_size=settings["test_batch_size"],
+            evaluate_every_epoch=not given.get("quiet", False) or "log_json" in given,
+            batches_per_epoch=1 if settings["dry_run"] else None,
+            settings=settings,
+        )
+
+    run = EnsembleRun(trainer, max(settings["ensemble"], len(loaded)))
     if "resume" in given:
-        trainer.restore(given["resume"], allow_level_change=given.get("allow_level_change", False))
+        run.restore(given["resume"], settings["seed"], allow_level_change=given.get("allow_level_change", False))
     console = Console(given.get("quiet", False), given.get("log_interval", 0))
+    _announce(console, run.trainer, settings)
     listeners: list[Listener] = [console]
     if "log_json" in given:
         listeners.append(JsonLog(given["log_json"], "resume" in given))
     checkpoint = given.get("checkpoint", given.get("resume"))
     if checkpoint is not None:
         listeners.append(Saver(checkpoint))
-
-    _announce(console, trainer)
     if profiler is not None:
         listeners.append(StepProfile(profiler))
-    return _run(trainer, console, listeners, checkpoint, given)
+    return _run(run, console, listeners, checkpoint, given, seconds)
 
 
 def _run(
-    trainer: Trainer, console: Console, listeners: Sequence[Listener], checkpoint: str | None, given: dict[str, Any]
+    run: EnsembleRun,
+    console: Console,
+    listeners: Sequence[Listener],
+    checkpoint: str | None,
+    given: dict[str, Any],
+    seconds: dict[str, float],
 ) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
-        trainer.stop_requested = True
+        run.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C stops at once
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        if trainer.epoch or trainer.position:
-            console.say(f"resumed in epoch {trainer.epoch + 1} at step {trainer.position}")
-            accuracy = trainer.history.accuracy
-        else:
-            accuracy, _ = evaluate(trainer.model, trainer.data, trainer.test_batch_size)
-            console.say(f"before training   accuracy {accuracy:7.2%}")
-        trainer.run(*listeners)
+        states = run.run(*listeners, started=lambda trainer: _say_start(console, run, trainer))
     except InterruptedRunError:
         path = Path(checkpoint) if checkpoint is not None else _free_name()
-        trainer.save(path)
+        run.trainer.save(path)
         console.close()
         print(f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {path}", file=sys.stderr)
         return _CTRL_C
+    except DivergedError as error:
+        kept = f"; {checkpoint} holds the last good state" if checkpoint is not None and Path(checkpoint).exists() else ""
+        raise DivergedError(f"{error}; a smaller --lr may help{kept}") from None
     finally:
         console.close()
         signal.signal(signal.SIGINT, before)
-    if trainer.history.accuracy is not None:
-        accuracy = trainer.history.accuracy
     if "save_model" in given:
-        save_model(given["save_model"], trainer.model.state_dict())
+        save_model(given["save_model"], join_members(states))
         console.say(f"saved {given['save_model']}")
-    if accuracy is not None:
-        print(f"final accuracy {accuracy:.2%}", flush=True)
+    accuracy = run.evaluate(states, report=console.say)
+    seconds |= {"training": run.training_seconds, "evaluation": run.evaluation_seconds}
+    if given.get("times", False):
+        print("   ".join(f"{name} {value:.3f} s" for name, value in seconds.items()))
+    print(f"final accuracy {accuracy:.2%}", flush=True)
     return 0
+
+
+def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:
+    if run.count > 1:
+        console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {trainer.recipe.seed}")
+    if trainer.epoch or trainer.position:
+        console.say(f"resumed in epoch {trainer.epoch + 1} at step {trainer.position}")
+    elif not console.quiet:
+        console.say(f"before training   accuracy {trainer.evaluate()[0]:7.2%}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +17,15 @@ import numpy.typing as npt
 from fastlenet.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from fastlenet.config import config
 from fastlenet.data import Dataset
-from fastlenet.nn import Sequential
-from fastlenet.optim import SGD
+from fastlenet.evaluation import evaluate
+from fastlenet.nn import Dropout, Sequential
+from fastlenet.optim import SGD, AdamW, Muon, Optimizer
 from fastlenet.philox import permutation
+from fastlenet.recipe import Recipe, named_recipe
 
-__all__ = ["Epoch", "History", "InterruptedRunError", "Listener", "Recipe", "Trainer", "evaluate", "fit"]
+__all__ = ["DivergedError", "Epoch", "History", "InterruptedRunError", "Listener", "Saver", "Trainer", "fit"]
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: SGD with Nesterov momentum, and a one-cycle rate.
-
-    lr: the peak of the rate, reached linearly after the share `warm_up` of all steps and left linearly for zero.
-    """
-
-    epochs: int = 3
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    warm_up: float = 0.2
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks = {
-            "epochs": (self.epochs >= 0, "a non-negative integer"),
-            "batch_size": (self.batch_size >= 1, "a positive integer"),
-            "lr": (math.isfinite(self.lr) and self.lr >= 0, "a non-negative number"),
-            "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
-            "warm_up": (0 <= self.warm_up <= 1, "a number in [0, 1]"),
-            "weight_decay": (math.isfinite(self.weight_decay) and self.weight_decay >= 0, "a non-negative number"),
-            "label_smoothing": (0 <= self.label_smoothing <= 1, "a number in [0, 1]"),
-            "seed": (0 <= self.seed < 2**64, "an integer in 0..2^64-1"),
-        }
-        for name, (holds, expected) in checks.items():
-            if not holds:
-                raise ValueError(f"{name} expects {expected}, got {getattr(self, name)!r}")
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of step 0..steps-1."""
-        rising = round(self.warm_up * steps)
-        if step < rising:
-            return self.lr * (step + 1) / rising
-        return self.lr * (steps - step) / (steps - rising)
 
 
 @dataclass(frozen=True)
@@ -102,30 +66,25 @@ class InterruptedRunError(Exception):
     """The run was asked to stop, and stopped between two steps."""
 
 
-def evaluate(model: Sequential, data: Dataset, batch_size: int = 1000) -> tuple[float, float]:
-    """The accuracy (a fraction) and the mean loss on the test images; leaves the model's mode as it was."""
-    ops, count = model.ops, len(data.test_images)
-    training = model.training
-    model.eval()
-    correct, loss = 0, 0.0
-    try:
-        for start in range(0, count, batch_size):
-            index = np.arange(start, min(start + batch_size, count))
-            x = ops.gather_images(data.test_images, index, mean=data.mean, std=data.std)
-            logits = model(x)
-            labels = data.test_labels[index]
-            batch_loss, _ = ops.softmax_cross_entropy(logits, labels)
-            loss += batch_loss * len(index)
-            correct += int((logits.argmax(axis=1) == labels).sum())
-    finally:
-        model.training = training
-    return correct / count, loss / count
+class DivergedError(FloatingPointError):
+    """The loss or the weights are no longer finite; the message says where."""
+
+
+def _optimizer(model: Sequential, recipe: Recipe) -> Optimizer:
+    if recipe.optimizer == "adamw":
+        return AdamW(model, recipe.lr, (recipe.momentum, 0.999), weight_decay=recipe.weight_decay)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    if recipe.optimizer == "muon":
+        return Muon(model, recipe.lr, recipe.momentum, nesterov, recipe.weight_decay, matrix_lr=recipe.muon_lr)
+    return SGD(model, recipe.lr, recipe.momentum, nesterov, recipe.weight_decay)
 
 
 class Trainer:
     """A run in progress: the model, its optimizer, and the place in the data; all of which a checkpoint holds.
 
-    Set `stop_requested`, from a signal handler or another thread, to have it stop after the step at hand.
+    Set `stop_requested`, from a signal handler or another thread, to have it stop after the step at hand. `rate` may be set to
+    another function from the step, counted from 0, to its learning rate. `passengers` are arrays by name that go into every
+    checkpoint and come back out of it.
     """
 
     def __init__(
@@ -138,40 +97,73 @@ class Trainer:
         evaluate_every_epoch: bool = True,
         batches_per_epoch: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        passengers: Mapping[str, Array] | None = None,
     ) -> None:
         if test_batch_size < 1:
             raise ValueError(f"test_batch_size expects a positive integer, got {test_batch_size}")
+        for rate in (recipe.dropout, recipe.dropout_fc1):
+            if rate and not any(isinstance(layer, Dropout) and layer.p == rate for layer in model.layers):
+                raise ValueError(f"dropout expects a model with nn.Dropout({rate}), as LeNet.of(recipe) makes it")
         self.model, self.data, self.recipe = model, data, recipe
         self.test_batch_size, self.evaluate_every_epoch = test_batch_size, evaluate_every_epoch
-        self.settings = dict(settings or {})
-        self.optimizer = SGD(model, recipe.lr, recipe.momentum, recipe.momentum > 0, recipe.weight_decay)
-        batches = math.ceil(len(data.train_images) / recipe.batch_size)
-        self.batches = batches if batches_per_epoch is None else min(batches, batches_per_epoch)
-        self.steps = recipe.epochs * self.batches
+        self.batches_per_epoch = batches_per_epoch
+        self.settings, self.passengers = dict(settings or {}), dict(passengers or {})
+        self.optimizer = _optimizer(model, recipe)
+        self.steps = sum(len(self._batch_starts(epoch)) - 1 for epoch in range(recipe.epochs))
+        self.rate: Callable[[int], float] = lambda step: recipe.rate(step, self.steps)
         self.history = History()
         self.epoch, self.position = 0, 0  # completed epochs, and batches of the one at hand
+        self._starts = self._batch_starts(0)
         self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0  # of the epoch at hand
+        self.evaluation_seconds = 0.0
         self.stop_requested = False
+        largest = max(recipe.batch_size, recipe.batch_size_end)
         h, w = data.train_images.shape[1:]
-        self._batch: Array = model.ops.empty((recipe.batch_size, 1, h, w))
-        self._logits_gradient: Array = model.ops.empty((recipe.batch_size, data.classes))
+        self._batch: Array = model.ops.empty((largest, 1, h, w))
+        self._logits_gradient: Array = model.ops.empty((largest, data.classes))
+        self._average_from = recipe.average_from(self.steps)
+        self._average: dict[str, Array] = {}
+        if self._average_from is not None:
+            self._average["parameters"] = model.ops.empty(model.parameter_buffer.shape)
+            self._average["parameters"][...] = model.parameter_buffer
+
+    def _batch_starts(self, epoch: int) -> list[int]:
+        starts = self.recipe.batch_starts(epoch, len(self.data.train_images))
+        return starts if self.batches_per_epoch is None else starts[: self.batches_per_epoch + 1]
+
+    @property
+    def batches(self) -> int:
+        """The steps of the epoch at hand."""
+        return len(self._starts) - 1
+
+    @property
+    def images_per_epoch(self) -> int:
+        """The images that the epoch at hand trains on."""
+        return self._starts[-1]
 
     # --- running ---
 
     def run(self, *listeners: Listener) -> History:
-        """Train to the end. Raises InterruptedRunError, between two steps, once stop_requested is set."""
+        """Train to the end; the model then holds the weights that were evaluated: their average, where the recipe has one.
+
+        Raises InterruptedRunError, between two steps, once stop_requested is set, and DivergedError.
+        """
         self.model.train()
         while self.epoch < self.recipe.epochs:
             self._run_epoch(listeners)
+        if self._has_average():
+            self.model.parameter_buffer[...] = self._average["parameters"]
         return self.history
 
     def _run_epoch(self, listeners: tuple[Listener, ...]) -> None:
-        size = self.recipe.batch_size
-        order = permutation(len(self.data.train_images), self.recipe.seed, self.epoch)
+        recipe, starts = self.recipe, self._starts
+        order = permutation(len(self.data.train_images), recipe.seed, self.epoch)
+        augmented = recipe.augmentation and self.epoch < recipe.epochs - recipe.plain_epochs
+        transform = recipe.augmentation.at(recipe.seed, self.epoch) if augmented else None
         while self.position < self.batches:
             start = time.perf_counter()
-            index = order[self.position * size : (self.position + 1) * size]
-            loss = self._step(index)
+            index = order[starts[self.position] : starts[self.position + 1]]
+            loss = self._step(index, transform)
             self.position += 1
             self.loss_sum += loss * len(index)
             self.images += len(index)
@@ -182,47 +174,102 @@ class Trainer:
                 raise InterruptedRunError
         self._finish_epoch(listeners)
 
-    def _step(self, index: Array) -> float:
+    def _step(self, index: Array, transform: Any) -> float:
         model, data, ops = self.model, self.data, self.model.ops
-        x = ops.gather_images(data.train_images, index, mean=data.mean, std=data.std, out=self._batch[: len(index)])
+        out = self._batch[: len(index)]
+        x = ops.gather_images(data.train_images, index, mean=data.mean, std=data.std, transform=transform, out=out)
         loss, dlogits = ops.softmax_cross_entropy(
             model(x),
             data.train_labels[index],
             label_smoothing=self.recipe.label_smoothing,
             out=self._logits_gradient[: len(index)],
         )
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} in epoch {self.epoch + 1} at step {self.position + 1}")
         model.backward(dlogits)
-        self.optimizer.lr = self.recipe.rate(self.epoch * self.batches + self.position, self.steps)
+        self.optimizer.lr = self.rate(self.optimizer.steps)
         self.optimizer.step()
+        self._update_average()
         return float(loss)
 
+    def _update_average(self) -> None:
+        if not self._has_average():
+            return
+        assert self._average_from is not None
+        updates, rest = divmod(self.optimizer.steps - self._average_from, self.recipe.ema_every)
+        if updates == 0 and rest == 0:
+            self._average["parameters"][...] = self.model.parameter_buffer
+        elif rest == 0:
+            self.model.ops.ema_step(self._average["parameters"], self.model.parameter_buffer, decay=self.recipe.ema)
+
+    def _has_average(self) -> bool:
+        return self._average_from is not None and self.optimizer.steps >= self._average_from
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model with the average of its weights, for as long as it is evaluated."""
+        if not self._has_average():
+            yield
+            return
+        buffer = self.model.parameter_buffer
+        kept = buffer.copy()
+        buffer[...] = self._average["parameters"]
+        try:
+            yield
+        finally:
+            buffer[...] = kept
+
+    def evaluate(self) -> tuple[float, float]:
+        """The test accuracy (a fraction) and loss as the recipe wants them: of averaged weights, of shifted images too."""
+        start = time.perf_counter()
+        with self._averaged():
+            result = evaluate(self.model, self.data, self.test_batch_size, tta=self.recipe.tta)
+        self.evaluation_seconds += time.perf_counter() - start
+        return result
+
     def _finish_epoch(self, listeners: tuple[Listener, ...]) -> None:
-        loss = self.loss_sum / self.images
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} in epoch {self.epoch + 1}; a smaller --lr may help")
+        self._expect_finite()
         accuracy = test_loss = None
         last = self.epoch + 1 == self.recipe.epochs
         if self.evaluate_every_epoch or last:
-            accuracy, test_loss = evaluate(self.model, self.data, self.test_batch_size)
-        epoch = Epoch(self.epoch + 1, loss, accuracy, test_loss, self.seconds, self.images / self.seconds)
+            accuracy, test_loss = self.evaluate()
+        speed = self.images / self.seconds
+        epoch = Epoch(self.epoch + 1, self.loss_sum / self.images, accuracy, test_loss, self.seconds, speed)
         self.history.epochs.append(epoch)
         self.epoch, self.position = self.epoch + 1, 0
         self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0
+        self._starts = self._batch_starts(self.epoch)
         for listener in listeners:
             listener.epoch(self, epoch)
         if self.stop_requested and not last:
             raise InterruptedRunError
 
+    def _expect_finite(self) -> None:
+        """Raises DivergedError if a weight is infinite or NaN: the next loss would be."""
+        if not np.isfinite(self.model.parameter_buffer).all():
+            raise DivergedError(f"weights are no longer finite in epoch {self.epoch + 1} after step {self.position}")
+
     # --- checkpoints ---
 
+    def _tensors(self) -> dict[str, Mapping[str, Array]]:
+        """Everything that a checkpoint holds, by the prefix of its names; live."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state(),
+            "average": self._average,
+            "passenger": self.passengers,
+        }
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything that the rest of the run depends on. Raises CheckpointError; the old file then stays."""
-        tensors = {f"model.{name}": array for name, array in self.model.state_dict().items()}
-        tensors |= {f"optimizer.{name}": array for name, array in self.optimizer.state().items()}
+        """Write everything that the rest of the run depends on.
+
+        Raises CheckpointError, and DivergedError rather than write weights that are not finite; the old file then stays.
+        """
+        self._expect_finite()
         facts = config()
         save_checkpoint(
             path,
-            tensors,
+            {f"{part}.{name}": array for part, arrays in self._tensors().items() for name, array in arrays.items()},
             {
                 "version": facts["version"],
                 "level": facts["level"],
@@ -247,24 +294,28 @@ class Trainer:
             history = [Epoch(**epoch) for epoch in facts["history"]]
             epoch, position, counter = int(facts["epoch"]), int(facts["position"]), int(facts["dropout_counter"])
             loss_sum, images, seconds = float(facts["sums"][0]), int(facts["sums"][1]), float(facts["sums"][2])
-            if not (0 <= epoch <= self.recipe.epochs and 0 <= position < max(1, self.batches)):
+            starts = self._batch_starts(epoch)
+            if not (0 <= epoch <= self.recipe.epochs and 0 <= position < max(1, len(starts) - 1)):
                 raise ValueError(f"epoch {epoch}, position {position}")
-            parts: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}}
+            parts: dict[str, dict[str, Array]] = {part: {} for part in self._tensors()}
             for name, array in tensors.items():
                 part, _, key = name.partition(".")
                 parts[part][key] = array
-            if {name: a.shape for name, a in parts["optimizer"].items()} != {
-                name: a.shape for name, a in self.optimizer.state().items()
-            }:
-                raise ValueError("its optimizer state is not of this model")
+            for part, expected in (("optimizer", self.optimizer.state()), ("average", self._average)):
+                if {name: a.shape for name, a in parts[part].items()} != {name: a.shape for name, a in expected.items()}:
+                    raise ValueError(f"its {part} is not of this model")
             self.model.load_state_dict(parts["model"])
             self.optimizer.load_state(parts["optimizer"])
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path}: does not fit this run ({error})") from None
+        for name, array in self._average.items():
+            array[...] = parts["average"][name]
+        self.passengers = parts["passenger"]
         self.history.epochs = history
         self.epoch, self.position, self.model.dropout_counter = epoch, position, counter
+        self._starts = starts
         self.loss_sum, self.images, self.seconds = loss_sum, images, seconds
 
     def _check(self, path: str | os.PathLike[str], facts: Mapping[str, Any], allow_level_change: bool) -> None:
@@ -305,6 +356,7 @@ class Saver(Listener):
 def fit(
     model: Sequential,
     data: Dataset,
+    recipe: str | Recipe = "default",
     *,
     test_batch_size: int = 1000,
     evaluate_every_epoch: bool = True,
@@ -312,19 +364,21 @@ def fit(
     checkpoint_seconds: float = 10.0,
     resume: str | os.PathLike[str] | None = None,
     listeners: tuple[Listener, ...] = (),
-    **recipe: Any,
+    **changes: Any,
 ) -> History:
     """Train a model on a data set and return the history.
 
-    recipe: the fields of Recipe, epochs, batch_size, lr, momentum, warm_up, weight_decay, label_smoothing and seed.
+    recipe: a Recipe, or the name of one in fastlenet.recipe.RECIPES; changes: fields of it, epochs=3, lr=0.1 and so on.
     checkpoint: a file to write after every epoch and every checkpoint_seconds; resume: one to go on from, to the same bits as
     if nothing had happened. The result depends on the model, the data and the recipe alone: not on the number of threads, nor
-    on evaluate_every_epoch. Raises ValueError for a recipe that makes no sense, CheckpointError for a file that does not fit.
+    on evaluate_every_epoch. Raises TypeError for a field that there is not, ValueError for a recipe that makes no sense,
+    CheckpointError for a file that does not fit, DivergedError when the loss is no longer finite.
     """
-    unknown = recipe.keys() - {field.name for field in fields(Recipe)}
-    if unknown:
-        raise TypeError(f"fit: unexpected arguments {', '.join(sorted(unknown))}")
-    trainer = Trainer(model, data, Recipe(**recipe), test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
+    try:
+        recipe = named_recipe(recipe, **changes) if isinstance(recipe, str) else replace(recipe, **changes)
+    except TypeError as error:
+        raise TypeError(f"fit: {error}") from None
+    trainer = Trainer(model, data, recipe, test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
     if resume is not None:
         trainer.restore(resume)
     savers = () if checkpoint is None else (Saver(checkpoint, checkpoint_seconds),)

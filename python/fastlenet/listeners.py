@@ -1,0 +1,90 @@
+"""What listens to a training run: the console, the log, the profile."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import IO, Any
+
+from fastlenet.profiling import Profiler
+from fastlenet.trainer import Epoch, Listener, Trainer
+
+__all__ = ["Console", "JsonLog", "StepProfile"]
+
+
+class Console(Listener):
+    """What the user sees: a line per epoch; while one runs, a bar on a terminal, or a line every log_interval batches."""
+
+    def __init__(self, quiet: bool, log_interval: int) -> None:
+        self.quiet, self.log_interval = quiet, log_interval
+        self._bar: Any = None
+
+    def say(self, text: str = "") -> None:
+        if not self.quiet:
+            print(text, flush=True)
+
+    def _open_bar(self, trainer: Trainer, done: int) -> None:
+        from tqdm import tqdm
+
+        # disable=None: silent when standard error is not a terminal.
+        self._bar = tqdm(
+            desc=f"epoch {trainer.epoch + 1}/{trainer.recipe.epochs}",
+            total=trainer.images_per_epoch,
+            initial=done,
+            unit=" images",
+            leave=False,
+            disable=True if self.quiet else None,
+            mininterval=0.1,
+        )
+
+    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+        if self._bar is None:
+            self._open_bar(trainer, trainer.images - images)
+        self._bar.set_postfix_str(f"loss {trainer.loss_sum / trainer.images:.4f}", refresh=False)
+        self._bar.update(images)
+        if self.log_interval and trainer.position % self.log_interval == 0:
+            seen, total = trainer.images, len(trainer.data.train_images)
+            self.say(f"Train Epoch: {trainer.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {loss:.6f}")
+
+    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        self.close()
+        accuracy = "" if epoch.accuracy is None else f"accuracy {epoch.accuracy:7.2%}   "
+        self.say(
+            f"epoch {epoch.epoch}/{trainer.recipe.epochs}   {accuracy}loss {epoch.loss:.4f}   "
+            f"{epoch.seconds:.2f} s   {epoch.images_per_second:,.0f} images/s"
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class JsonLog(Listener):
+    """One line of JSON per epoch, on disk as soon as the epoch is over. Raises OSError for a file that cannot be written."""
+
+    def __init__(self, path: str | os.PathLike[str], resumed: bool) -> None:
+        self._stream: IO[str] = open(path, "a" if resumed else "w", encoding="utf-8")  # noqa: SIM115
+
+    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        print(json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}), file=self._stream, flush=True)
+
+
+class StepProfile(Listener):
+    """Prints, after the last epoch, what its training steps spent their time on; evaluation is left out."""
+
+    def __init__(self, profiler: Profiler) -> None:
+        self._profiler = profiler
+        self._table = ""
+
+    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+        if trainer.position == 1:  # the first step makes the buffers
+            self._profiler.reset()
+            self._before = trainer.seconds
+        elif trainer.position == trainer.batches:
+            self._table = self._profiler.table(trainer.seconds - self._before, trainer.batches - 1)
+
+    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        if trainer.epoch == trainer.recipe.epochs and self._table:
+            print(self._table, flush=True)
