@@ -1,53 +1,140 @@
-"""Chooses the default recipe's peak rate and warm-up on a validation split: the last 5,000 training images, never the test set.
+"""Tries recipes on a validation split: trains on 55,000 training images, reports on the other 5,000, never on the test set.
 
-    python benchmarks/search_recipe.py [--seeds 3] [--epochs 3]
+    python benchmarks/search_recipe.py --seeds 5 --trial recipe=fast lr=0.1 --trial recipe=best optimizer=muon muon_lr=0.03
+    python benchmarks/search_recipe.py --seeds 5 --table trials.json      a list of objects, {"recipe": "fast", "lr": 0.1}
+    python benchmarks/search_recipe.py                                    prints what was tried, best loss first
 
-Trains on the other 55,000 for every point of the grid and every seed; writes all trials to results/search_recipe.json.
+A trial is a named recipe (default, if none is named) with some fields changed. Every run goes into results/search_recipe.json
+as soon as it is done; one that is there already is not run again, so that a search may be stopped and gone on with, and widened
+by seeds. The accuracy of 5,000 images is coarse: at 99.4 % its standard error is sqrt(0.994 * 0.006 / 5000) = 0.11 %. The loss is
+finer, and sorts the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import json
+import os
 import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 from fastlenet import LeNet, fit
-from fastlenet.data import load_mnist
-from measuring import print_machine, print_table, save
+from fastlenet.data import Dataset, load_mnist
+from fastlenet.recipe import RECIPES, Recipe, named_recipe
+from measuring import RESULTS, machine, print_machine, print_table
 
-GRID = {"lr": [0.05, 0.1, 0.15], "warm_up": [0.1, 0.2, 0.4]}
+VALIDATION = 5000
+Trial = dict[str, Any]
+
+
+class Trials:
+    """The file of all trials: recipes without their seed, and each one's runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trials: list[Trial] = json.loads(path.read_text())["trials"] if path.exists() else []
+
+    def of(self, recipe: Recipe) -> Trial:
+        fields = {name: value for name, value in asdict(recipe).items() if name != "seed"}
+        for trial in self.trials:
+            if trial["recipe"] == fields:
+                return trial
+        self.trials.append({"recipe": fields, "runs": []})
+        return self.trials[-1]
+
+    def save(self) -> None:
+        """Replaces the file as a whole."""
+        self.path.parent.mkdir(exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        content = {"validation": VALIDATION, "machine": machine(), "trials": [t | summary(t) for t in self.trials if t["runs"]]}
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, self.path)
+
+
+def summary(trial: Trial) -> dict[str, float]:
+    accuracies = [run["accuracy"] for run in trial["runs"]]
+    losses = [run["loss"] for run in trial["runs"]]
+    several = len(losses) > 1
+    return {
+        "loss_mean": statistics.mean(losses),
+        "loss_deviation": statistics.stdev(losses) if several else 0.0,
+        "accuracy_mean": statistics.mean(accuracies),
+        "accuracy_deviation": statistics.stdev(accuracies) if several else 0.0,
+    }
+
+
+def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
+    history = fit(LeNet.of(recipe), data, recipe, evaluate_every_epoch=False)
+    last = history.epochs[-1]
+    assert last.accuracy is not None and last.test_loss is not None
+    seconds = sum(epoch.seconds for epoch in history.epochs)
+    trial["runs"].append(
+        {
+            "seed": recipe.seed,
+            "accuracy": last.accuracy,
+            "loss": last.test_loss,
+            "training_loss": last.loss,
+            "seconds": round(seconds, 2),
+        }
+    )
+    print(f"  seed {recipe.seed}: loss {last.test_loss:.5f}, accuracy {last.accuracy:.2%}, {seconds:.1f} s", flush=True)
+
+
+def parse(assignments: Sequence[str]) -> Trial:
+    """{"recipe": "fast", "lr": 0.1} of recipe=fast lr=0.1"""
+    trial: Trial = {}
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        trial[name] = text if name in ("recipe", "optimizer", "schedule") else json.loads(text.lower())
+    return trial
+
+
+def recipe_of(trial: Trial) -> Recipe:
+    recipe = named_recipe(**{"name": trial.get("recipe", "default")} | {k: v for k, v in trial.items() if k != "recipe"})
+    # 2 and 2.0 are one trial.
+    return replace(recipe, **{name: type(getattr(Recipe(), name))(value) for name, value in asdict(recipe).items()})
+
+
+def show(trials: Sequence[Trial]) -> None:
+    rows = []
+    for trial in sorted(trials, key=lambda trial: summary(trial)["loss_mean"]):
+        result = summary(trial)
+        rows.append(
+            [
+                str(Recipe(**trial["recipe"])),
+                str(len(trial["runs"])),
+                f"{result['loss_mean']:.5f} +- {result['loss_deviation']:.5f}",
+                f"{result['accuracy_mean']:.3%} +- {result['accuracy_deviation']:.3%}",
+                f"{statistics.median(run['seconds'] for run in trial['runs']):.1f}",
+            ]
+        )
+    print_table(["", "seeds", "validation loss", "accuracy", "s"], rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trial", nargs="+", action="append", default=[], metavar="FIELD=VALUE", help=f"of {list(RECIPES)}")
+    parser.add_argument("--table", type=Path, help="a JSON file: a list of trials")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to this, exclusive (default: 5)")
+    parser.add_argument("--results", type=Path, default=RESULTS / "search_recipe.json")
     arguments = parser.parse_args()
+    wanted = [parse(trial) for trial in arguments.trial]
+    if arguments.table is not None:
+        wanted += json.loads(arguments.table.read_text())
+    recipes = [recipe_of(trial) for trial in wanted]
+    trials = Trials(arguments.results)
     print_machine()
-    data = load_mnist().hold_out(5000)
-    trials, rows = [], []
-    for values in itertools.product(*GRID.values()):
-        point = dict(zip(GRID, values, strict=True))
-        losses, accuracies = [], []
-        for seed in range(arguments.seeds):
-            history = fit(
-                LeNet(seed), data, seed=seed, epochs=arguments.epochs, batch_size=128, evaluate_every_epoch=False, **point
-            )
-            last = history.epochs[-1]
-            assert last.accuracy is not None and last.test_loss is not None
-            accuracies.append(last.accuracy)
-            losses.append(last.test_loss)
-        trials.append({**point, "accuracies": accuracies, "losses": losses})
-        rows.append(
-            [
-                ", ".join(f"{name} {value}" for name, value in point.items()),
-                f"{statistics.mean(losses):.4f}",
-                f"{statistics.mean(accuracies):.3%}",
-            ]
-        )
-        print(rows[-1], flush=True)
-    print_table(["", "validation loss", "accuracy"], rows)
-    save("search_recipe", {"validation": 5000, "seeds": arguments.seeds, "epochs": arguments.epochs, "trials": trials})
+    data = load_mnist().hold_out(VALIDATION)
+    for recipe in recipes:
+        trial = trials.of(recipe)
+        print(recipe, flush=True)
+        for seed in sorted(set(range(arguments.seeds)) - {run["seed"] for run in trial["runs"]}):
+            run(trial, replace(recipe, seed=seed), data)
+            trials.save()
+    show([trial for trial in trials.trials if trial["runs"]])
 
 
 if __name__ == "__main__":
