@@ -22,7 +22,8 @@ from fastlenet import LeNet, _core
 from fastlenet.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.data import load_idx_directory
 from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, Sequential
-from fastlenet.trainer import InterruptedRunError, Listener, Recipe, Trainer, fit
+from fastlenet.recipe import Recipe
+from fastlenet.trainer import InterruptedRunError, Listener, Trainer, fit
 
 Train = Callable[..., Result]
 
@@ -155,7 +156,7 @@ def test_what_does_not_fit_is_refused(small_mnist: Path, tmp_path: Path) -> None
         assert model.parameter_buffer.tobytes() == before.tobytes()
 
     refused("made with batch_size 100, not 50", LeNet(), batch_size=50)
-    refused("made with lr 0.1, not 0.2", LeNet(), lr=0.2)
+    refused("made with lr 0.08, not 0.2", LeNet(), lr=0.2)
     refused("made on other training data", LeNet(), data.hold_out(100))
     refused("does not fit this run", Sequential(Flatten(), Linear(784, 10)))
 
@@ -179,7 +180,9 @@ def test_another_level_is_refused(train: Train, small_mnist: Path, tmp_path: Pat
     [
         ["--epochs", 2],
         ["--lr", 0.2],
-        ["--batch-size", 64],
+        ["--batch-size", 32],
+        ["--recipe", "best"],
+        ["--tta"],
         ["--seed", 1],
         ["--momentum", 0.5],
         ["--validation", 10],

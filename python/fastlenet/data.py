@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastlenet.idx import MAX_BYTES, DataError, read_idx
 
-__all__ = ["TORCHVISION_NAMES", "DataError", "Dataset", "load_idx_directory", "load_mnist", "load_torchvision"]
+__all__ = ["TORCHVISION_NAMES", "DataError", "Dataset", "files", "load_idx_directory", "load_mnist", "load_torchvision"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -89,6 +89,20 @@ def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
     except OSError as error:
         raise DataError(f"{root}: cannot be read ({error.strerror})") from None
     raise DataError(f"{root}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in it, nor in its MNIST/raw or raw")
+
+
+def files(directory: str | os.PathLike[str] | None = None) -> list[str]:
+    """The four files of load_idx_directory(directory), or of load_mnist(): training images and labels, test images and labels.
+
+    Raises DataError.
+    """
+    root = _MNIST if directory is None else Path(directory)
+    for subfolder in _SUBFOLDERS:
+        names = (f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+        paths = [_find(root / subfolder, name) for name in names]
+        if None not in paths:
+            return [str(path) for path in paths]
+    raise DataError(f"{root}: the four IDX files are not in it, nor in its MNIST/raw or raw")
 
 
 def _find(folder: Path, name: str) -> Path | None:

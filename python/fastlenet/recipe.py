@@ -51,9 +51,9 @@ class Recipe:
     ema_every: int = _of(1, "steps from one update of the average to the next")
     shift: int = _of(2, "training images are moved by up to so many pixels")
     rotation: float = _of(0.0, "turned by up to so many degrees")
-    scale: float = _of(0.0, "scaled by 1 +- this")
-    shear: float = _of(0.0, "sheared by up to this")
-    elastic: float = _of(0.0, "bent elastically by about so many pixels")
+    scale: float = _of(0.0, "height and width scaled, each by 1 +- this")
+    shear: float = _of(0.0, "slanted by up to so many pixels per row")
+    elastic: float = _of(0.0, "bent elastically: Simard's alpha, in pixels; 34 is about 1.4 pixels")
     elastic_sigma: float = _of(4.0, "smoothness of the bending, in pixels")
     cutout: int = _of(0, "a square of so many pixels is blanked")
     plain_epochs: int = _of(0, "the last epochs, which see the images as they are")
@@ -81,13 +81,13 @@ class Recipe:
             "ema": (0 <= self.ema < 1, fraction),
             "ema_start": (0 <= self.ema_start <= 1, share),
             "ema_every": (self.ema_every >= 1, positive),
-            "shift": (self.shift >= 0, count),
-            "rotation": (_is_size(self.rotation), size),
+            "shift": (0 <= self.shift <= 32000, "pixels in 0..32000"),
+            "rotation": (0 <= self.rotation <= 180, "degrees in [0, 180]"),
             "scale": (0 <= self.scale < 1, fraction),
-            "shear": (_is_size(self.shear), size),
-            "elastic": (_is_size(self.elastic), size),
-            "elastic_sigma": (_is_size(self.elastic_sigma) and self.elastic_sigma > 0, "a positive number"),
-            "cutout": (self.cutout >= 0, count),
+            "shear": (0 <= self.shear <= 1, share),
+            "elastic": (0 <= self.elastic <= 1e6, "pixels in [0, 1e6]"),
+            "elastic_sigma": (0 < self.elastic_sigma <= 1000, "pixels in (0, 1000]"),
+            "cutout": (0 <= self.cutout <= 32000, "pixels in 0..32000"),
             "plain_epochs": (self.plain_epochs >= 0, count),
             "seed": (0 <= self.seed < 2**64, "an integer in 0..2^64-1"),
         }
@@ -154,7 +154,7 @@ RECIPES: Mapping[str, Recipe] = {
         rotation=12.0,
         scale=0.12,
         shear=0.12,
-        elastic=1.0,
+        elastic=34.0,
     ),
 }
 

@@ -20,6 +20,8 @@ from fastlenet.data import TORCHVISION_NAMES, DataError, Dataset, load_idx_direc
 from fastlenet.ensemble import EnsembleRun, join_members, split_members
 from fastlenet.lenet import LeNet
 from fastlenet.listeners import Console, JsonLog, StepProfile
+from fastlenet.lr_finder import find_lr
+from fastlenet.plotting import Plot, PlotError, expect_plottable, plot_sweep
 from fastlenet.profiling import Profiler
 from fastlenet.recipe import OPTIMIZERS, RECIPES, SCHEDULES, Recipe
 from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Saver, Trainer
@@ -112,11 +114,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
     )
     add(files, "--log-json", "write one JSON object per epoch", metavar="FILE")
+    add(files, "--plot", "draw loss and accuracy after each epoch (extra plot: matplotlib); .png, .svg, .pdf", metavar="FILE")
     running = parser.add_argument_group("running")
     add(running, "--threads", "threads (default: the CPUs that this process may use)", type=int, metavar="N")
     add(running, "--log-interval", "print the loss every N batches", type=int, metavar="N")
     add(running, "--dry-run", "one batch per epoch, to see that everything works", action="store_true")
     add(running, "--profile", "say at the end where the time of a training step went", action="store_true")
+    add(
+        running,
+        "--find-lr",
+        "do not train: sweep the learning rate from 1e-4 to where the loss diverges, and suggest one; --plot draws the curve",
+        action="store_true",
+    )
     add(running, "--times", "say at the end what the seconds were spent on", action="store_true")
     add(running, "--quiet", "print nothing but the final accuracy", action="store_true")
     add(
@@ -177,9 +186,11 @@ def _check_flags(given: dict[str, Any]) -> None:
         raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
     if "checkpoint" in given and given["checkpoint"] != given.get("resume") and Path(given["checkpoint"]).exists():
         raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")
-    for name in ("checkpoint", "save_model", "log_json"):
+    for name in ("checkpoint", "save_model", "log_json", "plot"):
         if name in given:
             expect_writable(given[name])
+    if "plot" in given:
+        expect_plottable(given["plot"])
 
 
 def _free_name() -> Path:
@@ -251,7 +262,7 @@ def _train(given: dict[str, Any]) -> int:
             data,
             replace(recipe, seed=recipe.seed + member),
             test_batch_size=settings["test_batch_size"],
-            evaluate_every_epoch=not given.get("quiet", False) or "log_json" in given,
+            evaluate_every_epoch=not given.get("quiet", False) or "log_json" in given or "plot" in given,
             batches_per_epoch=1 if settings["dry_run"] else None,
             settings=settings,
         )
@@ -262,14 +273,30 @@ def _train(given: dict[str, Any]) -> int:
     console = Console(given.get("quiet", False), given.get("log_interval", 0))
     _announce(console, run.trainer, settings)
     listeners: list[Listener] = [console]
+    if given.get("find_lr", False):
+        return _find_lr(run.trainer, console, given.get("plot"))
     if "log_json" in given:
-        listeners.append(JsonLog(given["log_json"], "resume" in given))
+        try:
+            listeners.append(JsonLog(given["log_json"], "resume" in given))
+        except OSError as error:
+            raise UsageError(f"--log-json {given['log_json']}: cannot be written ({error.strerror})") from None
+    if "plot" in given:
+        listeners.append(Plot(given["plot"]))
     checkpoint = given.get("checkpoint", given.get("resume"))
     if checkpoint is not None:
         listeners.append(Saver(checkpoint))
     if profiler is not None:
         listeners.append(StepProfile(profiler))
     return _run(run, console, listeners, checkpoint, given, seconds)
+
+
+def _find_lr(trainer: Trainer, console: Console, plot: str | None) -> int:
+    sweep = find_lr(trainer.model, trainer.data, trainer.recipe)
+    console.say(sweep.table())
+    if plot is not None:
+        plot_sweep(sweep, plot)
+    print(f"suggested --lr {sweep.suggestion:.2g}", flush=True)
+    return 0
 
 
 def _run(
@@ -329,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(_parser().parse_args(arguments))
     try:
         return _train(given)
-    except (UsageError, DataError, CheckpointError, FloatingPointError) as error:
+    except (UsageError, DataError, CheckpointError, PlotError, DivergedError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -1,0 +1,72 @@
+"""Which learning rate: a sweep from far too small to too large, and what the loss says on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, replace
+
+from fastlenet.data import Dataset
+from fastlenet.nn import Sequential
+from fastlenet.recipe import Recipe
+from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Trainer
+
+__all__ = ["Sweep", "find_lr"]
+
+_MEMORY = 0.95  # of the running mean that smooths the loss: of about 20 steps
+_DIVERGED = 3.0  # times the smallest loss so far
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rates of a sweep, the smoothed loss after each, and the rate to train with."""
+
+    rates: list[float]
+    losses: list[float]
+
+    @property
+    def suggestion(self) -> float:
+        """Half of the rate of the smallest loss: where the loss no longer falls, the rate is already too large."""
+        return self.rates[self.losses.index(min(self.losses))] / 2
+
+    def table(self, lines: int = 20) -> str:
+        """Rates and losses, at most so many of them."""
+        every = max(1, math.ceil(len(self.rates) / lines))
+        rows = [f"{rate:10.2e}{loss:10.4f}" for rate, loss in zip(self.rates[::every], self.losses[::every], strict=True)]
+        return "\n".join([f"{'rate':>10}{'loss':>10}", *rows])
+
+
+class _Record(Listener):
+    """Smooths the loss, and stops the run after so many steps, or where it has diverged."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self._mean = 0.0
+
+    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+        self._mean = _MEMORY * self._mean + (1 - _MEMORY) * loss
+        self.rates.append(trainer.optimizer.lr)
+        self.losses.append(self._mean / (1 - _MEMORY ** (len(self.losses) + 1)))  # as if the mean had not begun at 0
+        diverged = self.losses[-1] > _DIVERGED * min(self.losses)
+        trainer.stop_requested = diverged or len(self.losses) == self._steps
+
+
+def find_lr(
+    model: Sequential, data: Dataset, recipe: Recipe, *, low: float = 1e-4, high: float = 10.0, steps: int = 300
+) -> Sweep:
+    """Trains on with a rate that grows from low to high, by the same factor in each step, until the loss has diverged.
+
+    The model is then good for nothing. Everything else is as in the recipe, so that the rate found is for it. Raises ValueError
+    unless 0 < low < high and steps > 1. Source: Smith 2017.
+    """
+    if not (0 < low < high < math.inf and steps > 1):
+        raise ValueError(f"find_lr expects 0 < low < high and steps > 1, got {low}, {high}, {steps}")
+    epochs = math.ceil(steps / max(1, len(recipe.batch_starts(0, len(data.train_images))) - 1)) + recipe.plain_epochs
+    trainer = Trainer(model, data, replace(recipe, epochs=epochs, batch_size_end=0), evaluate_every_epoch=False)
+    trainer.rate = lambda step: low * (high / low) ** (step / (steps - 1))
+    record = _Record(steps)
+    with contextlib.suppress(InterruptedRunError, DivergedError):
+        trainer.run(record)
+    return Sweep(record.rates, record.losses)

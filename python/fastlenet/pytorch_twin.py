@@ -1,0 +1,184 @@
+"""The same recipe in PyTorch, for `fastlenet.speedrun` to time beside ours. Needs PyTorch and NumPy, and nothing of fastlenet.
+
+    python pytorch_twin.py JOB.json
+
+A job, which speedrun writes, holds the recipe's fields, the rate of every step, where each epoch's batches start, and where the
+data lies. Prints what `python -m fastlenet.train --quiet --times` prints. Everything is preloaded and batches are gathered by
+index: no DataLoader, no worker processes, no Python per image.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def read_idx(path: str) -> Any:
+    data = Path(path).read_bytes()
+    if path.endswith(".gz"):
+        data = gzip.decompress(data)
+    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3])]
+    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy())
+
+
+def lenet(dropout_fc1: float, dropout: float) -> Any:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Dropout(dropout_fc1), nn.Linear(800, 500), nn.ReLU()),
+        *(nn.Dropout(dropout), nn.Linear(500, 10)),
+    )
+
+
+def uniform(count: int, most: float) -> Any:
+    return (2 * torch.rand(count) - 1) * most
+
+
+def smoothing(size: int, sigma: float) -> Any:
+    """The matrix that convolves `size` numbers with a Gaussian cut off at 3 sigma, of sum 1."""
+    reach = math.ceil(3 * sigma)
+    taps = torch.exp(-0.5 * torch.arange(-reach, reach + 1.0) ** 2 / sigma**2)
+    distance = torch.arange(size) - torch.arange(size)[:, None]
+    matrix = (taps / taps.sum())[distance.clamp(-reach, reach) + reach]
+    return torch.where(distance.abs() <= reach, matrix, torch.zeros(()))
+
+
+def augment(images: Any, recipe: dict[str, Any]) -> Any:
+    """Float images (n, h, w): scaled, slanted, turned, bent and shifted in one bilinear step, black outside; then a hole."""
+    n, h, w = images.shape
+    most = recipe["shift"]
+    shift = torch.randint(-most, most + 1, (2, n))
+    if any(recipe[name] for name in ("rotation", "scale", "shear", "elastic")):
+        images = warp(images, shift, recipe)
+    elif most:
+        framed = functional.pad(images, (most, most, most, most))
+        rows = torch.arange(h) + most - shift[0][:, None]
+        columns = torch.arange(w) + most - shift[1][:, None]
+        images = framed[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    if recipe["cutout"]:
+        row, column = torch.randint(h, (n, 1)), torch.randint(w, (n, 1))
+        side = recipe["cutout"]
+
+        def inside(place: Any, centre: Any) -> Any:
+            return (place >= centre - side // 2) & (place < centre - side // 2 + side)
+
+        hole = inside(torch.arange(h), row)[:, :, None] & inside(torch.arange(w), column)[:, None, :]
+        images = images.masked_fill(hole, 0)
+    return images
+
+
+def warp(images: Any, shift: Any, recipe: dict[str, Any]) -> Any:
+    n, h, w = images.shape
+    angle = uniform(n, math.radians(recipe["rotation"]))
+    taller, wider = 1 + uniform(n, recipe["scale"]), 1 + uniform(n, recipe["scale"])
+    slant = uniform(n, recipe["shear"])
+    zero, one = torch.zeros(n), torch.ones(n)
+    turned = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
+    slanted = torch.stack([one, zero, slant, one], 1).view(n, 2, 2)
+    scaled = torch.stack([taller, zero, zero, wider], 1).view(n, 2, 2)
+    back = torch.linalg.inv(turned @ slanted @ scaled)
+    centre = torch.tensor([h - 1, w - 1]) / 2
+    pixels = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), -1).view(1, h * w, 2)
+    places = (pixels - shift.T[:, None, :] - centre) @ back.transpose(1, 2) + centre
+    if recipe["elastic"]:
+        noise = 2 * torch.rand(n, 2, h, w) - 1
+        bent = smoothing(h, recipe["elastic_sigma"]) @ noise @ smoothing(w, recipe["elastic_sigma"]).T
+        places = places + recipe["elastic"] * bent.view(n, 2, h * w).transpose(1, 2)
+    grid = (places / centre - 1).flip(-1).view(n, h, w, 2)  # column first, -1 and 1 the middles of the outermost pixels
+    return functional.grid_sample(images[:, None], grid, align_corners=True)[:, 0]
+
+
+def make_optimizer(model: Any, recipe: dict[str, Any]) -> Any:
+    if recipe["optimizer"] == "adamw":
+        betas = (recipe["momentum"], 0.999)
+        return torch.optim.AdamW(model.parameters(), lr=0.1, betas=betas, weight_decay=recipe["weight_decay"], fused=True)
+    momentum = recipe["momentum"]
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=0.1,
+        momentum=momentum,
+        nesterov=recipe["nesterov"] and momentum > 0,
+        weight_decay=recipe["weight_decay"],
+        fused=True,
+    )
+
+
+def train(job: dict[str, Any], model: Any, images: Any, labels: Any) -> Any:
+    """Trains the model; returns the one to evaluate: the average of its weights, where the recipe has one."""
+    recipe = job["recipe"]
+    optimizer = make_optimizer(model, recipe)
+    swa_utils: Any = torch.optim.swa_utils
+    average = None
+    step = 0
+    for epoch, starts in enumerate(job["batch_starts"]):
+        order = torch.randperm(len(images))
+        for start, end in itertools.pairwise(starts):
+            index = order[start:end]
+            batch = images[index].float()
+            if epoch < recipe["epochs"] - recipe["plain_epochs"]:
+                batch = augment(batch, recipe)
+            logits = model(normalised(batch, job))
+            loss: Any = functional.cross_entropy(logits, labels[index], label_smoothing=recipe["label_smoothing"])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.param_groups[0]["lr"] = job["rates"][step]
+            optimizer.step()
+            step += 1
+            if job["average_from"] is not None and step >= job["average_from"]:
+                if average is None:
+                    average = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(recipe["ema"]))
+                    average.update_parameters(model)
+                elif (step - job["average_from"]) % recipe["ema_every"] == 0:
+                    average.update_parameters(model)
+    return model if average is None else average
+
+
+def normalised(images: Any, job: dict[str, Any]) -> Any:
+    return ((images - 255 * job["mean"]) / (255 * job["std"]))[:, None]
+
+
+@torch.inference_mode()
+def accuracy(job: dict[str, Any], model: Any, images: Any, labels: Any) -> float:
+    model.eval()
+    shifts = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)] if job["recipe"]["tta"] else [(0, 0)]
+    h, w = images.shape[1:]
+    correct = 0
+    for batch, of in zip(images.split(1000), labels.split(1000)):  # noqa: B905
+        framed = functional.pad(batch.float(), (1, 1, 1, 1))
+        views = [framed[:, 1 - down : 1 - down + h, 1 - right : 1 - right + w] for down, right in shifts]
+        mean = torch.stack([model(normalised(view, job)).softmax(1) for view in views]).mean(0)
+        correct += int((mean.argmax(1) == of).sum())
+    return correct / len(labels)
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(job["threads"])
+    torch.manual_seed(job["recipe"]["seed"])
+    times = [time.perf_counter()]
+    images, labels, test_images, test_labels = map(read_idx, job["files"])
+    labels, test_labels = labels.long(), test_labels.long()
+    times.append(time.perf_counter())
+    model = lenet(job["recipe"]["dropout_fc1"], job["recipe"]["dropout"])
+    model = train(job, model, images, labels)
+    times.append(time.perf_counter())
+    final = accuracy(job, model, test_images, test_labels)
+    times.append(time.perf_counter())
+    names = ("data", "training", "evaluation")
+    print("   ".join(f"{name} {after - before:.3f} s" for name, before, after in zip(names, times, times[1:])))  # noqa: B905
+    print(f"final accuracy {final:.2%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

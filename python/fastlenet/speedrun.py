@@ -1,0 +1,231 @@
+"""Train a recipe many times over and say how good and how fast it is: python -m fastlenet.speedrun"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastlenet import data as data_sets
+from fastlenet.config import config, get_num_threads
+from fastlenet.recipe import RECIPES, Recipe, named_recipe
+from fastlenet.train import add_recipe_flags
+
+__all__ = ["main"]
+
+_TWIN = Path(__file__).parent / "pytorch_twin.py"
+
+
+class SpeedrunError(Exception):
+    """A run that failed, or a command line that makes no sense; one line."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process, from cold start to printed accuracy (a fraction); seconds of wall time, and what they were spent on.
+
+    start_up is what lies outside data, training and evaluation: the interpreter, imports, making the network, the way out.
+    """
+
+    seed: int
+    accuracy: float
+    seconds: float
+    start_up: float
+    data: float
+    training: float
+    evaluation: float
+
+
+def _run(command: Sequence[str], seed: int) -> Run:
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    parts = {name: float(value) for name, value in re.findall(r"(data|training|evaluation) (\d+\.\d+) s", done.stdout)}
+    final = re.search(r"^final accuracy (\d+\.\d+)%$", done.stdout, re.MULTILINE)
+    if done.returncode or final is None or len(parts) != 3:
+        raise SpeedrunError(f"{' '.join(command)}: {next(reversed(done.stderr.splitlines()), 'printed no accuracy')}")
+    return Run(seed, round(float(final[1]) / 100, 6), seconds, seconds - sum(parts.values()), **parts)
+
+
+class Contender:
+    """Something that trains a recipe as a process of its own."""
+
+    def __init__(self, name: str, recipe: Recipe, data: data_sets.Dataset, data_dir: str | None, threads: int) -> None:
+        self.name, self.recipe, self.data, self.data_dir, self.threads = name, recipe, data, data_dir, threads
+        self.runs: list[Run] = []
+
+    def command(self, recipe: Recipe, folder: Path) -> list[str]:
+        flags = [f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}" for name, value in asdict(recipe).items()]
+        values = [[] if isinstance(value, bool) else [str(value)] for value in asdict(recipe).values()]
+        command = [sys.executable, "-m", "fastlenet.train", "--quiet", "--times", "--threads", str(self.threads)]
+        command += [part for flag, value in zip(flags, values, strict=True) for part in (flag, *value)]
+        return command + ([] if self.data_dir is None else ["--data-dir", self.data_dir])
+
+    def run(self, seed: int, folder: Path) -> Run:
+        self.runs.append(_run(self.command(replace(self.recipe, seed=seed), folder), seed))
+        return self.runs[-1]
+
+    def result(self, target: float) -> dict[str, Any]:
+        """Statistics of the runs so far."""
+        accuracies = [run.accuracy for run in self.runs]
+        images = self.recipe.epochs * len(self.data.train_images)
+        parts = ("seconds", "start_up", "data", "training", "evaluation")
+        return {
+            "accuracy_mean": statistics.mean(accuracies),
+            "accuracy_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+            "accuracy_lowest": min(accuracies),
+            "share_at_target": sum(accuracy >= target for accuracy in accuracies) / len(accuracies),
+            "median": {part: statistics.median(getattr(run, part) for run in self.runs) for part in parts},
+            "images_per_second": images / statistics.median(run.training for run in self.runs),
+            "runs": [asdict(run) for run in self.runs],
+        }
+
+
+class PyTorch(Contender):
+    """pytorch_twin.py, under an interpreter that has PyTorch."""
+
+    def __init__(self, interpreter: str, *arguments: Any) -> None:
+        if arguments[0].optimizer == "muon":
+            raise SpeedrunError("--pytorch: the program beside ours has no muon; choose --optimizer sgd or adamw")
+        code = "import torch; print(torch.__version__)"
+        try:
+            done = subprocess.run([interpreter, "-c", code], capture_output=True, text=True)
+        except OSError as error:
+            raise SpeedrunError(f"--pytorch {interpreter}: cannot be run ({error.strerror})") from None
+        if done.returncode:
+            raise SpeedrunError(f"--pytorch {interpreter}: has no PyTorch ({done.stderr.splitlines()[-1]})")
+        super().__init__(f"PyTorch {done.stdout.strip()}", *arguments)
+        self.interpreter = interpreter
+
+    def command(self, recipe: Recipe, folder: Path) -> list[str]:
+        images = len(self.data.train_images)
+        starts = [recipe.batch_starts(epoch, images) for epoch in range(recipe.epochs)]
+        steps = sum(len(of_epoch) - 1 for of_epoch in starts)
+        job = {
+            "recipe": asdict(recipe),
+            "batch_starts": starts,
+            "rates": [recipe.rate(step, steps) for step in range(steps)],
+            "average_from": recipe.average_from(steps),
+            "files": data_sets.files(self.data_dir),
+            "mean": self.data.mean,
+            "std": self.data.std,
+            "threads": self.threads,
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        return [self.interpreter, str(_TWIN), str(folder / "job.json")]
+
+
+def _machine() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": model, "cpus": cpus, "system": f"{platform.system()} {platform.machine()}", **config()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fastlenet.speedrun",
+        description="Train a recipe once per seed, each time as a process of its own, from cold start to printed accuracy, and "
+        "report the final accuracy on the test set and the time. See docs/speedrun.md for the protocol.",
+        epilog="Exit codes: 0 done, 1 the mean is below the target, 2 wrong usage or a failed run.",
+    )
+    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds S, S+1, ..., N of them (default: 20)")
+    parser.add_argument("--target", type=float, default=99.25, metavar="PERCENT", help="accuracy to reach (default: 99.25)")
+    parser.add_argument("--json", metavar="FILE", help="write everything measured")
+    parser.add_argument("--threads", type=int, default=get_num_threads(), metavar="N", help="threads (default: %(default)s)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of four IDX files instead of MNIST")
+    parser.add_argument(
+        "--pytorch",
+        nargs="?",
+        const=sys.executable,
+        metavar="PYTHON",
+        help="run the same recipe in PyTorch too, in turns with ours; PYTHON: an interpreter that has it (default: this one)",
+    )
+    add_recipe_flags(parser)
+    return parser
+
+
+def _report(contender: Contender, target: float) -> dict[str, Any]:
+    result = contender.result(target)
+    median = result["median"]
+    print(
+        f"\n{contender.name}: {len(contender.runs)} runs\n"
+        f"  accuracy     mean {result['accuracy_mean']:.3%}, standard deviation {result['accuracy_deviation']:.3%}, "
+        f"lowest {result['accuracy_lowest']:.2%}; {result['share_at_target']:.0%} of the seeds reach {target:.2%}\n"
+        f"  whole run    {median['seconds']:.2f} s (median) = start-up {median['start_up']:.2f} + data {median['data']:.2f} + "
+        f"training {median['training']:.2f} + evaluation {median['evaluation']:.2f}\n"
+        f"  training     {result['images_per_second']:,.0f} images/s",
+        flush=True,
+    )
+    return result
+
+
+def _speedrun(arguments: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(arguments).items() if name in Recipe.__dataclass_fields__}
+    name = getattr(arguments, "recipe", "default")
+    try:
+        recipe = named_recipe(name, **given)
+    except ValueError as error:
+        raise SpeedrunError(f"--{error}") from None
+    if arguments.seeds < 1 or arguments.threads < 1 or recipe.epochs < 1 or not math.isfinite(arguments.target):
+        raise SpeedrunError("--seeds, --threads and --epochs expect integers of at least 1, and --target a number")
+    data = data_sets.load_mnist() if arguments.data_dir is None else data_sets.load_idx_directory(arguments.data_dir)
+    common = (recipe, data, arguments.data_dir, arguments.threads)
+    machine, target = _machine(), arguments.target / 100
+    contenders = [Contender(f"fastlenet {machine['version']}", *common)]
+    if arguments.pytorch is not None:
+        contenders.append(PyTorch(arguments.pytorch, *common))
+    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {arguments.threads} threads; level {machine['level']}")
+    print(f"recipe {name}{'' if recipe == RECIPES[name] else ' with changes'}: {recipe}\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="fastlenet-speedrun-") as folder:
+        for seed in range(recipe.seed, recipe.seed + arguments.seeds):
+            for contender in contenders:
+                run = contender.run(seed, Path(folder))
+                print(f"seed {seed:<3} {contender.name:<18} {run.accuracy:.2%}   {run.seconds:.2f} s", flush=True)
+    results = {contender.name: _report(contender, target) for contender in contenders}
+    if len(contenders) > 1:
+        pairs = zip(contenders[1].runs, contenders[0].runs, strict=True)
+        ratio = statistics.median(theirs.seconds / ours.seconds for theirs, ours in pairs)
+        print(f"\nwhole runs, {contenders[1].name} over {contenders[0].name}: {ratio:.2f} x (median of the pairs)")
+    if arguments.json is not None:
+        facts = {
+            "command": " ".join(["python -m fastlenet.speedrun", *sys.argv[1:]]),
+            "machine": machine | {"threads": arguments.threads},
+            "recipe": {"name": name, **asdict(recipe)},
+            "target": target,
+            "results": results,
+        }
+        Path(arguments.json).write_text(json.dumps(facts, indent=1) + "\n")
+    return 0 if results[contenders[0].name]["accuracy_mean"] >= target else 1
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        return _speedrun(_parser().parse_args())
+    except (SpeedrunError, data_sets.DataError, OSError) as error:
+        print(f"fastlenet.speedrun: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
