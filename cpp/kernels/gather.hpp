@@ -61,15 +61,6 @@ inline Vector bilinear(const std::int32_t* frame, std::int64_t pitch, Vector row
   return upper + down * (lower - upper);
 }
 
-// Rows of fewer pixels than lanes: only so many are stored.
-inline void store_some(float* to, Vector value, std::int64_t count) {
-  if (count >= kLanes) {
-    store(to, value);
-  } else {
-    for (int lane = 0; lane < count; ++lane) to[lane] = value[lane];
-  }
-}
-
 template <bool elastic>
 inline void gather_warped_as(float* x, const std::int32_t* frame, std::int64_t pitch, const Warp& warp, float scale,
                              float shift, const GatherShape& shape) {
