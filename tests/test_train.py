@@ -172,7 +172,7 @@ def test_help(train: Train) -> None:
         (["--recipe", "slow"], "argument --recipe: invalid choice: 'slow'"),
         (["--ensemble", 0], "--ensemble expects an integer of at least 1, got 0"),
         (["--ensemble", 2, "--load-model", "m"], "--load-model m: the networks of an ensemble start anew"),
-        (["--elastic-sigma", 0], "--elastic-sigma expects pixels in \(0, 1000\], got 0.0"),
+        (["--elastic-sigma", 0], r"--elastic-sigma expects pixels in \(0, 1000\], got 0.0"),
         (["--speed", "fast"], "unrecognized arguments: --speed fast"),
     ],
     ids=str,
