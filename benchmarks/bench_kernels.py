@@ -110,6 +110,9 @@ def convolution_lines(name: str, case: Fused) -> list[Line]:
         leaves = [tw, tb] if first else [tx, tw, tb]
         return lambda: torch.autograd.grad(out, leaves, gradient, retain_graph=True)
 
+    def fused_forward(algorithm: str) -> Callable[[Any], Run]:
+        return lambda b: lambda: b.conv2d_relu_max_pool2d_forward(x, weight, bias, algorithm=algorithm, **case.options)
+
     return [
         Line(
             f"conv2d_forward, {name}",
@@ -125,7 +128,13 @@ def convolution_lines(name: str, case: Fused) -> list[Line]:
         ),
         Line(
             f"conv2d_relu_max_pool2d_forward, {name}",
-            lambda b: lambda: b.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options),
+            fused_forward("direct"),
+            lambda: torch_forward(True),
+            flops,
+        ),
+        Line(
+            f"conv2d_relu_max_pool2d_forward by Winograd, {name}",
+            fused_forward("winograd"),
             lambda: torch_forward(True),
             flops,
         ),

@@ -32,8 +32,11 @@ def main() -> None:
     print_machine()
     with temporary_folder() as folder:
         data = prepare(Path(folder))
-        entries = [start("fastlenet", sys.executable, data, threads)]
-        entries += [start("fastlenet", sys.executable, data, threads, FASTLENET_ISA=level) for level in arguments.levels]
+        ours = ["fastlenet", "fastlenet:winograd"]
+        entries = [start(name, sys.executable, data, threads) for name in ours]
+        entries += [
+            start(name, sys.executable, data, threads, FASTLENET_ISA=level) for level in arguments.levels for name in ours
+        ]
         for peer in arguments.peers:
             entries.append(start(peer, getattr(arguments, peer.partition(":")[0]), data, threads))
         contenders: list[Contender] = [entry for entry in entries if entry is not None]
@@ -42,12 +45,12 @@ def main() -> None:
             roofline = peak(threads) / FLOP_PER_IMAGE
             result = run_rounds(contenders, "train", batch, arguments.images, arguments.rounds)
             roofline = statistics.mean([roofline, peak(threads) / FLOP_PER_IMAGE])
-            ours = result["fastlenet"]["median"]
+            exact = result["fastlenet"]["median"]
             rows = [
                 [
                     contender["version"],
                     spread(contender["images_per_second"]),
-                    f"{ours / contender['median']:.2f} x",
+                    f"{exact / contender['median']:.2f} x",
                     f"{contender['median'] / roofline:.2f} x",
                     f"{contender['check']:.4f}",
                     f"{contender['memory_mb']:,.0f} MB",

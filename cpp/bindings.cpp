@@ -133,9 +133,16 @@ py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x
 
 Dims pooled_dims(const PoolShape& pool) { return {pool.n, pool.c, pool.p, pool.q}; }
 
+cpu::Algorithm algorithm_named(const char* op, const std::string& name) {
+  if (name == "direct") return cpu::Algorithm::direct;
+  if (name == "winograd") return cpu::Algorithm::winograd;
+  fail(op, "algorithm expects 'direct' or 'winograd', got '" + name + "'");
+}
+
 py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair padding,
-                                         IntPair kernel_size, py::handle out) {
+                                         IntPair kernel_size, const std::string& algorithm_, py::handle out) {
   const char* op = "conv2d_relu_max_pool2d_forward";
+  const cpu::Algorithm algorithm = algorithm_named(op, algorithm_);
   const Input<float> x(op, "x", x_), weight(op, "weight", weight_);
   const Input<float> bias = Input<float>::optional(op, "bias", bias_);
   const ConvPoolShape shape = conv_pool_shape(op, x.dims(), weight.dims(), pair(padding), pair(kernel_size));
@@ -147,8 +154,9 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
     y.expect_apart(op, "an input", *input);
     winners.expect_apart(op, "an input", *input);
   }
-  without_gil(
-      [&] { cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), weight.data(), bias.data(), shape); });
+  without_gil([&] {
+    cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), weight.data(), bias.data(), algorithm, shape);
+  });
   return py::make_tuple(y.array(), winners.array());
 }
 
@@ -402,7 +410,7 @@ void bind_ops(py::module_& m) {
         py::arg("out"));
   m.def("max_pool2d_backward", max_pool2d_backward, py::arg("dy"), py::arg("indices"), py::arg("x_shape"), py::arg("out"));
   m.def("conv2d_relu_max_pool2d_forward", conv2d_relu_max_pool2d_forward, py::arg("x"), py::arg("weight"), py::arg("bias"),
-        py::arg("padding"), py::arg("kernel_size"), py::arg("out"));
+        py::arg("padding"), py::arg("kernel_size"), py::arg("algorithm"), py::arg("out"));
   m.def("conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward, py::arg("dy"), py::arg("winners"), py::arg("x"),
         py::arg("weight"), py::arg("padding"), py::arg("kernel_size"), py::arg("need_dx"), py::arg("out"));
   m.def("linear_forward", linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("skip_zeros"),

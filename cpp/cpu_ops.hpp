@@ -21,8 +21,11 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
 void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
 void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
 
+// direct: each output is one chain of multiply-adds. winograd: fewer of them, where that is faster; else direct.
+enum class Algorithm { direct, winograd };
+
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
-                                    const ConvPoolShape& shape);
+                                    Algorithm algorithm, const ConvPoolShape& shape);
 void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
                                      const float* x, const float* weight, const ConvPoolShape& shape);
 

@@ -59,6 +59,14 @@ struct RowsScratch {
   std::int32_t* position_ends;
 };
 
+// How a block is tiled for the Winograd algorithm, see winograd.hpp: down x across tiles, of an image in the upper left of a
+// frame of zeros; in floats, the transformed weights and the scratch memory of a block.
+struct WinogradSizes {
+  std::int64_t down, across;
+  std::int64_t frame_h, frame_w;
+  std::int64_t weights, scratch;
+};
+
 // Lists of the non-zero elements of a matrix's rows (or columns), `capacity` apart, and where each chunk of kSparseChunk
 // elements ends in them: ends[list][chunk]. panel: kSparseChunk * 5 * lanes floats.
 constexpr std::int64_t kSparseChunk = 128;
@@ -129,6 +137,16 @@ struct KernelTable {
   // zeros.
   void (*conv2d_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                              const float* bias, const ConvPoolShape& shape);
+
+  // --- winograd.hpp: square filters of 3x3 or 5x5, windows of 2x2 ---
+
+  WinogradSizes (*winograd_sizes)(const ConvPoolShape& shape);
+  // One of the groups of tile_rows output channels.
+  void (*winograd_weights)(float* weights, const float* weight, std::int64_t group, const ConvShape& shape);
+  // As conv2d_relu_max_pool2d_forward, but for x[c][frame_h][frame_w][lanes], and for rounding. NaN and infinity reach the
+  // outputs that they belong to, and as NaN perhaps others of the same image and tile.
+  void (*winograd_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weights,
+                                           const float* bias, float* scratch, const ConvPoolShape& shape);
 
   // --- winners.hpp ---
 

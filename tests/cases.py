@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["CONV", "FUSED", "LENET", "LINEAR", "POOL", "SPARSE", "Conv", "Fused", "Linear", "Pool"]
+__all__ = ["CONV", "FUSED", "LENET", "LINEAR", "POOL", "SPARSE", "WINOGRAD", "Conv", "Fused", "Linear", "Pool"]
 
 Pair = int | tuple[int, int]
 
@@ -132,6 +132,16 @@ FUSED = [
     Fused(4, 2, 7, 6, 11, (2, 2), padding=3, kernel_size=(3, 2)),
     Fused(2, 7, 6, 5, 3, (6, 5), padding=2, kernel_size=1),
     Fused(2, 70, 5, 5, 3, (5, 3), padding=1),
+]
+
+# Where Winograd's algorithm is used when it is asked for: whole tiles, ragged ones, an odd row and column that drop.
+WINOGRAD = [
+    LENET["conv2"],
+    Fused(3, 3, 32, 32, 32, (5, 5)),
+    Fused(3, 32, 16, 16, 64, (3, 3), padding=1),
+    Fused(18, 6, 13, 17, 8, (5, 5), padding=2),
+    Fused(35, 5, 20, 15, 6, (3, 3), padding=(0, 2)),
+    Fused(2, 9, 7, 8, 11, (5, 5), padding=(1, 0)),
 ]
 
 CONV = [Conv(f.n, f.c, f.h, f.w, f.k, f.filter, padding=f.padding) for f in FUSED] + [

@@ -186,6 +186,7 @@ def test_another_level_is_refused(train: Train, small_mnist: Path, tmp_path: Pat
         ["--seed", 1],
         ["--momentum", 0.5],
         ["--validation", 10],
+        ["--algorithm", "winograd"],
         ["--dry-run"],
     ],
     ids=str,

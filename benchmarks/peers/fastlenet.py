@@ -1,4 +1,4 @@
-"""Ourselves: `fastlenet.fit`, and a frozen model."""
+"""Ourselves: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from peers import LR, MOMENTUM, PARAMETERS
 class Peer:
     def __init__(self, data: dict[str, Any], threads: int, variant: str) -> None:
         set_num_threads(threads)
-        self.version = f"fastlenet {config()['version']}, {config()['level']}"
+        self.version = " ".join([f"fastlenet {config()['version']}, {config()['level']}", variant]).strip()
         self.data = data
         self.parameters = {name: data[name] for name in PARAMETERS}
-        self.frozen = LeNet()
+        self.algorithm = variant or "direct"
+        self.frozen = LeNet(algorithm=self.algorithm)
         self.frozen.load_state_dict(self.parameters)
         self.model = self.frozen.freeze()
         mean_std = {"mean": float(data["mean"]), "std": float(data["std"])}
@@ -29,7 +30,7 @@ class Peer:
         d = self.data
         few = d["test_images"][:1], d["test_labels"][:1]  # fit evaluates at its end: let that cost nothing
         data = Dataset("MNIST", d["images"][:images], d["labels"][:images], *few, 10, **self.mean_std)
-        model = LeNet()
+        model = LeNet(algorithm=self.algorithm)
         model.load_state_dict(self.parameters)
         history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False)
         return history.epochs[-1].loss

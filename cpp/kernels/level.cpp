@@ -14,6 +14,7 @@
 #include "unpool.hpp"
 #include "update.hpp"
 #include "winners.hpp"
+#include "winograd.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
@@ -54,6 +55,9 @@ const KernelTable kernels = {
     conv2d_backward_weight,
     conv2d_relu_max_pool2d_forward,
     conv2d_relu_max_pool2d_forward_one,
+    winograd_sizes,
+    winograd_weights,
+    winograd_relu_max_pool2d_forward,
     conv2d_rows_sizes,
     conv2d_rows_places,
     conv2d_weight_to_rows,

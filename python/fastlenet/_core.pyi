@@ -88,6 +88,7 @@ def conv2d_relu_max_pool2d_forward(
     bias: typing.Any,
     padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
     kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
+    algorithm: str,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
 def cuda_status() -> str: ...

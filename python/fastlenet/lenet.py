@@ -16,7 +16,7 @@ class LeNet(Sequential):
 
     x: (n, 1, 28, 28) float32, normalised -> logits (n, classes). The state_dict has the keys and shapes of the PyTorch module
     with conv1, conv2, fc1 and fc2. dropout and dropout_fc1: probabilities of dropping an input of fc2 and of fc1 in training,
-    which change neither parameters nor keys.
+    which change neither parameters nor keys. algorithm: see Sequential.
     Source: LeCun et al. 1998, in the sizes of Caffe's LeNet with a ReLU after each layer.
     """
 
@@ -28,6 +28,7 @@ class LeNet(Sequential):
         dropout: float = 0.0,
         dropout_fc1: float = 0.0,
         ops: ModuleType = kernel_ops,
+        algorithm: str = "direct",
     ) -> None:
         layers: dict[str, Layer] = {
             "conv1": Conv2d(1, 20, 5),  # 28 -> 24
@@ -44,9 +45,16 @@ class LeNet(Sequential):
             "fc2": Linear(500, classes),
         }
         layers = {name: layer for name, layer in layers.items() if not (isinstance(layer, Dropout) and layer.p == 0)}
-        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops)
+        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm)
 
     @classmethod
     def of(cls, recipe: Recipe, *, classes: int = 10, ops: ModuleType = kernel_ops) -> LeNet:
-        """The network that a recipe starts from: its seed, its dropout."""
-        return cls(recipe.seed, classes=classes, dropout=recipe.dropout, dropout_fc1=recipe.dropout_fc1, ops=ops)
+        """The network that a recipe starts from: its seed, its dropout, its algorithm."""
+        return cls(
+            recipe.seed,
+            classes=classes,
+            dropout=recipe.dropout,
+            dropout_fc1=recipe.dropout_fc1,
+            ops=ops,
+            algorithm=recipe.algorithm,
+        )

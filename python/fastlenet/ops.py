@@ -160,6 +160,7 @@ def conv2d_relu_max_pool2d_forward(
     *,
     padding: Pair = 0,
     kernel_size: Pair = 2,
+    algorithm: str = "direct",
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     """max_pool2d(relu(conv2d(x))) in one pass, with disjoint windows of kernel_size.
@@ -167,11 +168,14 @@ def conv2d_relu_max_pool2d_forward(
     x: (n, c, h, w); weight: (k, c, r, s); bias: (k,) or None. An odd last row or column of the convolution drops.
     Returns y: (n, k, p, q) and winners: uint8, like y: the position of the maximum in its window, row by row, or
     255 where ReLU is dead (maximum <= 0). Ties go to the first; a NaN in the window wins.
-    y has the same bits as the three ops one after the other.
+    algorithm: "direct", which gives the same bits as the three ops one after the other; or "winograd", which computes 3x3 and
+    5x5 filters with 2x2 windows by fewer multiply-adds where that is faster (other shapes directly). It rounds more: on random
+    data y errs by about 4e-6 of its largest element instead of 8e-7; what it can err by stands in docs/performance.md. Values
+    that nearly tie may have another winner, and what is not finite may spread, as NaN, to its neighbours of the same image.
     """
     op = "conv2d_relu_max_pool2d_forward"
     pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
-    return cast(tuple[Array, Array], _core.conv2d_relu_max_pool2d_forward(x, weight, bias, *pairs, out))
+    return cast(tuple[Array, Array], _core.conv2d_relu_max_pool2d_forward(x, weight, bias, *pairs, algorithm, out))
 
 
 def conv2d_relu_max_pool2d_backward(

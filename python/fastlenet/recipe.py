@@ -9,10 +9,14 @@ from typing import Any
 
 from fastlenet.augment import Augmentation
 
-__all__ = ["OPTIMIZERS", "RECIPES", "SCHEDULES", "Recipe", "named_recipe"]
+__all__ = ["CHOICES", "RECIPES", "Recipe", "named_recipe"]
 
-OPTIMIZERS = ("sgd", "adamw", "muon")
-SCHEDULES = ("one-cycle", "cosine")
+# What the fields that are words may say.
+CHOICES = {
+    "algorithm": ("direct", "winograd"),
+    "optimizer": ("sgd", "adamw", "muon"),
+    "schedule": ("one-cycle", "cosine"),
+}
 _PART = 16  # images: a growing batch is a multiple of what the kernels take at a time
 _AUGMENTATION = ("shift", "rotation", "scale", "shear", "elastic", "elastic_sigma", "cutout")
 # A field that means nothing without another.
@@ -57,6 +61,7 @@ class Recipe:
     elastic_sigma: float = _of(4.0, "smoothness of the bending, in pixels")
     cutout: int = _of(0, "a square of so many pixels is blanked")
     plain_epochs: int = _of(0, "the last epochs, which see the images as they are")
+    algorithm: str = _of("direct", "of conv2's forward pass; winograd is faster, and rounds a little more")
     tta: bool = _of(False, "test-time augmentation: average over each test image and its shifts by one pixel")
     seed: int = _of(0, "of the initial weights, the order of the images, augmentation and dropout")
 
@@ -64,15 +69,14 @@ class Recipe:
         positive, share = "a positive integer", "a number in [0, 1]"
         fraction, size = "a number in [0, 1)", "a non-negative number"
         count = "a non-negative integer"
-        checks = {
+        checks = {name: (getattr(self, name) in words, f"one of {', '.join(words)}") for name, words in CHOICES.items()}
+        checks |= {
             "epochs": (self.epochs >= 0, count),
             "batch_size": (self.batch_size >= 1, positive),
             "batch_size_end": (self.batch_size_end >= 0, count),
-            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             "lr": (_is_size(self.lr), size),
             "muon_lr": (_is_size(self.muon_lr), size),
             "momentum": (0 <= self.momentum < 1, fraction),
-            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
             "warm_up": (0 <= self.warm_up <= 1, share),
             "weight_decay": (_is_size(self.weight_decay), size),
             "label_smoothing": (0 <= self.label_smoothing <= 1, share),

@@ -267,9 +267,12 @@ def conv2d_relu_max_pool2d_forward(
     *,
     padding: Pair = 0,
     kernel_size: Pair = 2,
+    algorithm: str = "direct",
     out: Any = None,
 ) -> tuple[Array, Array]:
     op = "conv2d_relu_max_pool2d_forward"
+    if algorithm not in ("direct", "winograd"):  # a matter of speed and rounding
+        raise ValueError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
     r, s = _pair(op, "kernel_size", kernel_size, 1)
     if r * s > DEAD:
         raise ValueError(f"{op}: kernel_size expects at most {DEAD} elements, got {(r, s)}")

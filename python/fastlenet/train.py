@@ -23,7 +23,7 @@ from fastlenet.listeners import Console, JsonLog, StepProfile
 from fastlenet.lr_finder import find_lr
 from fastlenet.plotting import Plot, PlotError, expect_plottable, plot_sweep
 from fastlenet.profiling import Profiler
-from fastlenet.recipe import OPTIMIZERS, RECIPES, SCHEDULES, Recipe
+from fastlenet.recipe import CHOICES, RECIPES, Recipe
 from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Saver, Trainer
 
 __all__ = ["add_recipe_flags", "main"]
@@ -59,7 +59,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         if kind is bool:
             options = {"action": argparse.BooleanOptionalAction}
         elif kind is str:
-            options = {"choices": OPTIMIZERS if field.name == "optimizer" else SCHEDULES}
+            options = {"choices": CHOICES[field.name]}
         group.add_argument(
             f"--{field.name.replace('_', '-')}", help=field.metadata["help"], default=argparse.SUPPRESS, **options
         )

@@ -43,7 +43,13 @@ class _ConvReLUMaxPool(Layer):
         y = run.workspace.take((at, "y"), shape) if out is None else out
         winners = run.workspace.take((at, "winners"), shape, np.uint8)
         run.backend.conv2d_relu_max_pool2d_forward(
-            x, weight, bias, padding=self.conv.padding, kernel_size=self.pool.kernel_size, out=(y, winners)
+            x,
+            weight,
+            bias,
+            padding=self.conv.padding,
+            kernel_size=self.pool.kernel_size,
+            algorithm=run.algorithm,
+            out=(y, winners),
         )
         run.saved[at] = (x, winners)
         return y

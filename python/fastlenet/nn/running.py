@@ -42,6 +42,7 @@ class Pass:
     seed: int = 0
     dropout_counter: int = 0
     skip_zeros: bool = False  # the weights are known to be finite
+    algorithm: str = "direct"  # of convolutions fused with ReLU and max-pooling
     saved: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)
     result: Array | None = None  # where the last layer writes: an array of the caller's own

@@ -28,17 +28,27 @@ class Sequential:
 
     layers: the layers, in order. names: their names in the state_dict, by default "0", "1", ... as in PyTorch. seed: of the
     initialisation (PyTorch's default: uniform in +-1/sqrt(fan_in), weights and biases) and of dropout. ops: the backend.
+    algorithm: of the fused convolutions, "direct" or "winograd"; see ops.conv2d_relu_max_pool2d_forward.
 
     Conv2d, ReLU and MaxPool2d in a row run as one fused op. In evaluation (after `eval()`) calls are safe from several
     threads at once; training keeps the activations of one forward pass for its backward pass, and is not.
     """
 
-    def __init__(self, *layers: Layer, names: Sequence[str] | None = None, seed: int = 0, ops: ModuleType = kernel_ops) -> None:
+    def __init__(
+        self,
+        *layers: Layer,
+        names: Sequence[str] | None = None,
+        seed: int = 0,
+        ops: ModuleType = kernel_ops,
+        algorithm: str = "direct",
+    ) -> None:
         self.layers = layers
         self.names = [str(i) for i in range(len(layers))] if names is None else list(names)
         if len(self.names) != len(layers) or len(set(self.names)) != len(layers):
             raise ValueError(f"Sequential: names expects {len(layers)} different names, got {self.names}")
-        self.seed, self.ops = seed, ops
+        if algorithm not in ("direct", "winograd"):
+            raise ValueError(f"Sequential: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
+        self.seed, self.ops, self.algorithm = seed, ops, algorithm
         self.training = True
         self.dropout_counter = 0
         self._steps = plan(layers, self.names)
@@ -128,8 +138,9 @@ class Sequential:
     def __call__(self, x: Array) -> Array:
         """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
         if not self.training:
-            return run_forward(self._steps, x, Pass(self.ops, self._thread_workspace(), self._parameters, False))
-        run = Pass(self.ops, self._workspace, self._parameters, True, self.seed, self.dropout_counter)
+            run = Pass(self.ops, self._thread_workspace(), self._parameters, False, algorithm=self.algorithm)
+            return run_forward(self._steps, x, run)
+        run = Pass(self.ops, self._workspace, self._parameters, True, self.seed, self.dropout_counter, algorithm=self.algorithm)
         run.gradients = self._gradients
         y = run.result = run_forward(self._steps, x, run)
         self.dropout_counter += 1
@@ -202,6 +213,7 @@ class Frozen:
         self._finite = bool(np.isfinite(buffer).all())
         self._few = {name: np.asfortranarray(array) if array.ndim == 2 else array for name, array in self._parameters.items()}
         self._ops, self._steps, self._thread = model.ops, model._steps, threading.local()
+        self._algorithm = model.algorithm
 
     def __call__(self, x: Array) -> Array:
         """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
@@ -209,9 +221,9 @@ class Frozen:
             self._thread.workspace = Workspace(self._ops)
         few = len(x) <= _FEW
         parameters = self._few if few else self._parameters
-        return run_forward(
-            self._steps, x, Pass(self._ops, self._thread.workspace, parameters, False, skip_zeros=few and self._finite)
-        )
+        skip_zeros = few and self._finite
+        run = Pass(self._ops, self._thread.workspace, parameters, False, skip_zeros=skip_zeros, algorithm=self._algorithm)
+        return run_forward(self._steps, x, run)
 
 
 def _as_array(value: Any) -> Array:

@@ -1,0 +1,249 @@
+// Convolution + bias + ReLU + 2x2 max-pooling with fewer multiply-adds than the sums have, and so with other roundings.
+//
+// Along one axis, m outputs of a filter of r taps are y = A^T ((G g) * (B^T x)), where * is element by element: polynomials are
+// multiplied by way of their values at m + r - 1 points. With eight points m = 9 - r, and in two dimensions 64 products give
+// m x m outputs: 4 per output of a 5x5 filter instead of 25, 16/9 of a 3x3 filter instead of 9. The sum over the channels is
+// taken at the points, where it is one matrix product for each. m is even: no pooling window crosses a tile.
+//
+// The points are 0, +-1, +-1/2, +-2 and infinity: all of A and B is exact in float32, and rows of opposite points share their
+// even and odd halves. G alone rounds; it is applied in float64. B does not depend on r, hence one input transform for all.
+// Sources: Winograd 1980; Lavin & Gray 2016.
+#pragma once
+
+#include "../kernels.hpp"
+#include "gemm.hpp"
+#include "lanes.hpp"
+#include "pool.hpp"
+
+namespace fastlenet::FASTLENET_LEVEL {
+namespace {
+
+constexpr int kPoints = 8, kProducts = kPoints * kPoints;
+constexpr int kPairs = 3;                                               // of opposite points: 1 and 2, 3 and 4, 5 and 6
+constexpr double kPairPoint[kPairs] = {1, 0.5, 2};                      // 0 is point 0, infinity point 7
+constexpr double kPairScale[kPairs] = {-2.0 / 9, 32.0 / 45, 1.0 / 90};  // over the product of its distances to the others
+
+constexpr double power(double base, int exponent) { return exponent == 0 ? 1.0 : base * power(base, exponent - 1); }
+
+// G: the filter's values at the points.
+template <int r>
+inline __attribute__((always_inline)) void evaluate_filter(DoubleVector (&value)[kPoints], const DoubleVector (&g)[r]) {
+  value[0] = g[0];
+  value[kPoints - 1] = g[r - 1];
+  for (int i = 0; i < kPairs; ++i) {
+    DoubleVector even = {}, odd = {};
+    for (int l = 0; l < r; ++l) (l % 2 ? odd : even) += kPairScale[i] * power(kPairPoint[i], l) * g[l];
+    value[1 + 2 * i] = even + odd;
+    value[2 + 2 * i] = even - odd;
+  }
+}
+
+// B^T: row i holds the coefficients of the polynomial that is zero at all other points; 24 operations.
+inline __attribute__((always_inline)) void evaluate_input(Vector (&value)[kPoints], const Vector (&x)[kPoints]) {
+  value[0] = (x[0] - x[6]) + 5.25f * (x[4] - x[2]);
+  value[7] = (x[7] - x[1]) + 5.25f * (x[3] - x[5]);
+  const Vector even0 = (x[2] + x[6]) - 4.25f * x[4], odd0 = (x[1] + x[5]) - 4.25f * x[3];
+  const Vector even1 = (x[6] - 5.0f * x[4]) + 4.0f * x[2], odd1 = (x[5] - 5.0f * x[3]) + 4.0f * x[1];
+  const Vector even2 = (x[6] - 1.25f * x[4]) + 0.25f * x[2], odd2 = (x[5] - 1.25f * x[3]) + 0.25f * x[1];
+  value[1] = even0 + odd0;
+  value[2] = even0 - odd0;
+  value[3] = even1 + 0.5f * odd1;
+  value[4] = even1 - 0.5f * odd1;
+  value[5] = even2 + 2.0f * odd2;
+  value[6] = even2 - 2.0f * odd2;
+}
+
+// A^T: output l is the sum over the points of their l-th power times the product there.
+template <int m>
+inline __attribute__((always_inline)) void combine(Vector (&y)[m], const Vector (&product)[kPoints]) {
+  Vector sum[kPairs], difference[kPairs];
+  for (int i = 0; i < kPairs; ++i) {
+    sum[i] = product[1 + 2 * i] + product[2 + 2 * i];
+    difference[i] = product[1 + 2 * i] - product[2 + 2 * i];
+  }
+  for (int l = 0; l < m; ++l) {
+    const Vector(&half)[kPairs] = l % 2 ? difference : sum;
+    y[l] =
+        half[0] + static_cast<float>(power(kPairPoint[1], l)) * half[1] + static_cast<float>(power(kPairPoint[2], l)) * half[2];
+  }
+  y[0] += product[0];
+  y[m - 1] += product[kPoints - 1];
+}
+
+// How the work on a block is cut: kTileVectors tiles at a time, and of these kTileRows channels.
+struct WinogradPitches {
+  std::ptrdiff_t weights;   // weights[group][point][row][c]: from point to point, in whole vectors
+  std::ptrdiff_t inputs;    // inputs[point][c][tile][lanes]
+  std::ptrdiff_t products;  // products[point][row][tile][lanes]
+
+  explicit WinogradPitches(const ConvShape& shape)
+      : weights((kTileRows * shape.c + kLanes - 1) / kLanes * kLanes),
+        inputs(shape.c * kTileVectors * kLanes),
+        products(kTileRows * kTileVectors * kLanes) {}
+};
+
+inline WinogradSizes winograd_sizes(const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const WinogradPitches pitch(conv);
+  const std::int64_t windows = (kPoints + 1 - conv.r) / 2;  // in a tile, along one axis
+  const std::int64_t down = (shape.pool.p + windows - 1) / windows, across = (shape.pool.q + windows - 1) / windows;
+  return {down,
+          across,
+          2 * windows * down + conv.r - 1,
+          2 * windows * across + conv.s - 1,
+          (conv.k + kTileRows - 1) / kTileRows * kProducts * pitch.weights,
+          kProducts * (pitch.inputs + pitch.products)};
+}
+
+// The filters of a group are neighbours in memory: they go side by side into the lanes.
+template <int r>
+inline void transform_filters(float* to, std::ptrdiff_t pitch, const float* weight, std::int64_t filters) {
+  for (std::int64_t first = 0; first < filters; first += kLanes) {
+    float block[r * r * kLanes];
+    interleave_row(block, kLanes, weight + first * r * r, r * r, at_most(filters - first, kLanes), r * r);
+    for (int lane = 0; lane < kLanes; lane += kDoubleLanes) {
+      DoubleVector half[r][kPoints];
+      for (int i = 0; i < r; ++i) {
+        DoubleVector line[r];
+        for (int j = 0; j < r; ++j) line[j] = load_double(block + (i * r + j) * kLanes + lane);
+        evaluate_filter<r>(half[i], line);
+      }
+      for (int j = 0; j < kPoints; ++j) {
+        DoubleVector column[r], value[kPoints];
+        for (int i = 0; i < r; ++i) column[i] = half[i][j];
+        evaluate_filter<r>(value, column);
+        for (int i = 0; i < kPoints; ++i) store_float(to + (i * kPoints + j) * pitch + first + lane, value[i]);
+      }
+    }
+  }
+}
+
+void winograd_weights(float* weights, const float* weight, std::int64_t group, const ConvShape& shape) {
+  const WinogradPitches pitch(shape);
+  const std::int64_t filter = shape.r * shape.s, first = group * kTileRows;
+  const std::int64_t filters = at_most(shape.k - first, kTileRows) * shape.c;
+  const auto transform = shape.r == 5 ? transform_filters<5> : transform_filters<3>;
+  transform(weights + group * kProducts * pitch.weights, pitch.weights, weight + first * shape.c * filter, filters);
+}
+
+// One tile of one channel: 8 x 8 inputs at x, to the 64 points.
+inline void transform_input(float* to, std::ptrdiff_t pitch, const float* x, std::ptrdiff_t line) {
+  Vector half[kPoints][kPoints];
+  for (int j = 0; j < kPoints; ++j) {
+    Vector column[kPoints], value[kPoints];
+    for (int i = 0; i < kPoints; ++i) column[i] = load(x + i * line + j * kLanes);
+    evaluate_input(value, column);
+    for (int i = 0; i < kPoints; ++i) half[i][j] = value[i];
+  }
+  for (int i = 0; i < kPoints; ++i) {
+    Vector value[kPoints];
+    evaluate_input(value, half[i]);
+    for (int j = 0; j < kPoints; ++j) store(to + (i * kPoints + j) * pitch, value[j]);
+  }
+}
+
+// At every point, `rows` channels of `vectors` tiles: the sum over the c channels of x.
+template <int rows, int vectors>
+__attribute__((noinline)) void multiply_points(float* products, const float* weights, const float* inputs,
+                                               const WinogradPitches& pitch, std::int64_t c) {
+  std::ptrdiff_t offset[kTileVectors];
+  for (int j = 0; j < vectors; ++j) offset[j] = j * kLanes;
+  for (int point = 0; point < kProducts; ++point) {
+    Vector tile[kTileRows][kTileVectors];
+    for (int i = 0; i < rows; ++i) {
+      for (int j = 0; j < vectors; ++j) tile[i][j] = Vector{};
+    }
+    multiply_add<rows, vectors>(tile, {weights + point * pitch.weights, c, 1},
+                                {inputs + point * pitch.inputs, 1, 1, c, 0, 0, kTileVectors * kLanes}, offset);
+    for (int i = 0; i < rows; ++i) {
+      for (int j = 0; j < vectors; ++j) {
+        store(products + point * pitch.products + (i * kTileVectors + j) * kLanes, tile[i][j]);
+      }
+    }
+  }
+}
+
+using MultiplyPoints = void (*)(float*, const float*, const float*, const WinogradPitches&, std::int64_t);
+
+template <int... cell>
+inline MultiplyPoints multiply_points_function(int rows, int vectors, std::integer_sequence<int, cell...>) {
+  static constexpr MultiplyPoints kFunctions[] = {multiply_points<cell / kTileVectors + 1, cell % kTileVectors + 1>...};
+  return kFunctions[(rows - 1) * kTileVectors + vectors - 1];
+}
+
+// One tile of one channel: the products at the 64 points to m x m outputs, of which the windows in p x q are wanted.
+template <int m>
+inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const float* products, std::ptrdiff_t pitch,
+                      float bias, std::int64_t p, std::int64_t q) {
+  Vector half[m][kPoints];
+  for (int j = 0; j < kPoints; ++j) {
+    Vector column[kPoints], value[m];
+    for (int i = 0; i < kPoints; ++i) column[i] = load(products + (i * kPoints + j) * pitch);
+    combine<m>(value, column);
+    for (int i = 0; i < m; ++i) half[i][j] = value[i];
+  }
+  for (int i = 0; i < at_most(p, m / 2); ++i) {
+    Vector upper[m], lower[m];
+    combine<m>(upper, half[2 * i]);
+    combine<m>(lower, half[2 * i + 1]);
+    for (int j = 0; j < m / 2; ++j) {
+      if (j >= q) break;
+      Vector best = upper[2 * j];
+      IntVector winner = {};
+      keep_maximum(best, winner, upper[2 * j + 1], 1);
+      keep_maximum(best, winner, lower[2 * j], 2);
+      keep_maximum(best, winner, lower[2 * j + 1], 3);
+      best += broadcast(bias);
+      const IntVector dead = best <= Vector{};
+      store(y + (i * line + j) * kLanes, dead ? Vector{} : best);
+      store(winners + (i * line + j) * kLanes, dead ? broadcast_int(255) : winner);
+    }
+  }
+}
+
+template <int r>
+inline void winograd_block(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
+                           float* scratch, const ConvPoolShape& shape) {
+  constexpr int m = kPoints + 1 - r;
+  const ConvShape& conv = shape.conv;
+  const PoolShape& pool = shape.pool;
+  const WinogradSizes sizes = winograd_sizes(shape);
+  const WinogradPitches pitch(conv);
+  const std::ptrdiff_t line = sizes.frame_w * kLanes;
+  float *inputs = scratch, *products = scratch + kProducts * pitch.inputs;
+  for (std::int64_t first = 0; first < sizes.down * sizes.across; first += kTileVectors) {
+    const int vectors = static_cast<int>(at_most(sizes.down * sizes.across - first, kTileVectors));
+    std::int64_t p[kTileVectors], q[kTileVectors];  // each tile's first window
+    for (int j = 0; j < vectors; ++j) {
+      p[j] = (first + j) / sizes.across * (m / 2);
+      q[j] = (first + j) % sizes.across * (m / 2);
+    }
+    for (std::int64_t c = 0; c < conv.c; ++c) {
+      for (int j = 0; j < vectors; ++j) {
+        transform_input(inputs + (c * kTileVectors + j) * kLanes, pitch.inputs,
+                        x + (c * sizes.frame_h + 2 * p[j]) * line + 2 * q[j] * kLanes, line);
+      }
+    }
+    for (std::int64_t k = 0; k < conv.k; k += kTileRows) {
+      const int rows = static_cast<int>(at_most(conv.k - k, kTileRows));
+      const auto multiply =
+          multiply_points_function(rows, vectors, std::make_integer_sequence<int, kTileRows * kTileVectors>{});
+      multiply(products, weights + k / kTileRows * kProducts * pitch.weights, inputs, pitch, conv.c);
+      for (int i = 0; i < rows; ++i) {
+        for (int j = 0; j < vectors; ++j) {
+          const std::ptrdiff_t at = (((k + i) * pool.p + p[j]) * pool.q + q[j]) * kLanes;
+          pool_tile<m>(y + at, winners + at, pool.q, products + (i * kTileVectors + j) * kLanes, pitch.products,
+                       bias ? bias[k + i] : 0.0f, pool.p - p[j], pool.q - q[j]);
+        }
+      }
+    }
+  }
+}
+
+void winograd_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
+                                      float* scratch, const ConvPoolShape& shape) {
+  (shape.conv.r == 5 ? winograd_block<5> : winograd_block<3>)(y, winners, x, weights, bias, scratch, shape);
+}
+
+}  // namespace
+}  // namespace fastlenet::FASTLENET_LEVEL
