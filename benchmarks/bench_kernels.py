@@ -113,7 +113,7 @@ def convolution_lines(name: str, case: Fused) -> list[Line]:
     def fused_forward(algorithm: str) -> Callable[[Any], Run]:
         return lambda b: lambda: b.conv2d_relu_max_pool2d_forward(x, weight, bias, algorithm=algorithm, **case.options)
 
-    return [
+    lines = [
         Line(
             f"conv2d_forward, {name}",
             lambda b: lambda: b.conv2d_forward(x, weight, bias, **padding),
@@ -133,18 +133,16 @@ def convolution_lines(name: str, case: Fused) -> list[Line]:
             flops,
         ),
         Line(
-            f"conv2d_relu_max_pool2d_forward by Winograd, {name}",
-            fused_forward("winograd"),
-            lambda: torch_forward(True),
-            flops,
-        ),
-        Line(
             f"conv2d_relu_max_pool2d_backward, {name}",
             lambda b: lambda: b.conv2d_relu_max_pool2d_backward(dpooled, winners, x, weight, need_dx=not first, **case.options),
             lambda: torch_backward(True),
             backward,
         ),
     ]
+    if case.c > 1:  # images of one channel are computed directly
+        line = f"conv2d_relu_max_pool2d_forward by Winograd, {name}"
+        lines.append(Line(line, fused_forward("winograd"), lambda: torch_forward(True), flops))
+    return lines
 
 
 def pool_lines(name: str, case: Pool) -> list[Line]:
