@@ -71,7 +71,8 @@ def test_a_field_out_of_its_range(name: str) -> None:
 
 def test_a_recipe_in_words() -> None:
     assert str(Recipe(epochs=2, shift=0, weight_decay=0.0, tta=True)) == (
-        "epochs 2, batch size 64, optimizer sgd, lr 0.08, momentum 0.9, nesterov, schedule one-cycle, warm up 0.2, tta"
+        "epochs 2, batch size 64, optimizer sgd, lr 0.08, momentum 0.9, nesterov, schedule one-cycle, warm up 0.2, "
+        "algorithm direct, tta"
     )
     assert "muon lr 0.02" in str(Recipe(optimizer="muon")) and "ema start 0.5" in str(Recipe(ema=0.9))
 
