@@ -1,0 +1,106 @@
+"""Curves, the sweep of the learning rate, the times of a run, the speedrun."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Result
+from fastlenet import LeNet, Recipe
+from fastlenet.data import Dataset
+from fastlenet.lr_finder import find_lr
+
+Train = Callable[..., Result]
+
+
+def test_find_lr(mnist: Dataset) -> None:
+    """It ends where the loss has diverged, suggests half of the rate of the smallest loss, and that rate trains."""
+    recipe = Recipe(shift=0)
+    sweep = find_lr(LeNet(), mnist, recipe, low=1e-4, high=10, steps=120)
+    assert len(sweep.rates) == len(sweep.losses) < 120
+    assert sweep.rates[0] == pytest.approx(1e-4) and sweep.rates == sorted(sweep.rates)
+    assert sweep.suggestion == sweep.rates[sweep.losses.index(min(sweep.losses))] / 2
+    assert 0.01 < sweep.suggestion < 0.3 and min(sweep.losses) < 1
+    again = find_lr(LeNet(), mnist, recipe, low=1e-4, high=10, steps=120)
+    assert again == sweep
+    with pytest.raises(ValueError, match="find_lr expects 0 < low < high"):
+        find_lr(LeNet(), mnist, recipe, low=1.0, high=0.1)
+
+
+def test_find_lr_command(train: Train, small_mnist: Path) -> None:
+    result = train("--data-dir", small_mnist, "--find-lr")
+    assert result.code == 0 and re.search(r"suggested --lr 0\.\d+\n$", result.out)
+    rates = [float(line.split()[0]) for line in result.out.split("rate")[-2].splitlines()[1:] if "e-" in line]
+    assert rates == sorted(rates) and len(rates) > 5
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_plot(ending: str, train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    """A picture after each epoch and of the sweep; without matplotlib, an error before anything is trained."""
+    epochs = ["--data-dir", small_mnist, "--epochs", 2, "--shift", 0]
+    curves, sweep = train(*epochs, "--plot", f"curves.{ending}"), train(*epochs, "--find-lr", "--plot", f"sweep.{ending}")
+    if importlib.util.find_spec("matplotlib") is None:
+        for result in (curves, sweep):
+            assert result.code == 2 and "--plot needs matplotlib" in result.err and "fastlenet[plot]" in result.err
+            assert "epoch" not in result.out
+        return
+    start = {"png": b"\x89PNG", "svg": b"<?xml"}[ending]
+    for name in ("curves", "sweep"):
+        picture = (tmp_path / f"{name}.{ending}").read_bytes()
+        assert picture.startswith(start) and len(picture) > 5000
+    wrong = train(*epochs, "--plot", "curves.txt")
+    assert wrong.code == 2 and "--plot curves.txt: the name expects one of the endings" in wrong.err
+
+
+def test_times(train: Train, small_mnist: Path) -> None:
+    result = train("--data-dir", small_mnist, "--epochs", 1, "--quiet", "--times")
+    assert re.fullmatch(
+        r"data \d+\.\d{3} s   training \d+\.\d{3} s   evaluation \d+\.\d{3} s\nfinal accuracy .*%\n", result.out
+    )
+
+
+def speedrun(*arguments: Any) -> Result:
+    done = subprocess.run(
+        [sys.executable, "-m", "fastlenet.speedrun", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_speedrun(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    flags = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 50, "--shift", 0]
+    result = speedrun(*flags, "--seed", 5, "--seeds", 2, "--target", 99.9, "--json", path)
+    assert result.code == 1, result  # the target is out of reach
+    facts = json.loads(path.read_text())
+    assert facts["recipe"]["name"] == "default" and facts["recipe"]["batch_size"] == 50
+    (ours,) = facts["results"].values()
+    assert [run["seed"] for run in ours["runs"]] == [5, 6] and ours["share_at_target"] == 0
+    for run in ours["runs"]:
+        parts = [run[part] for part in ("start_up", "data", "training", "evaluation")]
+        assert min(parts) > 0 and sum(parts) == pytest.approx(run["seconds"])
+    alone = train(*flags, "--seed", 6, "--quiet")
+    assert alone.out == f"final accuracy {ours['runs'][1]['accuracy']:.2%}\n"
+    assert speedrun("--seeds", 0).code == 2 and "--seeds" in speedrun("--seeds", 0).err
+    failed = speedrun("--data-dir", tmp_path)
+    assert failed.code == 2 and failed.err.count("\n") == 1
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+def test_speedrun_beside_pytorch(torch: Any, small_mnist: Path, tmp_path: Path) -> None:
+    """The same recipe, every feature on, learns as much there."""
+    path = tmp_path / "runs.json"
+    flags = ["--recipe", "best", "--epochs", 8, "--batch-size", 20, "--lr", 0.03, "--dropout", 0.2, "--ema", 0.9, "--tta"]
+    result = speedrun("--data-dir", small_mnist, *flags, "--seeds", 1, "--target", 90, "--pytorch", "--json", path)
+    assert result.code == 0, result
+    results = json.loads(path.read_text())["results"]
+    assert [entry["accuracy_mean"] > 0.9 for entry in results.values()] == [True, True]
+    assert "over fastlenet" in result.out
