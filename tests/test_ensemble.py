@@ -58,7 +58,7 @@ def test_an_ensemble(train: Train, small_mnist: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_the_finished_networks(train: Train, small_mnist: Path, tmp_path: Path) -> None:
-    settings = ["--data-dir", small_mnist, "--epochs", 4, "--batch-size", 10, "--ensemble", 2, "--shift", 0]
+    settings = ["--data-dir", small_mnist, "--epochs", 2, "--batch-size", 10, "--ensemble", 2, "--shift", 0]
     process = subprocess.Popen(
         train_command(*map(str, settings)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

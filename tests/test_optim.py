@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from conftest import expect_same_bits, normals
 from fastlenet import nn, reference
-from fastlenet.optim import SGD, AdamW
+from fastlenet.optim import SGD, AdamW, Muon
 
 Rng = np.random.Generator
 
@@ -46,7 +48,49 @@ def test_adamw(rng: Rng) -> None:
     np.testing.assert_allclose(net.parameter_buffer, w, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9, True), AdamW], ids=["SGD", "AdamW"])
+def convolution(**options: ModuleType) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(2, 6, 3), nn.Flatten(), nn.Linear(6, 4), seed=1, **options)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon(nesterov: bool, rng: Rng) -> None:
+    """Convolutions: momentum, five rounds of the quintic, written out in float64. The rest as SGD."""
+    net, rest = convolution(), convolution()
+    optimizer = Muon(net, lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01, matrix_lr=0.05)
+    sgd = SGD(rest, lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01)
+    w = net.parameters()["0.weight"].astype(np.float64)
+    v = np.zeros_like(w)
+    for _ in range(4):
+        net.gradient_buffer[...] = rest.gradient_buffer[...] = normals(rng, net.gradient_buffer.shape)
+        g = net.gradients()["0.weight"].astype(np.float64)
+        v = 0.8 * v + g
+        x = (g + 0.8 * v if nesterov else v).reshape(6, 18)
+        x = x / np.linalg.norm(x)
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+        assert np.linalg.svd(x, compute_uv=False) == pytest.approx(np.ones(6), abs=0.35)
+        w = w - 0.05 * (x.reshape(w.shape) + 0.01 * w)
+        optimizer.step()
+        sgd.step()
+    np.testing.assert_allclose(net.parameters()["0.weight"], w, rtol=0, atol=5e-6)
+    for name in ("0.bias", "2.weight", "2.bias"):
+        expect_same_bits(net.parameters()[name], rest.parameters()[name])
+    net.gradient_buffer[...] = 0
+    Muon(net).step()  # a matrix of zeros has no direction
+    assert np.isfinite(net.parameter_buffer).all()
+
+
+def test_muon_on_the_reference_backend(rng: Rng) -> None:
+    nets = convolution(), convolution(ops=reference)
+    gradient = normals(rng, nets[0].gradient_buffer.shape)
+    for net in nets:
+        net.gradient_buffer[...] = gradient
+        Muon(net).step()
+    np.testing.assert_allclose(nets[0].parameter_buffer, nets[1].parameter_buffer, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9, True), AdamW, Muon], ids=["SGD", "AdamW", "Muon"])
 def test_state_goes_on(make, rng: Rng) -> None:  # type: ignore[no-untyped-def]
     gradients = [normals(rng, (1230,)) for _ in range(6)]
     straight, first, second = model(), model(), model()
@@ -80,6 +124,8 @@ def test_wrong_state() -> None:
         (lambda: SGD(model(), nesterov=True), "SGD: nesterov expects momentum above 0, got 0.0"),
         (lambda: AdamW(model(), betas=(0.9, 1.0)), r"AdamW: betas expects two numbers in \[0, 1\), got \(0.9, 1.0\)"),
         (lambda: AdamW(model(), eps=-1), "AdamW: eps expects"),
+        (lambda: Muon(model(), momentum=0), "Muon: momentum expects a positive number, got 0"),
+        (lambda: Muon(model(), matrix_lr=-1), "Muon: matrix_lr expects a non-negative number, got -1"),
     ],
 )
 def test_wrong_arguments(make, message: str) -> None:  # type: ignore[no-untyped-def]

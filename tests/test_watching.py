@@ -22,14 +22,14 @@ Train = Callable[..., Result]
 
 
 def test_find_lr(mnist: Dataset) -> None:
-    """It ends where the loss has diverged, suggests half of the rate of the smallest loss, and that rate trains."""
+    """It ends where the loss has diverged to three times the smallest, and suggests half of that one's rate."""
     recipe = Recipe(shift=0)
-    sweep = find_lr(LeNet(), mnist, recipe, low=1e-4, high=10, steps=120)
-    assert len(sweep.rates) == len(sweep.losses) < 120
+    sweep = find_lr(LeNet(), mnist, recipe, low=1e-4, high=10, steps=200)
+    assert len(sweep.rates) == len(sweep.losses) < 200
     assert sweep.rates[0] == pytest.approx(1e-4) and sweep.rates == sorted(sweep.rates)
     assert sweep.suggestion == sweep.rates[sweep.losses.index(min(sweep.losses))] / 2
-    assert 0.01 < sweep.suggestion < 0.3 and min(sweep.losses) < 1
-    again = find_lr(LeNet(), mnist, recipe, low=1e-4, high=10, steps=120)
+    assert sweep.losses[0] > 1.5 * min(sweep.losses) and sweep.losses[-1] > 3 * min(sweep.losses)
+    again = find_lr(LeNet(), mnist, recipe, low=1e-4, high=10, steps=200)
     assert again == sweep
     with pytest.raises(ValueError, match="find_lr expects 0 < low < high"):
         find_lr(LeNet(), mnist, recipe, low=1.0, high=0.1)
@@ -38,14 +38,14 @@ def test_find_lr(mnist: Dataset) -> None:
 def test_find_lr_command(train: Train, small_mnist: Path) -> None:
     result = train("--data-dir", small_mnist, "--find-lr")
     assert result.code == 0 and re.search(r"suggested --lr 0\.\d+\n$", result.out)
-    rates = [float(line.split()[0]) for line in result.out.split("rate")[-2].splitlines()[1:] if "e-" in line]
+    rates = [float(rate) for rate in re.findall(r"^ +(\d\.\d+e[-+]\d+) +\d+\.\d+$", result.out, re.MULTILINE)]
     assert rates == sorted(rates) and len(rates) > 5
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_plot(ending: str, train: Train, small_mnist: Path, tmp_path: Path) -> None:
     """A picture after each epoch and of the sweep; without matplotlib, an error before anything is trained."""
-    epochs = ["--data-dir", small_mnist, "--epochs", 2, "--shift", 0]
+    epochs = ["--data-dir", small_mnist, "--epochs", 2, "--dry-run"]
     curves, sweep = train(*epochs, "--plot", f"curves.{ending}"), train(*epochs, "--find-lr", "--plot", f"sweep.{ending}")
     if importlib.util.find_spec("matplotlib") is None:
         for result in (curves, sweep):
@@ -62,9 +62,8 @@ def test_plot(ending: str, train: Train, small_mnist: Path, tmp_path: Path) -> N
 
 def test_times(train: Train, small_mnist: Path) -> None:
     result = train("--data-dir", small_mnist, "--epochs", 1, "--quiet", "--times")
-    assert re.fullmatch(
-        r"data \d+\.\d{3} s   training \d+\.\d{3} s   evaluation \d+\.\d{3} s\nfinal accuracy .*%\n", result.out
-    )
+    times = "   ".join(rf"{part} \d+\.\d{{3}} s" for part in ("data", "training", "evaluation"))
+    assert re.fullmatch(rf"{times}\nfinal accuracy \d+\.\d\d%\n", result.out)
 
 
 def speedrun(*arguments: Any) -> Result:
