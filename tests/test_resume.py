@@ -27,7 +27,8 @@ from fastlenet.trainer import InterruptedRunError, Listener, Trainer, fit
 
 Train = Callable[..., Result]
 
-# Trains with a checkpoint every 30 ms. A second argument slows each save down: it says so, and waits before the sync.
+# Trains, with what a recipe can have turned on, and a checkpoint every 30 ms.
+# A second argument slows each save down: it says so, and waits before the sync.
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
@@ -41,11 +42,13 @@ if sys.argv[2] == "slow":
         time.sleep(0.1)
         sync(descriptor)
     os.fsync = slow_sync
-model = LeNet(seed=9)
+model = LeNet(seed=9, dropout=0.3, dropout_fc1=0.1)
 state = Path("state.safetensors")
 print("started", flush=True)
-fit(model, load_idx_directory(sys.argv[1]), epochs=4, batch_size=8, seed=9, lr=0.01, checkpoint=state, checkpoint_seconds=0.03,
-    resume=state if state.exists() else None)
+recipe = dict(epochs=4, batch_size=8, batch_size_end=32, seed=9, lr=0.01, dropout=0.3, dropout_fc1=0.1, ema=0.9, ema_every=3,
+              shift=2, plain_epochs=1, label_smoothing=0.1, schedule="cosine")
+fit(model, load_idx_directory(sys.argv[1]), checkpoint=state, checkpoint_seconds=0.03,
+    resume=state if state.exists() else None, **recipe)
 save_model("model.safetensors", model.state_dict())
 """
 

@@ -280,11 +280,11 @@ def _train(given: dict[str, Any]) -> int:
             listeners.append(JsonLog(given["log_json"], "resume" in given))
         except OSError as error:
             raise UsageError(f"--log-json {given['log_json']}: cannot be written ({error.strerror})") from None
-    if "plot" in given:
-        listeners.append(Plot(given["plot"]))
     checkpoint = given.get("checkpoint", given.get("resume"))
     if checkpoint is not None:
         listeners.append(Saver(checkpoint))
+    if "plot" in given:  # after the saver, so that a picture that cannot be written loses nothing
+        listeners.append(Plot(given["plot"]))
     if profiler is not None:
         listeners.append(StepProfile(profiler))
     return _run(run, console, listeners, checkpoint, given, seconds)
