@@ -32,7 +32,8 @@ class Peer:
         data = Dataset("MNIST", d["images"][:images], d["labels"][:images], *few, 10, **self.mean_std)
         model = LeNet(algorithm=self.algorithm)
         model.load_state_dict(self.parameters)
-        history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False)
+        plain = {"weight_decay": 0.0, "shift": 0}
+        history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False, **plain)
         return history.epochs[-1].loss
 
     def infer(self, batch: int, images: int) -> float:
