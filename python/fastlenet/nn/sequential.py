@@ -229,5 +229,6 @@ class Frozen:
 def _as_array(value: Any) -> Array:
     """A NumPy array of what may be a torch tensor."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()  # NumPy knows no bfloat16
     return np.asarray(value)
