@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import CONV, LINEAR, POOL, Conv, Linear, Pool
+from cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
 from conftest import integers
 from fastlenet import ops
 
@@ -25,6 +25,16 @@ def test_conv2d(case: Conv, rng: Rng) -> None:
     y = ops.conv2d_forward(x, weight, **case.options)
     dy = integers(rng, y.shape)
     dx, dweight, _ = ops.conv2d_backward(dy, x, weight, **case.options)
+    assert inner(dy, y) == inner(dx, x) == inner(dweight, weight)
+
+
+@pytest.mark.parametrize("case", FUSED, ids=str)
+def test_conv2d_relu_max_pool2d(case: Fused, rng: Rng) -> None:
+    """Linear where the winners stay the same, and without a bias."""
+    x, weight = integers(rng, case.x_shape), integers(rng, case.weight_shape)
+    y, winners = ops.conv2d_relu_max_pool2d_forward(x, weight, **case.options)
+    dy = integers(rng, y.shape)
+    dx, dweight, _ = ops.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, **case.options)
     assert inner(dy, y) == inner(dx, x) == inner(dweight, weight)
 
 

@@ -122,19 +122,25 @@ def test_same_names_and_signatures() -> None:
         ], name
 
 
-def test_philox_published_vectors() -> None:
-    """Known answers of Philox4x32-10, published with Random123 (Salmon et al. 2011), at counter and key 0 and all ones."""
-    expected = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
-    assert philox(0, 0, 0, 4).tolist() == expected
-    # The last block of all-ones counters is beyond reach here; NumPy's own Philox is another size. So: words are independent
-    # of how many are asked for, and of the block they are asked with.
-    assert philox(7, 1, 2**33 + 1, 1001)[:10].tolist() == philox(7, 1, 2**33 + 1, 10).tolist()
+def test_philox_published_vector() -> None:
+    """The known answer of Philox4x32-10 at counter 0 and key 0, published with Random123 (Salmon et al. 2011)."""
+    assert philox(0, 0, 0, 4).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
 
 
-def test_streams_differ_and_are_even(rng: Rng) -> None:
+def test_philox_words() -> None:
+    """A word depends neither on how many are asked for, nor but by its own counter on the others; each half of a key counts."""
+    words = philox(7, 1, 2**33 + 1, 1001)
+    assert words[:10].tolist() == philox(7, 1, 2**33 + 1, 10).tolist()
+    others = [(8, 1, 2**33 + 1), (7 + 2**32, 1, 2**33 + 1), (7, 2, 2**33 + 1), (7, 1, 2**33 + 2), (7, 1, 1)]
+    for other in others:
+        assert np.mean(words == philox(*other, 1001)) < 0.01
+
+
+def test_streams_differ_and_are_even() -> None:
+    """100,000 draws: correlations have a standard deviation of 0.0032, means one of 0.0009; six of each are allowed."""
     a, b = (uniform(3, stream, 0, 100000) for stream in (STREAM_SHUFFLE, STREAM_DROPOUT))
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.02 and abs(a.mean() - 0.5) < 0.005 and a.min() >= 0 and a.max() < 1
-    assert abs(np.corrcoef(a, uniform(3, STREAM_SHUFFLE, 1, 100000))[0, 1]) < 0.02
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.019 and abs(a.mean() - 0.5) < 0.0055 and a.min() >= 0 and a.max() < 1
+    assert abs(np.corrcoef(a, uniform(3, STREAM_SHUFFLE, 1, 100000))[0, 1]) < 0.019
 
 
 def test_permutation() -> None:

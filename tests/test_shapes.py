@@ -192,7 +192,11 @@ FILTERS = np.zeros((4, 3, 3, 3), np.float32)
         ("max_pool2d_forward", (IMAGES, 7), "kernel_size .* exceeds the padded image"),
         ("max_pool2d_forward", (IMAGES, 0), "kernel_size expects integers of at least 1"),
         ("max_pool2d_backward", (IMAGES, np.full(IMAGES.shape, 36, np.int32), (2, 3, 6, 6)), r"values in 0\.\.35"),
-        ("conv2d_relu_max_pool2d_forward", (IMAGES, FILTERS[:, :, :1]), None),
+        (
+            "conv2d_relu_max_pool2d_forward",
+            (IMAGES[:, :, :3], FILTERS),
+            "kernel_size .* exceeds the (padded image|convolution's)",
+        ),
         ("linear_forward", (np.zeros((2, 3), np.float32), np.zeros((4, 5), np.float32)), "weight expects 5 input features"),
         ("linear_backward", (np.zeros((2, 3), np.float32),) * 3, "dy expects shape"),
         ("relu_backward", (np.zeros(3, np.float32), np.zeros(4, np.float32)), "dy expects shape"),
@@ -202,10 +206,7 @@ FILTERS = np.zeros((4, 3, 3, 3), np.float32)
         ("squared_error", (np.zeros(3, np.float32), np.zeros(4, np.float32)), "target expects shape"),
     ],
 )
-def test_wrong_shapes(module: Any, call: str, arguments: Any, message: str | None) -> None:
-    if message is None:
-        assert getattr(module, call)(*arguments)[0].shape == (2, 4, 3, 2)
-        return
+def test_wrong_shapes(module: Any, call: str, arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         getattr(module, call)(*arguments)
     assert str(error.value).startswith(call)
