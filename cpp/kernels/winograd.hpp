@@ -19,11 +19,12 @@ namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
 constexpr int kPoints = 8, kProducts = kPoints * kPoints;
-constexpr int kPairs = 3;                                               // of opposite points: 1 and 2, 3 and 4, 5 and 6
-constexpr double kPairPoint[kPairs] = {1, 0.5, 2};                      // 0 is point 0, infinity point 7
-constexpr double kPairScale[kPairs] = {-2.0 / 9, 32.0 / 45, 1.0 / 90};  // over the product of its distances to the others
-
-constexpr double power(double base, int exponent) { return exponent == 0 ? 1.0 : base * power(base, exponent - 1); }
+// 0 is point 0, infinity is point 7; 1, 1/2 and 2 are points 1, 3 and 5, each before its opposite: their powers, and one over
+// the product of their distances to the other points.
+constexpr int kPairs = 3;
+constexpr float kPower[kPairs][6] = {
+    {1, 1, 1, 1, 1, 1}, {1, 1.0f / 2, 1.0f / 4, 1.0f / 8, 1.0f / 16, 1.0f / 32}, {1, 2, 4, 8, 16, 32}};
+constexpr double kScale[kPairs] = {-2.0 / 9, 32.0 / 45, 1.0 / 90};
 
 // G: the filter's values at the points.
 template <int r>
@@ -32,7 +33,7 @@ inline __attribute__((always_inline)) void evaluate_filter(DoubleVector (&value)
   value[kPoints - 1] = g[r - 1];
   for (int i = 0; i < kPairs; ++i) {
     DoubleVector even = {}, odd = {};
-    for (int l = 0; l < r; ++l) (l % 2 ? odd : even) += kPairScale[i] * power(kPairPoint[i], l) * g[l];
+    for (int l = 0; l < r; ++l) (l % 2 ? odd : even) += kScale[i] * kPower[i][l] * g[l];
     value[1 + 2 * i] = even + odd;
     value[2 + 2 * i] = even - odd;
   }
@@ -63,8 +64,7 @@ inline __attribute__((always_inline)) void combine(Vector (&y)[m], const Vector 
   }
   for (int l = 0; l < m; ++l) {
     const Vector(&half)[kPairs] = l % 2 ? difference : sum;
-    y[l] =
-        half[0] + static_cast<float>(power(kPairPoint[1], l)) * half[1] + static_cast<float>(power(kPairPoint[2], l)) * half[2];
+    y[l] = half[0] + kPower[1][l] * half[1] + kPower[2][l] * half[2];
   }
   y[0] += product[0];
   y[m - 1] += product[kPoints - 1];

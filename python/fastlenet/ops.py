@@ -170,8 +170,9 @@ def conv2d_relu_max_pool2d_forward(
     255 where ReLU is dead (maximum <= 0). Ties go to the first; a NaN in the window wins.
     algorithm: "direct", which gives the same bits as the three ops one after the other; or "winograd", which computes 3x3 and
     5x5 filters with 2x2 windows by fewer multiply-adds where that is faster (other shapes directly). It rounds more: on random
-    data y errs by about 4e-6 of its largest element instead of 8e-7; what it can err by stands in docs/performance.md. Values
-    that nearly tie may have another winner, and what is not finite may spread, as NaN, to its neighbours of the same image.
+    data y errs by up to 1e-5 of its largest element, directly by up to 1e-6; docs/performance.md has the bound. Values that
+    nearly tie may have another winner, and what is not finite may spread, as NaN, to its neighbours in the same image.
+    Source: Lavin & Gray 2016.
     """
     op = "conv2d_relu_max_pool2d_forward"
     pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
