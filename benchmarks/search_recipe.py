@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from typing import Any
 from fastlenet import LeNet, fit
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
+from fastlenet.trainer import DivergedError
 from measuring import RESULTS, machine, print_machine, print_table
 
 VALIDATION = 5000
@@ -55,9 +57,12 @@ class Trials:
 
 
 def summary(trial: Trial) -> dict[str, float]:
-    accuracies = [run["accuracy"] for run in trial["runs"]]
-    losses = [run["loss"] for run in trial["runs"]]
-    several = len(losses) > 1
+    """Of the runs that came to an end; without one, infinite loss."""
+    runs = [run for run in trial["runs"] if "diverged" not in run]
+    if not runs:
+        return {"loss_mean": math.inf, "loss_deviation": 0.0, "accuracy_mean": 0.0, "accuracy_deviation": 0.0}
+    accuracies, losses = [run["accuracy"] for run in runs], [run["loss"] for run in runs]
+    several = len(runs) > 1
     return {
         "loss_mean": statistics.mean(losses),
         "loss_deviation": statistics.stdev(losses) if several else 0.0,
@@ -67,7 +72,12 @@ def summary(trial: Trial) -> dict[str, float]:
 
 
 def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
-    history = fit(LeNet.of(recipe), data, recipe, evaluate_every_epoch=False)
+    try:
+        history = fit(LeNet.of(recipe), data, recipe, evaluate_every_epoch=False)
+    except DivergedError as error:
+        trial["runs"].append({"seed": recipe.seed, "diverged": str(error)})
+        print(f"  seed {recipe.seed}: {error}", flush=True)
+        return
     last = history.epochs[-1]
     assert last.accuracy is not None and last.test_loss is not None
     seconds = sum(epoch.seconds for epoch in history.epochs)
@@ -101,14 +111,14 @@ def recipe_of(trial: Trial) -> Recipe:
 def show(trials: Sequence[Trial]) -> None:
     rows = []
     for trial in sorted(trials, key=lambda trial: summary(trial)["loss_mean"]):
-        result = summary(trial)
+        result, diverged = summary(trial), sum("diverged" in run for run in trial["runs"])
         rows.append(
             [
                 str(Recipe(**trial["recipe"])),
-                str(len(trial["runs"])),
+                f"{len(trial['runs'])}" + (f", {diverged} diverged" if diverged else ""),
                 f"{result['loss_mean']:.5f} +- {result['loss_deviation']:.5f}",
                 f"{result['accuracy_mean']:.3%} +- {result['accuracy_deviation']:.3%}",
-                f"{statistics.median(run['seconds'] for run in trial['runs']):.1f}",
+                f"{statistics.median(run.get('seconds', 0.0) for run in trial['runs']):.1f}",
             ]
         )
     print_table(["", "seeds", "validation loss", "accuracy", "s"], rows)
