@@ -98,7 +98,7 @@ def parse(assignments: Sequence[str]) -> Trial:
     trial: Trial = {}
     for assignment in assignments:
         name, _, text = assignment.partition("=")
-        trial[name] = text if name in ("recipe", "optimizer", "schedule") else json.loads(text.lower())
+        trial[name] = text if name in ("recipe", "optimizer", "schedule", "algorithm") else json.loads(text.lower())
     return trial
 
 
