@@ -42,13 +42,10 @@ inline bool all_finite(const float* x, std::int64_t count) {
   return finite.load();
 }
 
-// Asks for the next image's floats while this one is computed: what an image's planes hold is read across, in more streams than
-// the CPU follows by itself.
-inline void prefetch(const float* from, std::int64_t size) {
-  for (std::int64_t i = 0; i < size; i += 16) __builtin_prefetch(from + i);
+// Asks for the next image while this one is computed: shuffled images lie where the CPU does not expect them, and what is read
+// across planes makes more streams than it follows by itself.
+inline void prefetch(const void* from, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i);
 }
-
-// Planes without a border, as they are.
-inline Frame plain_frame(std::int64_t c, std::int64_t h, std::int64_t w) { return {c, h, w, h, w, 0, 0, {1, 1}}; }
 
 }  // namespace fastlenet::cpu

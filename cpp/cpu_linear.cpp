@@ -1,5 +1,6 @@
 #include "batches.hpp"
 #include "cpu_ops.hpp"
+#include "frames.hpp"
 #include "scratch.hpp"
 
 namespace fastlenet::cpu {

@@ -1,16 +1,13 @@
 // Batches of images: which thread gathers which, and with what scratch memory.
-#include <algorithm>
-
+#include "batches.hpp"
 #include "cpu_ops.hpp"
-#include "isa.hpp"
-#include "parallel.hpp"
 #include "scratch.hpp"
 
 namespace fastlenet::cpu {
 
 namespace {
 
-constexpr std::int64_t kPiece = 16;  // images of a task
+constexpr std::int64_t kImages = 16;  // images of a task
 constexpr std::uint32_t kAugmentStream = 3;
 
 // What the batch shares: value v becomes table[v], and a sample between the pixels sample * scale + shift.
@@ -23,15 +20,20 @@ struct Normalise {
   }
 };
 
-std::int64_t pieces(const GatherShape& shape) { return (shape.n + kPiece - 1) / kPiece; }
+std::int64_t pieces(const GatherShape& shape) { return ceil_divide(shape.n, kImages); }
 
 std::int64_t frame_size(const GatherShape& shape, std::int64_t lanes) { return 2 * (shape.h + 3) * (shape.w + 2 + lanes); }
 
-// body(image of the batch, worker) for all of them.
+// body(image of the batch, its pixels, worker) for all of them.
 template <typename Body>
-void for_images(const GatherShape& shape, int workers, const Body& body) {
+void for_images(const std::uint8_t* images, const std::int64_t* index, const GatherShape& shape, int workers,
+                const Body& body) {
+  const std::int64_t pixels = shape.h * shape.w;
   parallel_for(pieces(shape), workers, [&](std::int64_t piece, int worker) {
-    for (std::int64_t n = piece * kPiece; n < std::min(shape.n, (piece + 1) * kPiece); ++n) body(n, worker);
+    for (std::int64_t n = piece * kImages; n < std::min(shape.n, (piece + 1) * kImages); ++n) {
+      if (n + 1 < shape.n) prefetch(images + index[n + 1] * pixels, pixels);
+      body(n, images + index[n] * pixels, worker);
+    }
   });
 }
 
@@ -72,8 +74,7 @@ void gather_images(float* x, const std::uint8_t* images, const std::int64_t* ind
   const int workers = workers_for(pieces(shape));
   float* scratch[1];
   Scratch::take(scratch, {workers * frame});
-  for_images(shape, workers, [&](std::int64_t n, int worker) {
-    const std::uint8_t* image = images + index[n] * pixels;
+  for_images(images, index, shape, workers, [&](std::int64_t n, const std::uint8_t* image, int worker) {
     if (transform == nullptr) {
       table.gather_image(x + n * pixels, image, normalise.table, pixels);
     } else {
@@ -97,13 +98,13 @@ void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* 
   const int workers = workers_for(pieces(shape));
   float* scratch[4];
   Scratch::take(scratch, {workers * frame, workers * words, workers * field, workers * field});
-  for_images(shape, workers, [&](std::int64_t n, int worker) {
+  for_images(images, index, shape, workers, [&](std::int64_t n, const std::uint8_t* image, int worker) {
     const Room room{reinterpret_cast<std::int32_t*>(scratch[0] + worker * frame),
                     reinterpret_cast<std::uint32_t*>(scratch[1] + worker * words), scratch[2] + worker * field,
                     scratch[3] + worker * field};
     const std::uint64_t counter = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(index[n]);
     table.random_words(room.words, seed, kAugmentStream, counter, count);
-    augment(x + n * pixels, images + index[n] * pixels, augmentation, gaussian, room, normalise, shape);
+    augment(x + n * pixels, image, augmentation, gaussian, room, normalise, shape);
   });
 }
 

@@ -1,0 +1,220 @@
+#include "batches.hpp"
+#include "cpu_ops.hpp"
+#include "frames.hpp"
+#include "scratch.hpp"
+
+namespace fastlenet::cpu {
+
+namespace {
+
+// One image in a border of zeros.
+void pad_image(float* to, const float* x, const ConvShape& s) {
+  const std::int64_t width = s.w + 2 * s.padding.w, height = s.h + 2 * s.padding.h;
+  if (width == s.w && height == s.h) {
+    std::copy(x, x + s.c * s.h * s.w, to);
+    return;
+  }
+  std::fill(to, to + s.c * height * width, 0.0f);
+  for (std::int64_t line = 0; line < s.c * s.h; ++line) {
+    std::copy(x + line * s.w, x + (line + 1) * s.w,
+              to + (line / s.h * height + line % s.h + s.padding.h) * width + s.padding.w);
+  }
+}
+
+// Where fewer multiply-adds make up for the rest. Per tile the transforms take 600 cycles for each input channel and 270 for
+// each output channel, and to store the products takes about as long as 3 more input channels.
+bool winograd_pays(const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const PoolShape& pool = shape.pool;
+  const bool square = conv.r == conv.s && (conv.r == 3 || conv.r == 5), windows = pool.r == 2 && pool.s == 2;
+  if (!square || !windows) return false;
+  const WinogradSizes sizes = kernels().winograd_sizes(shape);
+  const std::int64_t tiles = sizes.down * sizes.across, direct = conv.c * conv.k * conv.r * conv.s * pool.p * pool.q * 4;
+  return tiles * (64 * (conv.c + 3) * conv.k + 600 * conv.c + 270 * conv.k) < direct;
+}
+
+void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias, bool winograd,
+                       const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const Blocks blocks(conv.n, table);
+  const WinogradSizes sizes = winograd ? table.winograd_sizes(shape) : WinogradSizes{};
+  Frame frame = padded_frame(conv);
+  if (winograd) {
+    frame.frame_h = sizes.frame_h;
+    frame.frame_w = sizes.frame_w;
+  }
+  const std::int64_t x_size = conv.c * frame.frame_h * frame.frame_w, y_size = conv.k * shape.pool.p * shape.pool.q;
+  const int workers = workers_for(blocks.count);
+  float* scratch[5];
+  const std::int64_t slots = workers * blocks.lanes;
+  Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size, sizes.weights, workers * sizes.scratch});
+  if (winograd) {
+    parallel_for(ceil_divide(conv.k, table.tile_rows),
+                 [&](std::int64_t group) { table.winograd_weights(scratch[3], weight, group, conv); });
+  }
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
+    const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * blocks.lanes;
+    float *x_block = scratch[0] + slot * x_size, *y_block = scratch[1] + slot * y_size;
+    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + slot * y_size);
+    table.interleave(x_block, x + first * conv.c * conv.h * conv.w, images, frame);
+    if (winograd) {
+      table.winograd_relu_max_pool2d_forward(y_block, winner_block, x_block, scratch[3], bias,
+                                             scratch[4] + worker * sizes.scratch, shape);
+    } else {
+      table.conv2d_relu_max_pool2d_forward(y_block, winner_block, x_block, weight, bias, shape);
+    }
+    table.deinterleave(y + first * y_size, y_block, images, y_size);
+    table.deinterleave_bytes(winners + first * y_size, winner_block, images, y_size);
+  });
+}
+
+// Image by image, channels in the lanes: their blocks hold what the images' blocks hold otherwise.
+void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                        const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const Blocks groups(conv.k, table);
+  const std::int64_t lanes = table.lanes, depth = conv.c * conv.r * conv.s, windows = shape.pool.p * shape.pool.q;
+  const std::int64_t slots = groups.count * lanes, x_size = conv.c * conv.h * conv.w, frame = padded_size(conv);
+  const int workers = workers_for(conv.n);
+  float* scratch[5];
+  Scratch::take(scratch, {slots * depth, slots, workers * frame, workers * slots * windows, workers * slots * windows});
+  for (std::int64_t group = 0; group < groups.count; ++group) {
+    table.interleave(scratch[0] + groups.first(group) * depth, weight + groups.first(group) * depth, groups.images(group),
+                     plain_frame(depth, 1, 1));
+  }
+  std::fill(scratch[1], scratch[1] + slots, 0.0f);
+  if (bias) std::copy(bias, bias + conv.k, scratch[1]);
+  parallel_for(conv.n, workers, [&](std::int64_t n, int worker) {
+    float *padded = scratch[2] + worker * frame, *y_blocks = scratch[3] + worker * slots * windows;
+    std::int32_t* winner_blocks = reinterpret_cast<std::int32_t*>(scratch[4] + worker * slots * windows);
+    pad_image(padded, x + n * x_size, conv);
+    table.conv2d_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, scratch[0], scratch[1], shape);
+    for (std::int64_t group = 0; group < groups.count; ++group) {
+      const std::int64_t first = groups.first(group), at = (n * conv.k + first) * windows;
+      table.deinterleave(y + at, y_blocks + first * windows, groups.images(group), windows);
+      table.deinterleave_bytes(winners + at, winner_blocks + first * windows, groups.images(group), windows);
+    }
+  });
+}
+
+}  // namespace
+
+void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                                    Algorithm algorithm, const ConvPoolShape& shape) {
+  // The choice of the algorithm must not depend on n: an image's bits would depend on its batch.
+  const bool winograd = algorithm == Algorithm::winograd && winograd_pays(shape);
+  // A block takes the time of `lanes` images, however few there are; one by one they cost a little more each.
+  const bool few = 2 * shape.conv.n <= kernels().lanes;
+  if (few && !winograd) {
+    forward_one_by_one(y, winners, x, weight, bias, shape);
+  } else {
+    forward_by_blocks(y, winners, x, weight, bias, winograd, shape);
+  }
+}
+
+namespace {
+
+// Images whose weight gradients one task adds up. Their sums are then added in order: neither number depends on the threads.
+constexpr std::int64_t kPart = 16;
+
+// For filter rows that fill a vector: winners.hpp.
+void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners, const float* x,
+                      const float* weight, const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const PoolShape& pool = shape.pool;
+  const RowsSizes rows = table.conv2d_rows_sizes(conv);
+  const std::int64_t parts = std::max<std::int64_t>(1, ceil_divide(conv.n, kPart)), lanes = table.lanes;
+  const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * pool.p * pool.q, positions = conv.p * conv.q;
+  const std::int64_t rows_size = conv.k * conv.r * rows.pitch, windows = pool.p * pool.q;
+  const int workers = workers_for(parts);
+  const std::int64_t x_rows = rows.image * rows.copies, list = dy_size + lanes, ends = conv.k + positions;
+  float* scratch[10];
+  Scratch::take(scratch,
+                {parts * rows_size, parts * conv.k * lanes, workers * x_rows, dx ? workers * rows.image : 0, workers * list * 4,
+                 workers * list, workers * ends, dx ? rows_size : 0, windows * (pool.r * pool.s + 1), positions + 1});
+  static_assert(sizeof(std::int32_t) == sizeof(float));
+  const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
+  const RowsPlaces places{integers(8), integers(9)};
+  table.conv2d_rows_places(places, shape);
+  if (dx) table.conv2d_weight_to_rows(scratch[7], weight, conv);
+  parallel_for(parts, workers, [&](std::int64_t part, int worker) {
+    float* values = scratch[4] + worker * 4 * list;
+    std::int32_t* offsets = integers(4) + worker * 4 * list + 2 * list;
+    const RowsScratch room{scratch[2] + worker * x_rows,        scratch[3] + worker * rows.image, {offsets, values},
+                           {offsets + list, values + list},     integers(5) + worker * list,      integers(6) + worker * ends,
+                           integers(6) + worker * ends + conv.k};
+    float *sums = scratch[0] + part * rows_size, *bias_sums = scratch[1] + part * conv.k * lanes;
+    std::fill(sums, sums + rows_size, 0.0f);
+    std::fill(bias_sums, bias_sums + conv.k * lanes, 0.0f);
+    std::fill(room.x, room.x + rows.image, 0.0f);
+    for (std::int64_t n = part * kPart; n < std::min(conv.n, (part + 1) * kPart); ++n) {
+      if (n + 1 < conv.n) {
+        prefetch(x + (n + 1) * x_size, x_size * 4);
+        prefetch(dy + (n + 1) * dy_size, dy_size * 4);
+        if (dx) prefetch(dx + (n + 1) * x_size, x_size * 4);
+      }
+      table.conv2d_relu_max_pool2d_backward_rows(dx ? dx + n * x_size : nullptr, sums, bias_sums, room, places,
+                                                 dy + n * dy_size, winners + n * dy_size, x + n * x_size, scratch[7], shape);
+    }
+  });
+  for_pieces(conv.k, 4, [&](Range k) {
+    table.conv2d_rows_to_weight(dweight, scratch[0], parts, rows_size, k, conv);
+    table.sum_blocks(dbias, scratch[1], parts, conv.k, k);
+  });
+}
+
+// For filter rows that do not: unpool.hpp.
+void backward_by_lanes(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners, const float* x,
+                       const float* weight, const ConvPoolShape& shape) {
+  const KernelTable& table = kernels();
+  const ConvShape& conv = shape.conv;
+  const Blocks blocks(conv.n, table);
+  const InputGradient gradient(conv);
+  const std::int64_t lanes = blocks.lanes, weights = conv.k * conv.c * conv.r * conv.s, pitch = weights + conv.k;
+  const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * shape.pool.p * shape.pool.q;
+  const std::int64_t frame = padded_size(conv), strip = 4 * shape.pool.r * shape.pool.q * shape.pool.s;
+  const std::int64_t dy_frame = dx ? padded_size(gradient.shape) : 0, dx_size = dx ? x_size : 0;
+  const int workers = workers_for(blocks.count);
+  const std::int64_t slots = workers * lanes;
+  float* scratch[8];
+  Scratch::take(scratch, {slots * frame, slots * dy_size, slots * dy_size, slots * strip, blocks.count * pitch * lanes,
+                          slots * dy_frame, slots * dx_size, dx ? weights : 0});
+  if (dx) table.conv2d_flip(scratch[7], weight, conv);
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
+    const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * lanes;
+    float *x_block = scratch[0] + slot * frame, *dy_block = scratch[1] + slot * dy_size;
+    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + slot * dy_size);
+    table.interleave(x_block, x + first * x_size, images, padded_frame(conv));
+    table.interleave(dy_block, dy + first * dy_size, images, plain_frame(dy_size, 1, 1));
+    table.interleave_bytes(winner_block, winners + first * dy_size, images, dy_size);
+    table.conv2d_relu_max_pool2d_backward_weight_lanes(scratch[4] + block * pitch * lanes, scratch[3] + slot * strip, dy_block,
+                                                       winner_block, x_block, shape);
+    if (!dx) return;
+    float *frame_block = scratch[5] + slot * dy_frame, *dx_block = scratch[6] + slot * dx_size;
+    table.unpool(frame_block, dy_block, winner_block, shape.pool, gradient.frame);
+    table.conv2d_forward(dx_block, frame_block, scratch[7], nullptr, gradient.shape);
+    table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);
+  });
+  for_pieces(pitch, 64, [&](Range range) {
+    const std::int64_t middle = std::clamp(weights, range.begin, range.end);
+    table.sum_blocks(dweight, scratch[4], blocks.count, pitch, {range.begin, middle});
+    table.sum_blocks(dbias, scratch[4] + weights * lanes, blocks.count, pitch, {middle - weights, range.end - weights});
+  });
+}
+
+}  // namespace
+
+void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
+                                     const float* x, const float* weight, const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const bool narrow = conv.s * conv.c <= kernels().lanes;
+  // A loser counts as absent; by lanes it is multiplied by 0, which an infinity or NaN would show.
+  const bool finite = narrow && all_finite(x, conv.n * conv.c * conv.h * conv.w) &&
+                      (dx == nullptr || all_finite(weight, conv.k * conv.c * conv.r * conv.s));
+  (finite ? backward_by_lanes : backward_by_rows)(dx, dweight, dbias, dy, winners, x, weight, shape);
+}
+
+}  // namespace fastlenet::cpu

@@ -1,0 +1,28 @@
+// How images and gradients lie in their blocks: with a border of zeros, spread apart, or as they are.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace fastlenet::cpu {
+
+// Planes without a border, as they are.
+inline Frame plain_frame(std::int64_t c, std::int64_t h, std::int64_t w) { return {c, h, w, h, w, 0, 0, {1, 1}}; }
+
+inline std::int64_t padded_size(const ConvShape& s) { return s.c * (s.h + 2 * s.padding.h) * (s.w + 2 * s.padding.w); }
+
+inline Frame padded_frame(const ConvShape& s) {
+  return {s.c, s.h, s.w, s.h + 2 * s.padding.h, s.w + 2 * s.padding.w, s.padding.h, s.padding.w, {1, 1}};
+}
+
+// dx as a convolution of stride 1 over dy: dy's rows spread `stride` apart in a frame with r-1 rows of zeros before
+// them, less the padding; the weights flipped, with c and k exchanged.
+struct InputGradient {
+  ConvShape shape;
+  Frame frame;
+
+  explicit InputGradient(const ConvShape& s)
+      : shape{s.n, s.k, s.h + s.r - 1, s.w + s.s - 1, s.c, s.r, s.s, {1, 1}, {0, 0}, s.h, s.w},
+        frame{s.k, s.p, s.q, shape.h, shape.w, s.r - 1 - s.padding.h, s.s - 1 - s.padding.w, s.stride} {}
+};
+
+}  // namespace fastlenet::cpu
