@@ -140,13 +140,16 @@ cpu::Algorithm algorithm_named(const char* op, const std::string& name) {
 }
 
 py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair padding,
-                                         IntPair kernel_size, const std::string& algorithm_, py::handle out) {
+                                         IntPair kernel_size, const std::string& algorithm_, py::handle packed_,
+                                         py::handle out) {
   const char* op = "conv2d_relu_max_pool2d_forward";
   const cpu::Algorithm algorithm = algorithm_named(op, algorithm_);
   const Input<float> x(op, "x", x_), weight(op, "weight", weight_);
   const Input<float> bias = Input<float>::optional(op, "bias", bias_);
   const ConvPoolShape shape = conv_pool_shape(op, x.dims(), weight.dims(), pair(padding), pair(kernel_size));
   expect_bias(op, bias, shape.conv.k);
+  const Input<float> packed = Input<float>::optional(op, "packed", packed_);
+  if (packed.data()) expect_dims(op, "packed", {cpu::packed_size(algorithm, shape.conv)}, packed.dims());
   const Outputs outputs(op, out, 2);
   const Output<float> y = outputs.take<float>(op, 0, pooled_dims(shape.pool));
   const Output<std::uint8_t> winners = outputs.take<std::uint8_t>(op, 1, pooled_dims(shape.pool));
@@ -155,9 +158,22 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
     winners.expect_apart(op, "an input", *input);
   }
   without_gil([&] {
-    cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), weight.data(), bias.data(), algorithm, shape);
+    cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), weight.data(), bias.data(), packed.data(),
+                                        algorithm, shape);
   });
   return py::make_tuple(y.array(), winners.array());
+}
+
+py::array pack_filters(py::handle weight_, const std::string& algorithm_) {
+  const char* op = "pack_filters";
+  const cpu::Algorithm algorithm = algorithm_named(op, algorithm_);
+  const Input<float> weight(op, "weight", weight_);
+  expect_rank(op, "weight", 4, "(k, c, r, s)", weight.dims());
+  const Dims& d = weight.dims();
+  const ConvShape shape{0, d[1], d[2], d[3], d[0], d[2], d[3], {1, 1}, {0, 0}, 1, 1};
+  const Output<float> packed(op, "out", py::none(), {cpu::packed_size(algorithm, shape)});
+  without_gil([&] { cpu::pack_filters(packed.data(), weight.data(), algorithm, shape); });
+  return packed.array();
 }
 
 py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, py::handle x_, py::handle weight_,
@@ -410,7 +426,8 @@ void bind_ops(py::module_& m) {
         py::arg("out"));
   m.def("max_pool2d_backward", max_pool2d_backward, py::arg("dy"), py::arg("indices"), py::arg("x_shape"), py::arg("out"));
   m.def("conv2d_relu_max_pool2d_forward", conv2d_relu_max_pool2d_forward, py::arg("x"), py::arg("weight"), py::arg("bias"),
-        py::arg("padding"), py::arg("kernel_size"), py::arg("algorithm"), py::arg("out"));
+        py::arg("padding"), py::arg("kernel_size"), py::arg("algorithm"), py::arg("packed"), py::arg("out"));
+  m.def("pack_filters", pack_filters, py::arg("weight"), py::arg("algorithm"));
   m.def("conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward, py::arg("dy"), py::arg("winners"), py::arg("x"),
         py::arg("weight"), py::arg("padding"), py::arg("kernel_size"), py::arg("need_dx"), py::arg("out"));
   m.def("linear_forward", linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("skip_zeros"),

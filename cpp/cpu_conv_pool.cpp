@@ -21,8 +21,9 @@ void pad_image(float* to, const float* x, const ConvShape& s) {
   }
 }
 
-// Where fewer multiply-adds make up for the rest. Per tile the transforms take 600 cycles for each input channel and 270 for
-// each output channel, and to store the products takes about as long as 3 more input channels.
+// Where fewer multiply-adds make up for the rest; whatever n is, since an image's bits must not depend on its batch. Per tile
+// the transforms take 600 cycles for each input channel and 270 for each output channel, and to store the products takes about
+// as long as 3 more input channels.
 bool winograd_pays(const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
@@ -69,28 +70,83 @@ void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const fl
   });
 }
 
+// What the one-image kernels take for weights: lanes[groups of k][c*r*s][lanes], and at the 64 points. `packed` starts with a
+// cache line that tells for which kernels it was made.
+class Filters {
+ public:
+  Filters(const ConvShape& shape, Algorithm algorithm) : shape_(shape), groups_(shape.k, kernels()) {
+    const bool points = algorithm == Algorithm::winograd && shape.r == shape.s && (shape.r == 3 || shape.r == 5);
+    const std::int64_t lanes = kernels().lanes, slots = groups_.count * lanes;
+    lanes_size_ = slots * shape.c * shape.r * shape.s;
+    points_size_ = points ? 64 * shape.c * slots : 0;
+  }
+  std::int64_t size() const { return kHeader + lanes_size_ + points_size_; }
+  bool fit(const float* packed) const {
+    return packed != nullptr && packed[0] == static_cast<float>(kernels().lanes) && packed[1] == (points_size_ ? 1.0f : 0.0f);
+  }
+  const float* lanes(const float* packed) const { return packed + kHeader; }
+  const float* points(const float* packed) const { return packed + kHeader + lanes_size_; }
+
+  void pack_lanes(float* packed, const float* weight) const {
+    const std::int64_t depth = shape_.c * shape_.r * shape_.s;
+    for (std::int64_t group = 0; group < groups_.count; ++group) {
+      const std::int64_t first = groups_.first(group) * depth;
+      kernels().interleave(packed + kHeader + first, weight + first, groups_.images(group), plain_frame(depth, 1, 1));
+    }
+  }
+  void pack_points(float* packed, const float* weight) const {
+    if (points_size_) kernels().winograd_weights_one(packed + kHeader + lanes_size_, weight, shape_);
+  }
+  void sign(float* packed) const {
+    std::fill(packed, packed + kHeader, 0.0f);
+    packed[0] = static_cast<float>(kernels().lanes);
+    packed[1] = points_size_ ? 1.0f : 0.0f;
+  }
+
+ private:
+  static constexpr std::int64_t kHeader = 16;
+  ConvShape shape_;
+  Blocks groups_;
+  std::int64_t lanes_size_, points_size_;
+};
+
 // Image by image, channels in the lanes: their blocks hold what the images' blocks hold otherwise.
 void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
-                        const ConvPoolShape& shape) {
+                        const float* packed, Algorithm algorithm, bool winograd, const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
   const ConvShape& conv = shape.conv;
-  const Blocks groups(conv.k, table);
-  const std::int64_t lanes = table.lanes, depth = conv.c * conv.r * conv.s, windows = shape.pool.p * shape.pool.q;
-  const std::int64_t slots = groups.count * lanes, x_size = conv.c * conv.h * conv.w, frame = padded_size(conv);
+  const Blocks groups(conv.k, table), inputs(conv.c, table);
+  const WinogradSizes sizes = winograd ? table.winograd_sizes(shape) : WinogradSizes{};
+  const std::int64_t lanes = table.lanes, windows = shape.pool.p * shape.pool.q, slots = groups.count * lanes;
+  const std::int64_t x_size = conv.c * conv.h * conv.w;
+  const std::int64_t frame = winograd ? inputs.count * lanes * sizes.frame_h * sizes.frame_w : padded_size(conv);
+  const Filters filters(conv, algorithm);
+  const bool ready = filters.fit(packed);
   const int workers = workers_for(conv.n);
-  float* scratch[5];
-  Scratch::take(scratch, {slots * depth, slots, workers * frame, workers * slots * windows, workers * slots * windows});
-  for (std::int64_t group = 0; group < groups.count; ++group) {
-    table.interleave(scratch[0] + groups.first(group) * depth, weight + groups.first(group) * depth, groups.images(group),
-                     plain_frame(depth, 1, 1));
+  float* scratch[6];
+  Scratch::take(scratch, {ready ? 0 : filters.size(), slots, workers * frame, workers * slots * windows,
+                          workers * slots * windows, workers * sizes.scratch_one});
+  if (!ready) {
+    winograd ? filters.pack_points(scratch[0], weight) : filters.pack_lanes(scratch[0], weight);
+    packed = scratch[0];
   }
   std::fill(scratch[1], scratch[1] + slots, 0.0f);
   if (bias) std::copy(bias, bias + conv.k, scratch[1]);
   parallel_for(conv.n, workers, [&](std::int64_t n, int worker) {
     float *padded = scratch[2] + worker * frame, *y_blocks = scratch[3] + worker * slots * windows;
     std::int32_t* winner_blocks = reinterpret_cast<std::int32_t*>(scratch[4] + worker * slots * windows);
-    pad_image(padded, x + n * x_size, conv);
-    table.conv2d_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, scratch[0], scratch[1], shape);
+    if (winograd) {
+      const Frame place{1, conv.h, conv.w, sizes.frame_h, sizes.frame_w, conv.padding.h, conv.padding.w, {1, 1}};
+      for (std::int64_t group = 0; group < inputs.count; ++group) {
+        table.interleave(padded + inputs.first(group) * sizes.frame_h * sizes.frame_w,
+                         x + n * x_size + inputs.first(group) * conv.h * conv.w, inputs.images(group), place);
+      }
+      table.winograd_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.points(packed), scratch[1],
+                                                 scratch[5] + worker * sizes.scratch_one, shape);
+    } else {
+      pad_image(padded, x + n * x_size, conv);
+      table.conv2d_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.lanes(packed), scratch[1], shape);
+    }
     for (std::int64_t group = 0; group < groups.count; ++group) {
       const std::int64_t first = groups.first(group), at = (n * conv.k + first) * windows;
       table.deinterleave(y + at, y_blocks + first * windows, groups.images(group), windows);
@@ -101,14 +157,21 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
 
 }  // namespace
 
+std::int64_t packed_size(Algorithm algorithm, const ConvShape& shape) { return Filters(shape, algorithm).size(); }
+
+void pack_filters(float* packed, const float* weight, Algorithm algorithm, const ConvShape& shape) {
+  const Filters filters(shape, algorithm);
+  filters.sign(packed);
+  filters.pack_lanes(packed, weight);
+  filters.pack_points(packed, weight);
+}
+
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
-                                    Algorithm algorithm, const ConvPoolShape& shape) {
-  // The choice of the algorithm must not depend on n: an image's bits would depend on its batch.
+                                    const float* packed, Algorithm algorithm, const ConvPoolShape& shape) {
   const bool winograd = algorithm == Algorithm::winograd && winograd_pays(shape);
   // A block takes the time of `lanes` images, however few there are; one by one they cost a little more each.
-  const bool few = 2 * shape.conv.n <= kernels().lanes;
-  if (few && !winograd) {
-    forward_one_by_one(y, winners, x, weight, bias, shape);
+  if (2 * shape.conv.n <= kernels().lanes) {
+    forward_one_by_one(y, winners, x, weight, bias, packed, algorithm, winograd, shape);
   } else {
     forward_by_blocks(y, winners, x, weight, bias, winograd, shape);
   }

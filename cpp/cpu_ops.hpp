@@ -24,8 +24,11 @@ void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices
 // direct: each output is one chain of multiply-adds. winograd: fewer of them, where that is faster; else direct.
 enum class Algorithm { direct, winograd };
 
+// packed: null, or what pack_filters made of weight for the same algorithm; it serves a few images.
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
-                                    Algorithm algorithm, const ConvPoolShape& shape);
+                                    const float* packed, Algorithm algorithm, const ConvPoolShape& shape);
+std::int64_t packed_size(Algorithm algorithm, const ConvShape& shape);
+void pack_filters(float* packed, const float* weight, Algorithm algorithm, const ConvShape& shape);
 void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
                                      const float* x, const float* weight, const ConvPoolShape& shape);
 

@@ -60,11 +60,12 @@ struct RowsScratch {
 };
 
 // How a block is tiled for the Winograd algorithm, see winograd.hpp: down x across tiles, of an image in the upper left of a
-// frame of zeros; in floats, the transformed weights and the scratch memory of a block.
+// frame of zeros; in floats, the transformed weights and the scratch memory of a block, or of one image.
 struct WinogradSizes {
   std::int64_t down, across;
   std::int64_t frame_h, frame_w;
   std::int64_t weights, scratch;
+  std::int64_t scratch_one;  // of one image
 };
 
 // Lists of the non-zero elements of a matrix's rows (or columns), `capacity` apart, and where each chunk of kSparseChunk
@@ -147,6 +148,13 @@ struct KernelTable {
   // outputs that they belong to, and as NaN perhaps others of the same image and tile.
   void (*winograd_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weights,
                                            const float* bias, float* scratch, const ConvPoolShape& shape);
+
+  // The same for one image, to the same bits: x[groups of c][frame_h][frame_w][lanes], y, winners [groups of k][pool.p *
+  // pool.q] [lanes], weights[64][c][groups of k][lanes], bias[groups of k][lanes], groups being `lanes` channels, filled up
+  // with zeros.
+  void (*winograd_weights_one)(float* weights, const float* weight, const ConvShape& shape);
+  void (*winograd_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weights,
+                                               const float* bias, float* scratch, const ConvPoolShape& shape);
 
   // --- winners.hpp ---
 

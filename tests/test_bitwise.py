@@ -120,6 +120,21 @@ def test_fused_as_unfused(case: Fused, rng: Rng) -> None:
         expect_same_bits(alone, (y[one], winners[one]))
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+@pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
+def test_packed_filters_change_no_bit(case: Fused, algorithm: str, level: str, rng: Rng) -> None:
+    x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
+    packed = ops.pack_filters(weight, algorithm)
+    for n in (1, case.n):
+        expected = ops.conv2d_relu_max_pool2d_forward(x[:n], weight, bias, **case.options, algorithm=algorithm)
+        expect_same_bits(
+            ops.conv2d_relu_max_pool2d_forward(x[:n], weight, bias, **case.options, algorithm=algorithm, packed=packed),
+            expected,
+        )
+    with pytest.raises(ValueError, match="packed expects shape"):
+        ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options, algorithm=algorithm, packed=packed[1:])
+
+
 @pytest.mark.parametrize("case", [case for case in LINEAR if case.n], ids=str)
 def test_logits_alone_and_in_a_batch(case: Linear, rng: Rng) -> None:
     x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))

@@ -82,7 +82,8 @@ def arrays_of(result: Any) -> list[Array]:
 
 
 def test_every_op_has_its_call() -> None:
-    assert sorted(["empty", *CALLS]) == sorted(ops.__all__)
+    others = ["empty", "pack_filters"]  # which compute nothing
+    assert sorted([*others, *CALLS]) == sorted(ops.__all__)
 
 
 @pytest.mark.parametrize(("name", "argument"), [(name, argument) for name in CALLS for argument in CALLS[name].arrays])

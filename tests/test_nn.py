@@ -235,6 +235,47 @@ def test_freeze_is_a_snapshot(rng: Rng) -> None:
     assert not model(x).any()
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_a_frozen_model_takes_its_shortest_way_to_the_same_bits(algorithm: str, rng: Rng) -> None:
+    """A few images of a shape that came before are only passed from op to op as then."""
+    model = LeNet(algorithm=algorithm)
+    model.eval()
+    frozen = model.freeze()
+    for n in (1, 2, 1, 4, 5, 1, 2):
+        x = normals(rng, (n, 1, 28, 28))
+        first, again = frozen(x), frozen(x[::-1])
+        expect_same_bits(first, model(x))
+        expect_same_bits(again, model(x[::-1]))
+        assert not np.shares_memory(first, again)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Flatten(), nn.Linear(12, 3), nn.ReLU()),  # the first op has a view of x
+        (nn.ReLU(), nn.Flatten()),  # the last step is no op
+        (nn.Sigmoid(),),
+        (nn.Flatten(),),
+        (nn.Dropout(0.5), nn.ReLU(), nn.ReLU()),
+    ],
+    ids=repr,
+)
+def test_frozen_models_of_odd_layers(layers: tuple[nn.Layer, ...], rng: Rng) -> None:
+    model = nn.Sequential(*layers)
+    model.eval()
+    frozen = model.freeze()
+    for _ in range(3):
+        x = normals(rng, (2, 3, 2, 2))
+        expect_same_bits(frozen(x), model(x))
+
+
+def test_a_frozen_model_refuses_what_the_model_refuses() -> None:
+    frozen = LeNet().freeze()
+    frozen(np.zeros((1, 1, 28, 28), np.float32))
+    with pytest.raises(TypeError, match="x expects a numpy array of float32, got float64"):
+        frozen(np.zeros((1, 1, 28, 28)))
+
+
 def test_copies_are_independent(rng: Rng) -> None:
     model, x = small(), normals(rng, X_SHAPE)
     model.eval()

@@ -58,6 +58,8 @@ const KernelTable kernels = {
     winograd_sizes,
     winograd_weights,
     winograd_relu_max_pool2d_forward,
+    winograd_weights_one,
+    winograd_relu_max_pool2d_forward_one,
     conv2d_rows_sizes,
     conv2d_rows_places,
     conv2d_weight_to_rows,

@@ -103,8 +103,8 @@ inline __attribute__((always_inline)) Vector load_some(const float* from, std::i
 #if defined(__AVX512F__)
   return reinterpret_cast<Vector>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from));
 #else
-  Vector some = {};
-  for (int lane = 0; lane < count; ++lane) some[lane] = from[lane];
+  Vector some;
+  for (int lane = 0; lane < kLanes; ++lane) some[lane] = lane < count ? from[lane] : 0.0f;
   return some;
 #endif
 }

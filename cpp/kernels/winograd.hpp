@@ -92,38 +92,44 @@ inline WinogradSizes winograd_sizes(const ConvPoolShape& shape) {
           2 * windows * down + conv.r - 1,
           2 * windows * across + conv.s - 1,
           (conv.k + kTileRows - 1) / kTileRows * kProducts * pitch.weights,
-          kProducts * (pitch.inputs + pitch.products)};
+          kProducts * (pitch.inputs + pitch.products),
+          kProducts * kTileRows * (whole_vectors(conv.c) + whole_vectors(conv.k))};
 }
 
-// The filters of a group are neighbours in memory: they go side by side into the lanes.
+// Up to kLanes filters, `apart` floats from one another, side by side in the lanes, to the 64 points.
 template <int r>
-inline void transform_filters(float* to, std::ptrdiff_t pitch, const float* weight, std::int64_t filters) {
-  for (std::int64_t first = 0; first < filters; first += kLanes) {
-    float block[r * r * kLanes];
-    interleave_row(block, kLanes, weight + first * r * r, r * r, at_most(filters - first, kLanes), r * r);
-    for (int lane = 0; lane < kLanes; lane += kDoubleLanes) {
-      DoubleVector half[r][kPoints];
-      for (int i = 0; i < r; ++i) {
-        DoubleVector line[r];
-        for (int j = 0; j < r; ++j) line[j] = load_double(block + (i * r + j) * kLanes + lane);
-        evaluate_filter<r>(half[i], line);
-      }
-      for (int j = 0; j < kPoints; ++j) {
-        DoubleVector column[r], value[kPoints];
-        for (int i = 0; i < r; ++i) column[i] = half[i][j];
-        evaluate_filter<r>(value, column);
-        for (int i = 0; i < kPoints; ++i) store_float(to + (i * kPoints + j) * pitch + first + lane, value[i]);
-      }
+inline void transform_filters(float* to, std::ptrdiff_t pitch, const float* weight, std::ptrdiff_t apart,
+                              std::int64_t filters) {
+  float block[r * r * kLanes];
+  interleave_row(block, kLanes, weight, apart, filters, r * r);
+  for (int lane = 0; lane < kLanes; lane += kDoubleLanes) {
+    DoubleVector half[r][kPoints];
+    for (int i = 0; i < r; ++i) {
+      DoubleVector line[r];
+      for (int j = 0; j < r; ++j) line[j] = load_double(block + (i * r + j) * kLanes + lane);
+      evaluate_filter<r>(half[i], line);
+    }
+    for (int j = 0; j < kPoints; ++j) {
+      DoubleVector column[r], value[kPoints];
+      for (int i = 0; i < r; ++i) column[i] = half[i][j];
+      evaluate_filter<r>(value, column);
+      for (int i = 0; i < kPoints; ++i) store_float(to + (i * kPoints + j) * pitch + lane, value[i]);
     }
   }
+}
+
+inline auto transform_filters_function(const ConvShape& shape) {
+  return shape.r == 5 ? transform_filters<5> : transform_filters<3>;
 }
 
 void winograd_weights(float* weights, const float* weight, std::int64_t group, const ConvShape& shape) {
   const WinogradPitches pitch(shape);
   const std::int64_t filter = shape.r * shape.s, first = group * kTileRows;
-  const std::int64_t filters = at_most(shape.k - first, kTileRows) * shape.c;
-  const auto transform = shape.r == 5 ? transform_filters<5> : transform_filters<3>;
-  transform(weights + group * kProducts * pitch.weights, pitch.weights, weight + first * shape.c * filter, filters);
+  const std::int64_t filters = at_most(shape.k - first, kTileRows) * shape.c;  // neighbours in memory
+  for (std::int64_t i = 0; i < filters; i += kLanes) {
+    transform_filters_function(shape)(weights + group * kProducts * pitch.weights + i, pitch.weights,
+                                      weight + (first * shape.c + i) * filter, filter, at_most(filters - i, kLanes));
+  }
 }
 
 // One tile of one channel: 8 x 8 inputs at x, to the 64 points.
@@ -174,7 +180,7 @@ inline MultiplyPoints multiply_points_function(int rows, int vectors, std::integ
 // One tile of one channel: the products at the 64 points to m x m outputs, of which the windows in p x q are wanted.
 template <int m>
 inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const float* products, std::ptrdiff_t pitch,
-                      float bias, std::int64_t p, std::int64_t q) {
+                      Vector bias, std::int64_t p, std::int64_t q) {
   Vector half[m][kPoints];
   for (int j = 0; j < kPoints; ++j) {
     Vector column[kPoints], value[m];
@@ -193,10 +199,10 @@ inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const 
       keep_maximum(best, winner, upper[2 * j + 1], 1);
       keep_maximum(best, winner, lower[2 * j], 2);
       keep_maximum(best, winner, lower[2 * j + 1], 3);
-      best += broadcast(bias);
-      const IntVector dead = best <= Vector{};
-      store(y + (i * line + j) * kLanes, dead ? Vector{} : best);
-      store(winners + (i * line + j) * kLanes, dead ? broadcast_int(255) : winner);
+      best += bias;
+      const Mask dead = not_positive(best);
+      store(y + (i * line + j) * kLanes, select(dead, Vector{}, best));
+      store(winners + (i * line + j) * kLanes, select(dead, broadcast_int(255), winner));
     }
   }
 }
@@ -233,7 +239,7 @@ inline void winograd_block(float* y, std::int32_t* winners, const float* x, cons
         for (int j = 0; j < vectors; ++j) {
           const std::ptrdiff_t at = (((k + i) * pool.p + p[j]) * pool.q + q[j]) * kLanes;
           pool_tile<m>(y + at, winners + at, pool.q, products + (i * kTileVectors + j) * kLanes, pitch.products,
-                       bias ? bias[k + i] : 0.0f, pool.p - p[j], pool.q - q[j]);
+                       broadcast(bias ? bias[k + i] : 0.0f), pool.p - p[j], pool.q - q[j]);
         }
       }
     }
@@ -243,6 +249,75 @@ inline void winograd_block(float* y, std::int32_t* winners, const float* x, cons
 void winograd_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
                                       float* scratch, const ConvPoolShape& shape) {
   (shape.conv.r == 5 ? winograd_block<5> : winograd_block<3>)(y, winners, x, weights, bias, scratch, shape);
+}
+
+// One image: the lanes are channels, of x for its transformation, of y for the products and theirs; tiles are what the scalars
+// of a product's rows come from. Every output takes the same steps as above, so its bits are those of the image in a batch.
+// weights[point][c][groups of k][lanes]; inputs[point][tile][groups of c][lanes]; products[point][tile][groups of k][lanes].
+struct WinogradOnePitches {
+  std::ptrdiff_t k, c;  // channels, in whole vectors
+  explicit WinogradOnePitches(const ConvShape& shape) : k(whole_vectors(shape.k)), c(whole_vectors(shape.c)) {}
+};
+
+void winograd_weights_one(float* weights, const float* weight, const ConvShape& shape) {
+  const WinogradOnePitches pitch(shape);
+  const std::int64_t filter = shape.r * shape.s;
+  for (std::int64_t c = 0; c < shape.c; ++c) {
+    for (std::int64_t k = 0; k < shape.k; k += kLanes) {
+      transform_filters_function(shape)(weights + c * pitch.k + k, shape.c * pitch.k, weight + (k * shape.c + c) * filter,
+                                        shape.c * filter, at_most(shape.k - k, kLanes));
+    }
+  }
+}
+
+template <int r>
+inline void winograd_image(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
+                           float* scratch, const ConvPoolShape& shape) {
+  constexpr int m = kPoints + 1 - r;
+  const ConvShape& conv = shape.conv;
+  const PoolShape& pool = shape.pool;
+  const WinogradSizes sizes = winograd_sizes(shape);
+  const WinogradOnePitches pitch(conv);
+  const std::ptrdiff_t line = sizes.frame_w * kLanes, plane = sizes.frame_h * line, windows = pool.p * pool.q * kLanes;
+  const std::ptrdiff_t input_point = kTileRows * pitch.c, product_point = kTileRows * pitch.k;
+  float *inputs = scratch, *products = scratch + kProducts * input_point;
+  for (std::int64_t first = 0; first < sizes.down * sizes.across; first += kTileRows) {
+    const int tiles = static_cast<int>(at_most(sizes.down * sizes.across - first, kTileRows));
+    std::int64_t p[kTileRows], q[kTileRows];  // each tile's first window
+    for (int i = 0; i < tiles; ++i) {
+      p[i] = (first + i) / sizes.across * (m / 2);
+      q[i] = (first + i) % sizes.across * (m / 2);
+      for (std::int64_t c = 0; c < pitch.c; c += kLanes) {
+        transform_input(inputs + i * pitch.c + c, input_point, x + c / kLanes * plane + 2 * p[i] * line + 2 * q[i] * kLanes,
+                        line);
+      }
+    }
+    for (std::int64_t k = 0; k < pitch.k; k += kTileVectors * kLanes) {
+      const int vectors = static_cast<int>(at_most(pitch.k - k, kTileVectors * kLanes) / kLanes);
+      std::ptrdiff_t offset[kTileVectors];
+      for (int j = 0; j < vectors; ++j) offset[j] = k + j * kLanes;
+      for (int point = 0; point < kProducts; ++point) {
+        Vector tile[kTileRows][kTileVectors] = {};
+        multiply_add(tile, tiles, vectors, {inputs + point * input_point, pitch.c, 1},
+                     {weights + point * conv.c * pitch.k, 1, 1, conv.c, 0, 0, pitch.k}, offset);
+        for (int i = 0; i < tiles; ++i) {
+          for (int j = 0; j < vectors; ++j) store(products + point * product_point + i * pitch.k + offset[j], tile[i][j]);
+        }
+      }
+    }
+    for (int i = 0; i < tiles; ++i) {
+      for (std::int64_t k = 0; k < pitch.k; k += kLanes) {
+        const std::ptrdiff_t at = k / kLanes * windows + (p[i] * pool.q + q[i]) * kLanes;
+        pool_tile<m>(y + at, winners + at, pool.q, products + i * pitch.k + k, product_point, load(bias + k), pool.p - p[i],
+                     pool.q - q[i]);
+      }
+    }
+  }
+}
+
+void winograd_relu_max_pool2d_forward_one(float* y, std::int32_t* winners, const float* x, const float* weights,
+                                          const float* bias, float* scratch, const ConvPoolShape& shape) {
+  (shape.conv.r == 5 ? winograd_image<5> : winograd_image<3>)(y, winners, x, weights, bias, scratch, shape);
 }
 
 }  // namespace

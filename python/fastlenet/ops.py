@@ -36,6 +36,7 @@ __all__ = [
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "pack_filters",
     "relu_backward",
     "relu_forward",
     "sgd_step",
@@ -161,6 +162,7 @@ def conv2d_relu_max_pool2d_forward(
     padding: Pair = 0,
     kernel_size: Pair = 2,
     algorithm: str = "direct",
+    packed: Array | None = None,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     """max_pool2d(relu(conv2d(x))) in one pass, with disjoint windows of kernel_size.
@@ -172,11 +174,20 @@ def conv2d_relu_max_pool2d_forward(
     5x5 filters with 2x2 windows by fewer multiply-adds where that is faster (other shapes directly). It rounds more: on random
     data y errs by up to 1e-5 of its largest element, directly by up to 1e-6; docs/performance.md has the bound. Values that
     nearly tie may have another winner, and what is not finite may spread, as NaN, to its neighbours in the same image.
+    packed: None, or pack_filters(weight, algorithm), which saves a few images the time to do that; the result is the same.
     Source: Lavin & Gray 2016.
     """
     op = "conv2d_relu_max_pool2d_forward"
     pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
-    return cast(tuple[Array, Array], _core.conv2d_relu_max_pool2d_forward(x, weight, bias, *pairs, algorithm, out))
+    return cast(tuple[Array, Array], _core.conv2d_relu_max_pool2d_forward(x, weight, bias, *pairs, algorithm, packed, out))
+
+
+def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
+    """weight: (k, c, r, s), in the layout that conv2d_relu_max_pool2d_forward wants of it for a few images, as its `packed`.
+
+    The result belongs to this backend and instruction-set level, and to the values that weight has now. Returns (size,) floats.
+    """
+    return _core.pack_filters(weight, algorithm)
 
 
 def conv2d_relu_max_pool2d_backward(

@@ -32,6 +32,7 @@ __all__ = [
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "pack_filters",
     "relu_backward",
     "relu_forward",
     "sgd_step",
@@ -268,9 +269,11 @@ def conv2d_relu_max_pool2d_forward(
     padding: Pair = 0,
     kernel_size: Pair = 2,
     algorithm: str = "direct",
+    packed: Array | None = None,
     out: Any = None,
 ) -> tuple[Array, Array]:
     op = "conv2d_relu_max_pool2d_forward"
+    del packed  # a matter of speed
     if algorithm not in ("direct", "winograd"):  # a matter of speed and rounding
         raise ValueError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
     r, s = _pair(op, "kernel_size", kernel_size, 1)
@@ -287,6 +290,12 @@ def conv2d_relu_max_pool2d_forward(
     dead = maximum <= 0
     results = _into_each(out, (np.where(dead, 0, maximum), np.where(dead, DEAD, winner).astype(np.uint8)))
     return results[0], results[1]
+
+
+def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
+    """The weights as they are."""
+    del algorithm
+    return weight
 
 
 def conv2d_relu_max_pool2d_backward(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
 import numpy as np
 
@@ -33,6 +34,10 @@ class Layer:
     def multiply_adds(self, shape: Shape) -> int:
         """Multiply-adds of one example's forward pass."""
         return 0
+
+    def pack(self, weight: Array, backend: ModuleType, algorithm: str) -> Array | None:
+        """Weights that no longer change in the layout that is best for a few images, if there is one."""
+        return None
 
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
         raise NotImplementedError
@@ -164,8 +169,12 @@ class Linear(Layer):
     def multiply_adds(self, shape: Shape) -> int:
         return self.in_features * self.out_features
 
+    def pack(self, weight: Array, backend: ModuleType, algorithm: str) -> Array | None:
+        return np.asfortranarray(weight)
+
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
         weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
+        weight = run.packed.get(f"{name}.weight", weight)
         y = run.workspace.take((at, "y"), (len(x), self.out_features)) if out is None else out
         run.saved[at] = (x,)
         result: Array = run.backend.linear_forward(x, weight, bias, skip_zeros=run.skip_zeros, out=y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -37,6 +38,10 @@ class _ConvReLUMaxPool(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return self.pool.output_shape(self.conv.output_shape(shape))
 
+    def pack(self, weight: Array, backend: ModuleType, algorithm: str) -> Array | None:
+        packed: Array = backend.pack_filters(weight, algorithm)
+        return packed
+
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
         weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
         shape = (len(x), *self.output_shape(x.shape[1:]))
@@ -49,6 +54,7 @@ class _ConvReLUMaxPool(Layer):
             padding=self.conv.padding,
             kernel_size=self.pool.kernel_size,
             algorithm=run.algorithm,
+            packed=run.packed.get(f"{name}.weight"),
             out=(y, winners),
         )
         run.saved[at] = (x, winners)

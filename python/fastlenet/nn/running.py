@@ -42,6 +42,7 @@ class Pass:
     seed: int = 0
     dropout_counter: int = 0
     skip_zeros: bool = False  # the weights are known to be finite
+    packed: Mapping[str, Array] = field(default_factory=dict)  # weights made ready for a few images
     algorithm: str = "direct"  # of convolutions fused with ReLU and max-pooling
     saved: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)

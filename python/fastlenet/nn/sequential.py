@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from fastlenet import ops as kernel_ops
+from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.layers import Layer
 from fastlenet.nn.plan import plan, run_forward
 from fastlenet.nn.running import Array, Pass, Workspace
 from fastlenet.nn.summary import summarise
 from fastlenet.philox import STREAM_INIT, uniform
 
-__all__ = ["Frozen", "Sequential"]
-
-_FEW = 4  # images for which linear_forward takes a transposed weight as it is
+__all__ = ["Sequential"]
 
 
 class Sequential:
@@ -173,7 +172,10 @@ class Sequential:
 
     def freeze(self) -> Frozen:
         """A snapshot for inference: its own copy of the parameters, callable, without a backward pass."""
-        return Frozen(self)
+        buffer = self.ops.empty(self.parameter_buffer.shape)
+        buffer[...] = self.parameter_buffer
+        buffer.flags.writeable = False
+        return Frozen(self._steps, self._views(buffer), self.ops, self.algorithm)
 
     # --- looking at it ---
 
@@ -199,31 +201,6 @@ class Sequential:
             setattr(self, name, buffer)
         self._steps = plan(self.layers, self.names)
         self._bind_views()
-
-
-class Frozen:
-    """A model's snapshot for inference, made by `Sequential.freeze`; safe from several threads at once."""
-
-    def __init__(self, model: Sequential) -> None:
-        buffer = model.ops.empty(model.parameter_buffer.shape)
-        buffer[...] = model.parameter_buffer
-        buffer.flags.writeable = False
-        self._parameters = model._views(buffer)
-        # Single images are fastest by transposed matrices, of which zeros of x can be left out if they are finite.
-        self._finite = bool(np.isfinite(buffer).all())
-        self._few = {name: np.asfortranarray(array) if array.ndim == 2 else array for name, array in self._parameters.items()}
-        self._ops, self._steps, self._thread = model.ops, model._steps, threading.local()
-        self._algorithm = model.algorithm
-
-    def __call__(self, x: Array) -> Array:
-        """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
-        if not hasattr(self._thread, "workspace"):
-            self._thread.workspace = Workspace(self._ops)
-        few = len(x) <= _FEW
-        parameters = self._few if few else self._parameters
-        skip_zeros = few and self._finite
-        run = Pass(self._ops, self._thread.workspace, parameters, False, skip_zeros=skip_zeros, algorithm=self._algorithm)
-        return run_forward(self._steps, x, run)
 
 
 def _as_array(value: Any) -> Array:
