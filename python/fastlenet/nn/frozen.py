@@ -73,6 +73,8 @@ class _Recording(ModuleType):
         super().__init__(ops.__name__)
         self._ops = ops
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
+        self._first: Callable[[Array], Any]
+        self._last: Callable[..., Any]
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._ops, name)
@@ -94,7 +96,7 @@ class _Recording(ModuleType):
             return False
         (first, (_, *rest), options), *between, (last, arguments, last_options) = self._calls
         del last_options["out"]
-        self._first = lambda image: first(image, *rest, **options)
+        self._first = partial(_call_with, first, rest, options)
         self._between = [partial(function, *values, **named) for function, values, named in between]
         self._last, self._shape = partial(last, *arguments, **last_options), y.shape
         return True
@@ -106,6 +108,10 @@ class _Recording(ModuleType):
         y: Array = self._ops.empty(self._shape)
         self._last(out=y)
         return y
+
+
+def _call_with(function: Callable[..., Any], rest: Sequence[Any], options: Mapping[str, Any], x: Array) -> Any:
+    return function(x, *rest, **options)
 
 
 def _arrays(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> list[Array]:
