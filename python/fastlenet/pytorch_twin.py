@@ -99,19 +99,52 @@ def warp(images: Any, shift: Any, recipe: dict[str, Any]) -> Any:
     return functional.grid_sample(images[:, None], grid, align_corners=True)[:, 0]
 
 
-def make_optimizer(model: Any, recipe: dict[str, Any]) -> Any:
-    if recipe["optimizer"] == "adamw":
-        betas = (recipe["momentum"], 0.999)
-        return torch.optim.AdamW(model.parameters(), lr=0.1, betas=betas, weight_decay=recipe["weight_decay"], fused=True)
+def sgd(parameters: Any, recipe: dict[str, Any]) -> Any:
     momentum = recipe["momentum"]
     return torch.optim.SGD(
-        model.parameters(),
+        parameters,
         lr=0.1,
         momentum=momentum,
         nesterov=recipe["nesterov"] and momentum > 0,
         weight_decay=recipe["weight_decay"],
         fused=True,
     )
+
+
+class Muon:
+    """Orthogonalised momentum for the convolutions' weights, as matrices, and SGD for the rest; as in fastlenet.optim."""
+
+    def __init__(self, model: Any, recipe: dict[str, Any]) -> None:
+        self.matrices = [p for p in model.parameters() if p.ndim == 4]
+        self.velocities = [torch.zeros_like(p) for p in self.matrices]
+        self.sgd = sgd([p for p in model.parameters() if p.ndim != 4], recipe)
+        self.param_groups, self.recipe = self.sgd.param_groups, recipe
+
+    def zero_grad(self) -> None:
+        self.sgd.zero_grad()
+        for p in self.matrices:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        recipe = self.recipe
+        self.sgd.step()
+        for p, velocity in zip(self.matrices, self.velocities):  # noqa: B905
+            velocity.mul_(recipe["momentum"]).add_(p.grad)
+            direction = p.grad.add(velocity, alpha=recipe["momentum"]) if recipe["nesterov"] else velocity
+            x = direction.flatten(1) / direction.norm().clamp_min(1e-30)
+            for _ in range(5):
+                gram = x @ x.T
+                x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+            rate = self.param_groups[0]["lr"] * recipe["muon_lr"] / recipe["lr"] * max(1, x.shape[0] / x.shape[1]) ** 0.5
+            p.mul_(1 - rate * recipe["weight_decay"]).sub_(x.view_as(p), alpha=rate)
+
+
+def make_optimizer(model: Any, recipe: dict[str, Any]) -> Any:
+    if recipe["optimizer"] == "adamw":
+        betas = (recipe["momentum"], 0.999)
+        return torch.optim.AdamW(model.parameters(), lr=0.1, betas=betas, weight_decay=recipe["weight_decay"], fused=True)
+    return Muon(model, recipe) if recipe["optimizer"] == "muon" else sgd(model.parameters(), recipe)
 
 
 def train(job: dict[str, Any], model: Any, images: Any, labels: Any) -> Any:

@@ -97,8 +97,6 @@ class PyTorch(Contender):
     """pytorch_twin.py, under an interpreter that has PyTorch."""
 
     def __init__(self, interpreter: str, *arguments: Any) -> None:
-        if arguments[0].optimizer == "muon":
-            raise SpeedrunError("--pytorch: the program beside ours has no muon; choose --optimizer sgd or adamw")
         code = "import torch; print(torch.__version__)"
         try:
             done = subprocess.run([interpreter, "-c", code], capture_output=True, text=True)
