@@ -14,7 +14,7 @@ from fastlenet import _core
 from fastlenet import ops as kernel_ops
 from fastlenet.config import get_num_threads
 
-__all__ = ["Profiler"]
+__all__ = ["Line", "Profiler"]
 
 # Which arguments of an op are its input and its weight, for the multiply-adds of the dense product.
 _OPERANDS = {
@@ -28,7 +28,9 @@ _OPERANDS = {
 
 
 @dataclass
-class _Line:
+class Line:
+    """What the calls of an op on inputs of one shape took; flops: of the dense products, 0 for an op without."""
+
     calls: int = 0
     seconds: float = 0.0
     flops: float = 0.0
@@ -53,12 +55,12 @@ def _flops(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> fl
 
 
 class Profiler(ModuleType):
-    """A backend: its names are those of `ops`, timed. table() tells what they took."""
+    """A backend: its names are those of `ops`, timed. `lines` has what they took, by op and shape; table() tells it."""
 
     def __init__(self, ops: ModuleType = kernel_ops) -> None:
         super().__init__(ops.__name__)
         self._ops = ops
-        self._lines: dict[str, _Line] = {}
+        self.lines: dict[str, Line] = {}
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._ops, name)
@@ -73,7 +75,7 @@ class Profiler(ModuleType):
             result = function(*arguments, **options)
             seconds = time.perf_counter() - start
             shaped = arguments[_OPERANDS.get(name, (0,))[0]]
-            line = self._lines.setdefault(f"{name} {'x'.join(map(str, shaped.shape[1:]))}".strip(), _Line())
+            line = self.lines.setdefault(f"{name} {'x'.join(map(str, shaped.shape[1:]))}".strip(), Line())
             line.calls += 1
             line.seconds += seconds
             line.flops += _flops(name, arguments, options)
@@ -83,7 +85,7 @@ class Profiler(ModuleType):
 
     def reset(self) -> None:
         """Forget what was measured so far."""
-        self._lines.clear()
+        self.lines.clear()
 
     def table(self, seconds: float, steps: int) -> str:
         """Microseconds per step of each op, of the rest (Python), and of the `seconds` that `steps` steps took in all.
@@ -92,9 +94,9 @@ class Profiler(ModuleType):
         that skips most of them may exceed it.
         """
         peak = max(_core.multiply_add_peak(get_num_threads(), 0.1) for _ in range(3))
-        rest = _Line(steps, seconds - sum(line.seconds for line in self._lines.values()))
+        rest = Line(steps, seconds - sum(line.seconds for line in self.lines.values()))
         rows = []
-        for name, line in [*self._lines.items(), ("Python", rest), ("whole step", _Line(steps, seconds))]:
+        for name, line in [*self.lines.items(), ("Python", rest), ("whole step", Line(steps, seconds))]:
             share = f"{line.flops / line.seconds / peak:8.0%}" if line.flops else " " * 8
             rows.append(f"{name:<52}{line.seconds / steps * 1e6:10.1f}{share}{line.seconds / seconds:10.1%}")
         header = f"{'per training step':<52}{'us':>10}{'of peak':>8}{'of step':>10}"

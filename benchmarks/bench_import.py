@@ -1,0 +1,45 @@
+"""Start: `import fastlenet` over `import numpy`, each in a new process, taking turns.
+
+    python benchmarks/bench_import.py [--rounds 21]
+
+A figure is the median of the wall-clock times of whole processes, with the interpreter's own start, which is printed beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+from measuring import print_machine, print_table, save
+
+PROGRAMS = {"nothing": "pass", "numpy": "import numpy", "fastlenet": "import fastlenet"}
+
+
+def start_process(program: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=21)
+    arguments = parser.parse_args()
+    print_machine()
+    for program in PROGRAMS.values():
+        start_process(program)  # compiles what is not yet, and reads the files into memory
+    seconds: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(arguments.rounds):
+        for name, program in PROGRAMS.items():
+            seconds[name].append(start_process(program))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    rows = [[f"import {name}", f"{m * 1e3:.1f}", f"{m / medians['numpy']:.2f} x"] for name, m in medians.items()]
+    print_table(["process", "ms", "over NumPy"], rows)
+    save("bench_import", {"rounds": arguments.rounds, "seconds": medians})
+
+
+if __name__ == "__main__":
+    main()

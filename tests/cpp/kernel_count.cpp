@@ -1,0 +1,195 @@
+// One training step of LeNet on one thread, and one image through it, on fixed pseudo-random data, for Callgrind: each op's
+// instructions are a dump of their own, "desc: Trigger: Client Request: NAME" with its totals. .ci/guard.py compares them with
+// those of benchmarks/results/guard.json. No Python is counted, and nothing depends on the time.
+//
+//     g++ -std=c++17 -O2 tests/cpp/kernel_count.cpp BUILD/libfastlenet_cpu.a -o kernel_count -pthread
+//     FASTLENET_ISA=x86-64-v3 valgrind --tool=callgrind --collect-atstart=no ./kernel_count
+#include <valgrind/callgrind.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <vector>
+
+#include "../../cpp/cpu_ops.hpp"
+#include "../../cpp/isa.hpp"
+#include "../../cpp/parallel.hpp"
+
+namespace {
+
+using namespace fastlenet;
+using Floats = std::vector<float>;
+
+constexpr std::int64_t kBatch = 64, kImages = 256;
+
+// Steele et al. 2014, SplitMix64: the same numbers with every compiler and library.
+struct Random {
+  std::uint64_t state;
+
+  std::uint64_t bits() {
+    std::uint64_t z = state += 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  Floats uniform(std::int64_t size, float low, float high) {
+    Floats values(static_cast<std::size_t>(size));
+    for (float& value : values) value = low + (high - low) * static_cast<float>(bits() >> 40) * 0x1p-24f;
+    return values;
+  }
+};
+
+// Counts what `op` executes. The call before, not counted, makes its scratch memory.
+template <typename Op>
+void count(const char* name, const Op& op) {
+  op();
+  CALLGRIND_ZERO_STATS;
+  CALLGRIND_TOGGLE_COLLECT;
+  op();
+  CALLGRIND_TOGGLE_COLLECT;
+  CALLGRIND_DUMP_STATS_AT(name);
+}
+
+struct Convolution {
+  ConvPoolShape shape;
+  std::int64_t inputs, outputs;
+  Floats weight, bias, dweight, dbias;
+
+  // Weights as they are initialised, within 1/sqrt(c*r*s); a negative bias, for as many dead windows as after training.
+  Convolution(Random& random, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t k, float dead)
+      : shape(conv_pool_shape("count", {n, c, h, h}, {k, c, 5, 5}, {0, 0}, {2, 2})),
+        inputs(n * c * h * h),
+        outputs(n * k * shape.pool.p * shape.pool.q) {
+    const float bound = 1.0f / std::sqrt(static_cast<float>(c * 25));
+    weight = random.uniform(k * c * 25, -bound, bound);
+    bias = Floats(static_cast<std::size_t>(k), -dead);
+    dweight = weight;
+    dbias = bias;
+  }
+};
+
+struct Linear {
+  LinearShape shape;
+  Floats weight, bias, dweight, dbias;
+
+  Linear(Random& random, std::int64_t n, std::int64_t in, std::int64_t out, float dead) : shape{n, in, out} {
+    const float bound = 1.0f / std::sqrt(static_cast<float>(in));
+    weight = random.uniform(out * in, -bound, bound);
+    bias = Floats(static_cast<std::size_t>(out), -dead);
+    dweight = weight;
+    dbias = bias;
+  }
+};
+
+double alive(const Floats& y) {
+  return static_cast<double>(std::count_if(y.begin(), y.end(), [](float v) { return v > 0.0f; })) /
+         static_cast<double>(y.size());
+}
+
+std::vector<std::uint8_t> bytes(std::int64_t size) { return std::vector<std::uint8_t>(static_cast<std::size_t>(size)); }
+Floats zeros(std::int64_t size) { return Floats(static_cast<std::size_t>(size)); }
+
+// Images with a bright square on black each, as digits are mostly black.
+std::vector<std::uint8_t> make_images(Random& random) {
+  std::vector<std::uint8_t> images = bytes(kImages * 784);
+  for (std::int64_t image = 0; image < kImages; ++image) {
+    for (std::int64_t i = 7; i < 21; ++i) {
+      for (std::int64_t j = 7; j < 21; ++j) {
+        images[static_cast<std::size_t>(image * 784 + i * 28 + j)] = static_cast<std::uint8_t>(random.bits() >> 56);
+      }
+    }
+  }
+  return images;
+}
+
+void training_step() {
+  Random random{1};
+  const std::vector<std::uint8_t> images = make_images(random);
+  std::vector<std::int64_t> index(kBatch), labels(kBatch);
+  for (std::int64_t i = 0; i < kBatch; ++i) {
+    index[static_cast<std::size_t>(i)] = static_cast<std::int64_t>(random.bits() % kImages);
+    labels[static_cast<std::size_t>(i)] = static_cast<std::int64_t>(random.bits() % 10);
+  }
+  Convolution conv1(random, kBatch, 1, 28, 20, 0.4f), conv2(random, kBatch, 20, 12, 50, 0.3f);
+  Linear fc1(random, kBatch, 800, 500, 0.02f), fc2(random, kBatch, 500, 10, 0.0f);
+
+  const GatherShape gather{kBatch, kImages, 28, 28};
+  Floats x = zeros(conv1.inputs), y1 = zeros(conv1.outputs), y2 = zeros(conv2.outputs), y3 = zeros(kBatch * 500);
+  Floats logits = zeros(kBatch * 10), dlogits = logits, dy3 = y3, dy2 = y2, dy1 = y1;
+  std::vector<std::uint8_t> winners1 = bytes(conv1.outputs), winners2 = bytes(conv2.outputs);
+
+  const Augmentation affine{2, 12.0, 0.12, 0.12, 0.0, 4.0, 0}, elastic{2, 12.0, 0.12, 0.12, 34.0, 4.0, 6};
+  for (const auto& [name, augmentation] : {std::pair{"gather, affine", affine}, std::pair{"gather, elastic", elastic}}) {
+    count(name, [&, &chosen = augmentation] {
+      cpu::gather_augmented(x.data(), images.data(), index.data(), chosen, 1, 0, 0.13, 0.31, gather);
+    });
+  }
+  count("gather", [&] { cpu::gather_images(x.data(), images.data(), index.data(), nullptr, 0.13, 0.31, gather); });
+
+  const auto convolve = [&](const char* name, Convolution& conv, Floats& y, std::vector<std::uint8_t>& winners,
+                            const Floats& input, cpu::Algorithm algorithm) {
+    count(name, [&] {
+      cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), input.data(), conv.weight.data(), conv.bias.data(),
+                                          algorithm, conv.shape);
+    });
+  };
+  convolve("conv1 forward", conv1, y1, winners1, x, cpu::Algorithm::direct);
+  convolve("conv2 forward by Winograd", conv2, y2, winners2, y1, cpu::Algorithm::winograd);
+  convolve("conv2 forward", conv2, y2, winners2, y1, cpu::Algorithm::direct);
+  count("fc1 forward", [&] { cpu::linear_forward(y3.data(), y2.data(), fc1.weight.data(), fc1.bias.data(), fc1.shape); });
+  count("relu forward", [&] { cpu::relu_forward(y3.data(), y3.data(), kBatch * 500); });
+  count("fc2 forward", [&] { cpu::linear_forward(logits.data(), y3.data(), fc2.weight.data(), fc2.bias.data(), fc2.shape); });
+  count("loss", [&] { cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), kBatch, 10, 0.0); });
+
+  const auto connect = [&](const char* name, Linear& layer, Floats& dx, const Floats& dy, const Floats& input) {
+    count(name, [&] {
+      cpu::linear_backward(dx.data(), layer.dweight.data(), layer.dbias.data(), dy.data(), input.data(), layer.weight.data(),
+                           layer.shape);
+    });
+  };
+  connect("fc2 backward", fc2, dy3, dlogits, y3);
+  count("relu backward", [&] { cpu::relu_backward(dy3.data(), dy3.data(), y3.data(), kBatch * 500); });
+  connect("fc1 backward", fc1, dy2, dy3, y2);
+  count("conv2 backward", [&] {
+    cpu::conv2d_relu_max_pool2d_backward(dy1.data(), conv2.dweight.data(), conv2.dbias.data(), dy2.data(), winners2.data(),
+                                         y1.data(), conv2.weight.data(), conv2.shape);
+  });
+  count("conv1 backward", [&] {
+    cpu::conv2d_relu_max_pool2d_backward(nullptr, conv1.dweight.data(), conv1.dbias.data(), dy1.data(), winners1.data(),
+                                         x.data(), conv1.weight.data(), conv1.shape);
+  });
+  Floats velocity = zeros(500 * 800);
+  count("sgd step",
+        [&] { cpu::sgd_step(fc1.weight.data(), fc1.dweight.data(), velocity.data(), 500 * 800, {0.01f, 0.9f, 0.0f, true}); });
+  std::printf("alive: %.0f %% of conv1's windows, %.0f %% of conv2's, %.0f %% of fc1's outputs\n", 100 * alive(y1),
+              100 * alive(y2), 100 * alive(y3));
+}
+
+void one_image() {
+  Random random{2};
+  Convolution conv1(random, 1, 1, 28, 20, 0.4f), conv2(random, 1, 20, 12, 50, 0.3f);
+  Linear fc1(random, 1, 800, 500, 0.02f);
+  const Floats x = random.uniform(784, 0.0f, 1.0f);
+  Floats y1 = zeros(conv1.outputs), y2 = zeros(conv2.outputs), y3 = zeros(500);
+  std::vector<std::uint8_t> winners1 = bytes(conv1.outputs), winners2 = bytes(conv2.outputs);
+  count("one image, conv1", [&] {
+    cpu::conv2d_relu_max_pool2d_forward(y1.data(), winners1.data(), x.data(), conv1.weight.data(), conv1.bias.data(),
+                                        cpu::Algorithm::direct, conv1.shape);
+  });
+  count("one image, conv2", [&] {
+    cpu::conv2d_relu_max_pool2d_forward(y2.data(), winners2.data(), y1.data(), conv2.weight.data(), conv2.bias.data(),
+                                        cpu::Algorithm::direct, conv2.shape);
+  });
+  count("one image, fc1",
+        [&] { cpu::linear_forward_transposed(y3.data(), y2.data(), fc1.weight.data(), fc1.bias.data(), true, fc1.shape); });
+}
+
+}  // namespace
+
+int main() {
+  select_level();
+  set_num_threads(1);
+  training_step();
+  one_image();
+}
