@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,8 @@ def _write(path: Path, data: bytes) -> None:
 
     Written under a temporary name in the same folder, synced, renamed; then the folder is synced.
     """
+    import tempfile  # with all that it imports, a thirtieth of NumPy's time
+
     temporary = ""
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -102,6 +102,8 @@ def load_model(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
+    import hashlib  # OpenSSL behind it takes a fiftieth of NumPy's time to load
+
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass, replace
@@ -57,6 +56,8 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """The MD5 sum of the training images and labels: whether two runs see the same data."""
+        import hashlib  # loads OpenSSL
+
         digest = hashlib.md5(np.ascontiguousarray(self.train_images).data, usedforsecurity=False)
         digest.update(np.ascontiguousarray(self.train_labels).data)
         return digest.hexdigest()
@@ -64,6 +65,8 @@ class Dataset:
 
 def load_mnist() -> Dataset:
     """The MNIST files of this package, after a check of their MD5 sums. Raises DataError if one is damaged."""
+    import hashlib  # loads OpenSSL
+
     lines = (_MNIST / "MD5SUMS").read_text().splitlines()
     sums = {name: md5 for md5, name in (line.split() for line in lines)}
     for path in sorted(_MNIST.glob("*.gz")):
