@@ -1,6 +1,7 @@
 """Times every op at LeNet's shapes and some others, with NumPy and, where installed, PyTorch beside it in the same run.
 
     python benchmarks/bench_kernels.py [--threads N] [--only TEXT] [--rounds N] [--without-numpy]
+    python benchmarks/bench_kernels.py --step       # the table "kernel by kernel" of docs/performance.md
 
 Ours, PyTorch and NumPy take turns; each figure is the median of the rounds. The share is of the multiply-add peak, which is
 measured in the same run; for the passes that skip losers of a pooling window, of the multiply-adds that a dense pass would do,
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from fastlenet import Augmentation, get_num_threads, ops, reference, set_num_threads
+from lenet_step import measure_kernels
 from measuring import alternate, peak, print_machine, print_table, save
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -281,13 +283,27 @@ def all_lines() -> list[Line]:
     return lines + other_lines()
 
 
+def print_step(rounds: int, threads: int) -> None:
+    """In Markdown: every kernel of LeNet's training step, of a trained network on real images, beside its bound."""
+    print("| kernel | bound at peak, us per image | measured, us per image | share of peak |")
+    print("|---|---|---|---|")
+    for kernel in measure_kernels(rounds, threads=threads):
+        bound = kernel.flops / kernel.peak
+        limit, share = (f"{bound * 1e6:.3g}", f"{bound / kernel.seconds:.0%}".replace("%", " %")) if bound else ("", "")
+        print(f"| {kernel.name} | {limit} | {kernel.seconds * 1e6:.3g} | {share} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--threads", type=int, default=get_num_threads())
+    parser.add_argument("--threads", type=int, help="(default: all that there are)")
     parser.add_argument("--only", default="", help="only ops with this text in their line")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--without-numpy", action="store_true", help="leave out the slowest of the three")
+    parser.add_argument("--step", action="store_true", help="time LeNet's training step instead, by default on one thread")
     arguments = parser.parse_args()
+    if arguments.step:
+        return print_step(arguments.rounds, arguments.threads or 1)
+    arguments.threads = arguments.threads or get_num_threads()
     set_num_threads(arguments.threads)
     if torch is None:
         print("PyTorch is not installed: its columns stay empty")

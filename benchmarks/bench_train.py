@@ -5,7 +5,8 @@
 Each contender trains LeNet in a process of its own, on the same CPUs: batches gathered and normalised from uint8 in shuffled
 order, forward, loss, backward, SGD with Nesterov momentum, from the parameters after one epoch. The dense roofline is the
 multiply-add peak, measured in the same run, over 13.18 MFLOP an image: what no implementation passes that computes all of the
-dense convolutions and their gradients.
+dense convolutions and their gradients. Ours have rows of their own by exact kernels, by Winograd's algorithm
+(fastlenet:winograd), and on one thread: "ours over it" says there what the second thread gains.
 """
 
 from __future__ import annotations
@@ -14,11 +15,54 @@ import argparse
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 from contest import Contender, add_arguments, prepare, run_rounds, start, temporary_folder
 from measuring import peak, print_machine, print_table, save, spread
 
 FLOP_PER_IMAGE = 13.18e6
+
+
+def start_all(arguments: argparse.Namespace, data: Path) -> list[Contender]:
+    """Ours, exact and algebraic; the exact on one thread; both at other levels; the peers that are installed."""
+    threads, ours = arguments.threads, ["fastlenet", "fastlenet:winograd"]
+    entries = [start(name, sys.executable, data, threads) for name in ours]
+    if threads > 1:
+        entries.append(start("fastlenet", sys.executable, data, 1, label="fastlenet, one thread"))
+    for level in arguments.levels:
+        entries += [start(name, sys.executable, data, threads, label=f"{name}, {level}", FASTLENET_ISA=level) for name in ours]
+    entries += [start(peer, getattr(arguments, peer.partition(":")[0]), data, threads) for peer in arguments.peers]
+    return [entry for entry in entries if entry is not None]
+
+
+def show(result: dict[str, dict[str, Any]], roofline: float) -> None:
+    ours = result["fastlenet"]
+    rows = [
+        [
+            name if name.startswith("fastlenet") else contender["version"],
+            spread(contender["images_per_second"]),
+            f"{ours['median'] / contender['median']:.2f} x",
+            f"{contender['median'] / roofline:.2f} x",
+            f"{contender['check']:.4f}",
+            f"{contender['memory_mb']:,.0f} MB",
+            f"{ours['memory_mb'] / contender['memory_mb']:.2f} x",
+        ]
+        for name, contender in result.items()
+    ]
+    header = ["", "images/s (from to)", "ours over it", "over roofline", "loss", "peak memory", "ours over it"]
+    print_table(header, rows)
+
+
+def show_batches(results: dict[str, Any]) -> None:
+    """Images/s at every batch size over those at the largest."""
+    largest = results[max(results, key=int)]["contenders"]
+    if len(results) == 1:
+        return
+    rows = [
+        [name, *(f"{result['contenders'][name]['median'] / most['median']:.2f} x" for result in results.values())]
+        for name, most in largest.items()
+    ]
+    print_table(["images/s over the largest batch's", *results], rows)
 
 
 def main() -> None:
@@ -30,38 +74,19 @@ def main() -> None:
     arguments = parser.parse_args()
     threads = arguments.threads
     print_machine()
+    results = {}
     with temporary_folder() as folder:
-        data = prepare(Path(folder))
-        ours = ["fastlenet", "fastlenet:winograd"]
-        entries = [start(name, sys.executable, data, threads) for name in ours]
-        entries += [
-            start(name, sys.executable, data, threads, FASTLENET_ISA=level) for level in arguments.levels for name in ours
-        ]
-        for peer in arguments.peers:
-            entries.append(start(peer, getattr(arguments, peer.partition(":")[0]), data, threads))
-        contenders: list[Contender] = [entry for entry in entries if entry is not None]
-        results = {}
+        contenders = start_all(arguments, prepare(Path(folder)))
         for batch in arguments.batch:
             roofline = peak(threads) / FLOP_PER_IMAGE
             result = run_rounds(contenders, "train", batch, arguments.images, arguments.rounds)
             roofline = statistics.mean([roofline, peak(threads) / FLOP_PER_IMAGE])
-            exact = result["fastlenet"]["median"]
-            rows = [
-                [
-                    contender["version"],
-                    spread(contender["images_per_second"]),
-                    f"{exact / contender['median']:.2f} x",
-                    f"{contender['median'] / roofline:.2f} x",
-                    f"{contender['check']:.4f}",
-                    f"{contender['memory_mb']:,.0f} MB",
-                ]
-                for contender in result.values()
-            ]
             print(f"training, batch {batch}, {threads} threads; dense roofline {roofline:,.0f} images/s")
-            print_table(["", "images/s (from to)", "ours over it", "over roofline", "loss", "memory"], rows)
+            show(result, roofline)
             results[str(batch)] = {"dense_roofline": roofline, "contenders": result}
         for contender in contenders:
             contender.close()
+    show_batches(results)
     save("bench_train", {"threads": threads, "images": arguments.images, "batches": results})
 
 

@@ -79,8 +79,11 @@ def prepare(folder: Path) -> Path:
     return path
 
 
-def start(name: str, python: str, data: Path, threads: int, **environment: str) -> Contender | None:
-    """A contender's process, ready to work; None, and a line that says so, if it is not installed."""
+def start(name: str, python: str, data: Path, threads: int, label: str = "", **environment: str) -> Contender | None:
+    """A contender's process, ready to work; None, and a line that says so, if it is not installed.
+
+    label: what tells it from another contender of that name.
+    """
     settings = {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
     process = subprocess.Popen(
         [python, str(HERE / "worker.py"), name, str(data), str(threads)],
@@ -96,8 +99,7 @@ def start(name: str, python: str, data: Path, threads: int, **environment: str) 
     if "missing" in answer:
         print(f"{name}: missing ({answer['missing']})")
         return None
-    label = f"{name} {environment['FASTLENET_ISA']}" if "FASTLENET_ISA" in environment else name
-    return Contender(label, answer["version"], process)
+    return Contender(label or name, answer["version"], process)
 
 
 def run_rounds(contenders: list[Contender], job: str, batch: int, images: int, rounds: int) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ memory, in MB, that the process has had. The first line says which version is th
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -42,6 +43,7 @@ def main() -> None:
     print(json.dumps({"version": peer.version}), file=answers, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
+        gc.collect()  # the last job's model and its buffers
         start = time.perf_counter()
         check = getattr(peer, job["job"])(job["batch"], job["images"])
         seconds = time.perf_counter() - start

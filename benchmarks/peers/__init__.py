@@ -6,6 +6,7 @@
                                       backward, SGD with Nesterov momentum; returns the mean loss
     peer.infer(batch, images)         that many test images, normalised beforehand; returns the accuracy
 
+What only inference needs is made when it is asked for, so that the memory of training is that of training.
 Training starts from the trained parameters at each call, with a rate of LR, so that ReLU's zeros are those of real training.
 """
 

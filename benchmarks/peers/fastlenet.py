@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastlenet import LeNet, config, fit, ops, set_num_threads
 from fastlenet.data import Dataset
+from fastlenet.nn.sequential import Frozen
 from peers import LR, MOMENTUM, PARAMETERS
 
 
@@ -18,13 +20,18 @@ class Peer:
         self.data = data
         self.parameters = {name: data[name] for name in PARAMETERS}
         self.algorithm = variant or "direct"
-        self.frozen = LeNet(algorithm=self.algorithm)
-        self.frozen.load_state_dict(self.parameters)
-        self.model = self.frozen.freeze()
-        mean_std = {"mean": float(data["mean"]), "std": float(data["std"])}
-        test = data["test_images"]
-        self.x = ops.gather_images(test, range(len(test)), **mean_std)
-        self.mean_std = mean_std
+        self.mean_std = {"mean": float(data["mean"]), "std": float(data["std"])}
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        model = LeNet(algorithm=self.algorithm)
+        model.load_state_dict(self.parameters)
+        return model.freeze()
+
+    @cached_property
+    def x(self) -> Any:
+        images = self.data["test_images"]
+        return ops.gather_images(images, range(len(images)), **self.mean_std)
 
     def train(self, batch: int, images: int) -> float:
         d = self.data
@@ -39,5 +46,5 @@ class Peer:
     def infer(self, batch: int, images: int) -> float:
         logits = np.empty((images, 10), np.float32)
         for start in range(0, images, batch):
-            logits[start : start + batch] = self.model(self.x[start : start + batch])
+            logits[start : start + batch] = self.frozen(self.x[start : start + batch])
         return float((logits.argmax(axis=1) == self.data["test_labels"][:images]).mean())

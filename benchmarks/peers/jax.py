@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -46,7 +46,11 @@ class Peer:
         self.mean_std = 255 * float(data["mean"]), 255 * float(data["std"])
         self.parameters = channels_last({name: data[name] for name in PARAMETERS})
         self.predict = jax.jit(forward)
-        self.x = jnp.asarray((data["test_images"][..., None].astype(np.float32) - self.mean_std[0]) / self.mean_std[1])
+
+    @cached_property
+    def x(self) -> Any:
+        images = self.data["test_images"][..., None].astype(np.float32)
+        return jnp.asarray((images - self.mean_std[0]) / self.mean_std[1])
 
     def train(self, batch: int, images: int) -> float:
         p = {name: jnp.asarray(array) for name, array in self.parameters.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,16 @@ class Peer:
         self.images, self.labels = torch.from_numpy(data["images"]), torch.from_numpy(data["labels"].astype(np.int64))
         self.test_labels = torch.from_numpy(data["test_labels"].astype(np.int64))
         self.mean, self.std = 255 * float(data["mean"]), 255 * float(data["std"])
-        self.x = self.normalised(torch.from_numpy(data["test_images"]))
+        self.test_images = torch.from_numpy(data["test_images"])
         self.parameters = {name: torch.from_numpy(data[name]) for name in PARAMETERS}
         self.net = LeNet()
         self.net.load_state_dict(self.parameters)
         self.run = torch.compile(self.net) if variant == "compile" else self.net
         self.autocast = variant == "bf16"
+
+    @cached_property
+    def x(self) -> torch.Tensor:
+        return self.normalised(self.test_images)
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         return images.unsqueeze(1).float().sub_(self.mean).div_(self.std)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,10 @@ class Peer:
         self.p = {name: tf.Variable(array) for name, array in self.parameters.items()}
         self.v = {name: tf.Variable(tf.zeros_like(array)) for name, array in self.parameters.items()}
         self.step, self.predict = tf.function(self.one_step), tf.function(self.forward, reduce_retracing=True)
-        self.x = tf.constant((data["test_images"][..., None].astype(np.float32) - self.mean) / self.std)
+
+    @cached_property
+    def x(self) -> Any:
+        return tf.constant((self.data["test_images"][..., None].astype(np.float32) - self.mean) / self.std)
 
     def forward(self, x: Any) -> Any:
         p = self.p
