@@ -25,7 +25,7 @@ from typing import Any
 from fastlenet import LeNet, fit
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
-from fastlenet.trainer import DivergedError
+from fastlenet.run_state import DivergedError
 from measuring import RESULTS, machine, print_machine, print_table
 
 VALIDATION = 5000

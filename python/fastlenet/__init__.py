@@ -3,7 +3,17 @@
 Start at `LeNet` and `fit`; `fastlenet.ops` has every op, `fastlenet.reference` the same in plain NumPy.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+try:
+    from fastlenet import _core  # noqa: F401
+except ImportError as error:  # a FASTLENET_ISA that there is not, or a CPU without any of the levels
+    # While `python -m fastlenet.train` imports this, argv[0] is "-m": such a command ends in one line, as for any wrong input.
+    if sys.argv[0] == "-m" and any(part.removeprefix("-m").startswith("fastlenet.") for part in sys.orig_argv):
+        print(f"fastlenet: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    raise
 
 from fastlenet import augment, nn, ops, optim, reference
 from fastlenet.augment import Augmentation

@@ -52,7 +52,7 @@ class EnsembleRun:
         self.member = 0
         self.trainer = make(0)
         self.training_seconds = self.evaluation_seconds = 0.0
-        self._finished: list[dict[str, Array]] = []
+        self.finished: list[dict[str, Array]] = []  # the parameters of the members before the one at hand
 
     def restore(self, path: str | os.PathLike[str], seed: int, *, allow_level_change: bool = False) -> None:
         """Go on from the checkpoint of a run whose first member had that seed. Raises CheckpointError."""
@@ -60,9 +60,9 @@ class EnsembleRun:
         self.member = int(facts["recipe"]["seed"]) - seed
         self.trainer = self._make(self.member)
         self.trainer.restore(path, allow_level_change=allow_level_change)
-        self._finished = split_members(self.trainer.passengers, path) if self.member else []
-        if len(self._finished) != self.member:
-            raise CheckpointError(f"{path}: holds {len(self._finished)} finished networks, not {self.member}")
+        self.finished = split_members(self.trainer.passengers, path) if self.member else []
+        if len(self.finished) != self.member:
+            raise CheckpointError(f"{path}: holds {len(self.finished)} finished networks, not {self.member}")
 
     def stop(self) -> None:
         """Ask for an InterruptedRunError after the step at hand."""
@@ -78,13 +78,13 @@ class EnsembleRun:
             self._run_member(listeners)
             done = {name: np.array(array) for name, array in self.trainer.model.state_dict().items()}
             if self.member + 1 == self.count:
-                return [*self._finished, done]
+                return [*self.finished, done]
             if self.trainer.stop_requested:
                 raise InterruptedRunError
-            self._finished.append(done)
+            self.finished.append(done)
             self.member += 1
             following = self._make(self.member)
-            following.passengers = {f"member{i}.{name}": a for i, s in enumerate(self._finished) for name, a in s.items()}
+            following.passengers = {f"member{i}.{name}": a for i, s in enumerate(self.finished) for name, a in s.items()}
             following.stop_requested = self.trainer.stop_requested  # asked for in between
             self.trainer = following
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
 from fastlenet.profiling import Profiler
 from fastlenet.trainer import Epoch, Listener, Trainer
 
-__all__ = ["Console", "JsonLog", "StepProfile"]
+__all__ = ["Console", "JsonLog", "LogError", "StepProfile"]
 
 
 class Console(Listener):
@@ -21,8 +23,14 @@ class Console(Listener):
         self._bar: Any = None
 
     def say(self, text: str = "") -> None:
-        if not self.quiet:
-            print(text, flush=True)
+        """Print a line; above the bar, where there is one."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text)
+        print(end="", flush=True)
 
     def _open_bar(self, trainer: Trainer, done: int) -> None:
         from tqdm import tqdm
@@ -61,14 +69,29 @@ class Console(Listener):
             self._bar = None
 
 
+class LogError(ValueError):
+    """A log that cannot be written; one line."""
+
+
 class JsonLog(Listener):
-    """One line of JSON per epoch, on disk as soon as the epoch is over. Raises OSError for a file that cannot be written."""
+    """One line of JSON per epoch, on disk as soon as the epoch is over. Raises LogError."""
 
     def __init__(self, path: str | os.PathLike[str], resumed: bool) -> None:
-        self._stream: IO[str] = open(path, "a" if resumed else "w", encoding="utf-8")  # noqa: SIM115
+        self.path = path
+        with self._writing():
+            # Unbuffered, so that what a full disk did not take is not tried again when the file is closed.
+            self._stream = open(path, "ab" if resumed else "wb", buffering=0)  # noqa: SIM115
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LogError(f"--log-json {self.path}: cannot be written ({error.strerror or error})") from None
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        print(json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}), file=self._stream, flush=True)
+        with self._writing():
+            self._stream.write(json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}).encode() + b"\n")
 
 
 class StepProfile(Listener):

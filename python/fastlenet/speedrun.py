@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from fastlenet import data as data_sets
+from fastlenet.checkpoint import CheckpointError, expect_writable
+from fastlenet.command import run_command
 from fastlenet.config import config, get_num_threads
+from fastlenet.flags import add_recipe_flags
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
-from fastlenet.train import add_recipe_flags
 
 __all__ = ["main"]
 
@@ -183,6 +185,8 @@ def _speedrun(arguments: argparse.Namespace) -> int:
         raise SpeedrunError(f"--{error}") from None
     if arguments.seeds < 1 or arguments.threads < 1 or recipe.epochs < 1 or not math.isfinite(arguments.target):
         raise SpeedrunError("--seeds, --threads and --epochs expect integers of at least 1, and --target a number")
+    if arguments.json is not None:
+        expect_writable(arguments.json, as_a_whole=False)
     data = data_sets.load_mnist() if arguments.data_dir is None else data_sets.load_idx_directory(arguments.data_dir)
     common = (recipe, data, arguments.data_dir, arguments.threads)
     machine, target = _machine(), arguments.target / 100
@@ -215,14 +219,11 @@ def _speedrun(arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run the command line; returns the exit code."""
-    try:
+
+    def command() -> int:
         return _speedrun(_parser().parse_args())
-    except (SpeedrunError, data_sets.DataError, OSError) as error:
-        print(f"fastlenet.speedrun: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+
+    return run_command("fastlenet.speedrun", command, SpeedrunError, data_sets.DataError, CheckpointError)
 
 
 if __name__ == "__main__":
