@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -13,13 +14,12 @@ import subprocess
 import termios
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from conftest import Result, expect_same_bits, train_command
+from conftest import Result, expect_same_bits, one_line, train_command
 from fastlenet import LeNet, _core
 from fastlenet.data import Dataset
 from fastlenet.recipe import Recipe
@@ -28,14 +28,6 @@ from fastlenet.trainer import fit
 Train = Callable[..., Result]
 EPOCH_LINE = re.compile(r"epoch (\d)/(\d)   accuracy +(\d+\.\d\d)%   loss (\d\.\d{4})   (\d+\.\d\d) s   ([\d,]+) images/s")
 SHAPES = ["(20, 1, 5, 5)", "(20,)", "(50, 20, 5, 5)", "(50,)", "(500, 800)", "(500,)", "(10, 500)", "(10,)"]
-
-
-def one_line(result: Result, code: int = 2) -> str:
-    """The only line on standard error; never a traceback."""
-    assert result.code == code, result
-    lines = [line for line in result.err.splitlines() if not line.startswith(("usage:", " "))]
-    assert len(lines) == 1, result.err
-    return lines[0]
 
 
 def test_what_it_prints(train: Train, small_mnist: Path, tmp_path: Path) -> None:
@@ -150,70 +142,9 @@ def test_help(train: Train) -> None:
     assert "431,080" in result.out and "Exit codes" in result.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--epochs", -1], "--epochs expects a non-negative integer, got -1"),
-        (["--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
-        (["--batch-size", 0], "--batch-size expects a positive integer, got 0"),
-        (["--test-batch-size", 0], "--test-batch-size expects an integer of at least 1, got 0"),
-        (["--lr", "nan"], "--lr expects a non-negative number, got nan"),
-        (["--momentum", 1], r"--momentum expects a number in \[0, 1\), got 1.0"),
-        (["--seed", -1], r"--seed expects an integer in 0\.\.2\^64-1, got -1"),
-        (["--threads", 0], "--threads expects an integer of at least 1, got 0"),
-        (["--validation", 60000], r"--validation expects 1\.\.59999 images, got 60000"),
-        (["--data-dir", "nowhere"], "nowhere: no such folder"),
-        (["--dataset", "CIFAR10"], "argument --dataset: invalid choice"),
-        (["--load-model", "missing"], "missing: no such file"),
-        (["--resume", "missing"], "missing: no such file"),
-        (["--checkpoint", "no/such/folder"], "no/such/folder: there is no folder no/such"),
-        (["--save-model", "."], r"\.: is a folder"),
-        (["--log-json", "no/log"], "no/log: there is no folder no"),
-        (["--recipe", "slow"], "argument --recipe: invalid choice: 'slow'"),
-        (["--ensemble", 0], "--ensemble expects an integer of at least 1, got 0"),
-        (["--ensemble", 2, "--load-model", "m"], "--load-model m: the networks of an ensemble start anew"),
-        (["--elastic-sigma", 0], r"--elastic-sigma expects pixels in \(0, 1000\], got 0.0"),
-        (["--speed", "fast"], "unrecognized arguments: --speed fast"),
-    ],
-    ids=str,
-)
-def test_wrong_usage(arguments: list[Any], message: str, train: Train) -> None:
-    result = train(*arguments)
-    assert re.search(message, one_line(result))
-    assert "accuracy" not in result.out
-
-
-def test_wrong_environment(train: Train) -> None:
-    result = train("--dry-run", FASTLENET_ISA="x86-64-v9")
-    assert result.code != 0
-    assert "FASTLENET_ISA" in result.err and "x86-64-v2" in result.err
-
-
-def test_foreign_parameters(train: Train, tmp_path: Path) -> None:
-    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "foreign.safetensors")
-    message = one_line(train("--load-model", "foreign.safetensors"))
-    assert "foreign.safetensors: not this network's parameters" in message and "a is unexpected" in message
-
-
-def test_an_existing_checkpoint_is_not_overwritten(train: Train, small_mnist: Path, tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("precious")
-    result = train("--data-dir", small_mnist, "--checkpoint", "state")
-    assert "state: exists; go on with --resume" in one_line(result)
-    assert (tmp_path / "state").read_text() == "precious"
-
-
 def test_a_diverging_run_stops(train: Train, small_mnist: Path) -> None:
     result = train("--data-dir", small_mnist, "--epochs", 2, "--lr", "1e30")
     assert "the loss is nan in epoch" in one_line(result) and "smaller --lr" in result.err
-
-
-def test_images_of_another_size(train: Train, tmp_path: Path) -> None:
-    from conftest import write_idx
-
-    for part in ("train", "t10k"):
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((3, 20, 20)))
-        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(3))
-    assert "LeNet takes images of 28x28 pixels" in one_line(train("--data-dir", tmp_path))
 
 
 @pytest.mark.parametrize("flags", [[], ["--checkpoint", "mine.safetensors"]], ids=["default", "checkpoint"])
@@ -242,30 +173,41 @@ def test_ctrl_c_keeps_earlier_interrupted_runs(tmp_path: Path, monkeypatch: pyte
     from fastlenet.train import _free_name
 
     monkeypatch.chdir(tmp_path)
-    assert str(_free_name()) == "fastlenet-interrupted.safetensors"
-    _free_name().write_text("one")
-    assert str(_free_name()) == "fastlenet-interrupted-2.safetensors"
+    for name in ("fastlenet-interrupted.safetensors", "fastlenet-interrupted-2.safetensors"):
+        assert str(_free_name("fastlenet-interrupted")) == name
+        Path(name).write_text("an earlier run")
+
+
+def on_a_terminal(*arguments: str | Path, folder: Path, stdout: int | None = None) -> str:
+    """What the command writes to a pseudo-terminal, 120 columns wide, that is its standard error, and its output too."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    output = slave if stdout is None else stdout
+    process = subprocess.Popen(train_command(*arguments), cwd=folder, stdout=output, stderr=slave)
+    os.close(slave)
+    text = b""
+    with contextlib.suppress(OSError):  # raised when the other end is closed
+        while chunk := os.read(master, 4096):
+            text += chunk
+    os.close(master)
+    assert process.wait() == 0
+    return text.decode(errors="replace")
 
 
 def test_bar_on_a_terminal(small_mnist: Path, tmp_path: Path) -> None:
     """A pseudo-terminal gets a bar with loss, images/s and the time left."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    command = train_command("--data-dir", small_mnist, "--epochs", 1, "--batch-size", 2)
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=slave)
-    os.close(slave)
-    text = ""
-    while True:
-        try:
-            chunk = os.read(master, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not chunk:
-            break
-        text += chunk.decode(errors="replace")
-    os.close(master)
-    assert process.wait(timeout=60) == 0
+    flags = ("--data-dir", small_mnist, "--epochs", "1", "--batch-size", "2")
+    text = on_a_terminal(*flags, folder=tmp_path, stdout=subprocess.DEVNULL)
     assert re.search(r"epoch 1/1: +\d+%.*/2000 \[\d\d:\d\d<\d\d:\d\d, .*images/s, loss \d\.\d{4}\]", text)
+
+
+def test_lines_above_the_bar(small_mnist: Path, tmp_path: Path) -> None:
+    """--log-interval wipes the bar, prints a line of its own, and the bar goes on below it."""
+    flags = ("--data-dir", small_mnist, "--epochs", "1", "--batch-size", "2", "--log-interval", "100")
+    text = on_a_terminal(*flags, folder=tmp_path)
+    lines = re.findall(r"(.)Train Epoch: 1 \[\d+/2000 \(\d+%\)\]\tLoss: \d+\.\d{6}(.)", text, re.DOTALL)
+    assert len(lines) == 10 and "images/s, loss" in text
+    assert all(before in "\r\n" and after in "\r\n" for before, after in lines)
 
 
 def test_recipe_schedule() -> None:

@@ -93,6 +93,9 @@ class JsonLog(Listener):
         with self._writing():
             self._stream.write(json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}).encode() + b"\n")
 
+    def close(self) -> None:
+        self._stream.close()
+
 
 class StepProfile(Listener):
     """Prints, after the last epoch, what its training steps spent their time on; evaluation is left out."""

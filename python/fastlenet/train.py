@@ -176,7 +176,8 @@ def _run(
     except DivergedError as error:
         raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
     finally:
-        console.close()
+        for listener in listeners:
+            listener.close()
         signal.signal(signal.SIGINT, before)
     if "save_model" in given:
         save_model(given["save_model"], join_members(states))

@@ -34,6 +34,9 @@ class Listener:
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """After an epoch."""
 
+    def close(self) -> None:
+        """When the run is over, however it ended; for whoever made the listener to call."""
+
 
 class InterruptedRunError(Exception):
     """The run was asked to stop, and stopped between two steps."""
