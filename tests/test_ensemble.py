@@ -7,17 +7,19 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from conftest import Result, expect_same_bits, train_command
+from conftest import Result, expect_same_bits, one_line, train_command
 from fastlenet import LeNet, fit
 from fastlenet.checkpoint import CheckpointError
 from fastlenet.data import load_idx_directory
 from fastlenet.ensemble import join_members, split_members
 from fastlenet.evaluation import predict, score
+from fastlenet.trainer import Trainer
 
 Train = Callable[..., Result]
 
@@ -73,3 +75,32 @@ def test_ctrl_c_keeps_the_finished_networks(train: Train, small_mnist: Path, tmp
     assert resumed.code == 0 and "network 2 of 2" in resumed.out and "network 1 of 2" not in resumed.out
     train(*settings, "--save-model", "undisturbed")
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
+
+
+@pytest.mark.parametrize("flags", [[], ["--save-model", "mine.safetensors"]], ids=["default", "save-model"])
+def test_a_network_that_diverges_loses_no_other(
+    flags: list[str], train_here: Train, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finished ones are saved, the one line says where, and they can be evaluated."""
+    step = Trainer._step
+
+    def diverge(trainer: Trainer, index: Any, transform: Any) -> float:
+        if trainer.recipe.seed == 7:  # the third network
+            trainer.model.parameter_buffer[:] = np.nan
+        return step(trainer, index, transform)
+
+    monkeypatch.setattr(Trainer, "_step", diverge)
+    settings = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 100, "--seed", 5]
+    message = one_line(train_here(*settings, "--ensemble", 4, *flags))
+    path = "mine.safetensors" if flags else "fastlenet-finished.safetensors"
+    assert "the loss is nan in epoch 1 at step 1" in message
+    assert message.endswith(f"; {path} holds the 2 networks finished before, for --load-model")
+    for number, state in enumerate(split_members(load_file(tmp_path / path), path)):
+        train_here(*settings[:-1], 5 + number, "--save-model", f"{number}")
+        alone = load_file(tmp_path / f"{number}")
+        for name, array in alone.items():
+            expect_same_bits(state[name], array)
+    assert number == 1
+    assert re.fullmatch(
+        r"final accuracy \d+\.\d\d%\n", train_here("--data-dir", small_mnist, "--load-model", path, "--quiet").out
+    )

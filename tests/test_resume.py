@@ -1,21 +1,15 @@
-"""Killed at any moment and resumed, a run ends with the bits of an undisturbed one; files that do not fit are refused."""
+"""Stopped and resumed, a run goes on as if nothing had happened; files that do not fit are refused."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from conftest import Result
 from fastlenet import LeNet, _core
@@ -26,83 +20,6 @@ from fastlenet.recipe import Recipe
 from fastlenet.trainer import InterruptedRunError, Listener, Trainer, fit
 
 Train = Callable[..., Result]
-
-# Trains, with what a recipe can have turned on, and a checkpoint every 30 ms.
-# A second argument slows each save down: it says so, and waits before the sync.
-SCRIPT = """
-import os, sys, time
-from pathlib import Path
-from fastlenet import LeNet, fit
-from fastlenet.checkpoint import save_model
-from fastlenet.data import load_idx_directory
-if sys.argv[2] == "slow":
-    sync = os.fsync
-    def slow_sync(descriptor):
-        print("saving", flush=True)
-        time.sleep(0.1)
-        sync(descriptor)
-    os.fsync = slow_sync
-model = LeNet(seed=9, dropout=0.3, dropout_fc1=0.1)
-state = Path("state.safetensors")
-print("started", flush=True)
-recipe = dict(epochs=4, batch_size=8, batch_size_end=32, seed=9, lr=0.01, dropout=0.3, dropout_fc1=0.1, ema=0.9, ema_every=3,
-              shift=2, plain_epochs=1, label_smoothing=0.1, schedule="cosine")
-fit(model, load_idx_directory(sys.argv[1]), checkpoint=state, checkpoint_seconds=0.03,
-    resume=state if state.exists() else None, **recipe)
-save_model("model.safetensors", model.state_dict())
-"""
-
-
-def run_and_kill(folder: Path, data: Path, kills: int, kills_in_saves: int, seed: int) -> int:
-    """Runs the script to its end, with that many SIGKILLs on the way; returns how many found it at work."""
-    draw = random.Random(seed)
-    done = 0
-    for attempt in range(kills + kills_in_saves + 1):
-        in_save = kills <= attempt < kills + kills_in_saves
-        command = [sys.executable, "-c", SCRIPT, str(data), "slow" if in_save else "fast"]
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        if attempt < kills + kills_in_saves:
-            for line in process.stdout:
-                if line == ("saving\n" if in_save else "started\n"):
-                    break
-            time.sleep(draw.uniform(0, 0.09) if in_save else draw.uniform(0.02, 0.15))
-            process.send_signal(signal.SIGKILL)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode in (0, -signal.SIGKILL), err
-        done += process.returncode == -signal.SIGKILL
-        if process.returncode == 0 and attempt < kills + kills_in_saves:
-            break
-    return done
-
-
-def expect_undisturbed_bits(folder: Path, data: Path) -> None:
-    undisturbed = folder / "undisturbed"
-    undisturbed.mkdir()
-    assert run_and_kill(undisturbed, data, 0, 0, 0) == 0
-    killed, expected = load_file(folder / "model.safetensors"), load_file(undisturbed / "model.safetensors")
-    assert killed.keys() == expected.keys()
-    for name, array in expected.items():
-        assert killed[name].tobytes() == array.tobytes(), name
-
-
-def test_a_few_kills(small_mnist: Path, tmp_path: Path) -> None:
-    assert run_and_kill(tmp_path, small_mnist, 2, 2, seed=1) == 4
-    expect_undisturbed_bits(tmp_path, small_mnist)
-
-
-@pytest.mark.slow
-def test_many_kills(small_mnist: Path, tmp_path: Path) -> None:
-    """At least 20 SIGKILLs that found the run at work, at least 5 of them inside a slowed save."""
-    total = 0
-    for round_number in range(4):
-        folder = tmp_path / f"{round_number}"
-        folder.mkdir()
-        killed = run_and_kill(folder, small_mnist, 4, 2, seed=round_number)
-        assert killed == 6
-        total += killed
-        expect_undisturbed_bits(folder, small_mnist)
-    assert total >= 20
 
 
 class StopAt(Listener):

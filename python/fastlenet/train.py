@@ -197,7 +197,7 @@ def _kept(run: EnsembleRun, checkpoint: str | None, given: dict[str, Any]) -> st
         path = given.get("save_model", _free_name("fastlenet-finished"))
         save_model(path, join_members(run.finished))
         number = len(run.finished)
-        kept += f"; {path} holds the finished {'network' if number == 1 else f'{number} networks'}, for --load-model"
+        kept += f"; {path} holds the {'network' if number == 1 else f'{number} networks'} finished before, for --load-model"
     return kept
 
 
