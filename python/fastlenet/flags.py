@@ -20,7 +20,7 @@ __all__ = ["add_recipe_flags", "check_flags", "make_parser", "recipe_of", "setti
 _SETTINGS: dict[str, Any] = {
     "recipe": "default",
     "ensemble": 1,
-    "test_batch_size": 1000,
+    "test_batch_size": 250,
     "validation": 0,
     "dry_run": False,
     "data_dir": None,

@@ -71,7 +71,7 @@ class RunState:
         data: Dataset,
         recipe: Recipe,
         *,
-        test_batch_size: int = 1000,
+        test_batch_size: int = 250,
         batches_per_epoch: int | None = None,
         settings: Mapping[str, Any] | None = None,
         passengers: Mapping[str, Array] | None = None,

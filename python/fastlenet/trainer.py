@@ -56,7 +56,7 @@ class Trainer(RunState):
         data: Dataset,
         recipe: Recipe,
         *,
-        test_batch_size: int = 1000,
+        test_batch_size: int = 250,
         evaluate_every_epoch: bool = True,
         **options: Any,
     ) -> None:
@@ -211,7 +211,7 @@ def fit(
     data: Dataset,
     recipe: str | Recipe = "default",
     *,
-    test_batch_size: int = 1000,
+    test_batch_size: int = 250,
     evaluate_every_epoch: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 10.0,
