@@ -19,7 +19,7 @@ from measuring import print_machine, print_table, save, spread
 
 
 def contenders(arguments: argparse.Namespace, data: Path, threads: int) -> list[Contender]:
-    entries = [start("fastlenet", sys.executable, data, threads)]
+    entries = [start(name, sys.executable, data, threads) for name in ("fastlenet", "fastlenet:winograd")]
     entries += [start(peer, getattr(arguments, peer.partition(":")[0]), data, threads) for peer in arguments.peers]
     return [entry for entry in entries if entry is not None]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import fastlenet
 from conftest import Array, expect_same_bits, integers
 from fastlenet import ops, reference
 from test_shapes import STYLES, styled
@@ -168,3 +171,14 @@ def test_an_empty_batch(module: ModuleType, name: str) -> None:
         assert not array.any()
     if name in ("softmax_cross_entropy", "squared_error"):
         assert np.isnan(result[0]) if name == "softmax_cross_entropy" else result[0] == 0
+
+
+def test_import_is_light() -> None:
+    """`import fastlenet` leaves what only training and files need until it is asked for."""
+    heavy = ["fastlenet.trainer", "hashlib", "json", "safetensors", "tempfile", "tqdm"]
+    program = f"import sys, fastlenet; print([name for name in {heavy} if name in sys.modules]); print(fastlenet.fit.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\nfit\n"
+    assert "fit" in dir(fastlenet)
+    with pytest.raises(AttributeError, match="module 'fastlenet' has no attribute 'train_faster'"):
+        fastlenet.train_faster  # noqa: B018

@@ -1,0 +1,106 @@
+"""The profile of a training step: every op has its own time, and all of them with Python's explain the whole."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fastlenet import LeNet, fit, ops, profiling
+from fastlenet.data import Dataset
+from fastlenet.profiling import Profiler
+from fastlenet.trainer import Listener, Trainer
+
+STEPS = 40
+
+
+class _Steps(Listener):
+    """The seconds of an epoch's steps but the first, which makes the buffers."""
+
+    def __init__(self, profiler: Profiler | None = None) -> None:
+        self.profiler = profiler
+        self.lines: dict[str, profiling.Line] = {}
+
+    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+        if trainer.position == 1:
+            self.before = trainer.seconds
+            if self.profiler is not None:
+                self.profiler.reset()
+        elif trainer.position == trainer.batches:
+            self.seconds = trainer.seconds - self.before
+            if self.profiler is not None:
+                self.lines = dict(self.profiler.lines)
+
+
+class _Replay(ModuleType):
+    """A backend whose ops compute once for each shape of their first argument, and then return that again: Python alone."""
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(ops, name)
+        if name == "empty":
+            return function
+        results: dict[Any, Any] = {}
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            key = arguments[0].shape
+            if key not in results:
+                results[key] = function(*arguments, **options)
+            return results[key]
+
+        setattr(self, name, run)
+        return run
+
+
+def test_ops_and_python_explain_the_step(mnist: Dataset) -> None:
+    """The ops' times, and Python's, measured by itself with ops that do nothing, add up to the whole step within 5 %.
+
+    The two runs take turns; a machine that is shared may slow one of them down, but not in each of five attempts.
+    """
+    images = 128 * (STEPS + 1)
+    small = (mnist.train_images[:images], mnist.train_labels[:images], mnist.test_images[:1], mnist.test_labels[:1])
+    data = Dataset("MNIST", *small, 10, mean=mnist.mean, std=mnist.std)
+    gaps = []
+    for _ in range(5):
+        profiler = Profiler()
+        whole, python = _Steps(profiler), _Steps()
+        fit(LeNet(ops=profiler), data, epochs=1, batch_size=128, listeners=(whole,))
+        fit(LeNet(ops=_Replay("replay")), data, epochs=1, batch_size=128, listeners=(python,))
+        explained = sum(line.seconds for line in whole.lines.values()) + python.seconds
+        gaps.append(explained / whole.seconds - 1)
+        if abs(gaps[-1]) < 0.05:
+            return
+    pytest.fail(f"the parts differ from the whole step by {gaps}")
+
+
+def test_every_op_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only ops and the caller move: what each took is its line's, the rest is Python's, all is the whole."""
+    now = 100.0
+
+    def work(seconds: float) -> Callable[..., None]:
+        def run(*arguments: Any) -> None:
+            nonlocal now
+            now += seconds
+
+        return run
+
+    backend = ModuleType("backend")
+    backend.relu_forward, backend.relu_backward = work(0.25), work(0.5)  # type: ignore[attr-defined]
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    profiler, x = Profiler(backend), ops.empty((2, 3))
+    for _ in range(4):
+        profiler.relu_forward(x)
+        profiler.relu_backward(x, x)
+        now += 0.25
+    assert [(line.calls, line.seconds) for line in profiler.lines.values()] == [(4, 1.0), (4, 2.0)]
+    monkeypatch.undo()
+    rows = re.findall(r"^(\S.*?) +(\d+\.\d) +(\d+\.\d)%$", profiler.table(4.0, 4), re.MULTILINE)
+    assert rows == [
+        ("relu_forward 3", "250000.0", "25.0"),
+        ("relu_backward 3", "500000.0", "50.0"),
+        ("Python", "250000.0", "25.0"),
+        ("whole step", "1000000.0", "100.0"),
+    ]
