@@ -37,10 +37,10 @@ def test_members_of_one_file() -> None:
         split_members({"member1.a": np.zeros(1)}, "file")
 
 
-def test_an_ensemble(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+def test_an_ensemble(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """Its members are the single runs of their seeds; its accuracy is that of the mean of their probabilities."""
     settings = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 32, "--dropout", 0.2, "--ema", 0.9]
-    result = train(*settings, "--seed", 3, "--ensemble", 3, "--save-model", "three")
+    result = train_here(*settings, "--seed", 3, "--ensemble", 3, "--save-model", "three")
     assert result.code == 0
     assert re.findall(r"network (\d) of 3, seed (\d)", result.out) == [("1", "3"), ("2", "4"), ("3", "5")]
     data, models = load_idx_directory(small_mnist), []
@@ -51,12 +51,12 @@ def test_an_ensemble(train: Train, small_mnist: Path, tmp_path: Path) -> None:
             expect_same_bits(array, state[name])
     accuracy, _ = score(predict(models, data), data.test_labels)
     assert result.out.endswith(f"final accuracy {accuracy:.2%}\n")
-    again = train("--data-dir", small_mnist, "--load-model", "three", "--quiet")
+    again = train_here("--data-dir", small_mnist, "--load-model", "three", "--quiet")
     assert (again.code, again.out) == (0, f"final accuracy {accuracy:.2%}\n")
-    refused = train("--data-dir", small_mnist, "--load-model", "three", "--epochs", 1)
+    refused = train_here("--data-dir", small_mnist, "--load-model", "three", "--epochs", 1)
     assert refused.code == 2 and "three is an ensemble, which can be evaluated, not trained on" in refused.err
     save_file({name: array for name, array in load_file(tmp_path / "three").items() if "member1" not in name}, tmp_path / "two")
-    assert "two: an ensemble without member 1" in train("--load-model", "two").err
+    assert "two: an ensemble without member 1" in train_here("--load-model", "two").err
 
 
 def test_ctrl_c_keeps_the_finished_networks(train: Train, small_mnist: Path, tmp_path: Path) -> None:

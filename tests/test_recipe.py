@@ -277,9 +277,9 @@ def test_what_is_not_finite_is_never_saved(data: Dataset, tmp_path: Path) -> Non
     assert path.read_bytes() == good
 
 
-def test_a_diverging_command(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+def test_a_diverging_command(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     settings = ["--data-dir", small_mnist, "--epochs", 2, "--warm-up", 0.9, "--batch-size", 10]
-    result = train(*settings, "--lr", "200", "--checkpoint", "state")
+    result = train_here(*settings, "--lr", "200", "--checkpoint", "state")
     assert result.code == 2 and "a smaller --lr may help" in result.err and result.err.count("\n") == 1
     if (tmp_path / "state").exists():
         assert "state holds the last good state" in result.err

@@ -51,18 +51,18 @@ def test_what_it_prints(train: Train, small_mnist: Path, tmp_path: Path) -> None
         assert entry["images_per_second"] == pytest.approx(2000 / entry["seconds"])
 
 
-def test_it_learns(train: Train, small_mnist: Path) -> None:
+def test_it_learns(train_here: Train, small_mnist: Path) -> None:
     """Six epochs of 2,000 images: over 90 % on 500 others; and the training loss falls."""
-    result = train("--data-dir", small_mnist, "--epochs", 6, "--batch-size", 20, "--lr", 0.03, "--label-smoothing", 0)
+    result = train_here("--data-dir", small_mnist, "--epochs", 6, "--batch-size", 20, "--lr", 0.03, "--label-smoothing", 0)
     epochs = EPOCH_LINE.findall(result.out)
     assert float(epochs[-1][2]) > 90 and float(epochs[-1][3]) < 0.2 * float(epochs[0][3])
 
 
-def test_the_command_is_fit(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+def test_the_command_is_fit(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """The same bits as fastlenet.fit, with or without an evaluation per epoch, and as the default recipe."""
     from fastlenet.data import load_idx_directory
 
-    train("--data-dir", small_mnist, "--epochs", 2, "--seed", 3, "--save-model", "model.safetensors")
+    train_here("--data-dir", small_mnist, "--epochs", 2, "--seed", 3, "--save-model", "model.safetensors")
     expected = load_file(tmp_path / "model.safetensors")
     for every in (True, False):
         model = LeNet.of(named_recipe("default", seed=3))
@@ -72,40 +72,40 @@ def test_the_command_is_fit(train: Train, small_mnist: Path, tmp_path: Path) -> 
             expect_same_bits(array, expected[name])
 
 
-def test_same_seed_same_bits(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bits(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     arguments = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 77, "--quiet", "--save-model"]
     for threads in (1, 2, 3):
-        train(*arguments, f"{threads}", "--threads", threads)
+        train_here(*arguments, f"{threads}", "--threads", threads)
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes() == (tmp_path / "3").read_bytes()
-    train(*arguments, "other", "--seed", 1)
+    train_here(*arguments, "other", "--seed", 1)
     assert (tmp_path / "1").read_bytes() != (tmp_path / "other").read_bytes()
 
 
-def test_save_and_evaluate(train: Train, small_mnist: Path) -> None:
-    trained = train("--data-dir", small_mnist, "--epochs", 2, "--quiet", "--save-model", "model.safetensors")
+def test_save_and_evaluate(train_here: Train, small_mnist: Path) -> None:
+    trained = train_here("--data-dir", small_mnist, "--epochs", 2, "--quiet", "--save-model", "model.safetensors")
     assert re.fullmatch(r"final accuracy \d+\.\d\d%\n", trained.out)
     for size in (1, 500, 333):
-        again = train(
+        again = train_here(
             "--data-dir", small_mnist, "--epochs", 0, "--quiet", "--load-model", "model.safetensors", "--test-batch-size", size
         )
         assert again.out == trained.out
 
 
-def test_validation_reports_on_training_images(train: Train, small_mnist: Path) -> None:
-    result = train("--data-dir", small_mnist, "--validation", 300, "--epochs", 1)
+def test_validation_reports_on_training_images(train_here: Train, small_mnist: Path) -> None:
+    result = train_here("--data-dir", small_mnist, "--validation", 300, "--epochs", 1)
     assert "300 test images, 1700 training images" in result.out
 
 
-def test_dry_run_and_log_interval(train: Train, small_mnist: Path) -> None:
-    dry = train("--data-dir", small_mnist, "--dry-run", "--epochs", 1, "--log-interval", 1)
+def test_dry_run_and_log_interval(train_here: Train, small_mnist: Path) -> None:
+    dry = train_here("--data-dir", small_mnist, "--dry-run", "--epochs", 1, "--log-interval", 1)
     assert dry.out.count("Train Epoch: 1 [64/2000 (3%)]\tLoss: ") == 1
-    wordy = train("--data-dir", small_mnist, "--epochs", 1, "--batch-size", 500, "--log-interval", 2)
+    wordy = train_here("--data-dir", small_mnist, "--epochs", 1, "--batch-size", 500, "--log-interval", 2)
     assert wordy.out.count("Train Epoch") == 2
 
 
-def test_profile(train: Train, small_mnist: Path) -> None:
+def test_profile(train_here: Train, small_mnist: Path) -> None:
     """Every op of the step is there, and the lines add up to the whole."""
-    result = train("--data-dir", small_mnist, "--epochs", 2, "--optimizer", "sgd", "--profile")
+    result = train_here("--data-dir", small_mnist, "--epochs", 2, "--optimizer", "sgd", "--profile")
     lines = re.findall(r"^(\S.*?) +(\d+\.\d)( +\d+%)? +(\d+\.\d)%$", result.out, re.MULTILINE)
     times = {name: float(us) for name, us, _, _ in lines}
     for op in ("gather_images", "conv2d_relu_max_pool2d_backward 20x12x12", "linear_forward 800", "sgd_step", "Python"):
@@ -115,8 +115,8 @@ def test_profile(train: Train, small_mnist: Path) -> None:
     assert [bool(share) for name, _, share, _ in lines if "conv" in name or "linear" in name] == [True] * 8
 
 
-def test_help(train: Train) -> None:
-    result = train("--help")
+def test_help(train_here: Train) -> None:
+    result = train_here("--help")
     assert result.code == 0
     for flag in [
         "batch-size",
@@ -142,8 +142,8 @@ def test_help(train: Train) -> None:
     assert "431,080" in result.out and "Exit codes" in result.out
 
 
-def test_a_diverging_run_stops(train: Train, small_mnist: Path) -> None:
-    result = train("--data-dir", small_mnist, "--epochs", 2, "--lr", "1e30")
+def test_a_diverging_run_stops(train_here: Train, small_mnist: Path) -> None:
+    result = train_here("--data-dir", small_mnist, "--epochs", 2, "--lr", "1e30")
     assert "the loss is nan in epoch" in one_line(result) and "smaller --lr" in result.err
 
 

@@ -35,17 +35,17 @@ def test_find_lr(mnist: Dataset) -> None:
         find_lr(LeNet(), mnist, recipe, low=1.0, high=0.1)
 
 
-def test_find_lr_command(train: Train, small_mnist: Path) -> None:
-    result = train("--data-dir", small_mnist, "--find-lr")
+def test_find_lr_command(train_here: Train, small_mnist: Path) -> None:
+    result = train_here("--data-dir", small_mnist, "--find-lr")
     assert result.code == 0 and re.search(r"suggested --lr 0\.\d+\n$", result.out)
     rates = [float(rate) for rate in re.findall(r"^ +(\d\.\d+e[-+]\d+) +\d+\.\d+$", result.out, re.MULTILINE)]
     assert rates == sorted(rates) and len(rates) > 5
 
 
-def test_plot(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+def test_plot(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """A picture after each epoch and of the sweep; without matplotlib, an error before anything is trained."""
     epochs = ["--data-dir", small_mnist, "--epochs", 2, "--dry-run"]
-    curves, sweep = train(*epochs, "--plot", "curves.png"), train(*epochs, "--find-lr", "--plot", "sweep.svg")
+    curves, sweep = train_here(*epochs, "--plot", "curves.png"), train_here(*epochs, "--find-lr", "--plot", "sweep.svg")
     if importlib.util.find_spec("matplotlib") is None:
         for result in (curves, sweep):
             assert result.code == 2 and "--plot needs matplotlib" in result.err and "fastlenet[plot]" in result.err
@@ -54,12 +54,12 @@ def test_plot(train: Train, small_mnist: Path, tmp_path: Path) -> None:
     for name, start in (("curves.png", b"\x89PNG"), ("sweep.svg", b"<?xml")):
         picture = (tmp_path / name).read_bytes()
         assert picture.startswith(start) and len(picture) > 5000
-    wrong = train(*epochs, "--plot", "curves.txt")
+    wrong = train_here(*epochs, "--plot", "curves.txt")
     assert wrong.code == 2 and "--plot curves.txt: the name expects one of the endings" in wrong.err
 
 
-def test_times(train: Train, small_mnist: Path) -> None:
-    result = train("--data-dir", small_mnist, "--epochs", 1, "--quiet", "--times")
+def test_times(train_here: Train, small_mnist: Path) -> None:
+    result = train_here("--data-dir", small_mnist, "--epochs", 1, "--quiet", "--times")
     times = "   ".join(rf"{part} \d+\.\d{{3}} s" for part in ("data", "training", "evaluation"))
     assert re.fullmatch(rf"{times}\nfinal accuracy \d+\.\d\d%\n", result.out)
 
