@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastlenet import _core, get_num_threads, set_num_threads
+from fastlenet import _core, get_num_threads, reference, set_num_threads
 from fastlenet.data import Dataset, load_mnist
 
 Array = npt.NDArray[Any]
@@ -136,6 +137,29 @@ def expect_within(actual: Array, exact: Array, bound: Array | float) -> None:
     error = np.abs(actual.astype(np.float64) - exact)
     worst = float((error - bound).max(initial=-np.inf))
     assert (error <= bound).all(), f"past the bound by {worst}"
+
+
+def expect_as_exact(actual: Any, rival: Any, exact: Any) -> None:
+    """The root mean square error is at most four times that of another float32 computation, or half an ulp of the largest.
+
+    For what rounds so often, and through so many stages, that a bound of the worst case says nothing. Two computations that
+    round at as many places differ by less than two; constants that one of them rounds to float32 and the other keeps in float64
+    (Adam's rates) may double that. A term that is missing, or taken twice, is off by orders of magnitude.
+    """
+    exact = np.asarray(exact, np.float64)
+    ours, theirs = (float(np.sqrt(np.mean((np.asarray(array, np.float64) - exact) ** 2))) for array in (actual, rival))
+    assert ours <= max(4 * theirs, 2.0**-24 * float(np.abs(exact).max())), (ours, theirs)
+
+
+def float64_reference() -> ModuleType:
+    """The reference backend with parameters and activations in float64: what is exact, beside float32."""
+
+    def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> Array:
+        return reference.empty(shape, np.float64 if dtype == np.float32 else dtype)
+
+    module = ModuleType("float64_reference")
+    vars(module).update(vars(reference), empty=empty)
+    return module
 
 
 def write_idx(path: Path, array: Array, *, compress: bool = False, header: bytes | None = None) -> Path:

@@ -59,8 +59,8 @@ def test_an_ensemble(train_here: Train, small_mnist: Path, tmp_path: Path) -> No
     assert "two: an ensemble without member 1" in train_here("--load-model", "two").err
 
 
-def test_ctrl_c_keeps_the_finished_networks(train: Train, small_mnist: Path, tmp_path: Path) -> None:
-    settings = ["--data-dir", small_mnist, "--epochs", 2, "--batch-size", 10, "--ensemble", 2, "--shift", 0]
+def test_ctrl_c_keeps_the_finished_networks(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
+    settings = ["--data-dir", small_mnist, "--epochs", 2, "--batch-size", 20, "--ensemble", 2, "--shift", 0]
     process = subprocess.Popen(
         train_command(*map(str, settings)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -69,11 +69,11 @@ def test_ctrl_c_keeps_the_finished_networks(train: Train, small_mnist: Path, tmp
         if line.startswith("network 2"):
             process.send_signal(signal.SIGINT)
             break
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 130 and err.endswith("--resume fastlenet-interrupted.safetensors\n"), err
-    resumed = train("--resume", "fastlenet-interrupted.safetensors", "--save-model", "resumed")
+    resumed = train_here("--resume", "fastlenet-interrupted.safetensors", "--save-model", "resumed")
     assert resumed.code == 0 and "network 2 of 2" in resumed.out and "network 1 of 2" not in resumed.out
-    train(*settings, "--save-model", "undisturbed")
+    train_here(*settings, "--save-model", "undisturbed")
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
 
 

@@ -7,45 +7,48 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from conftest import expect_same_bits, normals
+from conftest import expect_as_exact, expect_same_bits, normals
 from fastlenet import nn, reference
 from fastlenet.optim import SGD, AdamW, Muon
 
 Rng = np.random.Generator
 
 
-def model() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(40, 30), seed=1)
+def model(**options: ModuleType) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(40, 30), seed=1, **options)
 
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_sgd(momentum: float, nesterov: bool, weight_decay: float, rng: Rng) -> None:
-    net = model()
-    optimizer = SGD(net, lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    """As exact, after five steps, as NumPy in float32; float64 is the judge."""
+    net, rival = nets = model(), model(ops=reference)
+    optimizers = [SGD(each, lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay) for each in nets]
     w = net.parameter_buffer.astype(np.float64)
     v = np.zeros_like(w)
     for _ in range(5):
-        net.gradient_buffer[...] = normals(rng, w.shape)
+        net.gradient_buffer[...] = rival.gradient_buffer[...] = normals(rng, w.shape)
         g = net.gradient_buffer + weight_decay * w
         v = momentum * v + g
         w = w - 0.1 * (g + momentum * v if nesterov else v)
-        optimizer.step()
-    np.testing.assert_allclose(net.parameter_buffer, w, rtol=0, atol=5e-6)
+        for optimizer in optimizers:
+            optimizer.step()
+    expect_as_exact(net.parameter_buffer, rival.parameter_buffer, w)
 
 
 def test_adamw(rng: Rng) -> None:
-    net = model()
-    optimizer = AdamW(net, lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
+    net, rival = nets = model(), model(ops=reference)
+    optimizers = [AdamW(each, lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1) for each in nets]
     w = net.parameter_buffer.astype(np.float64)
     m, s = np.zeros_like(w), np.zeros_like(w)
     for t in range(1, 6):
         g = normals(rng, w.shape)
-        net.gradient_buffer[...] = g
+        net.gradient_buffer[...] = rival.gradient_buffer[...] = g
         m, s = 0.8 * m + 0.2 * g, 0.95 * s + 0.05 * g.astype(np.float64) ** 2
         w = w * (1 - 0.01 * 0.1) - 0.01 * (m / (1 - 0.8**t)) / (np.sqrt(s / (1 - 0.95**t)) + 1e-6)
-        optimizer.step()
-    np.testing.assert_allclose(net.parameter_buffer, w, rtol=0, atol=2e-6)
+        for optimizer in optimizers:
+            optimizer.step()
+    expect_as_exact(net.parameter_buffer, rival.parameter_buffer, w)
 
 
 def convolution(**options: ModuleType) -> nn.Sequential:
@@ -55,13 +58,15 @@ def convolution(**options: ModuleType) -> nn.Sequential:
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_muon(nesterov: bool, rng: Rng) -> None:
     """Convolutions: momentum, five rounds of the quintic, written out in float64. The rest as SGD."""
-    net, rest = convolution(), convolution()
-    optimizer = Muon(net, lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01, matrix_lr=0.05)
+    net, rival, rest = convolution(), convolution(ops=reference), convolution()
+    muons = [Muon(each, lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01, matrix_lr=0.05) for each in (net, rival)]
     sgd = SGD(rest, lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01)
     w = net.parameters()["0.weight"].astype(np.float64)
     v = np.zeros_like(w)
     for _ in range(4):
-        net.gradient_buffer[...] = rest.gradient_buffer[...] = normals(rng, net.gradient_buffer.shape)
+        gradient = normals(rng, net.gradient_buffer.shape)
+        for each in (net, rival, rest):
+            each.gradient_buffer[...] = gradient
         g = net.gradients()["0.weight"].astype(np.float64)
         v = 0.8 * v + g
         x = (g + 0.8 * v if nesterov else v).reshape(6, 18)
@@ -71,23 +76,14 @@ def test_muon(nesterov: bool, rng: Rng) -> None:
             x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
         assert np.linalg.svd(x, compute_uv=False) == pytest.approx(np.ones(6), abs=0.35)
         w = w - 0.05 * (x.reshape(w.shape) + 0.01 * w)
-        optimizer.step()
-        sgd.step()
-    np.testing.assert_allclose(net.parameters()["0.weight"], w, rtol=0, atol=5e-6)
+        for optimizer in (*muons, sgd):
+            optimizer.step()
+    expect_as_exact(net.parameters()["0.weight"], rival.parameters()["0.weight"], w)
     for name in ("0.bias", "2.weight", "2.bias"):
         expect_same_bits(net.parameters()[name], rest.parameters()[name])
     net.gradient_buffer[...] = 0
     Muon(net).step()  # a matrix of zeros has no direction
     assert np.isfinite(net.parameter_buffer).all()
-
-
-def test_muon_on_the_reference_backend(rng: Rng) -> None:
-    nets = convolution(), convolution(ops=reference)
-    gradient = normals(rng, nets[0].gradient_buffer.shape)
-    for net in nets:
-        net.gradient_buffer[...] = gradient
-        Muon(net).step()
-    np.testing.assert_allclose(nets[0].parameter_buffer, nets[1].parameter_buffer, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9, True), AdamW, Muon], ids=["SGD", "AdamW", "Muon"])
@@ -131,12 +127,3 @@ def test_wrong_state() -> None:
 def test_wrong_arguments(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_reference_backend(rng: Rng) -> None:
-    nets = model(), nn.Sequential(nn.Linear(40, 30), seed=1, ops=reference)
-    for net in nets:
-        net.gradient_buffer[...] = np.linspace(-1, 1, 1230, dtype=np.float32)
-        SGD(net, 0.1, 0.9, True, 0.01).step()
-        AdamW(net).step()
-    np.testing.assert_allclose(nets[0].parameter_buffer, nets[1].parameter_buffer, rtol=0, atol=1e-6)

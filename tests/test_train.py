@@ -148,9 +148,9 @@ def test_a_diverging_run_stops(train_here: Train, small_mnist: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [[], ["--checkpoint", "mine.safetensors"]], ids=["default", "checkpoint"])
-def test_ctrl_c(flags: list[str], train: Train, small_mnist: Path, tmp_path: Path) -> None:
+def test_ctrl_c(flags: list[str], train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """Exit code 130, the state saved, and the line it prints goes on to the bits of an undisturbed run."""
-    settings = ["--data-dir", small_mnist, "--epochs", 8, "--batch-size", 10, "--seed", 6]
+    settings = ["--data-dir", small_mnist, "--epochs", 5, "--batch-size", 20, "--seed", 6]
     process = subprocess.Popen(
         train_command(*settings, *flags), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -159,13 +159,13 @@ def test_ctrl_c(flags: list[str], train: Train, small_mnist: Path, tmp_path: Pat
         if line.startswith("epoch 1"):
             process.send_signal(signal.SIGINT)
             break
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 130, (out, err)
     saved = "mine.safetensors" if flags else "fastlenet-interrupted.safetensors"
     assert err == f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {saved}\n"
-    resumed = train("--resume", saved, "--save-model", "resumed", "--threads", 1)
+    resumed = train_here("--resume", saved, "--save-model", "resumed", "--threads", 1)
     assert resumed.code == 0 and re.search(r"resumed in epoch \d at step \d+", resumed.out)
-    train(*settings, "--save-model", "undisturbed")
+    train_here(*settings, "--save-model", "undisturbed")
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
 
 
