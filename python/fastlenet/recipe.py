@@ -152,16 +152,7 @@ RECIPES: Mapping[str, Recipe] = {
     "default": Recipe(epochs=5, shift=2, label_smoothing=0.05, **_ORTHOGONAL),
     "fast": Recipe(epochs=1, shift=1, label_smoothing=0.1, batch_size=32, **_ORTHOGONAL),
     "best": Recipe(
-        epochs=20,
-        batch_size=128,
-        lr=0.1,
-        weight_decay=5e-4,
-        dropout=0.5,
-        shift=2,
-        rotation=12.0,
-        scale=0.12,
-        shear=0.12,
-        elastic=34.0,
+        epochs=20, shift=2, rotation=8.0, scale=0.1, shear=0.1, elastic=20.0, dropout=0.3, label_smoothing=0.05, **_ORTHOGONAL
     ),
 }
 
