@@ -16,7 +16,7 @@ from fastlenet import LeNet, _core
 from fastlenet.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.data import load_idx_directory
 from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, Sequential
-from fastlenet.recipe import Recipe
+from fastlenet.recipe import named_recipe
 from fastlenet.trainer import InterruptedRunError, Listener, Trainer, fit
 
 Train = Callable[..., Result]
@@ -32,7 +32,7 @@ class StopAt(Listener):
 
 def interrupted(data: Any, path: Path, make: Callable[[], Sequential] = LeNet, **recipe: Any) -> Trainer:
     """A run that stopped in its second epoch and saved."""
-    trainer = Trainer(make(), data, Recipe(epochs=3, batch_size=100, **recipe))
+    trainer = Trainer(make(), data, named_recipe("default", epochs=3, batch_size=100, **recipe))
     with pytest.raises(InterruptedRunError):
         trainer.run(StopAt(1, 7))
     trainer.save(path)
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused(small_mnist: Path, tmp_path: Path) -> None
         assert model.parameter_buffer.tobytes() == before.tobytes()
 
     refused("made with batch_size 100, not 50", LeNet(), batch_size=50)
-    refused("made with lr 0.08, not 0.2", LeNet(), lr=0.2)
+    refused("made with lr 0.05, not 0.2", LeNet(), lr=0.2)
     refused("made on other training data", LeNet(), data.hold_out(100))
     refused("does not fit this run", Sequential(Flatten(), Linear(784, 10)))
 
@@ -106,7 +106,7 @@ def test_flags_that_contradict(train_here: Train, small_mnist: Path) -> None:
         ["--seed", 1],
         ["--momentum", 0.5],
         ["--validation", 10],
-        ["--algorithm", "winograd"],
+        ["--algorithm", "direct"],
         ["--dry-run"],
     ]:
         message = one_line(train_here("--resume", "state", *flags))

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 from conftest import Result, expect_same_bits, one_line, train_command
 from fastlenet import LeNet, _core
 from fastlenet.data import Dataset
-from fastlenet.recipe import Recipe, named_recipe
+from fastlenet.recipe import Recipe
 from fastlenet.trainer import fit
 
 Train = Callable[..., Result]
@@ -65,7 +65,7 @@ def test_the_command_is_fit(train_here: Train, small_mnist: Path, tmp_path: Path
     train_here("--data-dir", small_mnist, "--epochs", 2, "--seed", 3, "--save-model", "model.safetensors")
     expected = load_file(tmp_path / "model.safetensors")
     for every in (True, False):
-        model = LeNet.of(named_recipe("default", seed=3))
+        model = LeNet(seed=3)
         history = fit(model, load_idx_directory(small_mnist), epochs=2, seed=3, evaluate_every_epoch=every)
         assert [epoch.accuracy is None for epoch in history.epochs] == [not every, False]
         for name, array in model.state_dict().items():

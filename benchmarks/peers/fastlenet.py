@@ -39,7 +39,7 @@ class Peer:
         data = Dataset("MNIST", d["images"][:images], d["labels"][:images], *few, 10, **self.mean_std)
         model = LeNet(algorithm=self.algorithm)
         model.load_state_dict(self.parameters)
-        plain = {"optimizer": "sgd", "weight_decay": 0.0, "label_smoothing": 0.0, "shift": 0}
+        plain = {"optimizer": "sgd", "weight_decay": 0.0, "label_smoothing": 0.0, "shift": 0, "algorithm": self.algorithm}
         history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False, **plain)
         return history.epochs[-1].loss
 

@@ -66,6 +66,7 @@ class Trainer(RunState):
             if rate and not any(isinstance(layer, Dropout) and layer.p == rate for layer in model.layers):
                 raise ValueError(f"dropout expects a model with nn.Dropout({rate}), as LeNet.of(recipe) makes it")
         super().__init__(model, data, recipe, test_batch_size=test_batch_size, **options)
+        model.algorithm = recipe.algorithm
         self.evaluate_every_epoch = evaluate_every_epoch
         self.rate: Callable[[int], float] = lambda step: recipe.rate(step, self.steps)
         self.evaluation_seconds = 0.0
