@@ -58,7 +58,11 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
 constexpr std::int64_t kPanelVectors = 5;  // as linear_sparse.hpp has them
 
 // Whether lists pay: at least half of x[size] zeros. What these meet must be finite, or the dense product would be NaN.
-bool mostly_zeros(const float* x, std::int64_t size) { return 2 * kernels().count_zeros(x, size) > size; }
+bool mostly_zeros(const float* x, std::int64_t size) {
+  std::atomic<std::int64_t> zeros{0};
+  for_pieces(size, kPiece, [&](Range r) { zeros.fetch_add(kernels().count_zeros(x + r.begin, r.end - r.begin)); });
+  return 2 * zeros.load() > size;
+}
 
 // The lists of x[rows][width] in scratch memory, and a panel for each worker.
 class Lists {
@@ -112,7 +116,7 @@ void weight_gradient_by_lists(float* dweight, const float* dy, const float* x, c
 }
 
 void input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape) {
-  const std::int64_t width = 2 * kPanelVectors * kernels().lanes, panels = ceil_divide(shape.in, width);
+  const std::int64_t width = kPanelVectors * kernels().lanes, panels = ceil_divide(shape.in, width);
   const int workers = workers_for(panels);
   const Lists lists(dy, shape.n, shape.out, workers);
   parallel_for(panels, workers, [&](std::int64_t panel, int worker) {

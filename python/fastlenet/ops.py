@@ -58,7 +58,7 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Arra
     dims = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(dims) * np.dtype(dtype).itemsize
     memory = np.empty(size + _CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
+    start = -memory.__array_interface__["data"][0] % _CACHE_LINE  # faster than memory.ctypes.data
     return memory[start : start + size].view(dtype).reshape(dims)
 
 
