@@ -151,9 +151,7 @@ _ORTHOGONAL: Mapping[str, Any] = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.
 RECIPES: Mapping[str, Recipe] = {
     "default": Recipe(epochs=5, shift=2, label_smoothing=0.05, **_ORTHOGONAL),
     "fast": Recipe(epochs=1, shift=1, label_smoothing=0.1, batch_size=32, **_ORTHOGONAL),
-    "best": Recipe(
-        epochs=20, shift=2, rotation=8.0, scale=0.1, shear=0.1, elastic=20.0, dropout=0.3, label_smoothing=0.05, **_ORTHOGONAL
-    ),
+    "best": Recipe(epochs=20, shift=2, rotation=5.0, scale=0.05, shear=0.05, dropout=0.3, label_smoothing=0.05, **_ORTHOGONAL),
 }
 
 
