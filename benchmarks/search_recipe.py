@@ -6,9 +6,9 @@
 
 A trial is a named recipe (default, if none is named) with some fields changed. Every run goes into results/search_recipe.json
 as soon as it is done; one that is there already is not run again, so that a search may be stopped and gone on with, and widened
-by seeds. The accuracy of 5,000 images is coarse: at 99.4 % its standard error is
-sqrt(0.994 * 0.006 / 5000) = 0.11 % for one network; but all trials have the same images and seeds, which makes differences surer.
-The loss is finer, but comparable only where the labels are smoothed alike.
+by seeds. The accuracy of 5,000 images is coarse: at 99.4 % its standard error is sqrt(0.994 * 0.006 / 5000) = 0.11 % for one
+network; but all trials have the same images and seeds, which makes differences surer. The loss is finer, but comparable only
+where the labels are smoothed alike.
 """
 
 from __future__ import annotations
