@@ -1,4 +1,6 @@
 // Arrays in and out, the GIL released in between; no arithmetic. What each op means stands in python/fastlenet/ops.py.
+#include "../cuda/bindings.hpp"
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -7,11 +9,11 @@
 #include <cmath>
 #include <optional>
 
-#include "../cuda/cuda_ops.hpp"
 #include "arrays.hpp"
 #include "cpu_ops.hpp"
 #include "isa.hpp"
 #include "parallel.hpp"
+#include "steps.hpp"
 
 namespace fastlenet {
 
@@ -393,17 +395,7 @@ void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_m
   expect_dims(op, "gradients", dims, gradients.dims());
   parameters.expect_apart(op, "gradients", gradients);
   if (step < 1) fail(op, "step expects a count from 1, got " + std::to_string(step));
-  const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(step));
-  const double correction2 = 1.0 - std::pow(beta2, static_cast<double>(step));
-  const auto narrow = [](double value) { return static_cast<float>(value); };
-  const AdamStep adam{narrow(lr / correction1),
-                      narrow(1.0 / std::sqrt(correction2)),
-                      narrow(beta1),
-                      narrow(1.0 - beta1),
-                      narrow(beta2),
-                      narrow(1.0 - beta2),
-                      narrow(eps),
-                      narrow(1.0 - lr * weight_decay)};
+  const AdamStep adam = adam_at(step, lr, beta1, beta2, eps, weight_decay);
   without_gil(
       [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
 }
@@ -487,7 +479,9 @@ void bind_machine(py::module_& m) {
         set_num_threads(static_cast<int>(count));
       },
       py::arg("count"));
+  py::register_exception<cuda::DeviceError>(m, "DeviceError", PyExc_RuntimeError);
   m.def("cuda_status", cuda::status);
+  m.def("cuda_backend", cuda::backend);
   m.def("compiler", [] { return std::string(FASTLENET_COMPILER); });
   m.def("multiply_add_peak", cpu::multiply_add_peak, py::arg("threads"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());

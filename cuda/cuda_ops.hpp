@@ -1,9 +1,104 @@
-// The ops on a GPU. Whether they are there is decided by which file is linked, never by an #ifdef in a caller.
+// The ops on a GPU: memory, the stream that everything runs on, and one function per op on device arrays.
+//
+// Which file is linked decides what is there: the kernels for a GPU, the same kernels on the emulated one, or no_cuda.cpp.
 #pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../cpp/kernels.hpp"
+#include "../cpp/shapes.hpp"
 
 namespace fastlenet::cuda {
 
+// What the device or its driver refused: one line that says what, and what can be done.
+class DeviceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // One line for show_config(): what is built and found.
-const char* status();
+std::string status();
+
+// The orders in which an emulated block's threads can run; on a GPU the one of the hardware.
+std::vector<std::string> thread_orders();
+void set_thread_order(const std::string& name);
+
+// --- memory: freed when the last owner goes; a graph owns what was allocated while it was captured -------------------------
+
+using Memory = std::shared_ptr<void>;
+Memory allocate(std::size_t bytes);
+void copy_to_device(void* to, const void* from, std::size_t bytes);
+void copy_on_device(void* to, const void* from, std::size_t bytes);
+void set_bytes(void* to, int value, std::size_t bytes);
+void fill(float* to, float value, std::int64_t count);
+// Waits for all work so far, copies, and throws what the kernels found wrong: see Fault.
+void copy_to_host(void* to, const void* from, std::size_t bytes);
+void synchronize();
+// DeviceError unless the pointer is memory of the device in use.
+void expect_on_device(const void* pointer);
+
+// --- graphs: work recorded once and launched as a whole --------------------------------------------------------------------
+
+class Graph {
+ public:
+  static void begin();
+  static std::unique_ptr<Graph> end();
+  ~Graph();
+  void launch() const;
+
+ private:
+  void* executable_ = nullptr;
+  std::vector<Memory> memory_;
+};
+
+// --- the ops: as in cpu_ops.hpp, on device pointers; they return at once, the device works on
+// ---------------------------------
+//
+// Values that the host does not see are checked by the kernels. A wrong one counts as absent, and the next synchronisation
+// throws std::invalid_argument.
+
+void conv2d_forward(float* y, const float* x, const float* weight, const float* bias, const ConvShape& shape);
+void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const ConvShape& shape);
+
+void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
+void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
+
+void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                                    const ConvPoolShape& shape);
+void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
+                                     const float* x, const float* weight, const ConvPoolShape& shape);
+
+void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
+void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                     const LinearShape& shape);
+
+void relu_forward(float* y, const float* x, std::int64_t count);
+void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count);
+void sigmoid_forward(float* y, const float* x, std::int64_t count);
+void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count);
+void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
+                     std::int64_t count);
+void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);
+
+// The loss is one number on the device.
+void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
+                           std::int64_t classes, double label_smoothing);
+void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count);
+
+void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
+                   double std, const GatherShape& shape);
+
+// The rate is rate[0] where that is not null, else step.lr: a captured step reads it from the device.
+void sgd_step(float* parameters, const float* gradients, float* velocity, const float* rate, std::int64_t count,
+              const SgdStep& step);
+void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
+               const AdamStep& step);
+void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
 
 }  // namespace fastlenet::cuda

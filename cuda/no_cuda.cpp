@@ -1,8 +1,14 @@
 // Linked when the package is built without CUDA.
-#include "cuda_ops.hpp"
+#include "bindings.hpp"
 
 namespace fastlenet::cuda {
 
-const char* status() { return "not built"; }
+std::string status() { return "not built"; }
+
+pybind11::object backend() {
+  throw DeviceError(
+      "fastlenet was built without CUDA; with the CUDA toolkit (nvcc 12 or newer) installed, build it again: "
+      "pip install . --force-reinstall --no-deps -C cmake.define.FASTLENET_CUDA=ON");
+}
 
 }  // namespace fastlenet::cuda

@@ -132,6 +132,7 @@ FUSED = [
     Fused(4, 2, 7, 6, 11, (2, 2), padding=3, kernel_size=(3, 2)),
     Fused(2, 7, 6, 5, 3, (6, 5), padding=2, kernel_size=1),
     Fused(2, 70, 5, 5, 3, (5, 3), padding=1),
+    Fused(700, 1, 6, 6, 3, (3, 3)),
 ]
 
 # Where Winograd's algorithm is used when it is asked for: whole tiles, ragged ones, an odd row and column that drop.
@@ -164,6 +165,7 @@ POOL = [
     Pool(1, 1, 1, 1, 1),
     Pool(0, 2, 4, 4, 2),
     Pool(7, 1, 6, 6, 4, stride=1, padding=2),
+    Pool(1, 2, 20, 19, 2, stride=1),
 ]
 
 LINEAR = [

@@ -16,7 +16,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, settings
 
+from backends import on_device, thread_orders
 from fastlenet import _core, get_num_threads, reference, set_num_threads
+from fastlenet.cuda import DeviceError
+from fastlenet.cuda.array import device
 from fastlenet.data import Dataset, load_mnist
 
 Array = npt.NDArray[Any]
@@ -33,6 +36,30 @@ settings.load_profile("fastlenet")
 
 THREADS = (1, 2, 3)
 
+# The ways to run an op: each level that this CPU has, and on a GPU, if there is a build for one, each order of its threads.
+ORDERS = [pytest.param(f"cuda-{order}", marks=pytest.mark.cuda) for order in thread_orders()]
+BACKENDS = [*_core.levels_available(), *ORDERS]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    expression = config.option.markexpr or ""
+    if "cuda" in expression and "not cuda" not in expression:
+        try:
+            device()
+        except DeviceError as error:
+            raise pytest.UsageError(f"-m {expression}: {error}") from None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a GPU the number of the CPU's threads does not matter: one is enough."""
+
+    def needed(item: pytest.Item) -> bool:
+        callspec = getattr(item, "callspec", None)
+        return item.get_closest_marker("cuda") is None or callspec is None or callspec.params.get("threads", 1) == 1
+
+    config.hook.pytest_deselected(items=[item for item in items if not needed(item)])
+    items[:] = [item for item in items if needed(item)]
+
 
 @pytest.fixture(params=_core.levels_available())
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
@@ -41,6 +68,29 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.set_level(request.param)
     yield request.param
     _core.set_level(before)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each backend, in use for the `ops` of backends.py during the test."""
+    name, before = request.param, _core.level()
+    if name.startswith("cuda-"):
+        with on_device(name.removeprefix("cuda-")):
+            yield name
+        return
+    _core.set_level(name)
+    yield name
+    _core.set_level(before)
+
+
+@pytest.fixture(params=["cpu", *ORDERS[-1:]])
+def device_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The CPU at its best level, and a GPU with its threads in one order, for the `ops` of backends.py during the test."""
+    if request.param == "cpu":
+        yield request.param
+        return
+    with on_device(request.param.removeprefix("cuda-")):
+        yield request.param
 
 
 @pytest.fixture(params=THREADS, ids=lambda count: f"threads{count}")

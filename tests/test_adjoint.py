@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends import ops
 from cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
 from conftest import integers
-from fastlenet import ops
 
-pytestmark = pytest.mark.usefixtures("level")
+pytestmark = pytest.mark.usefixtures("backend")
 Rng = np.random.Generator
 
 

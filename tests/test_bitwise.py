@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends import ops
 from cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear
 from conftest import expect_same_bits, normals
-from fastlenet import Augmentation, get_num_threads, ops, set_num_threads
+from fastlenet import Augmentation, get_num_threads, set_num_threads
 
-pytestmark = pytest.mark.usefixtures("level")
+pytestmark = pytest.mark.usefixtures("backend")
 Rng = np.random.Generator
 
 
@@ -122,7 +123,7 @@ def test_fused_as_unfused(case: Fused, rng: Rng) -> None:
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd"])
 @pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
-def test_packed_filters_change_no_bit(case: Fused, algorithm: str, level: str, rng: Rng) -> None:
+def test_packed_filters_change_no_bit(case: Fused, algorithm: str, backend: str, rng: Rng) -> None:
     x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
     packed = ops.pack_filters(weight, algorithm)
     for n in (1, case.n):
@@ -131,6 +132,8 @@ def test_packed_filters_change_no_bit(case: Fused, algorithm: str, level: str, r
             ops.conv2d_relu_max_pool2d_forward(x[:n], weight, bias, **case.options, algorithm=algorithm, packed=packed),
             expected,
         )
+    if backend.startswith("cuda-"):
+        return  # whose filters have one layout, so that any is ignored
     with pytest.raises(ValueError, match="packed expects shape"):
         ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options, algorithm=algorithm, packed=packed[1:])
 
@@ -149,7 +152,7 @@ def test_logits_alone_and_in_a_batch(case: Linear, rng: Rng) -> None:
 
 
 @pytest.mark.parametrize("case", SPARSE, ids=str)
-def test_skipped_zeros_change_no_bit(case: Linear, level: str, rng: Rng) -> None:
+def test_skipped_zeros_change_no_bit(case: Linear, backend: str, rng: Rng) -> None:
     """The sparse gradients have the bits of the dense ones.
 
     Those are had by further images that are all zeros, whose dy is not: they add zeros to dweight, and leave too few zeros in

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends import ops
 from cases import CONV, FUSED, LINEAR, Conv, Fused, Linear
 from conftest import expect_within, gamma, normals
-from fastlenet import ops, reference
+from fastlenet import reference
 
-pytestmark = pytest.mark.usefixtures("level")
+pytestmark = pytest.mark.usefixtures("backend")
 Rng = np.random.Generator
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import pytest
 import fastlenet
 from conftest import Array, expect_same_bits, integers
 from fastlenet import ops, reference
+from fastlenet.cuda import ops as device_ops
 from test_shapes import STYLES, styled
 
 MODULES = pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
@@ -87,6 +89,14 @@ def arrays_of(result: Any) -> list[Array]:
 def test_every_op_has_its_call() -> None:
     others = ["empty", "pack_filters"]  # which compute nothing
     assert sorted([*others, *CALLS]) == sorted(ops.__all__)
+
+
+def test_the_gpu_has_the_same_ops() -> None:
+    """In a build without it too: names, arguments, and those that go by name alone."""
+    assert sorted(device_ops.__all__) == sorted(ops.__all__)
+    for name in ops.__all__:
+        ours, theirs = (inspect.signature(getattr(module, name)).parameters for module in (device_ops, ops))
+        assert [(p.name, p.kind, p.default) for p in ours.values()] == [(p.name, p.kind, p.default) for p in theirs.values()]
 
 
 @pytest.mark.parametrize(("name", "argument"), [(name, argument) for name in CALLS for argument in CALLS[name].arrays])
@@ -175,7 +185,7 @@ def test_an_empty_batch(module: ModuleType, name: str) -> None:
 
 def test_import_is_light() -> None:
     """`import fastlenet` leaves what only training and files need until it is asked for."""
-    heavy = ["fastlenet.trainer", "hashlib", "json", "safetensors", "tempfile", "tqdm"]
+    heavy = ["fastlenet.cuda", "fastlenet.trainer", "hashlib", "json", "safetensors", "tempfile", "tqdm"]
     program = f"import sys, fastlenet; print([name for name in {heavy} if name in sys.modules]); print(fastlenet.fit.__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\nfit\n"

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends import ops
 from cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear, Pool
 from conftest import Guarded, expect_equal, expect_meaningful, integers
-from fastlenet import ops, reference
+from fastlenet import reference
 
-pytestmark = pytest.mark.usefixtures("level", "threads")
+pytestmark = pytest.mark.usefixtures("backend", "threads")
 Rng = np.random.Generator
 
 
@@ -100,7 +101,7 @@ def test_linear(case: Linear, rng: Rng, guarded: Guarded) -> None:
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 0.49])
 @pytest.mark.parametrize("case", SPARSE, ids=str)
 def test_linear_backward_of_mostly_zeros(
-    case: Linear, density: float, level: str, threads: int, rng: Rng, guarded: Guarded
+    case: Linear, density: float, backend: str, threads: int, rng: Rng, guarded: Guarded
 ) -> None:
     """What ReLU leaves: the zeros are skipped; rows and columns without anything else give zeros."""
     x, weight = integers(rng, (case.n, case.inputs)), integers(rng, (case.outputs, case.inputs))

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends import ops
 from cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
 from conftest import expect_as_exact, expect_within, gamma, normals
-from fastlenet import LeNet, ops, reference
+from fastlenet import LeNet, reference
 from fastlenet.optim import SGD, AdamW
 
 pytestmark = pytest.mark.oracle
@@ -25,6 +26,7 @@ def absolute(*arrays: Any) -> list[Any]:
     return [np.abs(array.astype(np.float64)) for array in arrays]
 
 
+@pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("case", CONV, ids=str)
 def test_conv2d(case: Conv, rng: Rng, torch: Any) -> None:
     x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
@@ -43,6 +45,7 @@ def test_conv2d(case: Conv, rng: Rng, torch: Any) -> None:
         expect_within(actual, leaf.grad.numpy(), gamma(count) * size)
 
 
+@pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("case", [case for case in POOL if case.n], ids=str)
 def test_max_pool2d(case: Pool, rng: Rng, torch: Any) -> None:
     x = rng.integers(-3, 4, case.x_shape).astype(np.float32)  # ties
@@ -56,6 +59,7 @@ def test_max_pool2d(case: Pool, rng: Rng, torch: Any) -> None:
     np.testing.assert_array_equal(ops.max_pool2d_backward(dy, indices, x.shape), leaf.grad.numpy())
 
 
+@pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
 def test_conv2d_relu_max_pool2d(case: Fused, rng: Rng, torch: Any) -> None:
     """Integers: ties and dead windows abound, and everything is exact."""
@@ -72,6 +76,7 @@ def test_conv2d_relu_max_pool2d(case: Fused, rng: Rng, torch: Any) -> None:
         np.testing.assert_array_equal(actual, leaf.grad.numpy())
 
 
+@pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("case", LINEAR, ids=str)
 def test_linear(case: Linear, rng: Rng, torch: Any) -> None:
     x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
@@ -88,6 +93,7 @@ def test_linear(case: Linear, rng: Rng, torch: Any) -> None:
         expect_within(actual, leaf.grad.numpy(), gamma(max(case.outputs, case.n)) * size)
 
 
+@pytest.mark.usefixtures("device_kind")
 def test_element_wise(rng: Rng, torch: Any) -> None:
     x, dy = normals(rng, (1000,)), normals(rng, (1000,))
     for name in ("relu", "sigmoid"):
@@ -101,6 +107,7 @@ def test_element_wise(rng: Rng, torch: Any) -> None:
         expect_within(getattr(ops, f"{name}_backward")(dy, y), leaf.grad.numpy(), gamma(6) * np.abs(dy))
 
 
+@pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_softmax_cross_entropy(smoothing: float, rng: Rng, torch: Any) -> None:
     logits, labels = 10 * normals(rng, (33, 10)), rng.integers(0, 10, 33)

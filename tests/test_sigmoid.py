@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fastlenet import _core, ops, reference
+from backends import ops
+from fastlenet import _core, reference
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,7 +37,7 @@ def worst_ulp(x: Floats) -> float:
     return Truth(x).worst_ulp(ops.sigmoid_forward(x))
 
 
-@pytest.mark.usefixtures("level")
+@pytest.mark.usefixtures("backend")
 def test_sample_of_all_floats() -> None:
     bits = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32)
     assert worst_ulp(bits.view(np.float32)) <= 2

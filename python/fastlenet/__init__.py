@@ -3,6 +3,7 @@
 Start at `LeNet` and `fit`; `fastlenet.ops` has every op, `fastlenet.reference` the same in plain NumPy.
 """
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from fastlenet.lenet import LeNet
 from fastlenet.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
+    from fastlenet import cuda
     from fastlenet.trainer import fit
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Recipe",
     "augment",
     "config",
+    "cuda",
     "fit",
     "get_num_threads",
     "nn",
@@ -45,7 +48,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`fit`, when it is first asked for: data files and checkpoints come with it, a tenth of what NumPy takes to import."""
+    """`fit` and `cuda`, when first asked for: data files and checkpoints come with them, a tenth of NumPy's time to import."""
+    if name == "cuda":
+        return importlib.import_module("fastlenet.cuda")  # which makes it an attribute here
     if name != "fit":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from fastlenet.trainer import fit

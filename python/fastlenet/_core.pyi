@@ -8,6 +8,7 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "DeviceError",
     "adam_step",
     "cgroup_cpus",
     "compiler",
@@ -15,6 +16,7 @@ __all__: list[str] = [
     "conv2d_forward",
     "conv2d_relu_max_pool2d_backward",
     "conv2d_relu_max_pool2d_forward",
+    "cuda_backend",
     "cuda_status",
     "dropout_backward",
     "dropout_forward",
@@ -41,6 +43,9 @@ __all__: list[str] = [
     "softmax_cross_entropy",
     "squared_error",
 ]
+
+class DeviceError(RuntimeError):
+    pass
 
 def adam_step(
     parameters: typing.Any,
@@ -93,6 +98,7 @@ def conv2d_relu_max_pool2d_forward(
     packed: typing.Any,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
+def cuda_backend() -> typing.Any: ...
 def cuda_status() -> str: ...
 def dropout_backward(dy: typing.Any, mask: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def dropout_forward(

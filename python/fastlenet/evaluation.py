@@ -45,7 +45,7 @@ def evaluate(model: Sequential, data: Dataset, batch_size: int = 250, *, tta: bo
             logits = model(x)
             labels = data.test_labels[index]
             batch_loss, _ = ops.softmax_cross_entropy(logits, labels)
-            loss += batch_loss * len(index)
+            loss += float(batch_loss) * len(index)
             correct += int((logits.argmax(axis=1) == labels).sum())
     return correct / count, loss / count
 
@@ -61,7 +61,7 @@ def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = 250, 
                 for down, right in shifts:
                     view = _shifted(images, down, right)
                     x = model.ops.gather_images(view, np.arange(len(view)), mean=data.mean, std=data.std)
-                    sums[start : start + batch_size] += _softmax(model(x))
+                    sums[start : start + batch_size] += _softmax(np.asarray(model(x)))
     return sums / (len(models) * len(shifts))
 
 

@@ -150,7 +150,8 @@ class _Orthogonaliser:
     def run(self) -> None:
         """Orthogonalise `matrix` in place; one of zeros stays."""
         ops, x = self._ops, self.matrix
-        squares, _ = ops.squared_error(x, self._nothing, out=self._difference)
+        loss, _ = ops.squared_error(x, self._nothing, out=self._difference)
+        squares = float(loss)
         if squares == 0:
             return
         a, b, c = _QUINTIC

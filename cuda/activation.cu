@@ -1,0 +1,121 @@
+// Element by element: ReLU, sigmoid, dropout. What these cost is their traffic with memory.
+#include "common.cuh"
+
+namespace fastlenet::cuda {
+
+namespace {
+
+// `x <= 0` rather than `x > 0`, so that NaN, which is neither, passes.
+struct ReluForward {
+  float* y;
+  const float* x;
+  __device__ void operator()(std::int64_t i) const { y[i] = x[i] <= 0.0f ? 0.0f : x[i]; }
+};
+
+struct ReluBackward {
+  float* dx;
+  const float *dy, *y;
+  __device__ void operator()(std::int64_t i) const { dx[i] = y[i] > 0.0f ? dy[i] : 0.0f; }
+};
+
+// 1/(1+exp(-x)) through e = exp(-|x|), which cannot overflow: 1/(1+e) for x >= 0 and e/(1+e) below. In double, rounded once.
+struct SigmoidForward {
+  float* y;
+  const float* x;
+  __device__ void operator()(std::int64_t i) const {
+    const double u = x[i], e = exp(-fabs(u));
+    y[i] = static_cast<float>((u >= 0.0 ? 1.0 : e) / (1.0 + e));
+  }
+};
+
+struct SigmoidBackward {
+  float* dx;
+  const float *dy, *y;
+  __device__ void operator()(std::int64_t i) const { dx[i] = dy[i] * (y[i] * (1.0f - y[i])); }
+};
+
+// Philox4x32-10 (Salmon et al. 2011), as in cpp/kernels/activation.hpp: ten rounds of two 32 x 32 -> 64 bit products.
+__device__ __forceinline__ void philox(std::uint32_t (&word)[4], std::uint64_t seed, std::uint64_t counter,
+                                       std::uint32_t stream, std::uint32_t block) {
+  std::uint32_t key0 = static_cast<std::uint32_t>(seed), key1 = static_cast<std::uint32_t>(seed >> 32);
+  word[0] = block;
+  word[1] = static_cast<std::uint32_t>(counter);
+  word[2] = static_cast<std::uint32_t>(counter >> 32);
+  word[3] = stream;
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t low = 0xD2511F53ull * word[0], high = 0xCD9E8D57ull * word[2];
+    word[0] = static_cast<std::uint32_t>(high >> 32) ^ word[1] ^ key0;
+    word[1] = static_cast<std::uint32_t>(high);
+    word[2] = static_cast<std::uint32_t>(low >> 32) ^ word[3] ^ key1;
+    word[3] = static_cast<std::uint32_t>(low);
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+}
+
+constexpr std::uint32_t kDropoutStream = 2;
+
+// Four elements, which share a block of random words.
+struct DropoutForward {
+  float *y, *mask;
+  const float* x;
+  std::uint64_t threshold;
+  float scale;
+  std::uint64_t seed, counter;
+  std::int64_t count;
+  __device__ void operator()(std::int64_t block) const {
+    std::uint32_t word[4];
+    philox(word, seed, counter, kDropoutStream, static_cast<std::uint32_t>(block));
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const std::int64_t i = 4 * block + j;
+      if (i >= count) return;
+      mask[i] = word[j] >= threshold ? scale : 0.0f;
+      y[i] = x[i] * mask[i];
+    }
+  }
+};
+
+struct DropoutBackward {
+  float* dx;
+  const float *dy, *mask;
+  __device__ void operator()(std::int64_t i) const { dx[i] = dy[i] * mask[i]; }
+};
+
+struct Fill {
+  float* to;
+  float value;
+  __device__ void operator()(std::int64_t i) const { to[i] = value; }
+};
+
+}  // namespace
+
+void relu_forward(float* y, const float* x, std::int64_t count) { launch_for_each("relu_forward", count, ReluForward{y, x}); }
+
+void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
+  launch_for_each("relu_backward", count, ReluBackward{dx, dy, y});
+}
+
+void sigmoid_forward(float* y, const float* x, std::int64_t count) {
+  launch_for_each("sigmoid_forward", count, SigmoidForward{y, x});
+}
+
+void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
+  launch_for_each("sigmoid_backward", count, SigmoidBackward{dx, dy, y});
+}
+
+void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
+                     std::int64_t count) {
+  const std::uint64_t threshold = static_cast<std::uint64_t>(std::nearbyint(rate * 4294967296.0));
+  const float scale = static_cast<float>(1.0 / (1.0 - rate));
+  launch_for_each("dropout_forward", ceil_divide(count, 4), DropoutForward{y, mask, x, threshold, scale, seed, counter, count});
+}
+
+void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count) {
+  launch_for_each("dropout_backward", count, DropoutBackward{dx, dy, mask});
+}
+
+void fill(float* to, float value, std::int64_t count) { launch_for_each("fill", count, Fill{to, value}); }
+
+}  // namespace fastlenet::cuda

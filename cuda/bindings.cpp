@@ -1,0 +1,194 @@
+// The ops on addresses of device memory and on shapes that shapes.cpp has checked; python/fastlenet/cuda has the arrays.
+#include "bindings.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <optional>
+
+#include "../cpp/steps.hpp"
+#include "dlpack.hpp"
+
+namespace fastlenet::cuda {
+
+namespace py = pybind11;
+
+namespace {
+
+// The address of an array's first element; None stands for an absent one.
+using Address = std::optional<std::uintptr_t>;
+using IntPair = std::array<std::int64_t, 2>;
+
+template <typename Element>
+Element* at(const Address& address) {
+  return address ? reinterpret_cast<Element*>(*address) : nullptr;
+}
+
+float* floats(const Address& address) { return at<float>(address); }
+
+Pair pair(const IntPair& values) { return {values[0], values[1]}; }
+
+struct DeviceMemory {
+  explicit DeviceMemory(std::size_t bytes) : memory(allocate(bytes)) {}
+  std::uintptr_t address() const { return reinterpret_cast<std::uintptr_t>(memory.get()); }
+  Memory memory;
+};
+
+void bind_memory(py::module_& m) {
+  py::class_<DeviceMemory>(m, "Memory").def(py::init<std::size_t>()).def_property_readonly("address", &DeviceMemory::address);
+  m.def("copy_to_device", [](Address to, const py::array& from) {
+    copy_to_device(at<void>(to), from.data(), static_cast<std::size_t>(from.nbytes()));
+  });
+  m.def("copy_to_host", [](py::array to, Address from) {
+    void* data = to.mutable_data();
+    const std::size_t bytes = static_cast<std::size_t>(to.nbytes());
+    const py::gil_scoped_release release;
+    copy_to_host(data, at<void>(from), bytes);
+  });
+  m.def("copy_on_device",
+        [](Address to, Address from, std::size_t bytes) { copy_on_device(at<void>(to), at<void>(from), bytes); });
+  m.def("set_bytes", [](Address to, int value, std::size_t bytes) { set_bytes(at<void>(to), value, bytes); });
+  m.def("fill", [](Address to, float value, std::int64_t count) { fill(floats(to), value, count); });
+  m.def("synchronize", synchronize, py::call_guard<py::gil_scoped_release>());
+  m.def("expect_on_device", [](Address address) { expect_on_device(at<void>(address)); });
+  m.def("to_dlpack", to_dlpack);
+  m.def("from_dlpack", from_dlpack);
+  m.def("thread_orders", thread_orders);
+  m.def("set_thread_order", set_thread_order);
+}
+
+void bind_graphs(py::module_& m) {
+  py::class_<Graph>(m, "Graph").def("launch", &Graph::launch);
+  m.def("begin_graph", Graph::begin);
+  m.def("end_graph", Graph::end);
+}
+
+void bind_shapes(py::module_& m) {
+  py::class_<ConvShape>(m, "ConvShape").def_property_readonly("y", [](const ConvShape& shape) {
+    return py::make_tuple(shape.n, shape.k, shape.p, shape.q);
+  });
+  py::class_<PoolShape>(m, "PoolShape").def_property_readonly("y", [](const PoolShape& shape) {
+    return py::make_tuple(shape.n, shape.c, shape.p, shape.q);
+  });
+  py::class_<ConvPoolShape>(m, "ConvPoolShape").def_property_readonly("y", [](const ConvPoolShape& shape) {
+    return py::make_tuple(shape.pool.n, shape.pool.c, shape.pool.p, shape.pool.q);
+  });
+  py::class_<LinearShape>(m, "LinearShape").def_property_readonly("y", [](const LinearShape& shape) {
+    return py::make_tuple(shape.n, shape.out);
+  });
+  m.def("conv_shape", [](const char* op, const Dims& x, const Dims& weight, IntPair stride, IntPair padding) {
+    return conv_shape(op, x, weight, pair(stride), pair(padding));
+  });
+  m.def("pool_shape", [](const char* op, const Dims& x, IntPair kernel_size, IntPair stride, IntPair padding) {
+    return pool_shape(op, x, pair(kernel_size), pair(stride), pair(padding));
+  });
+  m.def("unpool_shape", [](const char* op, const Dims& dy, const Dims& x) {
+    expect_rank(op, "x_shape", 4, "(n, c, h, w)", x);
+    expect_rank(op, "dy", 4, "(n, c, p, q)", dy);
+    expect_dims(op, "dy", {x[0], x[1], dy[2], dy[3]}, dy);
+    return PoolShape{x[0], x[1], x[2], x[3], 1, 1, {1, 1}, {0, 0}, dy[2], dy[3]};
+  });
+  m.def("conv_pool_shape", [](const char* op, const Dims& x, const Dims& weight, IntPair padding, IntPair kernel_size) {
+    return conv_pool_shape(op, x, weight, pair(padding), pair(kernel_size));
+  });
+  m.def("linear_shape", linear_shape);
+  m.def("expect_dims", expect_dims);
+  m.def("expect_rank", expect_rank);
+}
+
+void bind_layers(py::module_& m) {
+  m.def("conv2d_forward", [](Address y, Address x, Address weight, Address bias, const ConvShape& shape) {
+    conv2d_forward(floats(y), floats(x), floats(weight), floats(bias), shape);
+  });
+  m.def("conv2d_backward",
+        [](Address dx, Address dweight, Address dbias, Address dy, Address x, Address weight, const ConvShape& shape) {
+          conv2d_backward(floats(dx), floats(dweight), floats(dbias), floats(dy), floats(x), floats(weight), shape);
+        });
+  m.def("max_pool2d_forward", [](Address y, Address indices, Address x, const PoolShape& shape) {
+    max_pool2d_forward(floats(y), at<std::int32_t>(indices), floats(x), shape);
+  });
+  m.def("max_pool2d_backward", [](Address dx, Address dy, Address indices, const PoolShape& shape) {
+    max_pool2d_backward(floats(dx), floats(dy), at<std::int32_t>(indices), shape);
+  });
+  m.def("conv2d_relu_max_pool2d_forward",
+        [](Address y, Address winners, Address x, Address weight, Address bias, const ConvPoolShape& shape) {
+          conv2d_relu_max_pool2d_forward(floats(y), at<std::uint8_t>(winners), floats(x), floats(weight), floats(bias), shape);
+        });
+  m.def("conv2d_relu_max_pool2d_backward", [](Address dx, Address dweight, Address dbias, Address dy, Address winners,
+                                              Address x, Address weight, const ConvPoolShape& shape) {
+    conv2d_relu_max_pool2d_backward(floats(dx), floats(dweight), floats(dbias), floats(dy), at<std::uint8_t>(winners),
+                                    floats(x), floats(weight), shape);
+  });
+  m.def("linear_forward", [](Address y, Address x, Address weight, Address bias, const LinearShape& shape) {
+    linear_forward(floats(y), floats(x), floats(weight), floats(bias), shape);
+  });
+  m.def("linear_backward",
+        [](Address dx, Address dweight, Address dbias, Address dy, Address x, Address weight, const LinearShape& shape) {
+          linear_backward(floats(dx), floats(dweight), floats(dbias), floats(dy), floats(x), floats(weight), shape);
+        });
+  m.def("gather_images", [](Address x, Address images, Address index, Address transform, double mean, double std,
+                            const std::array<std::int64_t, 4>& sizes) {
+    const GatherShape shape{sizes[0], sizes[1], sizes[2], sizes[3]};
+    gather_images(floats(x), at<std::uint8_t>(images), at<std::int64_t>(index), floats(transform), mean, std, shape);
+  });
+}
+
+void bind_element_wise(py::module_& m) {
+  using Map = void (*)(float*, const float*, std::int64_t);
+  using Gradient = void (*)(float*, const float*, const float*, std::int64_t);
+  for (const auto& [name, map] :
+       {std::pair<const char*, Map>{"relu_forward", relu_forward}, {"sigmoid_forward", sigmoid_forward}}) {
+    m.def(name, [map = map](Address y, Address x, std::int64_t count) { map(floats(y), floats(x), count); });
+  }
+  for (const auto& [name, gradient] : {std::pair<const char*, Gradient>{"relu_backward", relu_backward},
+                                       {"sigmoid_backward", sigmoid_backward},
+                                       {"dropout_backward", dropout_backward}}) {
+    m.def(name, [gradient = gradient](Address dx, Address dy, Address other, std::int64_t count) {
+      gradient(floats(dx), floats(dy), floats(other), count);
+    });
+  }
+  m.def("dropout_forward",
+        [](Address y, Address mask, Address x, double rate, std::uint64_t seed, std::uint64_t counter, std::int64_t count) {
+          dropout_forward(floats(y), floats(mask), floats(x), rate, seed, counter, count);
+        });
+  m.def("softmax_cross_entropy", [](Address loss, Address dlogits, Address logits, Address labels, std::int64_t rows,
+                                    std::int64_t classes, double label_smoothing) {
+    softmax_cross_entropy(at<double>(loss), floats(dlogits), floats(logits), at<std::int64_t>(labels), rows, classes,
+                          label_smoothing);
+  });
+  m.def("squared_error", [](Address loss, Address dprediction, Address prediction, Address target, std::int64_t count) {
+    squared_error(at<double>(loss), floats(dprediction), floats(prediction), floats(target), count);
+  });
+}
+
+void bind_updates(py::module_& m) {
+  m.def("sgd_step", [](Address parameters, Address gradients, Address velocity, Address rate, std::int64_t count, float lr,
+                       float momentum, bool nesterov, float weight_decay) {
+    sgd_step(floats(parameters), floats(gradients), floats(velocity), floats(rate), count,
+             {lr, momentum, weight_decay, nesterov});
+  });
+  m.def("adam_step", [](Address parameters, Address gradients, Address first_moment, Address second_moment, std::int64_t count,
+                        std::int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay) {
+    adam_step(floats(parameters), floats(gradients), floats(first_moment), floats(second_moment), count,
+              adam_at(step, lr, beta1, beta2, eps, weight_decay));
+  });
+  m.def("ema_step", [](Address average, Address parameters, std::int64_t count, float decay) {
+    ema_step(floats(average), floats(parameters), count, decay);
+  });
+}
+
+}  // namespace
+
+py::object backend() {
+  auto m = py::reinterpret_borrow<py::module_>(py::module_::import("types").attr("ModuleType")("fastlenet._core.cuda"));
+  bind_memory(m);
+  bind_graphs(m);
+  bind_shapes(m);
+  bind_layers(m);
+  bind_element_wise(m);
+  bind_updates(m);
+  return m;
+}
+
+}  // namespace fastlenet::cuda

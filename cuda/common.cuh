@@ -1,0 +1,58 @@
+// What the kernels share: how they are launched, and the few things that all of them do.
+//
+// A second number in a kernel's __launch_bounds__, the blocks that should fit a multiprocessor, is there where ptxas would
+// otherwise spill registers to fit more.
+#pragma once
+
+#include <cstdint>
+
+#include "device.hpp"
+#include "launch.cuh"
+
+namespace fastlenet::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+
+__host__ __device__ constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+inline unsigned blocks_of(std::int64_t count, int threads) { return static_cast<unsigned>(ceil_divide(count, threads)); }
+
+// Calls function(i) for every i below count, a thread for each up to 2^31 / threads, then round and round.
+template <typename Function>
+__global__ void for_each(std::int64_t count, Function function) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) function(i);
+}
+
+template <typename Function>
+void launch_for_each(const char* name, std::int64_t count, const Function& function) {
+  constexpr int threads = 256;
+  constexpr std::int64_t most = 1 << 20;
+  if (count == 0) return;
+  const unsigned blocks = static_cast<unsigned>(ceil_divide(count, threads) < most ? ceil_divide(count, threads) : most);
+  launch(name, for_each<Function>, blocks, threads, stream(), count, function);
+}
+
+// The sum over a warp, in every lane: always the same tree.
+template <typename Number>
+__device__ __forceinline__ Number sum_of_warp(Number value) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kAllLanes, value, lanes);
+  return value;
+}
+
+// Keeps the larger of two values and where it stood; NaN wins, a tie keeps the earlier.
+__device__ __forceinline__ void keep_maximum(float& best, int& winner, float value, int position) {
+  if (value > best || value != value) {
+    best = value;
+    winner = position;
+  }
+}
+
+// An element of a plane of h x w, zero outside.
+__device__ __forceinline__ float padded_element(const float* plane, int row, int column, int h, int w) {
+  return row >= 0 && row < h && column >= 0 && column < w ? plane[row * w + column] : 0.0f;
+}
+
+}  // namespace fastlenet::cuda

@@ -1,0 +1,115 @@
+// Losses, in double: the rows are short, and the result is worth it.
+#include "common.cuh"
+
+namespace fastlenet::cuda {
+
+namespace {
+
+constexpr int kThreads = 128;
+
+// The largest of a warp's values, NaN if there is one.
+__device__ __forceinline__ double maximum_of_warp(double value) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
+    const double other = __shfl_xor_sync(kAllLanes, value, lanes);
+    value = other > value || other != other ? other : value;
+  }
+  return value;
+}
+
+// A warp per row of logits, its lanes sharing out the classes: losses[rows], and dlogits = scale * (softmax - target).
+__global__ void __launch_bounds__(kThreads, 8)
+    softmax(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows, int classes,
+            double smoothing, double scale, Fault* fault) {
+  const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
+  if (row >= rows) return;  // the whole warp
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t label = labels[row];
+  if (label < 0 || label >= classes) *fault = Fault::kLabels;
+  logits += row * classes;
+  dlogits += row * classes;
+  double maximum = -INFINITY, total = 0.0, at_label = 0.0, sum = 0.0;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double logit = logits[j];
+    if (logit > maximum || logit != logit) maximum = logit;
+    total += logit;
+    if (j == label) at_label = logit;
+  }
+  maximum = maximum_of_warp(maximum);
+  for (int j = lane; j < classes; j += kWarp) sum += exp(logits[j] - maximum);
+  sum = sum_of_warp(sum);
+  total = sum_of_warp(total);
+  at_label = sum_of_warp(at_label);
+  const double off_label = smoothing / classes;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double target = off_label + (j == label ? 1.0 - smoothing : 0.0);
+    dlogits[j] = static_cast<float>(scale * (exp(logits[j] - maximum) / sum - target));
+  }
+  if (lane == 0) {
+    losses[row] = maximum + log(sum) - ((1.0 - smoothing) * at_label + (smoothing > 0.0 ? off_label * total : 0.0));
+  }
+}
+
+struct Partial {
+  double warp[kThreads / kWarp];
+};
+
+// The sum over a block, in its first thread: always the same tree.
+__device__ __forceinline__ double sum_of_block(double value) {
+  Partial& partial = block_shared<Partial>();
+  value = sum_of_warp(value);
+  if (threadIdx.x % kWarp == 0) partial.warp[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  double sum = 0.0;
+  for (int i = 0; i < kThreads / kWarp; ++i) sum += partial.warp[i];
+  return sum;
+}
+
+// result = scale * sum of values, by one block.
+__global__ void __launch_bounds__(kThreads) sum_all(double* result, const double* values, std::int64_t count, double scale) {
+  double sum = 0.0;
+  for (std::int64_t i = threadIdx.x; i < count; i += kThreads) sum += values[i];
+  sum = sum_of_block(sum);
+  if (threadIdx.x == 0) *result = scale * sum;
+}
+
+constexpr int kParts = 64;
+
+// parts[kParts]: what each block's share of the squares sums up to.
+__global__ void __launch_bounds__(kThreads)
+    squares(double* parts, float* dprediction, const float* prediction, const float* target, std::int64_t count) {
+  double sum = 0.0;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += kParts * kThreads) {
+    const double difference = static_cast<double>(prediction[i]) - static_cast<double>(target[i]);
+    sum += difference * difference;
+    dprediction[i] = static_cast<float>(2.0 * difference);
+  }
+  sum = sum_of_block(sum);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+}  // namespace
+
+void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
+                           std::int64_t classes, double label_smoothing) {
+  const char* op = "softmax_cross_entropy";
+  expect_narrow(op, classes);
+  const Memory memory = allocate(static_cast<std::size_t>(rows) * sizeof(double));
+  double* losses = static_cast<double*>(memory.get());
+  const double scale = 1.0 / static_cast<double>(rows);  // of no rows the mean is 0 * infinity, NaN
+  if (rows > 0) {
+    launch(op, softmax, blocks_of(rows * kWarp, kThreads), kThreads, stream(), losses, dlogits, logits, labels, rows,
+           static_cast<int>(classes), label_smoothing, scale, fault());
+  }
+  launch(op, sum_all, 1, kThreads, stream(), loss, losses, rows, scale);
+}
+
+void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count) {
+  const char* op = "squared_error";
+  const Memory memory = allocate(kParts * sizeof(double));
+  double* parts = static_cast<double*>(memory.get());
+  launch(op, squares, kParts, kThreads, stream(), parts, dprediction, prediction, target, count);
+  launch(op, sum_all, 1, kThreads, stream(), loss, parts, std::int64_t{kParts}, 1.0);
+}
+
+}  // namespace fastlenet::cuda

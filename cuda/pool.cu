@@ -1,0 +1,81 @@
+// Max-pooling.
+#include "common.cuh"
+
+namespace fastlenet::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Window {
+  float* y;
+  std::int32_t* indices;
+  const float* x;
+  PoolShape shape;
+
+  // One output; windows are cut off at the image's edges, so that what lies outside is never chosen.
+  __device__ void operator()(std::int64_t i) const {
+    const int h = static_cast<int>(shape.h), w = static_cast<int>(shape.w), q = static_cast<int>(shape.q);
+    const int outputs = static_cast<int>(shape.p) * q, place = static_cast<int>(i % outputs);
+    const float* plane = x + i / outputs * h * w;
+    const int top = place / q * static_cast<int>(shape.stride.h) - static_cast<int>(shape.padding.h);
+    const int left = place % q * static_cast<int>(shape.stride.w) - static_cast<int>(shape.padding.w);
+    const int begin = top < 0 ? 0 : top, end = top + shape.r < h ? top + static_cast<int>(shape.r) : h;
+    const int from = left < 0 ? 0 : left, to = left + shape.s < w ? left + static_cast<int>(shape.s) : w;
+    int index = begin * w + from;
+    float best = plane[index];
+    for (int row = begin; row < end; ++row) {
+      for (int column = from; column < to; ++column) keep_maximum(best, index, plane[row * w + column], row * w + column);
+    }
+    y[i] = best;
+    indices[i] = index;
+  }
+};
+
+struct Chunk {
+  std::int32_t index[kThreads];
+  float dy[kThreads];
+};
+
+// One plane of dx. Each thread looks through all of the plane's dy, in order, for those that belong to its element: windows
+// may overlap, and atomics would add them in any order.
+__global__ void __launch_bounds__(kThreads)
+    backward(float* dx, const float* dy, const std::int32_t* indices, PoolShape shape, Fault* fault) {
+  Chunk& chunk = block_shared<Chunk>();
+  const int pixels = static_cast<int>(shape.h * shape.w), outputs = static_cast<int>(shape.p * shape.q);
+  const std::int64_t plane = blockIdx.x;
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int first = 0; first < pixels; first += kThreads) {
+    const int pixel = first + thread;
+    float sum = 0.0f;
+    for (int begin = 0; begin < outputs; begin += kThreads) {
+      if (begin + thread < outputs) {
+        const std::int32_t index = indices[plane * outputs + begin + thread];
+        if (index < 0 || index >= pixels) *fault = Fault::kIndices;
+        chunk.index[thread] = index;
+        chunk.dy[thread] = dy[plane * outputs + begin + thread];
+      }
+      __syncthreads();
+      const int count = outputs - begin < kThreads ? outputs - begin : kThreads;
+      for (int i = 0; i < count; ++i) {
+        if (chunk.index[i] == pixel) sum += chunk.dy[i];
+      }
+      __syncthreads();
+    }
+    if (pixel < pixels) dx[plane * pixels + pixel] = sum;
+  }
+}
+
+}  // namespace
+
+void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape) {
+  launch_for_each("max_pool2d_forward", shape.n * shape.c * shape.p * shape.q, Window{y, indices, x, shape});
+}
+
+void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape) {
+  const char* op = "max_pool2d_backward";
+  if (shape.n * shape.c * shape.h * shape.w == 0) return;
+  launch(op, backward, blocks_of(shape.n * shape.c, 1), kThreads, stream(), dx, dy, indices, shape, fault());
+}
+
+}  // namespace fastlenet::cuda

@@ -1,0 +1,239 @@
+"""Arrays in a GPU's memory: dense, row by row, and just the operations that a network and its trainer need."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet import _core
+
+__all__ = ["DeviceArray", "device", "empty", "from_dlpack", "from_numpy", "wrap"]
+
+_DLPACK_CUDA = 2
+
+
+@functools.cache
+def device() -> Any:
+    """The compiled backend. Raises DeviceError, which names the command that installs it, where it is not built."""
+    return _core.cuda_backend()
+
+
+class _Flags:
+    """What NumPy's `flags` has that is used here."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        self._array = array
+
+    @property
+    def writeable(self) -> bool:
+        return self._array._writeable
+
+    @writeable.setter
+    def writeable(self, value: bool) -> None:
+        self._array._writeable = value
+
+
+class DeviceArray:
+    """A dense array in GPU memory; `empty` and `from_numpy` make them.
+
+    Reading it (numpy(), float(), numpy.asarray) waits for all work so far, and is where a wrong label or index that only the
+    device could see becomes a ValueError. a[i:j] and reshape are views. Other libraries take it without a copy, by
+    __cuda_array_interface__ or DLPack; its work is ordered with that of the default stream.
+    """
+
+    __slots__ = ("_address", "_owner", "_writeable", "dtype", "shape")
+
+    def __init__(self, owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], writeable: bool = True) -> None:
+        self._owner, self._address, self.shape, self.dtype, self._writeable = owner, address, shape, dtype, writeable
+
+    # --- what it is ---
+
+    @property
+    def address(self) -> int:
+        """Where its first element lies, in the device's memory."""
+        return self._address
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def flags(self) -> _Flags:
+        return _Flags(self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of an array without dimensions")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
+
+    # --- to the host ---
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """A copy in the host's memory."""
+        array = np.empty(self.shape, self.dtype)
+        device().copy_to_host(array, self._address)
+        return array
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("a DeviceArray becomes a numpy array by a copy only")
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __float__(self) -> float:
+        return float(self.numpy().reshape(()))
+
+    def argmax(self, axis: int | None = None) -> Any:
+        """As numpy.argmax, on the host."""
+        return self.numpy().argmax(axis=axis)
+
+    def __reduce__(self) -> Any:
+        return from_numpy, (self.numpy(),)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        if function is np.asfortranarray:  # a transposed weight is of no use on a GPU
+            return self
+        return function(*(np.asarray(a) if isinstance(a, DeviceArray) else a for a in arguments), **options)
+
+    # --- views ---
+
+    def _view(self, start: int, shape: tuple[int, ...]) -> DeviceArray:
+        address = self._address + start * self.dtype.itemsize
+        return DeviceArray(self._owner, address, shape, self.dtype, self._writeable)
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        if key is Ellipsis:
+            return self
+        rest = self.shape[1:]
+        if isinstance(key, slice):
+            begin, end, step = key.indices(len(self))
+            if step == 1:
+                return self._view(begin * math.prod(rest), (max(end - begin, 0), *rest))
+        elif isinstance(key, (int, np.integer)) and -len(self) <= key < len(self):
+            return self._view(int(key) % len(self) * math.prod(rest), rest)
+        raise IndexError(f"a DeviceArray of shape {self.shape} takes an int or a slice of step 1, got {key!r}")
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """The same elements in another shape, one size of which may be -1."""
+        sizes = [int(size) for size in (shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape)]
+        if sizes.count(-1) == 1:
+            known = math.prod(size for size in sizes if size != -1)
+            sizes[sizes.index(-1)] = self.size // known if known else 0
+        if math.prod(sizes) != self.size or min(sizes, default=0) < 0:
+            raise ValueError(f"reshape: {self.size} elements do not fit shape {tuple(sizes)}")
+        return self._view(0, tuple(sizes))
+
+    # --- writing ---
+
+    def _expect_writeable(self) -> None:
+        if not self._writeable:
+            raise ValueError("assignment destination is read-only")
+
+    def fill(self, value: float) -> None:
+        """Set every element to a number."""
+        self._expect_writeable()
+        if self.dtype == np.float32:
+            device().fill(self._address, value, self.size)
+        elif value == 0:
+            device().set_bytes(self._address, 0, self.nbytes)
+        else:
+            self[...] = np.full(self.shape, value, self.dtype)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Copy in a number or an array, broadcast and cast as NumPy does."""
+        target = self[key]
+        target._expect_writeable()
+        if isinstance(value, DeviceArray) and value.dtype == target.dtype and value.shape == target.shape:
+            device().copy_on_device(target.address, value.address, target.nbytes)
+            return
+        array = np.broadcast_to(np.asarray(value), target.shape)
+        device().copy_to_device(target.address, np.ascontiguousarray(array, target.dtype))
+
+    def copy(self) -> DeviceArray:
+        """Another array of the same elements."""
+        other = empty(self.shape, self.dtype)
+        other[...] = self
+        return other
+
+    # --- other libraries ---
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self._address, not self._writeable),
+            "version": 3,
+            "strides": None,
+            "stream": 1,  # ours and the default stream wait for each other
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _DLPACK_CUDA, 0
+
+    def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
+        del stream, options
+        return device().to_dlpack(self, self._address, list(self.shape), self.dtype.kind, 8 * self.dtype.itemsize)
+
+
+def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> DeviceArray:
+    """An uninitialised array in the device's memory, which starts at a multiple of 256 bytes."""
+    dims = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
+    kind = np.dtype(dtype)
+    memory = device().Memory(math.prod(dims) * kind.itemsize)
+    return DeviceArray(memory, memory.address, dims, kind)
+
+
+def from_numpy(array: npt.ArrayLike) -> DeviceArray:
+    """A copy in the device's memory of anything that NumPy understands."""
+    host = np.asarray(array, order="C")
+    result = empty(host.shape, host.dtype)
+    device().copy_to_device(result.address, host)
+    return result
+
+
+def from_dlpack(array: Any) -> DeviceArray:
+    """A view of another library's dense array in the device's memory. Raises TypeError or DeviceError for any other."""
+    owner, address, shape, name = device().from_dlpack(array.__dlpack__())
+    if math.prod(shape):
+        device().expect_on_device(address)
+    return DeviceArray(owner, address, tuple(shape), np.dtype(name))
+
+
+def wrap(array: Any) -> DeviceArray | None:
+    """A DeviceArray on what another library has in the device's memory, without a copy; None if it has not.
+
+    By __cuda_array_interface__, else by DLPack. Raises TypeError for an array that is not dense.
+    """
+    if isinstance(array, DeviceArray):
+        return array
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if interface is None:
+        location = getattr(array, "__dlpack_device__", None)
+        on_device = location is not None and not isinstance(array, np.ndarray) and location()[0] == _DLPACK_CUDA
+        return from_dlpack(array) if on_device else None
+    dtype, shape = np.dtype(interface["typestr"]), tuple(interface["shape"])
+    dense = [math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape))]
+    strides = interface.get("strides")
+    if strides is not None and any(a != b for a, b, size in zip(strides, dense, shape, strict=True) if size > 1):
+        raise TypeError("the array expects dense rows on a GPU, got strides; make it contiguous first")
+    address, read_only = interface["data"]
+    if math.prod(shape):
+        device().expect_on_device(address)
+    return DeviceArray(array, address, shape, dtype, not read_only)
