@@ -17,6 +17,7 @@ import numpy as np
 
 from fastlenet import LeNet, fit
 from fastlenet.data import load_mnist
+from peers import TRAINED
 
 __all__ = ["Contender", "add_arguments", "prepare", "run_rounds", "start"]
 
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser, peers: list[str]) -> None:
 def prepare(folder: Path) -> Path:
     """MNIST and the parameters after one epoch of training, in one file for every worker."""
     data, model = load_mnist(), LeNet()
-    fit(model, data, epochs=1, evaluate_every_epoch=False)
+    fit(model, data, evaluate_every_epoch=False, **TRAINED)
     path = folder / "data.npz"
     np.savez(
         path,

@@ -11,7 +11,7 @@ from fastlenet.data import Dataset, load_mnist
 from fastlenet.profiling import Line, Profiler
 from fastlenet.trainer import Listener, Trainer
 from measuring import peak
-from peers import LR, MOMENTUM
+from peers import LR, MOMENTUM, PLAIN, TRAINED
 
 __all__ = ["Kernel", "measure_kernels"]
 
@@ -64,7 +64,7 @@ def _round(profiler: Profiler, state: dict[str, Any], data: Dataset, batch: int,
     model = LeNet(ops=profiler, algorithm=algorithm)
     model.load_state_dict(state)
     listener = _Lines(profiler)
-    plain = {"lr": LR, "momentum": MOMENTUM, "weight_decay": 0.0, "shift": 0}
+    plain = {**PLAIN, "lr": LR, "momentum": MOMENTUM, "algorithm": algorithm}
     fit(model, data, listeners=(listener,), epochs=1, batch_size=batch, evaluate_every_epoch=False, **plain)
     by = {"conv2 forward": "conv2 forward by Winograd"} if algorithm == "winograd" else {}
     return {by.get(NAMES[name], NAMES[name]): line for name, line in listener.lines.items()}
@@ -78,7 +78,7 @@ def measure_kernels(rounds: int, batch: int = 128, steps: int = 40, threads: int
     before = get_num_threads()
     set_num_threads(threads)
     data, model = load_mnist(), LeNet()
-    fit(model, data, epochs=1, evaluate_every_epoch=False)
+    fit(model, data, evaluate_every_epoch=False, **TRAINED)
     images = batch * (steps + 1)
     train = data.train_images[:images], data.train_labels[:images]
     few = Dataset("MNIST", *train, data.test_images[:1], data.test_labels[:1], 10, mean=data.mean, std=data.std)

@@ -10,7 +10,7 @@ import numpy as np
 from fastlenet import LeNet, config, fit, ops, set_num_threads
 from fastlenet.data import Dataset
 from fastlenet.nn.sequential import Frozen
-from peers import LR, MOMENTUM, PARAMETERS
+from peers import LR, MOMENTUM, PARAMETERS, PLAIN
 
 
 class Peer:
@@ -39,7 +39,7 @@ class Peer:
         data = Dataset("MNIST", d["images"][:images], d["labels"][:images], *few, 10, **self.mean_std)
         model = LeNet(algorithm=self.algorithm)
         model.load_state_dict(self.parameters)
-        plain = {"optimizer": "sgd", "weight_decay": 0.0, "label_smoothing": 0.0, "shift": 0, "algorithm": self.algorithm}
+        plain = {**PLAIN, "algorithm": self.algorithm}
         history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False, **plain)
         return history.epochs[-1].loss
 

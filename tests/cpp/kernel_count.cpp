@@ -130,7 +130,7 @@ void training_step() {
   const auto convolve = [&](const char* name, Convolution& conv, Floats& y, std::vector<std::uint8_t>& winners,
                             const Floats& input, cpu::Algorithm algorithm) {
     count(name, [&] {
-      cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), input.data(), conv.weight.data(), conv.bias.data(),
+      cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), input.data(), conv.weight.data(), conv.bias.data(), nullptr,
                                           algorithm, conv.shape);
     });
   };
@@ -174,11 +174,11 @@ void one_image() {
   Floats y1 = zeros(conv1.outputs), y2 = zeros(conv2.outputs), y3 = zeros(500);
   std::vector<std::uint8_t> winners1 = bytes(conv1.outputs), winners2 = bytes(conv2.outputs);
   count("one image, conv1", [&] {
-    cpu::conv2d_relu_max_pool2d_forward(y1.data(), winners1.data(), x.data(), conv1.weight.data(), conv1.bias.data(),
+    cpu::conv2d_relu_max_pool2d_forward(y1.data(), winners1.data(), x.data(), conv1.weight.data(), conv1.bias.data(), nullptr,
                                         cpu::Algorithm::direct, conv1.shape);
   });
   count("one image, conv2", [&] {
-    cpu::conv2d_relu_max_pool2d_forward(y2.data(), winners2.data(), y1.data(), conv2.weight.data(), conv2.bias.data(),
+    cpu::conv2d_relu_max_pool2d_forward(y2.data(), winners2.data(), y1.data(), conv2.weight.data(), conv2.bias.data(), nullptr,
                                         cpu::Algorithm::direct, conv2.shape);
   });
   count("one image, fc1",
