@@ -21,14 +21,15 @@ void pad_image(float* to, const float* x, const ConvShape& s) {
   }
 }
 
+bool winograd_filter(const ConvShape& shape) { return shape.r == shape.s && (shape.r == 3 || shape.r == 5); }
+
 // Where fewer multiply-adds make up for the rest; whatever n is, since an image's bits must not depend on its batch. Per tile
 // the transforms take 600 cycles for each input channel and 270 for each output channel, and to store the products takes about
 // as long as 3 more input channels.
 bool winograd_pays(const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
-  const bool square = conv.r == conv.s && (conv.r == 3 || conv.r == 5), windows = pool.r == 2 && pool.s == 2;
-  if (!square || !windows) return false;
+  if (!winograd_filter(conv) || pool.r != 2 || pool.s != 2) return false;
   const WinogradSizes sizes = kernels().winograd_sizes(shape);
   const std::int64_t tiles = sizes.down * sizes.across, direct = conv.c * conv.k * conv.r * conv.s * pool.p * pool.q * 4;
   return tiles * (64 * (conv.c + 3) * conv.k + 600 * conv.c + 270 * conv.k) < direct;
@@ -75,7 +76,7 @@ void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const fl
 class Filters {
  public:
   Filters(const ConvShape& shape, Algorithm algorithm) : shape_(shape), groups_(shape.k, kernels()) {
-    const bool points = algorithm == Algorithm::winograd && shape.r == shape.s && (shape.r == 3 || shape.r == 5);
+    const bool points = algorithm == Algorithm::winograd && winograd_filter(shape);
     const std::int64_t lanes = kernels().lanes, slots = groups_.count * lanes;
     lanes_size_ = slots * shape.c * shape.r * shape.s;
     points_size_ = points ? 64 * shape.c * slots : 0;
@@ -127,7 +128,11 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
   Scratch::take(scratch, {ready ? 0 : filters.size(), slots, workers * frame, workers * slots * windows,
                           workers * slots * windows, workers * sizes.scratch_one});
   if (!ready) {
-    winograd ? filters.pack_points(scratch[0], weight) : filters.pack_lanes(scratch[0], weight);
+    if (winograd) {
+      filters.pack_points(scratch[0], weight);
+    } else {
+      filters.pack_lanes(scratch[0], weight);
+    }
     packed = scratch[0];
   }
   std::fill(scratch[1], scratch[1] + slots, 0.0f);

@@ -55,8 +55,6 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
 
 // --- by lists of a factor's non-zeros ---
 
-constexpr std::int64_t kPanelVectors = 5;  // as linear_sparse.hpp has them
-
 // Whether lists pay: at least half of x[size] zeros. What these meet must be finite, or the dense product would be NaN.
 bool mostly_zeros(const float* x, std::int64_t size) {
   std::atomic<std::int64_t> zeros{0};
@@ -68,7 +66,7 @@ bool mostly_zeros(const float* x, std::int64_t size) {
 class Lists {
  public:
   Lists(const float* x, std::int64_t rows, std::int64_t width, int workers)
-      : capacity_(width + kernels().lanes), panel_(kSparseChunk * kPanelVectors * kernels().lanes) {
+      : capacity_(width + kernels().lanes), panel_(kSparseChunk * kSparseVectors * kernels().lanes) {
     Scratch::take(room_, {rows * capacity_, rows * capacity_, rows * ceil_divide(width, kSparseChunk), workers * panel_});
     for_pieces(rows, 8, [&](Range range) { kernels().linear_list_rows(scratch(0), x, width, range); });
   }
@@ -86,7 +84,7 @@ class Lists {
 };
 
 void forward_by_lists(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
-  const std::int64_t width = kPanelVectors * kernels().lanes, panels = ceil_divide(shape.out, width);
+  const std::int64_t width = kSparseVectors * kernels().lanes, panels = ceil_divide(shape.out, width);
   const int workers = workers_for(panels);
   const Lists lists(x, shape.n, shape.in, workers);
   parallel_for(panels, workers, [&](std::int64_t panel, int worker) {
@@ -101,7 +99,7 @@ void weight_gradient_by_lists(float* dweight, const float* dy, const float* x, c
   constexpr std::int64_t slice = 50;
   const std::int64_t slices = ceil_divide(shape.out, slice), capacity = shape.n + table.lanes;
   const std::int64_t lists = slice * capacity, ends = slice * ceil_divide(shape.n, kSparseChunk);
-  const std::int64_t panel = kSparseChunk * kPanelVectors * table.lanes;
+  const std::int64_t panel = kSparseChunk * kSparseVectors * table.lanes;
   const int workers = workers_for(slices);
   float* room[4];
   Scratch::take(room, {workers * lists, workers * lists, workers * ends, workers * panel});
@@ -116,7 +114,7 @@ void weight_gradient_by_lists(float* dweight, const float* dy, const float* x, c
 }
 
 void input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape) {
-  const std::int64_t width = kPanelVectors * kernels().lanes, panels = ceil_divide(shape.in, width);
+  const std::int64_t width = kSparseVectors * kernels().lanes, panels = ceil_divide(shape.in, width);
   const int workers = workers_for(panels);
   const Lists lists(dy, shape.n, shape.out, workers);
   parallel_for(panels, workers, [&](std::int64_t panel, int worker) {

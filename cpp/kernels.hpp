@@ -69,8 +69,10 @@ struct WinogradSizes {
 };
 
 // Lists of the non-zero elements of a matrix's rows (or columns), `capacity` apart, and where each chunk of kSparseChunk
-// elements ends in them: ends[list][chunk]. panel: kSparseChunk * 5 * lanes floats.
+// elements ends in them: ends[list][chunk]. panel: kSparseChunk rows of
+// kSparseVectors vectors.
 constexpr std::int64_t kSparseChunk = 128;
+constexpr int kSparseVectors = 5;
 
 struct SparseScratch {
   List lists;

@@ -147,7 +147,13 @@ def test_a_diverging_run_stops(train_here: Train, small_mnist: Path) -> None:
     assert "the loss is nan in epoch" in one_line(result) and "smaller --lr" in result.err
 
 
-@pytest.mark.parametrize("flags", [[], pytest.param(["--checkpoint", "mine.safetensors"], marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param([], id="default"),
+        pytest.param(["--checkpoint", "mine.safetensors"], id="checkpoint", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c(flags: list[str], train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """Exit code 130, the state saved, and the line it prints goes on to the bits of an undisturbed run."""
     settings = ["--data-dir", small_mnist, "--epochs", 5, "--batch-size", 20, "--seed", 6]

@@ -16,7 +16,6 @@ namespace {
 // the first cache holds most while every list passes over them; with fewer rows more lists end, each in a mispredicted branch.
 // (Where they stand, a power of two apart or nearly, they would evict one another.) Five sums hide most of a multiply-add's
 // latency.
-constexpr int kSparseVectors = 5;
 constexpr std::int64_t kSparsePitch = kSparseVectors * kLanes;
 
 // The chunks of kSparseChunk rows that a list of `depth` of them falls in.

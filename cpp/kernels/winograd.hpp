@@ -207,6 +207,12 @@ inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const 
   }
 }
 
+// A tile's first window.
+template <int m>
+inline Pair first_window(std::int64_t tile, const WinogradSizes& sizes) {
+  return {tile / sizes.across * (m / 2), tile % sizes.across * (m / 2)};
+}
+
 template <int r>
 inline void winograd_block(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
                            float* scratch, const ConvPoolShape& shape) {
@@ -219,15 +225,12 @@ inline void winograd_block(float* y, std::int32_t* winners, const float* x, cons
   float *inputs = scratch, *products = scratch + kProducts * pitch.inputs;
   for (std::int64_t first = 0; first < sizes.down * sizes.across; first += kTileVectors) {
     const int vectors = static_cast<int>(at_most(sizes.down * sizes.across - first, kTileVectors));
-    std::int64_t p[kTileVectors], q[kTileVectors];  // each tile's first window
-    for (int j = 0; j < vectors; ++j) {
-      p[j] = (first + j) / sizes.across * (m / 2);
-      q[j] = (first + j) % sizes.across * (m / 2);
-    }
+    Pair window[kTileVectors];
+    for (int j = 0; j < vectors; ++j) window[j] = first_window<m>(first + j, sizes);
     for (std::int64_t c = 0; c < conv.c; ++c) {
       for (int j = 0; j < vectors; ++j) {
         transform_input(inputs + (c * kTileVectors + j) * kLanes, pitch.inputs,
-                        x + (c * sizes.frame_h + 2 * p[j]) * line + 2 * q[j] * kLanes, line);
+                        x + (c * sizes.frame_h + 2 * window[j].h) * line + 2 * window[j].w * kLanes, line);
       }
     }
     for (std::int64_t k = 0; k < conv.k; k += kTileRows) {
@@ -237,9 +240,9 @@ inline void winograd_block(float* y, std::int32_t* winners, const float* x, cons
       multiply(products, weights + k / kTileRows * kProducts * pitch.weights, inputs, pitch, conv.c);
       for (int i = 0; i < rows; ++i) {
         for (int j = 0; j < vectors; ++j) {
-          const std::ptrdiff_t at = (((k + i) * pool.p + p[j]) * pool.q + q[j]) * kLanes;
+          const std::ptrdiff_t at = (((k + i) * pool.p + window[j].h) * pool.q + window[j].w) * kLanes;
           pool_tile<m>(y + at, winners + at, pool.q, products + (i * kTileVectors + j) * kLanes, pitch.products,
-                       broadcast(bias ? bias[k + i] : 0.0f), pool.p - p[j], pool.q - q[j]);
+                       broadcast(bias ? bias[k + i] : 0.0f), pool.p - window[j].h, pool.q - window[j].w);
         }
       }
     }
@@ -283,13 +286,12 @@ inline void winograd_image(float* y, std::int32_t* winners, const float* x, cons
   float *inputs = scratch, *products = scratch + kProducts * input_point;
   for (std::int64_t first = 0; first < sizes.down * sizes.across; first += kTileRows) {
     const int tiles = static_cast<int>(at_most(sizes.down * sizes.across - first, kTileRows));
-    std::int64_t p[kTileRows], q[kTileRows];  // each tile's first window
+    Pair window[kTileRows];
     for (int i = 0; i < tiles; ++i) {
-      p[i] = (first + i) / sizes.across * (m / 2);
-      q[i] = (first + i) % sizes.across * (m / 2);
+      window[i] = first_window<m>(first + i, sizes);
+      const float* corner = x + 2 * window[i].h * line + 2 * window[i].w * kLanes;
       for (std::int64_t c = 0; c < pitch.c; c += kLanes) {
-        transform_input(inputs + i * pitch.c + c, input_point, x + c / kLanes * plane + 2 * p[i] * line + 2 * q[i] * kLanes,
-                        line);
+        transform_input(inputs + i * pitch.c + c, input_point, corner + c / kLanes * plane, line);
       }
     }
     for (std::int64_t k = 0; k < pitch.k; k += kTileVectors * kLanes) {
@@ -307,9 +309,9 @@ inline void winograd_image(float* y, std::int32_t* winners, const float* x, cons
     }
     for (int i = 0; i < tiles; ++i) {
       for (std::int64_t k = 0; k < pitch.k; k += kLanes) {
-        const std::ptrdiff_t at = k / kLanes * windows + (p[i] * pool.q + q[i]) * kLanes;
-        pool_tile<m>(y + at, winners + at, pool.q, products + i * pitch.k + k, product_point, load(bias + k), pool.p - p[i],
-                     pool.q - q[i]);
+        const std::ptrdiff_t at = k / kLanes * windows + (window[i].h * pool.q + window[i].w) * kLanes;
+        pool_tile<m>(y + at, winners + at, pool.q, products + i * pitch.k + k, product_point, load(bias + k),
+                     pool.p - window[i].h, pool.q - window[i].w);
       }
     }
   }

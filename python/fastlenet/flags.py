@@ -11,6 +11,7 @@ from typing import Any
 from fastlenet.checkpoint import CheckpointError, expect_writable, load_checkpoint
 from fastlenet.command import UsageError
 from fastlenet.data import TORCHVISION_NAMES
+from fastlenet.evaluation import BATCH_SIZE
 from fastlenet.plotting import expect_plottable
 from fastlenet.recipe import CHOICES, RECIPES, Recipe
 
@@ -20,7 +21,7 @@ __all__ = ["add_recipe_flags", "check_flags", "make_parser", "recipe_of", "setti
 _SETTINGS: dict[str, Any] = {
     "recipe": "default",
     "ensemble": 1,
-    "test_batch_size": 250,
+    "test_batch_size": BATCH_SIZE,
     "validation": 0,
     "dry_run": False,
     "data_dir": None,

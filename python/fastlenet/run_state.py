@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fastlenet.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from fastlenet.config import config
 from fastlenet.data import Dataset
+from fastlenet.evaluation import BATCH_SIZE
 from fastlenet.nn import Sequential
 from fastlenet.optim import SGD, AdamW, Muon, Optimizer
 from fastlenet.recipe import Recipe
@@ -71,7 +72,7 @@ class RunState:
         data: Dataset,
         recipe: Recipe,
         *,
-        test_batch_size: int = 250,
+        test_batch_size: int = BATCH_SIZE,
         batches_per_epoch: int | None = None,
         settings: Mapping[str, Any] | None = None,
         passengers: Mapping[str, Array] | None = None,

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from fastlenet.data import Dataset
-from fastlenet.evaluation import evaluate
+from fastlenet.evaluation import BATCH_SIZE, evaluate
 from fastlenet.nn import Dropout, Sequential
 from fastlenet.philox import permutation
 from fastlenet.recipe import Recipe, named_recipe
@@ -46,8 +47,8 @@ class Trainer(RunState):
     """A run in progress: takes its state from step to step, and from epoch to epoch.
 
     Set `stop_requested`, from a signal handler or another thread, to have it stop after the step at hand. `rate` may be set to
-    another function from the step, counted from 0, to its learning rate. The options are those of RunState, and whether to
-    evaluate after each epoch or only after the last.
+    another function from the step, counted from 0, to its learning rate. The recipe's algorithm becomes the model's. The options
+    are those of RunState, and whether to evaluate after each epoch or only after the last.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Trainer(RunState):
         data: Dataset,
         recipe: Recipe,
         *,
-        test_batch_size: int = 250,
+        test_batch_size: int = BATCH_SIZE,
         evaluate_every_epoch: bool = True,
         **options: Any,
     ) -> None:
@@ -68,7 +69,7 @@ class Trainer(RunState):
         super().__init__(model, data, recipe, test_batch_size=test_batch_size, **options)
         model.algorithm = recipe.algorithm
         self.evaluate_every_epoch = evaluate_every_epoch
-        self.rate: Callable[[int], float] = lambda step: recipe.rate(step, self.steps)
+        self.rate: Callable[[int], float] = partial(recipe.rate, steps=self.steps)  # not a method: no cycle keeps the model
         self.evaluation_seconds = 0.0
         self.stop_requested = False
         count, h, w = data.train_images.shape
@@ -212,7 +213,7 @@ def fit(
     data: Dataset,
     recipe: str | Recipe = "default",
     *,
-    test_batch_size: int = 250,
+    test_batch_size: int = BATCH_SIZE,
     evaluate_every_epoch: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 10.0,
