@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["UsageError", "run_command"]
+__all__ = ["CTRL_C", "UsageError", "run_command"]
 
-_USAGE, _CTRL_C, _CLOSED_PIPE = 2, 130, 141
+CTRL_C = 130
+_USAGE, _CLOSED_PIPE = 2, 141
 
 
 class UsageError(ValueError):
@@ -36,7 +37,7 @@ def run_command(name: str, command: Callable[[], int], *expected: type[Exception
         return _fail(name, f"{error.filename or 'standard output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        return _CTRL_C
+        return CTRL_C
     except Exception as error:
         if isinstance(error, (UsageError, *expected)):
             return _fail(name, str(error))

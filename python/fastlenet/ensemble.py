@@ -21,11 +21,13 @@ Array = npt.NDArray[Any]
 State = Mapping[str, Array]
 
 
+def _numbered(states: Sequence[State]) -> dict[str, Array]:
+    return {f"member{i}.{name}": array for i, state in enumerate(states) for name, array in state.items()}
+
+
 def join_members(states: Sequence[State]) -> dict[str, Array]:
     """The state_dicts of an ensemble's members as one, with keys as "member0.conv1.weight"; of a single one as it is."""
-    if len(states) == 1:
-        return dict(states[0])
-    return {f"member{i}.{name}": array for i, state in enumerate(states) for name, array in state.items()}
+    return dict(states[0]) if len(states) == 1 else _numbered(states)
 
 
 def split_members(state: State, path: str | os.PathLike[str]) -> list[dict[str, Array]]:
@@ -84,7 +86,7 @@ class EnsembleRun:
             self.finished.append(done)
             self.member += 1
             following = self._make(self.member)
-            following.passengers = {f"member{i}.{name}": a for i, s in enumerate(self.finished) for name, a in s.items()}
+            following.passengers = _numbered(self.finished)
             following.stop_requested = self.trainer.stop_requested  # asked for in between
             self.trainer = following
 

@@ -70,7 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m fastlenet.train",
         description="Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy "
         "after each epoch. The same seed gives the same bits, whatever the number of threads.",
-        epilog="Ctrl-C saves the training state and says how to go on. Exit codes: 0 done, 2 wrong usage or input, 130 Ctrl-C.",
+        epilog="Ctrl-C saves the training state and says how to go on. Exit codes: 0 done, 2 wrong usage or input, 130 Ctrl-C, "
+        "141 where the reader of the output has gone.",
     )
 
     add_recipe_flags(parser)

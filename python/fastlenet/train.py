@@ -14,7 +14,7 @@ from typing import Any
 
 from fastlenet import ops
 from fastlenet.checkpoint import CheckpointError, load_model, save_model
-from fastlenet.command import UsageError, run_command
+from fastlenet.command import CTRL_C, UsageError, run_command
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
 from fastlenet.ensemble import EnsembleRun, join_members, split_members
@@ -28,8 +28,6 @@ from fastlenet.recipe import RECIPES, Recipe
 from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Saver, Trainer
 
 __all__ = ["main"]
-
-_CTRL_C = 130
 
 
 def _load_data(settings: dict[str, Any]) -> Dataset:
@@ -172,7 +170,7 @@ def _run(
         run.trainer.save(path)
         console.close()
         print(f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {path}", file=sys.stderr)
-        return _CTRL_C
+        return CTRL_C
     except DivergedError as error:
         raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
     finally:

@@ -47,8 +47,8 @@ class Trainer(RunState):
     """A run in progress: takes its state from step to step, and from epoch to epoch.
 
     Set `stop_requested`, from a signal handler or another thread, to have it stop after the step at hand. `rate` may be set to
-    another function from the step, counted from 0, to its learning rate. The recipe's algorithm becomes the model's. The options
-    are those of RunState, and whether to evaluate after each epoch or only after the last.
+    another function from the step, counted from 0, to its learning rate. The recipe's algorithm becomes the model's. Options:
+    those of RunState, and whether to evaluate after each epoch or only after the last.
     """
 
     def __init__(
