@@ -39,27 +39,25 @@ class Frozen:
         if not hasattr(thread, "workspace"):
             thread.workspace, thread.recordings = Workspace(self._ops), {}
         if len(x) > _FEW:
-            return run_forward(self._steps, x, self._pass(self._ops, {}))
+            return run_forward(self._steps, x, self._pass(self._ops, few=False))
         recording: _Recording | None = thread.recordings.get(x.shape)
         if recording is not None:
             return recording.replay(x)
         recording = _Recording(self._ops)
-        y = run_forward(self._steps, x, self._pass(recording, self._packed))
+        y = run_forward(self._steps, x, self._pass(recording, few=True))
         if recording.finish(x, y):
             thread.recordings[x.shape] = recording
         return y
 
-    def _pass(self, backend: ModuleType, packed: Mapping[str, Array]) -> Pass:
-        # The zeros of x may be left out where what they would meet is finite.
-        skip_zeros = bool(packed) and self._finite
+    def _pass(self, backend: ModuleType, *, few: bool) -> Pass:
         workspace: Workspace = self._thread.workspace
         return Pass(
             backend,
             workspace,
             self._parameters,
             training=False,
-            skip_zeros=skip_zeros,
-            packed=packed,
+            skip_zeros=few and self._finite,  # what the zeros of x would meet is finite
+            packed=self._packed if few else {},
             algorithm=self._algorithm,
         )
 
