@@ -8,8 +8,8 @@ from typing import Any
 
 from fastlenet import LeNet, fit, get_num_threads, set_num_threads
 from fastlenet.data import Dataset, load_mnist
+from fastlenet.listeners import StepTimes
 from fastlenet.profiling import Line, Profiler
-from fastlenet.trainer import Listener, Trainer
 from measuring import peak
 from peers import LR, MOMENTUM, PLAIN, TRAINED
 
@@ -45,25 +45,11 @@ class Kernel:
     peak: float
 
 
-class _Lines(Listener):
-    """The profile of an epoch's steps but the first, which makes the buffers; the evaluation after the last is left out."""
-
-    def __init__(self, profiler: Profiler) -> None:
-        self._profiler = profiler
-        self.lines: dict[str, Line] = {}
-
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        if trainer.position == 1:
-            self._profiler.reset()
-        elif trainer.position == trainer.batches:
-            self.lines = dict(self._profiler.lines)
-
-
 def _round(profiler: Profiler, state: dict[str, Any], data: Dataset, batch: int, algorithm: str) -> dict[str, Line]:
     """Every kernel's line after one epoch of `data`, from the trained parameters."""
     model = LeNet(ops=profiler, algorithm=algorithm)
     model.load_state_dict(state)
-    listener = _Lines(profiler)
+    listener = StepTimes(profiler)
     plain = {**PLAIN, "lr": LR, "momentum": MOMENTUM, "algorithm": algorithm}
     fit(model, data, listeners=(listener,), epochs=1, batch_size=batch, evaluate_every_epoch=False, **plain)
     by = {"conv2 forward": "conv2 forward by Winograd"} if algorithm == "winograd" else {}

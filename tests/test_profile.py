@@ -12,28 +12,10 @@ import pytest
 
 from fastlenet import LeNet, fit, ops, profiling
 from fastlenet.data import Dataset
+from fastlenet.listeners import StepTimes
 from fastlenet.profiling import Profiler
-from fastlenet.trainer import Listener, Trainer
 
 STEPS = 40
-
-
-class _Steps(Listener):
-    """The seconds of an epoch's steps but the first, which makes the buffers."""
-
-    def __init__(self, profiler: Profiler | None = None) -> None:
-        self.profiler = profiler
-        self.lines: dict[str, profiling.Line] = {}
-
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        if trainer.position == 1:
-            self.before = trainer.seconds
-            if self.profiler is not None:
-                self.profiler.reset()
-        elif trainer.position == trainer.batches:
-            self.seconds = trainer.seconds - self.before
-            if self.profiler is not None:
-                self.lines = dict(self.profiler.lines)
 
 
 class _Replay(ModuleType):
@@ -66,7 +48,7 @@ def test_ops_and_python_explain_the_step(mnist: Dataset) -> None:
     gaps = []
     for _ in range(5):
         profiler = Profiler()
-        whole, python = _Steps(profiler), _Steps()
+        whole, python = StepTimes(profiler), StepTimes()
         fit(LeNet(ops=profiler), data, epochs=1, batch_size=128, listeners=(whole,))
         fit(LeNet(ops=_Replay("replay")), data, epochs=1, batch_size=128, listeners=(python,))
         explained = sum(line.seconds for line in whole.lines.values()) + python.seconds
@@ -97,7 +79,7 @@ def test_every_op_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
         now += 0.25
     assert [(line.calls, line.seconds) for line in profiler.lines.values()] == [(4, 1.0), (4, 2.0)]
     monkeypatch.undo()
-    rows = re.findall(r"^(\S.*?) +(\d+\.\d) +(\d+\.\d)%$", profiler.table(4.0, 4), re.MULTILINE)
+    rows = re.findall(r"^(\S.*?) +(\d+\.\d) +(\d+\.\d)%$", profiling.profile_table(profiler.lines, 4.0), re.MULTILINE)
     assert rows == [
         ("relu_forward 3", "250000.0", "25.0"),
         ("relu_backward 3", "500000.0", "50.0"),

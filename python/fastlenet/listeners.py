@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from fastlenet.profiling import Profiler
+from fastlenet.profiling import Line, Profiler, profile_table
 from fastlenet.trainer import Epoch, Listener, Trainer
 
-__all__ = ["Console", "JsonLog", "LogError", "StepProfile"]
+__all__ = ["Console", "JsonLog", "LogError", "StepProfile", "StepTimes"]
 
 
 class Console(Listener):
@@ -97,20 +97,28 @@ class JsonLog(Listener):
         self._stream.close()
 
 
-class StepProfile(Listener):
-    """Prints, after the last epoch, what its training steps spent their time on; evaluation is left out."""
+class StepTimes(Listener):
+    """The seconds of an epoch's steps, and a profiler's lines of their ops; without the first step, which makes the buffers."""
 
-    def __init__(self, profiler: Profiler) -> None:
+    def __init__(self, profiler: Profiler | None = None) -> None:
         self._profiler = profiler
-        self._table = ""
+        self._before = self.seconds = 0.0
+        self.lines: dict[str, Line] = {}
 
     def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        if trainer.position == 1:  # the first step makes the buffers
-            self._profiler.reset()
+        if trainer.position == 1:
             self._before = trainer.seconds
-        elif trainer.position == trainer.batches:
-            self._table = self._profiler.table(trainer.seconds - self._before, trainer.batches - 1)
+            if self._profiler is not None:
+                self._profiler.reset()
+        elif trainer.position == trainer.batches:  # the evaluation, which follows, is left out
+            self.seconds = trainer.seconds - self._before
+            if self._profiler is not None:
+                self.lines = {name: replace(line) for name, line in self._profiler.lines.items()}
+
+
+class StepProfile(StepTimes):
+    """Prints, after the last epoch, what its training steps spent their time on."""
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        if trainer.epoch == trainer.recipe.epochs and self._table:
-            print(self._table, flush=True)
+        if trainer.epoch == trainer.recipe.epochs and self.lines:
+            print(profile_table(self.lines, self.seconds), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ from fastlenet import _core
 from fastlenet import ops as kernel_ops
 from fastlenet.config import get_num_threads
 
-__all__ = ["Line", "Profiler"]
+__all__ = ["Line", "Profiler", "profile_table"]
 
 # Which arguments of an op are its input and its weight, for the multiply-adds of the dense product.
 _OPERANDS = {
@@ -55,7 +55,7 @@ def _flops(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> fl
 
 
 class Profiler(ModuleType):
-    """A backend: its names are those of `ops`, timed. `lines` has what they took, by op and shape; table() tells it."""
+    """A backend: its names are those of `ops`, timed. `lines` has what they took, by op and shape."""
 
     def __init__(self, ops: ModuleType = kernel_ops) -> None:
         super().__init__(ops.__name__)
@@ -87,18 +87,20 @@ class Profiler(ModuleType):
         """Forget what was measured so far."""
         self.lines.clear()
 
-    def table(self, seconds: float, steps: int) -> str:
-        """Microseconds per step of each op, of the rest (Python), and of the `seconds` that `steps` steps took in all.
 
-        The share of peak is of the multiply-adds of the dense products, over this CPU's multiply-add peak, measured now; a pass
-        that skips most of them may exceed it.
-        """
-        peak = max(_core.multiply_add_peak(get_num_threads(), 0.1) for _ in range(3))
-        rest = Line(steps, seconds - sum(line.seconds for line in self.lines.values()))
-        rows = []
-        for name, line in [*self.lines.items(), ("Python", rest), ("whole step", Line(steps, seconds))]:
-            share = f"{line.flops / line.seconds / peak:8.0%}" if line.flops else " " * 8
-            rows.append(f"{name:<52}{line.seconds / steps * 1e6:10.1f}{share}{line.seconds / seconds:10.1%}")
-        header = f"{'per training step':<52}{'us':>10}{'of peak':>8}{'of step':>10}"
-        rule = "-" * len(header)
-        return "\n".join([header, rule, *rows[:-1], rule, rows[-1]])
+def profile_table(lines: Mapping[str, Line], seconds: float) -> str:
+    """Microseconds per step of each op, of the rest (Python), and of the `seconds` that all steps took.
+
+    There are as many steps as calls of the first op. The share of peak is of the multiply-adds of the dense products, over this
+    CPU's multiply-add peak, measured now; a pass that skips most of them may exceed it.
+    """
+    peak = max(_core.multiply_add_peak(get_num_threads(), 0.1) for _ in range(3))
+    steps = next(iter(lines.values())).calls
+    rest = Line(steps, seconds - sum(line.seconds for line in lines.values()))
+    rows = []
+    for name, line in [*lines.items(), ("Python", rest), ("whole step", Line(steps, seconds))]:
+        share = f"{line.flops / line.seconds / peak:8.0%}" if line.flops else " " * 8
+        rows.append(f"{name:<52}{line.seconds / steps * 1e6:10.1f}{share}{line.seconds / seconds:10.1%}")
+    header = f"{'per training step':<52}{'us':>10}{'of peak':>8}{'of step':>10}"
+    rule = "-" * len(header)
+    return "\n".join([header, rule, *rows[:-1], rule, rows[-1]])
