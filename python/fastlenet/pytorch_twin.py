@@ -129,7 +129,7 @@ class Muon:
     def step(self) -> None:
         recipe = self.recipe
         self.sgd.step()
-        for p, velocity in zip(self.matrices, self.velocities):  # noqa: B905
+        for p, velocity in zip(self.matrices, self.velocities, strict=True):
             velocity.mul_(recipe["momentum"]).add_(p.grad)
             direction = p.grad.add(velocity, alpha=recipe["momentum"]) if recipe["nesterov"] else velocity
             x = direction.flatten(1) / direction.norm().clamp_min(1e-30)
@@ -187,7 +187,7 @@ def accuracy(job: dict[str, Any], model: Any, images: Any, labels: Any) -> float
     shifts = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)] if job["recipe"]["tta"] else [(0, 0)]
     h, w = images.shape[1:]
     correct = 0
-    for batch, of in zip(images.split(1000), labels.split(1000)):  # noqa: B905
+    for batch, of in zip(images.split(1000), labels.split(1000), strict=True):
         framed = functional.pad(batch.float(), (1, 1, 1, 1))
         views = [framed[:, 1 - down : 1 - down + h, 1 - right : 1 - right + w] for down, right in shifts]
         mean = torch.stack([model(normalised(view, job)).softmax(1) for view in views]).mean(0)
@@ -209,7 +209,8 @@ def main() -> None:
     final = accuracy(job, model, test_images, test_labels)
     times.append(time.perf_counter())
     names = ("data", "training", "evaluation")
-    print("   ".join(f"{name} {after - before:.3f} s" for name, before, after in zip(names, times, times[1:])))  # noqa: B905
+    pairs = zip(names, itertools.pairwise(times), strict=True)
+    print("   ".join(f"{name} {after - before:.3f} s" for name, (before, after) in pairs))
     print(f"final accuracy {final:.2%}", flush=True)
 
 
