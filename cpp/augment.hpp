@@ -1,9 +1,11 @@
 // From an image's random words to its distortion; python/fastlenet/augment.py says what each means, and is its twin.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "host_device.hpp"
 #include "shapes.hpp"
 
 namespace fastlenet {
@@ -18,6 +20,7 @@ struct Augmentation {
 };
 
 // An image's random numbers are a stream of words: the first few for the image as a whole, then one for each pixel.
+constexpr std::uint32_t kAugmentStream = 3;
 constexpr std::int64_t kImageWords = 8;
 
 struct Distortion {
@@ -26,7 +29,51 @@ struct Distortion {
   Pair hole, end;   // cutout: rows hole.h..end.h, columns hole.w..end.w
 };
 
-Distortion distortion(const Augmentation& augmentation, const std::uint32_t* words, const GatherShape& shape);
+// Uniform in 0..count-1.
+FASTLENET_HOST_DEVICE inline std::int64_t below(std::int64_t count, std::uint32_t word) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(count) * word >> 32);
+}
+
+// Uniform in (-1, 1): multiples of 2^-31, and half of one.
+FASTLENET_HOST_DEVICE inline double symmetric(std::uint32_t word) { return (static_cast<std::int32_t>(word) + 0.5) * 0x1p-31; }
+
+FASTLENET_HOST_DEVICE inline void cos_and_sin(double degrees, double& c, double& s) {
+#ifdef __CUDA_ARCH__
+  sincospi(degrees / 180.0, &s, &c);  // cos() would keep a table for huge angles in memory
+#else
+  const double angle = degrees * (3.14159265358979323846 / 180.0);
+  c = std::cos(angle);
+  s = std::sin(angle);
+#endif
+}
+
+FASTLENET_HOST_DEVICE inline Distortion distortion(const Augmentation& augmentation, const std::uint32_t* words,
+                                                   const GatherShape& shape) {
+  Distortion result;
+  const std::int64_t shifts = 2 * augmentation.shift + 1;
+  result.shift = {below(shifts, words[0]) - augmentation.shift, below(shifts, words[1]) - augmentation.shift};
+
+  // The image is scaled, then slanted, then turned; so its pixels are found by the inverses in the opposite order:
+  // diag(1/tall, 1/wide) * [1 0; -slant 1] * [cos sin; -sin cos].
+  double c, s;
+  cos_and_sin(augmentation.rotation * symmetric(words[2]), c, s);
+  const double tall = 1.0 + augmentation.scale * symmetric(words[3]), wide = 1.0 + augmentation.scale * symmetric(words[4]);
+  const double slant = augmentation.shear * symmetric(words[5]);
+  const double map[2][2] = {{c / tall, s / tall}, {(-slant * c - s) / wide, (c - slant * s) / wide}};
+  const double centre[2] = {0.5 * static_cast<double>(shape.h - 1), 0.5 * static_cast<double>(shape.w - 1)};
+  const double middle[2] = {centre[0] + static_cast<double>(result.shift.h), centre[1] + static_cast<double>(result.shift.w)};
+  for (int i = 0; i < 2; ++i) {
+    result.affine[3 * i] = static_cast<float>(map[i][0]);
+    result.affine[3 * i + 1] = static_cast<float>(map[i][1]);
+    result.affine[3 * i + 2] = static_cast<float>(centre[i] - map[i][0] * middle[0] - map[i][1] * middle[1]);
+  }
+
+  const std::int64_t side = augmentation.cutout, top = below(shape.h, words[6]) - side / 2;
+  const std::int64_t left = below(shape.w, words[7]) - side / 2;
+  result.hole = {top > 0 ? top : 0, left > 0 ? left : 0};
+  result.end = {top + side < shape.h ? top + side : shape.h, left + side < shape.w ? left + side : shape.w};
+  return result;
+}
 
 // exp(-t^2 / 2 sigma^2) for t in -radius..radius, scaled to sum 1, with `border` zeros on both sides. The radius is 3 sigma,
 // rounded up; taps that no image of that size can see are left out.

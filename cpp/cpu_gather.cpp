@@ -8,7 +8,6 @@ namespace fastlenet::cpu {
 namespace {
 
 constexpr std::int64_t kImages = 16;  // images of a task
-constexpr std::uint32_t kAugmentStream = 3;
 
 // What the batch shares: value v becomes table[v], and a sample between the pixels sample * scale + shift.
 struct Normalise {

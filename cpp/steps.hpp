@@ -4,12 +4,14 @@
 #include <cmath>
 #include <cstdint>
 
+#include "host_device.hpp"
 #include "kernels.hpp"
 
 namespace fastlenet {
 
 // Adam's factors at that step, counted from 1.
-inline AdamStep adam_at(std::int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay) {
+FASTLENET_HOST_DEVICE inline AdamStep adam_at(std::int64_t step, double lr, double beta1, double beta2, double eps,
+                                              double weight_decay) {
   const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(step));
   const double correction2 = 1.0 - std::pow(beta2, static_cast<double>(step));
   const auto narrow = [](double value) { return static_cast<float>(value); };

@@ -1,5 +1,5 @@
 // Element by element: ReLU, sigmoid, dropout. What these cost is their traffic with memory.
-#include "common.cuh"
+#include "philox.cuh"
 
 namespace fastlenet::cuda {
 
@@ -34,26 +34,6 @@ struct SigmoidBackward {
   __device__ void operator()(std::int64_t i) const { dx[i] = dy[i] * (y[i] * (1.0f - y[i])); }
 };
 
-// Philox4x32-10 (Salmon et al. 2011), as in cpp/kernels/activation.hpp: ten rounds of two 32 x 32 -> 64 bit products.
-__device__ __forceinline__ void philox(std::uint32_t (&word)[4], std::uint64_t seed, std::uint64_t counter,
-                                       std::uint32_t stream, std::uint32_t block) {
-  std::uint32_t key0 = static_cast<std::uint32_t>(seed), key1 = static_cast<std::uint32_t>(seed >> 32);
-  word[0] = block;
-  word[1] = static_cast<std::uint32_t>(counter);
-  word[2] = static_cast<std::uint32_t>(counter >> 32);
-  word[3] = stream;
-#pragma unroll
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t low = 0xD2511F53ull * word[0], high = 0xCD9E8D57ull * word[2];
-    word[0] = static_cast<std::uint32_t>(high >> 32) ^ word[1] ^ key0;
-    word[1] = static_cast<std::uint32_t>(high);
-    word[2] = static_cast<std::uint32_t>(low >> 32) ^ word[3] ^ key1;
-    word[3] = static_cast<std::uint32_t>(low);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-}
-
 constexpr std::uint32_t kDropoutStream = 2;
 
 // Four elements, which share a block of random words.
@@ -62,11 +42,12 @@ struct DropoutForward {
   const float* x;
   std::uint64_t threshold;
   float scale;
-  std::uint64_t seed, counter;
+  std::uint64_t seed;
+  Count counter;
   std::int64_t count;
   __device__ void operator()(std::int64_t block) const {
     std::uint32_t word[4];
-    philox(word, seed, counter, kDropoutStream, static_cast<std::uint32_t>(block));
+    philox(word, seed, value_of(counter), kDropoutStream, static_cast<std::uint32_t>(block));
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const std::int64_t i = 4 * block + j;
@@ -105,7 +86,7 @@ void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t c
   launch_for_each("sigmoid_backward", count, SigmoidBackward{dx, dy, y});
 }
 
-void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
+void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, const Count& counter,
                      std::int64_t count) {
   const std::uint64_t threshold = static_cast<std::uint64_t>(std::nearbyint(rate * 4294967296.0));
   const float scale = static_cast<float>(1.0 / (1.0 - rate));

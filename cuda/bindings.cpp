@@ -7,7 +7,6 @@
 #include <array>
 #include <optional>
 
-#include "../cpp/steps.hpp"
 #include "dlpack.hpp"
 
 namespace fastlenet::cuda {
@@ -28,6 +27,14 @@ Element* at(const Address& address) {
 float* floats(const Address& address) { return at<float>(address); }
 
 Pair pair(const IntPair& values) { return {values[0], values[1]}; }
+
+// As Python has them: (address or None, factor or offset).
+using RateArgument = std::pair<Address, double>;
+using CountArgument = std::pair<Address, std::uint64_t>;
+
+Rate rate(const RateArgument& argument) { return {at<const double>(argument.first), argument.second}; }
+
+Count count_of(const CountArgument& argument) { return {at<const std::uint64_t>(argument.first), argument.second}; }
 
 struct DeviceMemory {
   explicit DeviceMemory(std::size_t bytes) : memory(allocate(bytes)) {}
@@ -77,6 +84,9 @@ void bind_shapes(py::module_& m) {
   py::class_<LinearShape>(m, "LinearShape").def_property_readonly("y", [](const LinearShape& shape) {
     return py::make_tuple(shape.n, shape.out);
   });
+  py::class_<GatherShape>(m, "GatherShape").def_property_readonly("x", [](const GatherShape& shape) {
+    return py::make_tuple(shape.n, 1, shape.h, shape.w);
+  });
   m.def("conv_shape", [](const char* op, const Dims& x, const Dims& weight, IntPair stride, IntPair padding) {
     return conv_shape(op, x, weight, pair(stride), pair(padding));
   });
@@ -93,6 +103,8 @@ void bind_shapes(py::module_& m) {
     return conv_pool_shape(op, x, weight, pair(padding), pair(kernel_size));
   });
   m.def("linear_shape", linear_shape);
+  m.def("gather_shape", gather_shape);
+  m.def("expect_transformable", expect_transformable);
   m.def("expect_dims", expect_dims);
   m.def("expect_rank", expect_rank);
 }
@@ -127,11 +139,39 @@ void bind_layers(py::module_& m) {
         [](Address dx, Address dweight, Address dbias, Address dy, Address x, Address weight, const LinearShape& shape) {
           linear_backward(floats(dx), floats(dweight), floats(dbias), floats(dy), floats(x), floats(weight), shape);
         });
-  m.def("gather_images", [](Address x, Address images, Address index, Address transform, double mean, double std,
-                            const std::array<std::int64_t, 4>& sizes) {
-    const GatherShape shape{sizes[0], sizes[1], sizes[2], sizes[3]};
-    gather_images(floats(x), at<std::uint8_t>(images), at<std::int64_t>(index), floats(transform), mean, std, shape);
+}
+
+void bind_gather(py::module_& m) {
+  m.def("gather_images",
+        [](Address x, Address images, Address index, Address transform, double mean, double std, const GatherShape& shape) {
+          gather_images(floats(x), at<std::uint8_t>(images), at<std::int64_t>(index), floats(transform), mean, std, shape);
+        });
+  m.def("gather_augmented",
+        [](Address x, Address images, Address index, std::int64_t shift, double rotation, double scale, double shear,
+           double elastic, double elastic_sigma, std::int64_t cutout, std::uint64_t seed, CountArgument epoch, Address taps,
+           std::int64_t radius, double mean, double std, const GatherShape& shape) {
+          const Augmentation augmentation{shift, rotation, scale, shear, elastic, elastic_sigma, cutout};
+          gather_augmented(floats(x), at<std::uint8_t>(images), at<std::int64_t>(index), augmentation, seed, count_of(epoch),
+                           {floats(taps), radius}, mean, std, shape);
+        });
+  m.def("gaussian_taps", [](double sigma, std::int64_t size) {
+    const Gaussian gaussian(sigma, size, 0);
+    return py::array_t<float>(static_cast<py::ssize_t>(gaussian.taps.size()), gaussian.taps.data());
   });
+}
+
+void bind_step(py::module_& m) {
+  PYBIND11_NUMPY_DTYPE(Progress, loss_sum, images, steps, all_steps, dropout_counter, epoch);
+  m.attr("progress") = py::dtype::of<Progress>();
+  m.def("begin_step", [](Address progress, Address order, Address all_labels, Address rates, Address index, Address labels,
+                         Address rate, std::int64_t n) {
+    begin_step({at<Progress>(progress), at<std::int64_t>(order), at<std::int64_t>(all_labels), at<double>(rates),
+                at<std::int64_t>(index), at<std::int64_t>(labels), at<double>(rate)},
+               n);
+  });
+  m.def("end_step",
+        [](Address progress, Address loss, std::int64_t n) { end_step(at<Progress>(progress), at<double>(loss), n); });
+  m.def("inverse_root", [](Address result, Address square) { inverse_root(at<double>(result), at<double>(square)); });
 }
 
 void bind_element_wise(py::module_& m) {
@@ -149,8 +189,8 @@ void bind_element_wise(py::module_& m) {
     });
   }
   m.def("dropout_forward",
-        [](Address y, Address mask, Address x, double rate, std::uint64_t seed, std::uint64_t counter, std::int64_t count) {
-          dropout_forward(floats(y), floats(mask), floats(x), rate, seed, counter, count);
+        [](Address y, Address mask, Address x, double rate, std::uint64_t seed, CountArgument counter, std::int64_t count) {
+          dropout_forward(floats(y), floats(mask), floats(x), rate, seed, count_of(counter), count);
         });
   m.def("softmax_cross_entropy", [](Address loss, Address dlogits, Address logits, Address labels, std::int64_t rows,
                                     std::int64_t classes, double label_smoothing) {
@@ -163,15 +203,14 @@ void bind_element_wise(py::module_& m) {
 }
 
 void bind_updates(py::module_& m) {
-  m.def("sgd_step", [](Address parameters, Address gradients, Address velocity, Address rate, std::int64_t count, float lr,
+  m.def("sgd_step", [](Address parameters, Address gradients, Address velocity, RateArgument lr, std::int64_t count,
                        float momentum, bool nesterov, float weight_decay) {
-    sgd_step(floats(parameters), floats(gradients), floats(velocity), floats(rate), count,
-             {lr, momentum, weight_decay, nesterov});
+    sgd_step(floats(parameters), floats(gradients), floats(velocity), rate(lr), count, {momentum, weight_decay, nesterov});
   });
   m.def("adam_step", [](Address parameters, Address gradients, Address first_moment, Address second_moment, std::int64_t count,
-                        std::int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay) {
-    adam_step(floats(parameters), floats(gradients), floats(first_moment), floats(second_moment), count,
-              adam_at(step, lr, beta1, beta2, eps, weight_decay));
+                        CountArgument step, RateArgument lr, double beta1, double beta2, double eps, double weight_decay) {
+    adam_step(floats(parameters), floats(gradients), floats(first_moment), floats(second_moment), count, count_of(step),
+              rate(lr), {beta1, beta2, eps, weight_decay});
   });
   m.def("ema_step", [](Address average, Address parameters, std::int64_t count, float decay) {
     ema_step(floats(average), floats(parameters), count, decay);
@@ -186,6 +225,8 @@ py::object backend() {
   bind_graphs(m);
   bind_shapes(m);
   bind_layers(m);
+  bind_gather(m);
+  bind_step(m);
   bind_element_wise(m);
   bind_updates(m);
   return m;

@@ -34,6 +34,15 @@ void launch_for_each(const char* name, std::int64_t count, const Function& funct
   launch(name, for_each<Function>, blocks, threads, stream(), count, function);
 }
 
+// The numbers of a Rate and a Count when the kernel runs.
+__device__ __forceinline__ double value_of(const Rate& rate) {
+  return rate.base != nullptr ? *rate.base * rate.factor : rate.factor;
+}
+
+__device__ __forceinline__ std::uint64_t value_of(const Count& count) {
+  return count.base != nullptr ? *count.base + count.offset : count.offset;
+}
+
 // The sum over a warp, in every lane: always the same tree.
 template <typename Number>
 __device__ __forceinline__ Number sum_of_warp(Number value) {

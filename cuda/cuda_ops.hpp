@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../cpp/augment.hpp"
 #include "../cpp/kernels.hpp"
 #include "../cpp/shapes.hpp"
 
@@ -56,8 +57,43 @@ class Graph {
   std::vector<Memory> memory_;
 };
 
-// --- the ops: as in cpu_ops.hpp, on device pointers; they return at once, the device works on
-// ---------------------------------
+// --- numbers that change from launch to launch of a graph -----------------------------------------------------------------
+
+// factor, times base[0] where that is not null: a learning rate.
+struct Rate {
+  const double* base;
+  double factor;
+};
+
+// offset, and base[0] more where that is not null: a number of steps, an epoch, a random generator's counter.
+struct Count {
+  const std::uint64_t* base;
+  std::uint64_t offset;
+};
+
+// Where a run stands, on the device; of the epoch, but for the last three.
+struct Progress {
+  double loss_sum;
+  std::int64_t images, steps;
+  std::uint64_t all_steps, dropout_counter, epoch;
+};
+
+// What a step takes: the next n images of order, their labels, the rate of its turn; and where it puts them.
+struct Turn {
+  const Progress* progress;
+  const std::int64_t *order, *all_labels;
+  const double* rates;
+  std::int64_t *index, *labels;
+  double* rate;
+};
+
+void begin_step(const Turn& turn, std::int64_t n);
+// Adds the mean loss of n images, and moves on.
+void end_step(Progress* progress, const double* loss, std::int64_t n);
+// 1 / sqrt(square), 0 of 0.
+void inverse_root(double* result, const double* square);
+
+// --- the ops: as in cpu_ops.hpp, on device pointers; they return at once, the device works on -----------------------------
 //
 // Values that the host does not see are checked by the kernels. A wrong one counts as absent, and the next synchronisation
 // throws std::invalid_argument.
@@ -82,7 +118,7 @@ void relu_forward(float* y, const float* x, std::int64_t count);
 void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count);
 void sigmoid_forward(float* y, const float* x, std::int64_t count);
 void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count);
-void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
+void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, const Count& counter,
                      std::int64_t count);
 void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);
 
@@ -94,11 +130,33 @@ void squared_error(double* loss, float* dprediction, const float* prediction, co
 void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
                    double std, const GatherShape& shape);
 
-// The rate is rate[0] where that is not null, else step.lr: a captured step reads it from the device.
-void sgd_step(float* parameters, const float* gradients, float* velocity, const float* rate, std::int64_t count,
-              const SgdStep& step);
+// A Gaussian's taps of -radius..radius, on the device; nothing where there is no elastic distortion.
+struct Taps {
+  const float* taps;
+  std::int64_t radius;
+};
+
+void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
+                      std::uint64_t seed, const Count& epoch, const Taps& taps, double mean, double std,
+                      const GatherShape& shape);
+// field[n][2][h][w]: how far down and right of its place each pixel looks, but for the strength.
+void elastic_field(float* field, const std::int64_t* index, std::uint64_t seed, const Count& epoch, const Taps& taps,
+                   const GatherShape& shape);
+
+struct SgdRule {
+  float momentum, weight_decay;
+  bool nesterov;
+};
+
+void sgd_step(float* parameters, const float* gradients, float* velocity, const Rate& lr, std::int64_t count,
+              const SgdRule& rule);
+
+struct AdamRule {
+  double beta1, beta2, eps, weight_decay;
+};
+
 void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
-               const AdamStep& step);
+               const Count& step, const Rate& lr, const AdamRule& rule);
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
 
 }  // namespace fastlenet::cuda

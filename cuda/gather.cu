@@ -1,7 +1,9 @@
-// A batch of normalised images out of a data set of uint8 that stays on the device.
+// A batch of normalised images out of a data set of uint8 that stays on the device: as they are, shifted by whole pixels, or
+// sampled where a map says.
 #include <cmath>
 
-#include "common.cuh"
+#include "../cpp/augment.hpp"
+#include "philox.cuh"
 
 namespace fastlenet::cuda {
 
@@ -15,18 +17,54 @@ struct Values {
 };
 static_assert(kThreads == 256, "a thread copies one");
 
-// One element of the batch. The values go through shared memory, where each thread of a warp may read another.
-__global__ void __launch_bounds__(kThreads)
-    gather(float* x, const std::uint8_t* images, const std::int64_t* index, Values values, GatherShape shape, Fault* fault) {
+Values normalised(double mean, double std) {
+  Values values;
+  for (int value = 0; value < 256; ++value) values.of[value] = static_cast<float>((value / 255.0 - mean) / std);
+  return values;
+}
+
+// What all of a batch's images are made of.
+struct Source {
+  const std::uint8_t* images;
+  const std::int64_t* index;
+  GatherShape shape;
+  Fault* fault;
+
+  // The n-th image of the batch; null, and a fault, where there is none of its number.
+  __device__ const std::uint8_t* image(std::int64_t n) const {
+    const std::int64_t number = index[n];
+    if (number >= 0 && number < shape.count) return images + number * shape.h * shape.w;
+    *fault = Fault::kIndex;
+    return nullptr;
+  }
+};
+
+// Cutout's square, of which a batch without distortions has none.
+__device__ __forceinline__ bool in_hole(const Distortion* distortion, std::int64_t row, std::int64_t column) {
+  return distortion != nullptr && row >= distortion->hole.h && row < distortion->end.h && column >= distortion->hole.w &&
+         column < distortion->end.w;
+}
+
+// One element of the batch; distortions: of each image, of which the whole shift and the hole are used, or null. The values go
+// through shared memory, where each thread of a warp may read another.
+__global__ void __launch_bounds__(kThreads) gather(float* x, Source source, const Distortion* distortions, Values values) {
   Values& table = block_shared<Values>();
   table.of[threadIdx.x] = values.of[threadIdx.x];
   __syncthreads();
+  const GatherShape& shape = source.shape;
   const std::int64_t pixels = shape.h * shape.w, i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= shape.n * pixels) return;
-  const std::int64_t image = index[i / pixels];
-  const bool there = image >= 0 && image < shape.count;
-  if (!there) *fault = Fault::kIndex;
-  x[i] = there ? table.of[images[image * pixels + i % pixels]] : 0.0f;
+  const std::int64_t n = i / pixels, place = i % pixels, row = place / shape.w, column = place % shape.w;
+  const std::uint8_t* image = source.image(n);
+  const Distortion* distortion = distortions != nullptr ? distortions + n : nullptr;
+  const std::int64_t from_row = row - (distortion != nullptr ? distortion->shift.h : 0);
+  const std::int64_t from_column = column - (distortion != nullptr ? distortion->shift.w : 0);
+  const bool inside = from_row >= 0 && from_row < shape.h && from_column >= 0 && from_column < shape.w;
+  if (image == nullptr) {
+    x[i] = 0.0f;
+  } else {
+    x[i] = table.of[inside && !in_hole(distortion, row, column) ? image[from_row * shape.w + from_column] : 0];
+  }
 }
 
 // A pixel, or zero outside the image.
@@ -45,44 +83,100 @@ __device__ __forceinline__ float bilinear(const std::uint8_t* image, float row, 
   return upper * (1.0f - down) + lower * down;
 }
 
-// transform: 2 x 3 for each image; output pixel (i, j) samples at transform @ (i, j, 1).
-struct GatherTransformed {
+// Output pixel (i, j) of image n is the sample at A (i, j, 1), A = affine[n * pitch] being 2 x 3, moved by strength times the
+// field[n][2][h][w], if there is one; distortions: of which the hole is used, or null.
+struct GatherWarped {
   float* x;
-  const std::uint8_t* images;
-  const std::int64_t* index;
-  const float* transform;
+  Source source;
+  const float* affine;
+  std::int64_t pitch;
+  const float* field;
+  float strength;
+  const Distortion* distortions;
   float scale, shift;
-  GatherShape shape;
-  Fault* fault;
   __device__ void operator()(std::int64_t i) const {
-    const int h = static_cast<int>(shape.h), w = static_cast<int>(shape.w), place = static_cast<int>(i % (h * w));
-    const std::int64_t n = i / (h * w), image = index[n];
-    const bool there = image >= 0 && image < shape.count;
-    if (!there) *fault = Fault::kIndex;
-    const float* t = transform + 6 * n;
-    const float row_index = static_cast<float>(place / w), column_index = static_cast<float>(place % w);
-    const float row = t[0] * row_index + t[1] * column_index + t[2];
-    const float column = t[3] * row_index + t[4] * column_index + t[5];
-    x[i] = (there ? bilinear(images + image * h * w, row, column, h, w) : 0.0f) * scale + shift;
+    const int h = static_cast<int>(source.shape.h), w = static_cast<int>(source.shape.w), plane = h * w;
+    const int place = static_cast<int>(i % plane), at_row = place / w, at_column = place % w;
+    const std::int64_t n = i / plane;
+    const std::uint8_t* image = source.image(n);
+    const float* t = affine + n * pitch;
+    float row = t[0] * static_cast<float>(at_row) + t[1] * static_cast<float>(at_column) + t[2];
+    float column = t[3] * static_cast<float>(at_row) + t[4] * static_cast<float>(at_column) + t[5];
+    if (field != nullptr) {
+      row += strength * field[2 * n * plane + place];
+      column += strength * field[(2 * n + 1) * plane + place];
+    }
+    const bool seen = image != nullptr && !in_hole(distortions != nullptr ? distortions + n : nullptr, at_row, at_column);
+    x[i] = (seen ? bilinear(image, row, column, h, w) : 0.0f) * scale + shift;
   }
 };
+
+// What happens to each image of the batch.
+struct Distort {
+  Distortion* distortions;
+  const std::int64_t* index;
+  Augmentation augmentation;
+  std::uint64_t seed;
+  Count epoch;
+  GatherShape shape;
+  __device__ void operator()(std::int64_t n) const {
+    std::uint32_t words[kImageWords];
+#pragma unroll
+    for (int block = 0; block < kImageWords / 4; ++block) {
+      philox(words + 4 * block, seed, counter_of(epoch, index[n]), kAugmentStream, static_cast<std::uint32_t>(block));
+    }
+    distortions[n] = distortion(augmentation, words, shape);
+  }
+};
+
+void gather_as_they_are(float* x, const Source& source, const Distortion* distortions, double mean, double std) {
+  const std::int64_t count = source.shape.n * source.shape.h * source.shape.w;
+  launch("gather_images", gather, blocks_of(count, kThreads), kThreads, stream(), x, source, distortions,
+         normalised(mean, std));
+}
+
+void gather_warped(float* x, const Source& source, const float* affine, std::int64_t pitch, const float* field, double strength,
+                   const Distortion* distortions, double mean, double std) {
+  const float scale = static_cast<float>(1.0 / (255.0 * std)), shift = static_cast<float>(-mean / std);
+  launch_for_each("gather_images", source.shape.n * source.shape.h * source.shape.w,
+                  GatherWarped{x, source, affine, pitch, field, static_cast<float>(strength), distortions, scale, shift});
+}
+
+bool is_empty(const GatherShape& shape) {
+  expect_narrow("gather_images", shape.h * shape.w);
+  return shape.n * shape.h * shape.w == 0;
+}
 
 }  // namespace
 
 void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
                    double std, const GatherShape& shape) {
-  const char* op = "gather_images";
-  expect_narrow(op, shape.h * shape.w);
-  const std::int64_t count = shape.n * shape.h * shape.w;
-  if (count == 0) return;
+  if (is_empty(shape)) return;
+  const Source source{images, index, shape, fault()};
   if (transform != nullptr) {
-    const float scale = static_cast<float>(1.0 / (255.0 * std)), shift = static_cast<float>(-mean / std);
-    launch_for_each(op, count, GatherTransformed{x, images, index, transform, scale, shift, shape, fault()});
-    return;
+    gather_warped(x, source, transform, 6, nullptr, 0.0, nullptr, mean, std);
+  } else {
+    gather_as_they_are(x, source, nullptr, mean, std);
   }
-  Values values;
-  for (int value = 0; value < 256; ++value) values.of[value] = static_cast<float>((value / 255.0 - mean) / std);
-  launch(op, gather, blocks_of(count, kThreads), kThreads, stream(), x, images, index, values, shape, fault());
+}
+
+void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
+                      std::uint64_t seed, const Count& epoch, const Taps& taps, double mean, double std,
+                      const GatherShape& shape) {
+  if (is_empty(shape)) return;
+  const Source source{images, index, shape, fault()};
+  const Memory memory = allocate(static_cast<std::size_t>(shape.n) * sizeof(Distortion));
+  Distortion* distortions = static_cast<Distortion*>(memory.get());
+  launch_for_each("gather_images", shape.n, Distort{distortions, index, augmentation, seed, epoch, shape});
+  if (!augmentation.warps()) return gather_as_they_are(x, source, distortions, mean, std);
+  Memory field;
+  if (augmentation.elastic != 0.0) {
+    field = allocate(static_cast<std::size_t>(2 * shape.n * shape.h * shape.w) * sizeof(float));
+    elastic_field(static_cast<float*>(field.get()), index, seed, epoch, taps, shape);
+  }
+  constexpr std::int64_t pitch = sizeof(Distortion) / sizeof(float);
+  gather_warped(x, source, distortions->affine, pitch, static_cast<const float*>(field.get()), augmentation.elastic,
+                distortions, mean, std);
 }
 
 }  // namespace fastlenet::cuda

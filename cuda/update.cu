@@ -1,26 +1,38 @@
 // Optimizer steps, in place on flat buffers: one pass over parameters, gradients and state.
+#include "../cpp/steps.hpp"
 #include "common.cuh"
 
 namespace fastlenet::cuda {
 
 namespace {
 
-// rate: lr, where the step is captured and lr changes from launch to launch.
 struct Sgd {
   float* parameters;
   const float* gradients;
   float* velocity;
-  const float* rate;
-  SgdStep step;
+  Rate rate;
+  SgdRule rule;
   __device__ void operator()(std::int64_t i) const {
-    const float lr = rate != nullptr ? *rate : step.lr;
-    const float gradient = gradients[i] + step.weight_decay * parameters[i];
-    if (step.momentum == 0.0f) {
+    const float lr = static_cast<float>(value_of(rate));
+    const float gradient = gradients[i] + rule.weight_decay * parameters[i];
+    if (rule.momentum == 0.0f) {
       parameters[i] -= lr * gradient;
       return;
     }
-    velocity[i] = step.momentum * velocity[i] + gradient;
-    parameters[i] -= lr * (step.nesterov ? gradient + step.momentum * velocity[i] : velocity[i]);
+    velocity[i] = rule.momentum * velocity[i] + gradient;
+    parameters[i] -= lr * (rule.nesterov ? gradient + rule.momentum * velocity[i] : velocity[i]);
+  }
+};
+
+// The step's factors, which are the same for all parameters.
+struct PrepareAdam {
+  AdamStep* result;
+  Count step;
+  Rate lr;
+  AdamRule rule;
+  __device__ void operator()(std::int64_t) const {
+    *result =
+        adam_at(static_cast<std::int64_t>(value_of(step)), value_of(lr), rule.beta1, rule.beta2, rule.eps, rule.weight_decay);
   }
 };
 
@@ -28,8 +40,9 @@ struct Adam {
   float* parameters;
   const float* gradients;
   float *first_moment, *second_moment;
-  AdamStep step;
+  const AdamStep* prepared;
   __device__ void operator()(std::int64_t i) const {
+    const AdamStep step = *prepared;
     const float gradient = gradients[i];
     const float first = first_moment[i] = step.beta1 * first_moment[i] + step.new1 * gradient;
     const float second = second_moment[i] = step.beta2 * second_moment[i] + step.new2 * gradient * gradient;
@@ -47,14 +60,17 @@ struct Ema {
 
 }  // namespace
 
-void sgd_step(float* parameters, const float* gradients, float* velocity, const float* rate, std::int64_t count,
-              const SgdStep& step) {
-  launch_for_each("sgd_step", count, Sgd{parameters, gradients, velocity, rate, step});
+void sgd_step(float* parameters, const float* gradients, float* velocity, const Rate& lr, std::int64_t count,
+              const SgdRule& rule) {
+  launch_for_each("sgd_step", count, Sgd{parameters, gradients, velocity, lr, rule});
 }
 
 void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
-               const AdamStep& step) {
-  launch_for_each("adam_step", count, Adam{parameters, gradients, first_moment, second_moment, step});
+               const Count& step, const Rate& lr, const AdamRule& rule) {
+  const Memory memory = allocate(sizeof(AdamStep));
+  AdamStep* prepared = static_cast<AdamStep*>(memory.get());
+  launch_for_each("adam_step", 1, PrepareAdam{prepared, step, lr, rule});
+  launch_for_each("adam_step", count, Adam{parameters, gradients, first_moment, second_moment, prepared});
 }
 
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay) {

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends import ops
 from conftest import Array, Guarded, expect_equal, expect_same_bits, expect_within, gamma
-from fastlenet import Augmentation, ops, reference
+from fastlenet import Augmentation, reference
 from fastlenet.augment import Transform
 
 Rng = np.random.Generator
@@ -34,7 +35,7 @@ def both(images: Array, index: Any, transform: Transform, **options: Any) -> tup
 # --- the kernels against the definition -----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("level", "threads")
+@pytest.mark.usefixtures("backend", "threads")
 @pytest.mark.parametrize("n", [0, 19])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_whole_shifts_and_holes_are_exact(shape: tuple[int, int], n: int, rng: Rng, guarded: Guarded) -> None:
@@ -70,7 +71,7 @@ def sampling_bound(transform: Transform, number: int, h: int, w: int) -> Array:
     return (position + gamma(5)) / std + gamma(4) * (1 + mean) / std
 
 
-@pytest.mark.usefixtures("level")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     "augmentation",
@@ -95,7 +96,7 @@ def test_samples(augmentation: Augmentation, shape: tuple[int, int], rng: Rng, g
         assert np.ptp(expected) > 1, "an even picture proves nothing"
 
 
-@pytest.mark.usefixtures("level")
+@pytest.mark.usefixtures("backend")
 def test_places_without_an_image(rng: Rng) -> None:
     """NaN, infinities and what lies far outside are black, in matrices that the caller made."""
     images = pictures(rng, (9, 20), 1)
@@ -111,7 +112,7 @@ def test_places_without_an_image(rng: Rng) -> None:
 # --- the same bits --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("level")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("augmentation", [Augmentation(shift=2, cutout=5), AFFINE, SIMARD, ALL], ids=str)
 def test_an_image_wherever_it_stands(augmentation: Augmentation, rng: Rng) -> None:
     """Alone, in a batch, twice in it, in another order: its number decides."""
@@ -124,7 +125,7 @@ def test_an_image_wherever_it_stands(augmentation: Augmentation, rng: Rng) -> No
         expect_same_bits(ops.gather_images(images, [index[i]], **options), x[i : i + 1])
 
 
-@pytest.mark.usefixtures("level")
+@pytest.mark.usefixtures("backend")
 def test_nothing_to_do(rng: Rng) -> None:
     images, index = pictures(rng, (28, 28)), rng.integers(0, 20, 30)
     nothing = Augmentation(elastic_sigma=7)
@@ -135,6 +136,7 @@ def test_nothing_to_do(rng: Rng) -> None:
         assert Augmentation(**one)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("device_kind")
 def test_each_its_own(rng: Rng) -> None:
     """Another seed, epoch or image is another distortion; seeds count modulo 2^64."""
     images = np.tile(pictures(rng, (28, 28), 1), (3, 1, 1))

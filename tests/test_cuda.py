@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, SupportsFloat
 
 import numpy as np
 import pytest
 
 from backends import on_device, ops, thread_orders
 from cases import FUSED, LINEAR, POOL, Fused, Linear, Pool
-from conftest import expect_same_bits, expect_within, gamma, integers, normals
-from fastlenet import LeNet, cuda, fit, nn, reference
+from conftest import Result, expect_same_bits, expect_within, gamma, integers, normals, one_line
+from fastlenet import LeNet, cuda, fit, nn, reference, training_step
+from fastlenet import ops as cpu_ops
+from fastlenet.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.data import Dataset
 from fastlenet.optim import SGD, AdamW
+from fastlenet.recipe import Recipe
+from fastlenet.trainer import DivergedError, History, InterruptedRunError, Listener, Trainer
 
 Rng = np.random.Generator
+Train = Callable[..., Result]
 ORDERS = thread_orders()
 EMULATED = len(ORDERS) > 1
 
@@ -257,25 +264,146 @@ def test_a_graph_does_what_its_ops_do(rng: Rng) -> None:
 # --- training --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", [{"optimizer": "sgd"}, {"optimizer": "muon", "shift": 2, "ema": 0.9}], ids=["sgd", "muon"])
-def test_training_beside_the_cpu(recipe: dict[str, Any], mnist: Dataset) -> None:
-    """Op by op. The losses of a short run agree with the CPU's to 1e-3: 12 steps amplify differences in the last bits."""
-    images, tests = slice(70), slice(5)
-    few = Dataset(
-        "few",
-        mnist.train_images[images],
-        mnist.train_labels[images],
-        mnist.test_images[tests],
-        mnist.test_labels[tests],
-        10,
-        0.13,
-        0.3,
+PLAIN: dict[str, Any] = {"epochs": 3, "batch_size": 20, "lr": 0.03, "seed": 3, "shift": 0, "algorithm": "direct"}
+RECIPES: dict[str, dict[str, Any]] = {
+    "sgd": PLAIN | {"optimizer": "sgd"},
+    "muon": PLAIN | {"optimizer": "muon", "shift": 2, "ema": 0.9, "plain_epochs": 1},
+    "adamw": PLAIN
+    | {"optimizer": "adamw", "lr": 1e-3, "dropout": 0.3, "ema": 0.9, "ema_every": 2, "batch_size_end": 40}
+    | {"shift": 1, "rotation": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 20.0, "cutout": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def few(mnist: Dataset) -> Dataset:
+    """70 images, so that the last batch of an epoch is half of one."""
+    arrays = mnist.train_images[:70], mnist.train_labels[:70], mnist.test_images[:5], mnist.test_labels[:5]
+    return Dataset("few", *arrays, 10, 0.13, 0.3)
+
+
+def trained(data: Dataset, recipe: dict[str, Any], backend: Any = cuda, **options: Any) -> tuple[Any, History]:
+    model = LeNet.of(Recipe(**recipe), ops=backend)
+    history = fit(model, data, Recipe(**recipe), **options)
+    return np.array(model.parameter_buffer), history
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_training_beside_the_cpu(name: str, few: Dataset) -> None:
+    """The losses of a short run agree with the CPU's to 1e-3: 12 steps amplify differences in the last bits."""
+    (_, ours), (_, theirs) = (trained(few, RECIPES[name], backend) for backend in (cuda, cpu_ops))
+    for epoch, expected in zip(ours.epochs, theirs.epochs, strict=True):
+        assert abs(epoch.loss - expected.loss) < 1e-3 * expected.loss
+        assert epoch.test_loss is not None and expected.test_loss is not None
+        assert abs(epoch.test_loss - expected.test_loss) < 1e-3 * expected.test_loss
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_captured_step_is_its_ops(name: str, few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates, counters, epochs and images that graphs find on the device give the bits of those that the host hands over."""
+    captured, history = trained(few, RECIPES[name])
+    monkeypatch.setattr(cuda, "TrainingStep", training_step.TrainingStep)
+    op_by_op, expected = trained(few, RECIPES[name])
+    expect_same_bits(captured, op_by_op)
+    # The sum over an epoch is fused with the product in one of them.
+    np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
+
+
+@emulation
+def test_training_in_every_order(few: Dataset) -> None:
+    in_every_order(lambda: trained(few, RECIPES["adamw"] | {"epochs": 1})[0])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
+    """In the middle of an epoch, to the bits of a straight one."""
+
+    class Stop(Listener):
+        def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+            trainer.stop_requested = (trainer.epoch, trainer.position) == (1, 2)
+
+    recipe = Recipe(**RECIPES[name])
+    trainer = Trainer(LeNet.of(recipe, ops=cuda), few, recipe)
+    with pytest.raises(InterruptedRunError):
+        trainer.run(Stop())
+    trainer.save(tmp_path / "state")
+    resumed, history = trained(few, RECIPES[name], resume=tmp_path / "state")
+    straight, expected = trained(few, RECIPES[name])
+    expect_same_bits(resumed, straight)
+    np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
+    with pytest.raises(CheckpointError, match=r"made at level cuda, this is .*; train on cuda, or allow it"):
+        trained(few, RECIPES[name], cpu_ops, resume=tmp_path / "state")
+
+
+def test_the_loss_of_every_step(few: Dataset) -> None:
+    """Whoever asks for it waits for the step; its mean over the epoch is what the device has summed up."""
+    losses = []
+
+    class Watch(Listener):
+        def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+            losses.append(float(loss) * images)
+            assert trainer.mean_loss() == pytest.approx(sum(losses) / trainer.images, rel=1e-14)
+
+    _, history = trained(few, RECIPES["sgd"] | {"epochs": 1}, listeners=(Watch(),))
+    assert len(losses) == 4 and history.epochs[0].loss == pytest.approx(sum(losses) / 70, rel=1e-14)
+
+
+def test_no_synchronisation_within_an_epoch(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    class Count(Listener):
+        def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+            reads.append(len(copies))
+
+    copies: list[Any] = []
+    numpy = cuda.DeviceArray.numpy
+    monkeypatch.setattr(cuda.DeviceArray, "numpy", lambda array: copies.append(array) or numpy(array))
+    trained(few, RECIPES["muon"] | {"epochs": 1}, listeners=(Count(),))
+    assert reads[:3] == [reads[0]] * 3 and reads[3] == reads[0] + 1  # the loss, with the last step
+
+
+def test_a_diverging_run_stops(few: Dataset) -> None:
+    with pytest.raises(DivergedError, match=r"the loss is nan in epoch 1 by step 4"):
+        trained(few, RECIPES["sgd"] | {"lr": 1e30})
+
+
+def test_the_command(small_mnist: Path, train: Train) -> None:
+    """Trains, saves, stops for its reader, goes on, on a device and, if that is allowed, without it."""
+    settings = ["--data-dir", small_mnist, "--epochs", 2, "--dry-run", "--batch-size", 10, "--test-batch-size", 100]
+    result = train(*settings, "--device", "cuda", "--checkpoint", "state", "--log-interval", 1)
+    assert result.code == 0 and "cuda: built for " in result.out and "Loss: 2." in result.out, result
+    final = result.out.splitlines()[-1]
+    assert final.startswith("final accuracy ")
+    assert train("--resume", "state").out.splitlines()[-1] == final
+    assert "--device cpu contradicts state" in one_line(train("--resume", "state", "--device", "cpu"))
+    assert train("--resume", "state", "--device", "cpu", "--allow-level-change").code == 0
+    assert "--profile measures the CPU's kernels" in one_line(train("--device", "cuda", "--profile"))
+
+
+@emulation
+def test_a_lost_device_costs_no_checkpoint(small_mnist: Path, train: Train, tmp_path: Path) -> None:
+    """One line that names the file; the run goes on from it."""
+    settings = ["--data-dir", small_mnist, "--dry-run", "--epochs", 3, "--batch-size", 10, "--quiet", "--checkpoint", "state"]
+    straight = train(*settings[:-1], "straight", "--device", "cuda")
+    calls = 200  # of the runtime: some way into the second of the three epochs, of one step each
+    lost = train(*settings, "--device", "cuda", FASTLENET_EMULATION_LOST=str(calls))
+    assert re.fullmatch(
+        r"fastlenet.train: error: the GPU failed while .* start again from there; state holds the last good state",
+        one_line(lost),
     )
-    plain = {"epochs": 3, "batch_size": 20, "lr": 0.03, "seed": 3, "shift": 0} | recipe
-    models = [LeNet(seed=3, ops=backend) for backend in (cuda, LeNet().ops)]
-    histories = [fit(model, few, **plain) for model in models]
-    for ours, theirs in zip(*(history.epochs for history in histories), strict=True):
-        assert abs(ours.loss - theirs.loss) < 1e-3 * theirs.loss
+    _, facts = load_checkpoint(tmp_path / "state")
+    assert 0 < facts["epoch"] < 3
+    assert train("--resume", "state", "--quiet").out == straight.out
+    expect_same_bits(*(load_checkpoint(tmp_path / name)[0]["model.fc1.weight"] for name in ("state", "straight")))
+
+
+@emulation
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [("FASTLENET_EMULATION_DEVICES", "no usable NVIDIA GPU"), ("FASTLENET_EMULATION_MEMORY", "out of GPU memory: ")],
+)
+def test_a_device_that_cannot_be_used(variable: str, message: str, small_mnist: Path, train: Train) -> None:
+    value = {"FASTLENET_EMULATION_DEVICES": "0", "FASTLENET_EMULATION_MEMORY": "3000000"}[variable]
+    assert message in one_line(train("--data-dir", small_mnist, "--device", "cuda", **{variable: value}))
 
 
 FAILING = """

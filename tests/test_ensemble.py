@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from fastlenet.checkpoint import CheckpointError
 from fastlenet.data import load_idx_directory
 from fastlenet.ensemble import join_members, split_members
 from fastlenet.evaluation import predict, score
-from fastlenet.trainer import Trainer
+from fastlenet.trainer import History, Listener, Trainer
 
 Train = Callable[..., Result]
 
@@ -82,14 +81,14 @@ def test_a_network_that_diverges_loses_no_other(
     flags: list[str], train_here: Train, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The finished ones are saved, the one line says where, and they can be evaluated."""
-    step = Trainer._step
+    run = Trainer.run
 
-    def diverge(trainer: Trainer, index: Any, transform: Any) -> float:
+    def diverge(trainer: Trainer, *listeners: Listener) -> History:
         if trainer.recipe.seed == 7:  # the third network
             trainer.model.parameter_buffer[:] = np.nan
-        return step(trainer, index, transform)
+        return run(trainer, *listeners)
 
-    monkeypatch.setattr(Trainer, "_step", diverge)
+    monkeypatch.setattr(Trainer, "run", diverge)
     settings = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 100, "--seed", 5]
     message = one_line(train_here(*settings, "--ensemble", 4, *flags))
     path = "mine.safetensors" if flags else "fastlenet-finished.safetensors"

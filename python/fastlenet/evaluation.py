@@ -42,12 +42,11 @@ def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, 
     correct, loss = 0, 0.0
     with _evaluating(model):
         for start in range(0, count, batch_size):
-            index = np.arange(start, min(start + batch_size, count))
-            x = ops.gather_images(data.test_images, index, mean=data.mean, std=data.std)
+            images, labels = data.test_images[start : start + batch_size], data.test_labels[start : start + batch_size]
+            x = ops.gather_images(images, np.arange(len(images)), mean=data.mean, std=data.std)
             logits = model(x)
-            labels = data.test_labels[index]
             batch_loss, _ = ops.softmax_cross_entropy(logits, labels)
-            loss += float(batch_loss) * len(index)
+            loss += float(batch_loss) * len(images)
             correct += int((logits.argmax(axis=1) == labels).sum())
     return correct / count, loss / count
 

@@ -27,6 +27,7 @@ _SETTINGS: dict[str, Any] = {
     "data_dir": None,
     "dataset": None,
     "load_model": None,
+    "device": "cpu",
 }
 # Flag, least, most.
 _RANGES: tuple[tuple[str, int, int | None], ...] = (
@@ -110,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add(files, "--log-json", "write one JSON object per epoch", metavar="FILE")
     _add(files, "--plot", "draw loss and accuracy after each epoch (extra plot: matplotlib); .png, .svg, .pdf", metavar="FILE")
     running = parser.add_argument_group("running")
+    _add(running, "--device", "where to compute; cuda needs a build with FASTLENET_CUDA=ON", choices=("cpu", "cuda"))
     _add(running, "--threads", "threads (default: the CPUs that this process may use)", type=int, metavar="N")
     _add(running, "--log-interval", "print the loss every N batches", type=int, metavar="N")
     _add(running, "--dry-run", "one batch per epoch, to see that everything works", action="store_true")
@@ -125,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add(
         running,
         "--allow-level-change",
-        "resume a checkpoint of another instruction-set level: the last bits will differ",
+        "resume a checkpoint of another instruction-set level, or on another --device: the last bits will differ",
         action="store_true",
     )
     return parser
@@ -140,6 +142,8 @@ def settings_of(given: dict[str, Any]) -> dict[str, Any]:
     saved = facts.get("settings")
     if not isinstance(saved, dict) or saved.keys() != _SETTINGS.keys() | Recipe.__dataclass_fields__.keys():
         raise CheckpointError(f"{given['resume']}: was not made by this command; resume it with fastlenet.fit")
+    if "device" in given and given.get("allow_level_change", False):
+        saved["device"] = given["device"]
     for name, value in given.items():
         if name in saved and saved[name] != value:
             flag = "--" + name.replace("_", "-")
@@ -163,6 +167,8 @@ def check_flags(given: dict[str, Any]) -> None:
         if not least <= value <= (value if most is None else most):
             expected = f"an integer of at least {least}" if most is None else f"an integer in {least}..{most}"
             raise UsageError(f"--{flag.replace('_', '-')} expects {expected}, got {value}")
+    if given.get("profile", False) and given.get("device", "cpu") == "cuda":
+        raise UsageError("--profile measures the CPU's kernels; leave it out, and see a GPU's by nsys profile python -m ...")
     if given.get("ensemble", 1) > 1 and "load_model" in given:
         raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
     _check_files(given)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, SupportsFloat
 
 from fastlenet.profiling import Line, Profiler, profile_table
 from fastlenet.trainer import Epoch, Listener, Trainer
@@ -46,14 +46,14 @@ class Console(Listener):
             mininterval=0.1,
         )
 
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
         if self._bar is None:
             self._open_bar(trainer, trainer.images - images)
-        self._bar.set_postfix_str(f"loss {trainer.loss_sum / trainer.images:.4f}", refresh=False)
-        self._bar.update(images)
+        if self._bar.update(images):  # drawn anew, ten times a second at most
+            self._bar.set_postfix_str(f"loss {trainer.mean_loss():.4f}")
         if self.log_interval and trainer.position % self.log_interval == 0:
             seen, total = trainer.images, len(trainer.data.train_images)
-            self.say(f"Train Epoch: {trainer.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {loss:.6f}")
+            self.say(f"Train Epoch: {trainer.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {float(loss):.6f}")
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         self.close()
@@ -105,7 +105,7 @@ class StepTimes(Listener):
         self._before = self.seconds = 0.0
         self.lines: dict[str, Line] = {}
 
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
         if trainer.position == 1:
             self._before = trainer.seconds
             if self._profiler is not None:

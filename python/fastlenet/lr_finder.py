@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass, replace
+from typing import SupportsFloat
 
 from fastlenet.data import Dataset
 from fastlenet.nn import Sequential
@@ -45,8 +46,8 @@ class _Record(Listener):
         self.losses: list[float] = []
         self._mean = 0.0
 
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        self._mean = _MEMORY * self._mean + (1 - _MEMORY) * loss
+    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+        self._mean = _MEMORY * self._mean + (1 - _MEMORY) * float(loss)
         self.rates.append(trainer.optimizer.lr)
         self.losses.append(self._mean / (1 - _MEMORY ** (len(self.losses) + 1)))  # as if the mean had not begun at 0
         diverged = self.losses[-1] > _DIVERGED * min(self.losses)

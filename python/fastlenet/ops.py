@@ -32,6 +32,7 @@ __all__ = [
     "ema_step",
     "empty",
     "gather_images",
+    "inverse_root",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
@@ -298,6 +299,11 @@ def softmax_cross_entropy(
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:
     """L = sum of (prediction - target)^2 over arrays of one shape, and dprediction = 2 (prediction - target)."""
     return cast(tuple[float, Array], _core.squared_error(prediction, target, out))
+
+
+def inverse_root(square: float) -> float:
+    """1 / sqrt(square), 0 of 0: what scales an array to a norm of 1, given the sum of its squares."""
+    return 1 / math.sqrt(square) if square else 0.0
 
 
 def gather_images(

@@ -150,13 +150,10 @@ class _Orthogonaliser:
     def run(self) -> None:
         """Orthogonalise `matrix` in place; one of zeros stays."""
         ops, x = self._ops, self.matrix
-        loss, _ = ops.squared_error(x, self._nothing, out=self._difference)
-        squares = float(loss)
-        if squares == 0:
-            return
+        squares, _ = ops.squared_error(x, self._nothing, out=self._difference)
         a, b, c = _QUINTIC
         self._product.fill(0)
-        self._mix(self._product, 1.0, x, 1 / math.sqrt(squares))
+        ops.sgd_step(self._product.reshape(-1), x.reshape(-1), None, lr=ops.inverse_root(squares) * -1.0)
         x[...] = self._product
         for _ in range(_ROUNDS):
             ops.linear_forward(x, x, out=self._gram)
@@ -214,6 +211,6 @@ class Muon(Optimizer):
             ops.sgd_step(direction, gradients[part], velocity[part], lr=-1.0, **rule)
             orthogonaliser.run()
             rows, columns = orthogonaliser.matrix.shape
-            lr = self.lr * self._ratio * math.sqrt(max(1.0, rows / columns))
+            lr = self.lr * (self._ratio * math.sqrt(max(1.0, rows / columns)))
             ops.sgd_step(parameters[part], direction, None, lr=lr, weight_decay=self.weight_decay)
         self.steps += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from fastlenet.lr_finder import Sweep
 from fastlenet.trainer import Epoch, Listener, Trainer
@@ -50,10 +50,14 @@ class Plot(Listener):
         self.path = path
         self._runs: list[_Run] = []
 
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
         if not self._runs or self._runs[-1].seed != trainer.recipe.seed:
-            self._runs.append(_Run(trainer.recipe.seed))
-        self._runs[-1].add(loss, images, trainer.epoch + trainer.images / trainer.images_per_epoch)
+            before = trainer.images - images
+            loss_before = trainer.mean_loss() * trainer.images - float(loss) * images if before else 0.0
+            self._runs.append(_Run(trainer.recipe.seed, before, loss_before))
+        run, place = self._runs[-1], trainer.epoch + trainer.images / trainer.images_per_epoch
+        if run.is_due(place) or trainer.position == trainer.batches:
+            run.add(place, trainer.images, trainer.mean_loss() * trainer.images)
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         self._runs[-1].epochs = list(trainer.history.epochs)
@@ -75,22 +79,26 @@ class Plot(Listener):
 
 
 class _Run:
-    """One network's curve: the mean loss of each hundredth of an epoch."""
+    """One network's curve: the mean loss of each hundredth of an epoch; before: images of the epoch, and their losses' sum,
+    that are not in it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, images_before: int, loss_before: float) -> None:
         self.seed = seed
         self.epochs: list[Epoch] = []
         self.places: list[float] = []
         self.losses: list[float] = []
-        self._sum, self._images = 0.0, 0
+        self._images, self._loss_sum = images_before, loss_before
 
-    def add(self, loss: float, images: int, place: float) -> None:
-        self._sum += loss * images
-        self._images += images
-        if not self.places or place >= self.places[-1] + 0.01:
-            self.places.append(place)
-            self.losses.append(self._sum / self._images)
-            self._sum, self._images = 0.0, 0
+    def is_due(self, place: float) -> bool:
+        return not self.places or place >= self.places[-1] + 0.01
+
+    def add(self, place: float, images: int, loss_sum: float) -> None:
+        """A point; images and loss_sum: of the epoch so far."""
+        if images <= self._images:  # of another epoch than the last point
+            self._images, self._loss_sum = 0, 0.0
+        self.places.append(place)
+        self.losses.append((loss_sum - self._loss_sum) / (images - self._images))
+        self._images, self._loss_sum = images, loss_sum
 
 
 def _points(axes: Any, points: Sequence[tuple[float, float]], label: str, color: str) -> None:

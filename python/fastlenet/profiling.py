@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from fastlenet import _core
 from fastlenet import ops as kernel_ops
 from fastlenet.config import get_num_threads
@@ -74,8 +76,8 @@ class Profiler(ModuleType):
             start = time.perf_counter()
             result = function(*arguments, **options)
             seconds = time.perf_counter() - start
-            shaped = arguments[_OPERANDS.get(name, (0,))[0]]
-            line = self.lines.setdefault(f"{name} {'x'.join(map(str, shaped.shape[1:]))}".strip(), Line())
+            shape = np.shape(arguments[_OPERANDS.get(name, (0,))[0]])
+            line = self.lines.setdefault(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), Line())
             line.calls += 1
             line.seconds += seconds
             line.flops += _flops(name, arguments, options)

@@ -28,6 +28,7 @@ __all__ = [
     "ema_step",
     "empty",
     "gather_images",
+    "inverse_root",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
@@ -441,6 +442,10 @@ def squared_error(prediction: Array, target: Array, *, out: Array | None = None)
     _shape("squared_error", "target", target, prediction.shape)
     difference = prediction.astype(np.float64) - target
     return float((difference**2).sum()), _into(out, (2 * difference).astype(prediction.dtype))
+
+
+def inverse_root(square: float) -> float:
+    return float(square) ** -0.5 if square else 0.0
 
 
 # --- batches ------------------------------------------------------------------------------------------------------------

@@ -60,6 +60,11 @@ def _optimizer(model: Sequential, recipe: Recipe) -> Optimizer:
     return SGD(model, recipe.lr, recipe.momentum, nesterov, recipe.weight_decay)
 
 
+def _level(model: Sequential) -> str:
+    """What a run's last bits depend on: the CPU's instruction-set level, or that it was a GPU."""
+    return "cuda" if model.ops.__name__ == "fastlenet.cuda" else str(config()["level"])
+
+
 class RunState:
     """A run between two steps: the model, its optimizer, and the place in the data; all of which a checkpoint holds.
 
@@ -86,11 +91,11 @@ class RunState:
         self.epoch, self.position = 0, 0  # completed epochs, and batches of the one at hand
         self._starts = self._batch_starts(0)
         self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0  # of the epoch at hand
-        self._average_from = recipe.average_from(self.steps)
-        self._average: dict[str, Array] = {}
-        if self._average_from is not None:
-            self._average["parameters"] = model.ops.empty(model.parameter_buffer.shape)
-            self._average["parameters"][...] = model.parameter_buffer
+        self.average_from = recipe.average_from(self.steps)
+        self.average: dict[str, Array] = {}
+        if self.average_from is not None:
+            self.average["parameters"] = model.ops.empty(model.parameter_buffer.shape)
+            self.average["parameters"][...] = model.parameter_buffer
 
     def _batch_starts(self, epoch: int) -> list[int]:
         starts = self.recipe.batch_starts(epoch, len(self.data.train_images))
@@ -106,7 +111,7 @@ class RunState:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state(),
-            "average": self._average,
+            "average": self.average,
             "passenger": self.passengers,
         }
 
@@ -116,13 +121,12 @@ class RunState:
         Raises CheckpointError, and DivergedError rather than write weights that are not finite; the old file then stays.
         """
         self._expect_finite()
-        facts = config()
         save_checkpoint(
             path,
             {f"{part}.{name}": array for part, arrays in self._tensors().items() for name, array in arrays.items()},
             {
-                "version": facts["version"],
-                "level": facts["level"],
+                "version": config()["version"],
+                "level": _level(self.model),
                 "recipe": asdict(self.recipe),
                 "settings": self.settings,
                 "data": self.data.fingerprint,
@@ -151,7 +155,7 @@ class RunState:
             for name, array in tensors.items():
                 part, _, key = name.partition(".")
                 parts[part][key] = array
-            for part, expected in (("optimizer", self.optimizer.state()), ("average", self._average)):
+            for part, expected in (("optimizer", self.optimizer.state()), ("average", self.average)):
                 if {name: a.shape for name, a in parts[part].items()} != {name: a.shape for name, a in expected.items()}:
                     raise ValueError(f"its {part} is not of this model")
             self.model.load_state_dict(parts["model"])
@@ -160,7 +164,7 @@ class RunState:
             raise
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path}: does not fit this run ({error})") from None
-        for name, array in self._average.items():
+        for name, array in self.average.items():
             array[...] = parts["average"][name]
         self.passengers = parts["passenger"]
         self.history.epochs = history
@@ -169,11 +173,12 @@ class RunState:
         self.loss_sum, self.images, self.seconds = loss_sum, images, seconds
 
     def _check(self, path: str | os.PathLike[str], facts: Mapping[str, Any], allow_level_change: bool) -> None:
-        level = config()["level"]
+        level = _level(self.model)
         if facts["level"] != level and not allow_level_change:
+            cure = "train on cuda" if facts["level"] == "cuda" else f"set FASTLENET_ISA={facts['level']}"
             raise CheckpointError(
-                f"{path}: made at level {facts['level']}, this is {level}, whose last bits differ; set "
-                f"FASTLENET_ISA={facts['level']}, or allow it with --allow-level-change"
+                f"{path}: made at level {facts['level']}, this is {level}, whose last bits differ; {cure}, or allow it with "
+                "--allow-level-change"
             )
         if facts["data"] != self.data.fingerprint:
             raise CheckpointError(f"{path}: made on other training data than {self.data.name}")

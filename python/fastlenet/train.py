@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from fastlenet import ops
+from fastlenet._core import DeviceError
 from fastlenet.checkpoint import CheckpointError, load_model, save_model
 from fastlenet.command import CTRL_C, UsageError, run_command
 from fastlenet.config import config, set_num_threads
@@ -47,6 +48,16 @@ def _load_data(settings: dict[str, Any]) -> Dataset:
     return data
 
 
+def _backend(device: str) -> ModuleType:
+    """Where the model computes. Raises DeviceError, before anything is done, where that cannot be."""
+    if device == "cpu":
+        return ops
+    from fastlenet import cuda
+
+    cuda.synchronize()
+    return cuda
+
+
 def _free_name(stem: str) -> Path:
     """A file in the current folder, never one that an earlier run left there."""
     number, path = 1, Path(f"{stem}.safetensors")
@@ -58,8 +69,9 @@ def _free_name(stem: str) -> Path:
 
 def _announce(console: Console, trainer: Trainer, settings: dict[str, Any]) -> None:
     facts, recipe, data = config(), trainer.recipe, trainer.data
+    where = f"level {facts['level']}   threads {facts['threads']}" if settings["device"] == "cpu" else f"cuda: {facts['cuda']}"
     console.say(
-        f"fastlenet {facts['version']}   level {facts['level']}   threads {facts['threads']}   seed {recipe.seed}\n"
+        f"fastlenet {facts['version']}   {where}   seed {recipe.seed}\n"
         f"{data.name}: {len(data.test_images)} test images, {len(data.train_images)} training images\n"
     )
     for name, array in trainer.model.parameters().items():
@@ -96,13 +108,14 @@ def _train(given: dict[str, Any]) -> int:
     recipe = recipe_of(settings)
     if "threads" in given:
         set_num_threads(given["threads"])
+    backend = _backend(settings["device"])
     start = time.perf_counter()
     data = _load_data(settings)
     seconds = {"data": time.perf_counter() - start}
     profiler = Profiler() if given.get("profile", False) else None
 
     def model(member: int) -> LeNet:
-        return LeNet.of(replace(recipe, seed=recipe.seed + member), classes=data.classes, ops=profiler or ops)
+        return LeNet.of(replace(recipe, seed=recipe.seed + member), classes=data.classes, ops=profiler or backend)
 
     loaded: list[LeNet] = []
     if settings["load_model"] is not None and "resume" not in given:
@@ -173,6 +186,8 @@ def _run(
         return CTRL_C
     except DivergedError as error:
         raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
+    except DeviceError as error:
+        raise DeviceError(f"{error}{_kept(run, checkpoint, given)}") from None
     finally:
         for listener in listeners:
             listener.close()
@@ -189,7 +204,7 @@ def _run(
 
 
 def _kept(run: EnsembleRun, checkpoint: str | None, given: dict[str, Any]) -> str:
-    """What is left of a run that diverged: the last checkpoint, and the networks that were finished before, saved here."""
+    """What is left of a run that failed: the last checkpoint, and the networks that were finished before, saved here."""
     kept = f"; {checkpoint} holds the last good state" if checkpoint is not None and Path(checkpoint).exists() else ""
     if run.finished:
         path = given.get("save_model", _free_name("fastlenet-finished"))
@@ -214,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> int:
         return _train(vars(make_parser().parse_args(arguments)))
 
-    expected = (DataError, CheckpointError, PlotError, LogError, DivergedError)
+    expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError)
     return run_command("fastlenet.train", command, *expected)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,27 +9,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
+from typing import Any, SupportsFloat
 
 from fastlenet.data import Dataset
 from fastlenet.evaluation import BATCH_SIZE, evaluate
 from fastlenet.nn import Dropout, Sequential
-from fastlenet.philox import permutation
 from fastlenet.recipe import Recipe, named_recipe
 from fastlenet.run_state import DivergedError, Epoch, History, RunState
+from fastlenet.training_step import TrainingStep
 
 __all__ = ["DivergedError", "Epoch", "History", "InterruptedRunError", "Listener", "Saver", "Trainer", "fit"]
-
-Array = npt.NDArray[Any]
 
 
 class Listener:
     """What wants to know how a run goes on; every method may be overridden."""
 
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        """After a step on `images` images with the mean loss `loss`."""
+    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+        """After a step on `images` images with the mean loss float(loss); on a GPU, float() is what waits for the step."""
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """After an epoch."""
@@ -72,10 +67,7 @@ class Trainer(RunState):
         self.rate: Callable[[int], float] = partial(recipe.rate, steps=self.steps)  # not a method: no cycle keeps the model
         self.evaluation_seconds = 0.0
         self.stop_requested = False
-        count, h, w = data.train_images.shape
-        largest = min(max(recipe.batch_size, recipe.batch_size_end), count)
-        self._batch: Array = model.ops.empty((largest, 1, h, w))
-        self._logits_gradient: Array = model.ops.empty((largest, data.classes))
+        self._step: TrainingStep = getattr(model.ops, "TrainingStep", TrainingStep)(self)
 
     @property
     def batches(self) -> int:
@@ -96,58 +88,39 @@ class Trainer(RunState):
         while self.epoch < self.recipe.epochs:
             self._run_epoch(listeners)
         if self._has_average():
-            self.model.parameter_buffer[...] = self._average["parameters"]
+            self.model.parameter_buffer[...] = self.average["parameters"]
         return self.history
 
     def _run_epoch(self, listeners: tuple[Listener, ...]) -> None:
-        recipe, starts = self.recipe, self._starts
-        order = permutation(len(self.data.train_images), recipe.seed, self.epoch)
-        augmented = recipe.augmentation and self.epoch < recipe.epochs - recipe.plain_epochs
-        transform = recipe.augmentation.at(recipe.seed, self.epoch) if augmented else None
+        starts = self._starts
+        start = time.perf_counter()
+        self._step.start()
         while self.position < self.batches:
-            start = time.perf_counter()
-            index = order[starts[self.position] : starts[self.position + 1]]
-            loss = self._step(index, transform)
+            images = starts[self.position + 1] - starts[self.position]
+            loss = self._step.run(images)
             self.position += 1
-            self.loss_sum += loss * len(index)
-            self.images += len(index)
+            self.images += images
+            if self.position == self.batches:
+                self._step.wait()
             self.seconds += time.perf_counter() - start
             for listener in listeners:
-                listener.batch(self, loss, len(index))
+                listener.batch(self, loss, images)
             if self.stop_requested and self.position < self.batches:
                 raise InterruptedRunError
+            start = time.perf_counter()
         self._finish_epoch(listeners)
 
-    def _step(self, index: Array, transform: Any) -> float:
-        model, data, ops = self.model, self.data, self.model.ops
-        out = self._batch[: len(index)]
-        x = ops.gather_images(data.train_images, index, mean=data.mean, std=data.std, transform=transform, out=out)
-        loss, dlogits = ops.softmax_cross_entropy(
-            model(x),
-            data.train_labels[index],
-            label_smoothing=self.recipe.label_smoothing,
-            out=self._logits_gradient[: len(index)],
-        )
-        if not math.isfinite(loss):
-            raise DivergedError(f"the loss is {loss} in epoch {self.epoch + 1} at step {self.position + 1}")
-        model.backward(dlogits)
-        self.optimizer.lr = self.rate(self.optimizer.steps)
-        self.optimizer.step()
-        self._update_average()
-        return float(loss)
+    def mean_loss(self) -> float:
+        """Of the epoch so far."""
+        self._step.wait()
+        return self.loss_sum / self.images
 
-    def _update_average(self) -> None:
-        if not self._has_average():
-            return
-        assert self._average_from is not None
-        updates, rest = divmod(self.optimizer.steps - self._average_from, self.recipe.ema_every)
-        if updates == 0 and rest == 0:
-            self._average["parameters"][...] = self.model.parameter_buffer
-        elif rest == 0:
-            self.model.ops.ema_step(self._average["parameters"], self.model.parameter_buffer, decay=self.recipe.ema)
+    def save(self, path: str | os.PathLike[str]) -> None:
+        self._step.wait()
+        super().save(path)
 
     def _has_average(self) -> bool:
-        return self._average_from is not None and self.optimizer.steps >= self._average_from
+        return self.average_from is not None and self.optimizer.steps >= self.average_from
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -157,7 +130,7 @@ class Trainer(RunState):
             return
         buffer = self.model.parameter_buffer
         kept = buffer.copy()
-        buffer[...] = self._average["parameters"]
+        buffer[...] = self.average["parameters"]
         try:
             yield
         finally:
@@ -196,7 +169,7 @@ class Saver(Listener):
         self.path, self.seconds = Path(path), seconds
         self._due = time.monotonic() + seconds
 
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
+    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
         if time.monotonic() >= self._due and trainer.position < trainer.batches:
             self._save(trainer)
 

@@ -9,11 +9,13 @@ from fastlenet.cuda import ops as _ops
 from fastlenet.cuda.array import DeviceArray, from_dlpack, from_numpy
 from fastlenet.cuda.graph import Graph, synchronize
 from fastlenet.cuda.ops import *  # noqa: F403
+from fastlenet.cuda.training_step import TrainingStep
 
 __all__ = [
     "DeviceArray",
     "DeviceError",
     "Graph",
+    "TrainingStep",
     "from_dlpack",
     "from_numpy",
     "synchronize",

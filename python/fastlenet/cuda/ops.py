@@ -10,6 +10,7 @@ The same call gives the same bits, run after run: nothing is added in an order t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet import ops as cpu_ops
 from fastlenet.augment import Transform
 from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy, wrap
+from fastlenet.cuda.scalars import Count, Rate, count_argument, rate_argument
 from fastlenet.ops import Pair, _int64, _pair
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ema_step",
     "empty",
     "gather_images",
+    "inverse_root",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
@@ -316,7 +318,9 @@ def sigmoid_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> Devi
     return _map_gradient("sigmoid_backward", dy, "y", y, out)
 
 
-def dropout_forward(x: Any, rate: float, seed: int, counter: int, *, out: Any = None) -> tuple[DeviceArray, DeviceArray]:
+def dropout_forward(
+    x: Any, rate: float, seed: int, counter: int | Count, *, out: Any = None
+) -> tuple[DeviceArray, DeviceArray]:
     op = "dropout_forward"
     x = _input(op, "x", x)
     if not 0 <= rate < 1:
@@ -324,7 +328,7 @@ def dropout_forward(x: Any, rate: float, seed: int, counter: int, *, out: Any = 
     given = _outputs(op, out, 2)
     y = _output(op, "out[0]", given[0], x.shape, (x,), in_place=True)
     mask = _output(op, "out[1]", given[1], x.shape, (x, y))
-    device().dropout_forward(y.address, mask.address, x.address, rate, seed & _WORD, counter & _WORD, x.size)
+    device().dropout_forward(y.address, mask.address, x.address, rate, seed & _WORD, count_argument(counter), x.size)
     return y, mask
 
 
@@ -364,32 +368,46 @@ def squared_error(prediction: Any, target: Any, *, out: DeviceArray | None = Non
     return loss, dprediction
 
 
+def inverse_root(square: Any) -> Rate:
+    """As `fastlenet.ops` has it, of one float64 on the device, where the result is too."""
+    square = _input("inverse_root", "square", square, np.float64)
+    result = empty((), np.float64)
+    device().inverse_root(result.address, square.address)
+    return Rate(result)
+
+
+@functools.lru_cache(maxsize=8)
+def _taps(sigma: float, size: int) -> DeviceArray:
+    """The Gaussian of elastic distortion. Kept, because a graph that is captured must not copy it."""
+    return from_numpy(device().gaussian_taps(sigma, size))
+
+
 def gather_images(
     images: Any, index: Any, *, mean: float, std: float, transform: Any = None, out: DeviceArray | None = None
 ) -> DeviceArray:
-    """As `fastlenet.ops` has it. The CPU makes the images of an `Augmentation(...).at(seed, epoch)`, in the host's memory, and
-    copies them to the device: images that lie there already come to the host first, all of them, in each call.
-    """
     op = "gather_images"
-    if isinstance(transform, Transform):
-        batch = cpu_ops.gather_images(np.asarray(images), np.asarray(index), mean=mean, std=std, transform=transform)
-        x = _output(op, "out", out, batch.shape, ())
-        x[...] = batch
-        return x
     images = _input(op, "images", images, np.uint8)
-    device().expect_rank(op, "images", 3, "(N, h, w)", images.shape)
-    count, h, w = images.shape
-    index = _integers(op, "index", index, count)
-    device().expect_rank(op, "index", 1, "(n,)", index.shape)
+    index = _integers(op, "index", index, len(images))
+    shape = device().gather_shape(op, images.shape, index.shape)
     if not math.isfinite(mean):
         raise ValueError(f"{op}: mean expects a finite number, got {mean}")
     if not (math.isfinite(std) and std > 0):
         raise ValueError(f"{op}: std expects a positive number, got {std}")
-    transform = _optional(op, "transform", transform)
+    drawn = transform if isinstance(transform, Transform) else None
+    transform = None if drawn else _optional(op, "transform", transform)
     _expect_shape(op, "transform", (len(index), 2, 3), transform)
-    x = _output(op, "out", out, (len(index), 1, h, w), (images, index, transform))
-    sizes = [len(index), count, h, w]
-    device().gather_images(x.address, images.address, index.address, _at(transform), mean, std, sizes)
+    if transform is not None or drawn is not None:
+        device().expect_transformable(op, shape)
+    x = _output(op, "out", out, shape.x, (images, index, transform))
+    addresses = x.address, images.address, index.address
+    if drawn is None:
+        device().gather_images(*addresses, _at(transform), mean, std, shape)
+        return x
+    chosen = drawn.augmentation
+    taps = _taps(chosen.elastic_sigma, max(images.shape[1:])) if chosen.elastic else None
+    numbers = {**drawn.numbers, "epoch": count_argument(drawn.epoch)}
+    radius = 0 if taps is None else taps.size // 2
+    device().gather_augmented(*addresses, *numbers.values(), _at(taps), radius, mean, std, shape)
     return x
 
 
@@ -415,23 +433,19 @@ def sgd_step(
     gradients: Any,
     velocity: Any,
     *,
-    lr: float | DeviceArray,
+    lr: float | Rate,
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    """As `fastlenet.ops.sgd_step`; lr may also be one float32 on the device, which is read when the step runs."""
     op = "sgd_step"
     parameters, gradients = _flat(op, parameters), _input(op, "gradients", gradients)
     _expect_shape(op, "gradients", parameters.shape, gradients)
     if velocity is None and momentum != 0:
         raise ValueError(f"{op}: velocity expects an array when momentum is not 0, got None")
     velocity = None if velocity is None else _state(op, "velocity", velocity, parameters.shape)
-    rate = lr if isinstance(lr, DeviceArray) else None
-    if rate is not None and (rate.dtype != np.float32 or rate.size != 1):
-        raise TypeError(f"{op}: lr expects a number or one float32 on the device, got {rate!r}")
-    addresses = parameters.address, gradients.address, _at(velocity), _at(rate)
-    device().sgd_step(*addresses, parameters.size, 0.0 if rate is not None else lr, momentum, nesterov, weight_decay)
+    addresses = parameters.address, gradients.address, _at(velocity)
+    device().sgd_step(*addresses, rate_argument(lr), parameters.size, momentum, nesterov, weight_decay)
 
 
 def adam_step(
@@ -440,8 +454,8 @@ def adam_step(
     first_moment: Any,
     second_moment: Any,
     *,
-    step: int,
-    lr: float,
+    step: int | Count,
+    lr: float | Rate,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -452,10 +466,11 @@ def adam_step(
     _expect_shape(op, "gradients", parameters.shape, gradients)
     first = _state(op, "first_moment", first_moment, parameters.shape)
     second = _state(op, "second_moment", second_moment, parameters.shape)
-    if step < 1:
+    if isinstance(step, int) and step < 1:
         raise ValueError(f"{op}: step expects a count from 1, got {step}")
     addresses = parameters.address, gradients.address, first.address, second.address
-    device().adam_step(*addresses, parameters.size, step, lr, beta1, beta2, eps, weight_decay)
+    numbers = count_argument(step), rate_argument(lr)
+    device().adam_step(*addresses, parameters.size, *numbers, beta1, beta2, eps, weight_decay)
 
 
 def ema_step(average: Any, parameters: Any, *, decay: float) -> None:

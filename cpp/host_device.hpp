@@ -1,0 +1,8 @@
+// Marks functions that kernels on a GPU call too.
+#pragma once
+
+#ifdef __CUDACC__
+#define FASTLENET_HOST_DEVICE __host__ __device__
+#else
+#define FASTLENET_HOST_DEVICE
+#endif

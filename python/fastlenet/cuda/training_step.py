@@ -1,0 +1,113 @@
+"""The training step on a GPU: one captured graph, launched again and again, on a data set that lies on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlenet import training_step
+from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
+from fastlenet.cuda.graph import Graph
+from fastlenet.cuda.scalars import Count, Rate
+from fastlenet.run_state import DivergedError
+
+if TYPE_CHECKING:
+    from fastlenet.trainer import Trainer
+
+__all__ = ["TrainingStep"]
+
+
+class TrainingStep(training_step.TrainingStep):
+    """A graph for each size of batch and each thing to be done to the average of the weights, made when first needed.
+
+    What changes from launch to launch lies on the device: where the run stands in the epoch's order and among its rates, and
+    the loss so far. The host sets them at the start of an epoch and reads them at its end, or when someone asks for the loss.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer)
+        data, size = trainer.data, len(self._x)
+        self._images, self._all_labels = from_numpy(data.train_images), from_numpy(data.train_labels.astype(np.int64))
+        self._all_numbers = empty((len(data.train_images),), np.int64)  # in the order of the epoch
+        self._rates = empty((max(1, trainer.steps),), np.float64)
+        self._index, self._labels = empty((size,), np.int64), empty((size,), np.int64)
+        self._rate = empty((), np.float64)
+        self._layout: np.dtype[Any] = device().progress
+        self._progress = empty((self._layout.itemsize,), np.uint8)
+        self._host_rates: list[float] = []
+        self._graphs: dict[tuple[Any, ...], tuple[Graph, DeviceArray]] = {}
+        self._unread = False
+
+    def start(self) -> None:
+        super().start()
+        trainer = self._trainer
+        first = trainer.optimizer.steps
+        self._host_rates = [trainer.rate(first + step) for step in range(trainer.batches - trainer.position)]
+        self._rates[: len(self._host_rates)][...] = self._host_rates
+        self._all_numbers[...] = self._order
+        progress = np.zeros(1, self._layout)
+        progress["loss_sum"], progress["images"], progress["epoch"] = trainer.loss_sum, trainer.images, trainer.epoch
+        progress["all_steps"], progress["dropout_counter"] = first, trainer.model.dropout_counter
+        self._progress[...] = progress.view(np.uint8)
+        self._first = first
+
+    def run(self, images: int) -> DeviceArray:
+        """One step, queued; its mean loss, which float() waits for."""
+        trainer = self._trainer
+        key = images, self._transform is None, self._average_due()
+        if key not in self._graphs:
+            losses: list[DeviceArray] = []
+            graph = Graph(lambda: losses.append(self._queue(images, key[-1])))
+            self._graphs[key] = graph, losses[0]
+        graph, loss = self._graphs[key]
+        graph.launch()
+        self._unread = True
+        trainer.optimizer.lr = self._host_rates[trainer.optimizer.steps - self._first]
+        trainer.optimizer.steps += 1
+        trainer.model.dropout_counter += 1
+        return loss
+
+    def wait(self) -> None:
+        if not self._unread:
+            return
+        trainer = self._trainer
+        trainer.loss_sum = float(self._progress.numpy().view(self._layout)["loss_sum"][0])
+        self._unread = False
+        if not np.isfinite(trainer.loss_sum):
+            raise DivergedError(f"the loss is {trainer.loss_sum} in epoch {trainer.epoch + 1} by step {trainer.position}")
+
+    def _queue(self, images: int, average: training_step.Average) -> DeviceArray:
+        """The work of a step, which is to be captured."""
+        backend, progress = device(), self._progress.address
+        index, labels = self._index[:images], self._labels[:images]
+        data = self._all_numbers.address, self._all_labels.address, self._rates.address
+        backend.begin_step(progress, *data, index.address, labels.address, self._rate.address, images)
+        with self._numbers_on_the_device() as transform:
+            loss: DeviceArray = self._compute(self._images, labels, index, transform, average)
+        backend.end_step(progress, loss.address, images)
+        return loss
+
+    @contextmanager
+    def _numbers_on_the_device(self) -> Iterator[Any]:
+        """The optimizer and the model with the device's numbers in the place of their own, which come back; the transform."""
+        optimizer, model, transform = self._trainer.optimizer, self._trainer.model, self._transform
+        kept = optimizer.lr, optimizer.steps, model.dropout_counter
+        optimizer.lr, optimizer.steps = Rate(self._rate), self._count("all_steps")  # type: ignore[assignment]
+        model.dropout_counter = self._count("dropout_counter")  # type: ignore[assignment]
+        try:
+            yield None if transform is None else replace(transform, epoch=self._count("epoch"))
+        finally:
+            optimizer.lr, optimizer.steps, model.dropout_counter = kept
+
+    def _count(self, name: str) -> Count:
+        fields = self._layout.fields
+        assert fields is not None
+        start = fields[name][1]
+        return Count(self._progress[start : start + 8])
+
+    def _check(self, loss: Any) -> None:
+        """Not now: the loss is known when the graph has run."""
