@@ -57,7 +57,7 @@ def _flops(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> fl
 
 
 class Profiler(ModuleType):
-    """A backend: its names are those of `ops`, timed. `lines` has what they took, by op and shape."""
+    """A backend: its names are those of `ops`, timed. `lines` has what they took, by op and shape, and the profiler itself."""
 
     def __init__(self, ops: ModuleType = kernel_ops) -> None:
         super().__init__(ops.__name__)
@@ -75,15 +75,19 @@ class Profiler(ModuleType):
         def run(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
             result = function(*arguments, **options)
-            seconds = time.perf_counter() - start
+            end = time.perf_counter()
             shape = np.shape(arguments[_OPERANDS.get(name, (0,))[0]])
-            line = self.lines.setdefault(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), Line())
-            line.calls += 1
-            line.seconds += seconds
-            line.flops += _flops(name, arguments, options)
+            self._add(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), end - start, _flops(name, arguments, options))
+            self._add("profiler", time.perf_counter() - end)
             return result
 
         return run
+
+    def _add(self, name: str, seconds: float, flops: float = 0.0) -> None:
+        line = self.lines.setdefault(name, Line())
+        line.calls += 1
+        line.seconds += seconds
+        line.flops += flops
 
     def reset(self) -> None:
         """Forget what was measured so far."""
