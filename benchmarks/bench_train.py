@@ -1,6 +1,7 @@
 """Training, whole epochs through the public API: images/s of fastlenet and its peers, taking turns.
 
     python benchmarks/bench_train.py [--batch 128 64 32] [--threads 2] [--images 60000] [--rounds 5] [--peers pytorch ...]
+    python benchmarks/bench_train.py --device cuda      on a GPU, beside PyTorch on it, batch 1024 and 128
 
 Each contender trains LeNet in a process of its own, on the same CPUs: batches gathered and normalised from uint8 in shuffled
 order, forward, loss, backward, SGD with Nesterov momentum, from the parameters after one epoch. The dense roofline is the
@@ -24,10 +25,11 @@ FLOP_PER_IMAGE = 13.18e6
 
 
 def start_all(arguments: argparse.Namespace, data: Path) -> list[Contender]:
-    """Ours, exact and algebraic; the exact on one thread; both at other levels; the peers that are installed."""
-    threads, ours = arguments.threads, ["fastlenet", "fastlenet:winograd"]
+    """Ours, exact and algebraic; the exact on one thread; both at other levels; the peers that are installed. On a GPU, one."""
+    threads, gpu = arguments.threads, arguments.device == "cuda"
+    ours = ["fastlenet:cuda"] if gpu else ["fastlenet", "fastlenet:winograd"]
     entries = [start(name, sys.executable, data, threads) for name in ours]
-    if threads > 1:
+    if threads > 1 and not gpu:
         entries.append(start("fastlenet", sys.executable, data, 1, label="fastlenet, one thread"))
     for level in arguments.levels:
         entries += [start(name, sys.executable, data, threads, label=f"{name}, {level}", FASTLENET_ISA=level) for name in ours]
@@ -35,14 +37,15 @@ def start_all(arguments: argparse.Namespace, data: Path) -> list[Contender]:
     return [entry for entry in entries if entry is not None]
 
 
-def show(result: dict[str, dict[str, Any]], roofline: float) -> None:
-    ours = result["fastlenet"]
+def show(result: dict[str, dict[str, Any]], roofline: float | None) -> None:
+    """ours: the first row, or what takes its place; without a roofline, nothing is said of it."""
+    ours = next(iter(result.values()))
     rows = [
         [
             name if name.startswith("fastlenet") else contender["version"],
             spread(contender["images_per_second"]),
             f"{ours['median'] / contender['median']:.2f} x",
-            f"{contender['median'] / roofline:.2f} x",
+            f"{contender['median'] / roofline:.2f} x" if roofline else "",
             f"{contender['check']:.4f}",
             f"{contender['memory_mb']:,.0f} MB",
             f"{ours['memory_mb'] / contender['memory_mb']:.2f} x",
@@ -67,27 +70,34 @@ def show_batches(results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--batch", type=int, nargs="+", default=[128, 64, 32])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--batch", type=int, nargs="+", help="(default: 128 64 32; on a GPU 1024 128)")
     parser.add_argument("--images", type=int, default=60000, help="images per round")
     parser.add_argument("--levels", nargs="*", default=[], metavar="LEVEL", help="other instruction-set levels of ours too")
     add_arguments(parser, ["pytorch", "pytorch:compile", "tensorflow", "jax"])
+    parser.epilog = "On a GPU the peer is pytorch:cuda, unless --peers says otherwise."
     arguments = parser.parse_args()
-    threads = arguments.threads
+    threads, gpu = arguments.threads, arguments.device == "cuda"
+    if gpu and arguments.peers == parser.get_default("peers"):
+        arguments.peers = ["pytorch:cuda"]
     print_machine()
     results = {}
     with temporary_folder() as folder:
         contenders = start_all(arguments, prepare(Path(folder)))
-        for batch in arguments.batch:
-            roofline = peak(threads) / FLOP_PER_IMAGE
+        if not contenders:
+            return
+        for batch in arguments.batch or ([1024, 128] if gpu else [128, 64, 32]):
+            peaks = [] if gpu else [peak(threads)]
             result = run_rounds(contenders, "train", batch, arguments.images, arguments.rounds)
-            roofline = statistics.mean([roofline, peak(threads) / FLOP_PER_IMAGE])
-            print(f"training, batch {batch}, {threads} threads; dense roofline {roofline:,.0f} images/s")
+            roofline = None if gpu else statistics.mean([*peaks, peak(threads)]) / FLOP_PER_IMAGE
+            where = "on a GPU" if roofline is None else f"{threads} threads; dense roofline {roofline:,.0f} images/s"
+            print(f"training, batch {batch}, {where}")
             show(result, roofline)
             results[str(batch)] = {"dense_roofline": roofline, "contenders": result}
         for contender in contenders:
             contender.close()
     show_batches(results)
-    save("bench_train", {"threads": threads, "images": arguments.images, "batches": results})
+    save(f"bench_train{'_cuda' if gpu else ''}", {"threads": threads, "images": arguments.images, "batches": results})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import pytest
 
 from backends import on_device, ops, thread_orders
 from cases import FUSED, LINEAR, POOL, Fused, Linear, Pool
-from conftest import Result, expect_same_bits, expect_within, gamma, integers, normals, one_line
+from conftest import Result, expect_same_bits, expect_within, gamma, integers, normals, one_line, write_idx
 from fastlenet import LeNet, cuda, fit, nn, reference, training_step
 from fastlenet import ops as cpu_ops
 from fastlenet.checkpoint import CheckpointError, load_checkpoint
@@ -377,6 +377,17 @@ def test_the_command(small_mnist: Path, train: Train) -> None:
     assert "--device cpu contradicts state" in one_line(train("--resume", "state", "--device", "cpu"))
     assert train("--resume", "state", "--device", "cpu", "--allow-level-change").code == 0
     assert "--profile measures the CPU's kernels" in one_line(train("--device", "cuda", "--profile"))
+
+
+def test_speedrun(few: Dataset, tmp_path: Path) -> None:
+    write_idx(tmp_path / "train-images-idx3-ubyte", few.train_images)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", few.train_labels)
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", few.test_images)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", few.test_labels)
+    flags = ["--device", "cuda", "--data-dir", str(tmp_path), "--seeds", "1", "--epochs", "1", "--target", "0"]
+    command = [sys.executable, "-m", "fastlenet.speedrun", *flags]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and "cuda: built for " in result.stdout and "1 runs" in result.stdout, result
 
 
 @emulation

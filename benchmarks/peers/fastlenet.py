@@ -1,4 +1,4 @@
-"""Ourselves: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions."""
+"""Ourselves: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions, or "cuda", a GPU."""
 
 from __future__ import annotations
 
@@ -16,28 +16,34 @@ from peers import LR, MOMENTUM, PARAMETERS, PLAIN
 class Peer:
     def __init__(self, data: dict[str, Any], threads: int, variant: str) -> None:
         set_num_threads(threads)
-        self.version = " ".join([f"fastlenet {config()['version']}, {config()['level']}", variant]).strip()
+        self.ops, where = ops, " ".join([config()["level"], variant]).strip()
+        if variant == "cuda":
+            from fastlenet import cuda
+
+            cuda.synchronize()  # or a DeviceError, which says why not
+            self.ops, where = cuda, f"cuda: {config()['cuda']}"
+        self.version = f"fastlenet {config()['version']}, {where}"
         self.data = data
         self.parameters = {name: data[name] for name in PARAMETERS}
-        self.algorithm = variant or "direct"
+        self.algorithm = "winograd" if variant == "winograd" else "direct"
         self.mean_std = {"mean": float(data["mean"]), "std": float(data["std"])}
 
     @cached_property
     def frozen(self) -> Frozen:
-        model = LeNet(algorithm=self.algorithm)
+        model = LeNet(algorithm=self.algorithm, ops=self.ops)
         model.load_state_dict(self.parameters)
         return model.freeze()
 
     @cached_property
     def x(self) -> Any:
         images = self.data["test_images"]
-        return ops.gather_images(images, range(len(images)), **self.mean_std)
+        return self.ops.gather_images(images, range(len(images)), **self.mean_std)
 
     def train(self, batch: int, images: int) -> float:
         d = self.data
         few = d["test_images"][:1], d["test_labels"][:1]  # fit evaluates at its end: let that cost nothing
         data = Dataset("MNIST", d["images"][:images], d["labels"][:images], *few, 10, **self.mean_std)
-        model = LeNet(algorithm=self.algorithm)
+        model = LeNet(algorithm=self.algorithm, ops=self.ops)
         model.load_state_dict(self.parameters)
         plain = {**PLAIN, "algorithm": self.algorithm}
         history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False, **plain)

@@ -1,4 +1,4 @@
-"""PyTorch: eager, or with the variant "compile" through torch.compile, or with "bf16" under autocast."""
+"""PyTorch: eager, or with the variant "compile" through torch.compile, "bf16" under autocast, "cuda" on a GPU."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ class Peer:
     def __init__(self, data: dict[str, Any], threads: int, variant: str) -> None:
         torch.set_num_threads(threads)
         self.version = " ".join(["PyTorch", torch.__version__, variant or "eager"])
-        self.images, self.labels = torch.from_numpy(data["images"]), torch.from_numpy(data["labels"].astype(np.int64))
-        self.test_labels = torch.from_numpy(data["test_labels"].astype(np.int64))
+        if variant == "cuda":
+            if not torch.cuda.is_available():
+                raise ImportError("no GPU that this PyTorch can use")
+            torch.set_default_device("cuda")
+        self.images, self.labels = torch.tensor(data["images"]), torch.tensor(data["labels"].astype(np.int64))
+        self.test_labels = torch.tensor(data["test_labels"].astype(np.int64))
         self.mean, self.std = 255 * float(data["mean"]), 255 * float(data["std"])
-        self.test_images = torch.from_numpy(data["test_images"])
-        self.parameters = {name: torch.from_numpy(data[name]) for name in PARAMETERS}
+        self.test_images = torch.tensor(data["test_images"])
+        self.parameters = {name: torch.tensor(data[name]) for name in PARAMETERS}
         self.net = LeNet()
         self.net.load_state_dict(self.parameters)
         self.run = torch.compile(self.net) if variant == "compile" else self.net
@@ -49,7 +53,7 @@ class Peer:
         self.net.load_state_dict(self.parameters)
         self.net.train()
         optimizer = torch.optim.SGD(self.net.parameters(), lr=LR, momentum=MOMENTUM, nesterov=True)
-        total = 0.0
+        total = torch.zeros(())  # read once, so that a GPU need not be waited for
         for index in torch.randperm(images).split(batch):
             x = self.normalised(self.images[index])
             optimizer.zero_grad()
@@ -57,8 +61,8 @@ class Peer:
                 loss = cross_entropy(self.run(x), self.labels[index])
             loss.backward()
             optimizer.step()
-            total += loss.item() * len(index)
-        return total / images
+            total += loss.detach() * len(index)
+        return float(total) / images
 
     def infer(self, batch: int, images: int) -> float:
         self.net.eval()

@@ -64,14 +64,18 @@ def _run(command: Sequence[str], seed: int) -> Run:
 class Contender:
     """Something that trains a recipe as a process of its own."""
 
-    def __init__(self, name: str, recipe: Recipe, data: data_sets.Dataset, data_dir: str | None, threads: int) -> None:
-        self.name, self.recipe, self.data, self.data_dir, self.threads = name, recipe, data, data_dir, threads
+    def __init__(
+        self, name: str, recipe: Recipe, data: data_sets.Dataset, data_dir: str | None, threads: int, device: str = "cpu"
+    ) -> None:
+        self.name, self.recipe, self.data, self.data_dir = name, recipe, data, data_dir
+        self.threads, self.device = threads, device
         self.runs: list[Run] = []
 
     def command(self, recipe: Recipe, folder: Path) -> list[str]:
         flags = [f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}" for name, value in asdict(recipe).items()]
         values = [[] if isinstance(value, bool) else [str(value)] for value in asdict(recipe).values()]
         command = [sys.executable, "-m", "fastlenet.train", "--quiet", "--times", "--threads", str(self.threads)]
+        command += ["--device", self.device]
         command += [part for flag, value in zip(flags, values, strict=True) for part in (flag, *value)]
         return command + ([] if self.data_dir is None else ["--data-dir", self.data_dir])
 
@@ -149,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", type=float, default=99.25, metavar="PERCENT", help="accuracy to reach (default: 99.25)")
     parser.add_argument("--json", metavar="FILE", help="write everything measured")
     parser.add_argument("--threads", type=int, default=get_num_threads(), metavar="N", help="threads (default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where ours computes (default: cpu)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder of four IDX files instead of MNIST")
     parser.add_argument(
         "--pytorch",
@@ -185,15 +190,18 @@ def _speedrun(arguments: argparse.Namespace) -> int:
         raise SpeedrunError(f"--{error}") from None
     if arguments.seeds < 1 or arguments.threads < 1 or recipe.epochs < 1 or not math.isfinite(arguments.target):
         raise SpeedrunError("--seeds, --threads and --epochs expect integers of at least 1, and --target a number")
+    if arguments.pytorch is not None and arguments.device != "cpu":
+        raise SpeedrunError("--pytorch trains on the CPU; leave out --device, so that both do")
     if arguments.json is not None:
         expect_writable(arguments.json, as_a_whole=False)
     data = data_sets.load_mnist() if arguments.data_dir is None else data_sets.load_idx_directory(arguments.data_dir)
     common = (recipe, data, arguments.data_dir, arguments.threads)
     machine, target = _machine(), arguments.target / 100
-    contenders = [Contender(f"fastlenet {machine['version']}", *common)]
+    contenders = [Contender(f"fastlenet {machine['version']}", *common, arguments.device)]
     if arguments.pytorch is not None:
         contenders.append(PyTorch(arguments.pytorch, *common))
-    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {arguments.threads} threads; level {machine['level']}")
+    where = f"level {machine['level']}" if arguments.device == "cpu" else f"cuda: {machine['cuda']}"
+    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {arguments.threads} threads; {where}")
     print(f"recipe {name}{'' if recipe == RECIPES[name] else ' with changes'}: {recipe}\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="fastlenet-speedrun-") as folder:
         for seed in range(recipe.seed, recipe.seed + arguments.seeds):
