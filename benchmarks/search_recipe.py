@@ -2,6 +2,7 @@
 
     python benchmarks/search_recipe.py --seeds 5 --trial recipe=fast lr=0.1 --trial recipe=best optimizer=muon muon_lr=0.03
     python benchmarks/search_recipe.py --seeds 5 --table trials.json      a list of objects, {"recipe": "fast", "lr": 0.1}
+    python benchmarks/search_recipe.py --seeds 5 --ensemble --trial recipe=best    the mean of the seeds' probabilities too
     python benchmarks/search_recipe.py                                    prints what was tried, highest accuracy first
 
 A trial is a named recipe (default, if none is named) with some fields changed. Every run goes into results/search_recipe.json
@@ -25,6 +26,7 @@ from typing import Any
 
 from fastlenet import LeNet, fit
 from fastlenet.data import Dataset, load_mnist
+from fastlenet.evaluation import predict, score
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
 from fastlenet.run_state import DivergedError
 from measuring import RESULTS, machine, print_machine, print_table
@@ -52,7 +54,11 @@ class Trials:
         """Replaces the file as a whole."""
         self.path.parent.mkdir(exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
-        content = {"validation": VALIDATION, "machine": machine(), "trials": [t | summary(t) for t in self.trials if t["runs"]]}
+        content = {
+            "validation": VALIDATION,
+            "machine": machine(),
+            "trials": [t | (summary(t) if t["runs"] else {}) for t in self.trials if t["runs"] or "ensembles" in t],
+        }
         temporary.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(temporary, self.path)
 
@@ -94,6 +100,27 @@ def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
     print(f"  seed {recipe.seed}: loss {last.test_loss:.5f}, accuracy {last.accuracy:.2%}, {seconds:.1f} s", flush=True)
 
 
+def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, data: Dataset) -> None:
+    """What the seeds' networks come to one by one and together, without and with test-time augmentation."""
+    alone: dict[bool, list[Any]] = {False: [], True: []}
+    for seed in range(seeds):
+        model = LeNet.of(replace(recipe, seed=seed))
+        fit(model, data, replace(recipe, seed=seed), evaluate_every_epoch=False)
+        for tta, probabilities in alone.items():
+            probabilities.append(predict([model], data, tta=tta))
+    trial["ensembles"] = []
+    for tta, probabilities in alone.items():
+        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / seeds, data.test_labels)
+        mean = statistics.mean(score(one, data.test_labels)[0] for one in probabilities)
+        result = {"seeds": seeds, "tta": tta, "accuracy": accuracy, "loss": loss, "accuracy_alone": mean}
+        trial["ensembles"].append(result)
+        print(
+            f"  {seeds} networks{', test-time augmentation' if tta else ''}: alone {mean:.3%}, together {accuracy:.2%}, "
+            f"loss {loss:.5f}",
+            flush=True,
+        )
+
+
 def parse(assignments: Sequence[str]) -> Trial:
     """{"recipe": "fast", "lr": 0.1} of recipe=fast lr=0.1"""
     trial: Trial = {}
@@ -130,6 +157,7 @@ def main() -> None:
     parser.add_argument("--trial", nargs="+", action="append", default=[], metavar="FIELD=VALUE", help=f"of {list(RECIPES)}")
     parser.add_argument("--table", type=Path, help="a JSON file: a list of trials")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to this, exclusive (default: 5)")
+    parser.add_argument("--ensemble", action="store_true", help="average the seeds' probabilities, which trains them anew")
     parser.add_argument("--results", type=Path, default=RESULTS / "search_recipe.json")
     arguments = parser.parse_args()
     wanted = [parse(trial) for trial in arguments.trial]
@@ -142,6 +170,10 @@ def main() -> None:
     for recipe in recipes:
         trial = trials.of(recipe)
         print(recipe, flush=True)
+        if arguments.ensemble:
+            run_ensemble(trial, recipe, arguments.seeds, data)
+            trials.save()
+            continue
         for seed in sorted(set(range(arguments.seeds)) - {run["seed"] for run in trial["runs"]}):
             run(trial, replace(recipe, seed=seed), data)
             trials.save()

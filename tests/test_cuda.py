@@ -6,11 +6,13 @@ alone; the orders of a block's threads are its own too.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -332,6 +334,28 @@ def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
     np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
     with pytest.raises(CheckpointError, match=r"made at level cuda, this is .*; train on cuda, or allow it"):
         trained(few, RECIPES[name], cpu_ops, resume=tmp_path / "state")
+
+
+def test_inverse_root() -> None:
+    for square, expected in ((0.0, 0.0), (4.0, 0.5), (0.25, 2.0), (np.nan, np.nan)):
+        rate = cuda.inverse_root(cuda.from_numpy(np.array(square))) * -3.0
+        np.testing.assert_array_equal(rate.base.numpy() * rate.factor, -3.0 * expected)
+
+
+@pytest.mark.parametrize("backend", [cuda, cpu_ops], ids=["cuda", "cpu"])
+def test_a_model_goes_with_its_trainer(backend: Any, few: Dataset) -> None:
+    """Its memory too, at once: nothing waits for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        recipe = Recipe(**RECIPES["sgd"])
+        trainer = Trainer(LeNet.of(recipe, ops=backend), few, recipe)
+        trainer.run()
+        model, step = weakref.ref(trainer.model), weakref.ref(trainer._step)
+        del trainer
+        assert model() is None and step() is None
+    finally:
+        gc.enable()
 
 
 def test_the_loss_of_every_step(few: Dataset) -> None:

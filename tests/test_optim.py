@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import expect_as_exact, expect_same_bits, normals
-from fastlenet import nn, reference
+from fastlenet import nn, ops, reference
 from fastlenet.optim import SGD, AdamW, Muon
 
 Rng = np.random.Generator
@@ -84,6 +84,12 @@ def test_muon(nesterov: bool, rng: Rng) -> None:
     net.gradient_buffer[...] = 0
     Muon(net).step()  # a matrix of zeros has no direction
     assert np.isfinite(net.parameter_buffer).all()
+
+
+@pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
+def test_inverse_root(module: ModuleType) -> None:
+    assert [module.inverse_root(square) for square in (0.0, 4.0, 0.25)] == [0.0, 0.5, 2.0]
+    assert np.isnan(module.inverse_root(np.nan))
 
 
 @pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9, True), AdamW, Muon], ids=["SGD", "AdamW", "Muon"])

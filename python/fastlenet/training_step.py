@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 import numpy.typing as npt
@@ -26,7 +27,7 @@ class TrainingStep:
         recipe, data, ops = trainer.recipe, trainer.data, trainer.model.ops
         count, h, w = data.train_images.shape
         largest = min(max(recipe.batch_size, recipe.batch_size_end), count)
-        self._trainer = trainer
+        self._trainer: Trainer = weakref.proxy(trainer)  # which has this: a cycle would keep the model
         self._x: Array = ops.empty((largest, 1, h, w))
         self._logits_gradient: Array = ops.empty((largest, data.classes))
         self._order: Array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -61,7 +62,8 @@ class TrainingStep(training_step.TrainingStep):
         key = images, self._transform is None, self._average_due()
         if key not in self._graphs:
             losses: list[DeviceArray] = []
-            graph = Graph(lambda: losses.append(self._queue(images, key[-1])))
+            step = weakref.proxy(self)  # the graph keeps its work, and must not keep this
+            graph = Graph(lambda: losses.append(step._queue(images, key[-1])))
             self._graphs[key] = graph, losses[0]
         graph, loss = self._graphs[key]
         graph.launch()
