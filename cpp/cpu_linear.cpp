@@ -41,7 +41,7 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
   Scratch::take(scratch, {2 * panels * panel_size});
   // One task for dbias, then a panel of columns of dweight or of dx each.
   parallel_for(1 + panels * (dx ? 2 : 1), [&](std::int64_t task) {
-    if (task == 0) return table.linear_backward_bias(dbias, dy, shape);
+    if (task == 0) return table.linear_backward_bias(dbias, dy, {0, shape.out}, shape);
     const std::int64_t panel = (task - 1) % panels;
     float* room = scratch[0] + (task - 1) * panel_size;
     const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
@@ -53,13 +53,23 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
   });
 }
 
-// --- by lists of a factor's non-zeros ---
+// --- by lists of a factor's non-zeros. What its zeros meet must be finite, or the dense product would be NaN: each function
+// returns whether it was, and if not, what it computed is void ---
 
-// Whether lists pay: at least half of x[size] zeros. What these meet must be finite, or the dense product would be NaN.
+// Whether lists pay: more than half of x[size] zeros, to judge by its beginning. The bits do not depend on it.
 bool mostly_zeros(const float* x, std::int64_t size) {
-  std::atomic<std::int64_t> zeros{0};
-  for_pieces(size, kPiece, [&](Range r) { zeros.fetch_add(kernels().count_zeros(x + r.begin, r.end - r.begin)); });
-  return 2 * zeros.load() > size;
+  const std::int64_t some = std::min(size, kPiece);
+  return 2 * kernels().count_zeros(x, some) > some;
+}
+
+// Runs task(i, worker), which returns a bool, for all tasks; whether all returned true.
+template <typename Task>
+bool parallel_all(std::int64_t tasks, int workers, const Task& task) {
+  std::atomic<bool> all{true};
+  parallel_for(tasks, workers, [&](std::int64_t i, int worker) {
+    if (!task(i, worker)) all.store(false, std::memory_order_relaxed);
+  });
+  return all.load();
 }
 
 // The lists of x[rows][width] in scratch memory, and a panel for each worker.
@@ -83,18 +93,18 @@ class Lists {
   float* room_[4];
 };
 
-void forward_by_lists(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
+bool forward_by_lists(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
   const std::int64_t width = kSparseVectors * kernels().lanes, panels = ceil_divide(shape.out, width);
   const int workers = workers_for(panels);
   const Lists lists(x, shape.n, shape.in, workers);
-  parallel_for(panels, workers, [&](std::int64_t panel, int worker) {
+  return parallel_all(panels, workers, [&](std::int64_t panel, int worker) {
     const Range out{panel * width, std::min(shape.out, (panel + 1) * width)};
-    kernels().linear_forward_sparse(y, lists.scratch(worker), weight, bias, out, shape);
+    return kernels().linear_forward_sparse(y, lists.scratch(worker), weight, bias, out, shape);
   });
 }
 
-// The rows of dweight are shared out, so that a thread's are those that it updates.
-void weight_gradient_by_lists(float* dweight, const float* dy, const float* x, const LinearShape& shape) {
+// And dbias. The rows of dweight are shared out, so that a thread's are those that it updates.
+bool weight_gradient_by_lists(float* dweight, float* dbias, const float* dy, const float* x, const LinearShape& shape) {
   const KernelTable& table = kernels();
   constexpr std::int64_t slice = 50;
   const std::int64_t slices = ceil_divide(shape.out, slice), capacity = shape.n + table.lanes;
@@ -103,23 +113,24 @@ void weight_gradient_by_lists(float* dweight, const float* dy, const float* x, c
   const int workers = workers_for(slices);
   float* room[4];
   Scratch::take(room, {workers * lists, workers * lists, workers * ends, workers * panel});
-  parallel_for(slices, workers, [&](std::int64_t task, int worker) {
+  return parallel_all(slices, workers, [&](std::int64_t task, int worker) {
+    const Range out{task * slice, std::min(shape.out, (task + 1) * slice)};
+    table.linear_backward_bias(dbias, dy, out, shape);
     const SparseScratch scratch{{reinterpret_cast<std::int32_t*>(room[0]) + worker * lists, room[1] + worker * lists},
                                 capacity,
                                 reinterpret_cast<std::int32_t*>(room[2]) + worker * ends,
                                 room[3] + worker * panel};
-    table.linear_backward_weight_sparse(dweight, scratch, dy, x, {task * slice, std::min(shape.out, (task + 1) * slice)},
-                                        shape);
+    return table.linear_backward_weight_sparse(dweight, scratch, dy, x, out, shape);
   });
 }
 
-void input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape) {
+bool input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape) {
   const std::int64_t width = kSparseVectors * kernels().lanes, panels = ceil_divide(shape.in, width);
   const int workers = workers_for(panels);
   const Lists lists(dy, shape.n, shape.out, workers);
-  parallel_for(panels, workers, [&](std::int64_t panel, int worker) {
+  return parallel_all(panels, workers, [&](std::int64_t panel, int worker) {
     const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
-    kernels().linear_backward_input_sparse(dx, lists.scratch(worker), weight, in, shape);
+    return kernels().linear_backward_input_sparse(dx, lists.scratch(worker), weight, in, shape);
   });
 }
 
@@ -128,9 +139,9 @@ void input_gradient_by_lists(float* dx, const float* dy, const float* weight, co
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
   // Every panel of the weights is transposed once, for all images: a few would not repay it.
   const std::int64_t wide = 16 * kernels().lanes;
-  const bool sparse = shape.n >= 16 && shape.in >= wide && shape.out >= wide && mostly_zeros(x, shape.n * shape.in) &&
-                      all_finite(weight, shape.out * shape.in);
-  (sparse ? forward_by_lists : forward_by_blocks)(y, x, weight, bias, shape);
+  const bool sparse = shape.n >= 16 && shape.in >= wide && shape.out >= wide && mostly_zeros(x, shape.n * shape.in);
+  if (sparse && forward_by_lists(y, x, weight, bias, shape)) return;
+  forward_by_blocks(y, x, weight, bias, shape);
 }
 
 void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
@@ -143,12 +154,12 @@ void linear_forward_transposed(float* y, const float* x, const float* weight, co
 
 void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
                      const LinearShape& shape) {
-  const bool sparse = shape.in >= 16 * kernels().lanes && mostly_zeros(dy, shape.n * shape.out) &&
-                      all_finite(x, shape.n * shape.in) && (dx == nullptr || all_finite(weight, shape.out * shape.in));
-  if (!sparse) return backward_by_panels(dx, dweight, dbias, dy, x, weight, shape);
-  weight_gradient_by_lists(dweight, dy, x, shape);
-  if (dx) input_gradient_by_lists(dx, dy, weight, shape);
-  kernels().linear_backward_bias(dbias, dy, shape);
+  const bool sparse = shape.in >= 16 * kernels().lanes && mostly_zeros(dy, shape.n * shape.out);
+  if (sparse && weight_gradient_by_lists(dweight, dbias, dy, x, shape) &&
+      (dx == nullptr || input_gradient_by_lists(dx, dy, weight, shape))) {
+    return;
+  }
+  backward_by_panels(dx, dweight, dbias, dy, x, weight, shape);
 }
 
 }  // namespace fastlenet::cpu

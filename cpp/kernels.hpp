@@ -209,21 +209,22 @@ struct KernelTable {
   // order.
   void (*linear_backward_weight)(float* dweight, float* panel, const float* dy, const float* x, Range in,
                                  const LinearShape& shape);
-  // dbias[out] = sum over the images, in order.
-  void (*linear_backward_bias)(float* dbias, const float* dy, const LinearShape& shape);
+  // dbias[out], those in `out`: the sum over the images, in order.
+  void (*linear_backward_bias)(float* dbias, const float* dy, Range out, const LinearShape& shape);
 
-  // --- linear_sparse.hpp: the same, to the bit, where a factor is mostly zeros and what these would meet is finite ---
+  // --- linear_sparse.hpp: the same, to the bit, where a factor is mostly zeros and the other one's part in it is finite; what
+  // they return is whether it was, and if not, the results are void ---
 
   // Lists of x[n][width], the rows in `rows`.
   void (*linear_list_rows)(const SparseScratch& scratch, const float* x, std::int64_t width, Range rows);
   // y[n][out], the columns in `out`, from the lists of x.
-  void (*linear_forward_sparse)(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
+  bool (*linear_forward_sparse)(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
                                 const LinearShape& shape);
   // dx[n][in], the columns in `in`, from the lists of dy.
-  void (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in,
+  bool (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in,
                                        const LinearShape& shape);
   // dweight[out][in], the rows in `out`, for which all of scratch is room.
-  void (*linear_backward_weight_sparse)(float* dweight, const SparseScratch& scratch, const float* dy, const float* x,
+  bool (*linear_backward_weight_sparse)(float* dweight, const SparseScratch& scratch, const float* dy, const float* x,
                                         Range out, const LinearShape& shape);
   std::int64_t (*count_zeros)(const float* x, std::int64_t count);
 

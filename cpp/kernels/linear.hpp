@@ -121,10 +121,10 @@ void linear_backward_weight(float* dweight, float* panel, const float* dy, const
   multiply_panel(dweight, panel, x, shape.in, in, shape.out, shape.n, {dy, 1, shape.out});
 }
 
-void linear_backward_bias(float* dbias, const float* dy, const LinearShape& shape) {
-  for (std::int64_t o = 0; o < shape.out; ++o) dbias[o] = 0.0f;
+void linear_backward_bias(float* dbias, const float* dy, Range out, const LinearShape& shape) {
+  for (std::int64_t o = out.begin; o < out.end; ++o) dbias[o] = 0.0f;
   for (std::int64_t n = 0; n < shape.n; ++n) {
-    for (std::int64_t o = 0; o < shape.out; ++o) dbias[o] += dy[n * shape.out + o];
+    for (std::int64_t o = out.begin; o < out.end; ++o) dbias[o] += dy[n * shape.out + o];
   }
 }
 

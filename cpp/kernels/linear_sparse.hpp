@@ -80,45 +80,57 @@ inline void sum_sparse_rows(int vectors, const SparseProduct& product, Range ran
 }
 
 // The columns in `range` of all rows. fill(panel, row, rows, columns): rows of the other matrix, from `row` on, into the panel.
+// It returns the sum of 0 times each number, and this function whether all such sums are 0: whether all are finite.
 template <typename Fill>
-inline void multiply_sparse(const SparseProduct& product, Range range, const Fill& fill) {
+inline bool multiply_sparse(const SparseProduct& product, Range range, const Fill& fill) {
+  Vector nothing = {};
   for (std::int64_t column = range.begin; column < range.end; column += kSparsePitch) {
     const Range columns{column, column + at_most(range.end - column, kSparsePitch)};
     const int vectors = static_cast<int>((columns.end - column + kLanes - 1) / kLanes);
     for (std::int64_t chunk = 0; chunk < sparse_chunks(product.depth); ++chunk) {
       const std::int64_t row = chunk * kSparseChunk;
-      fill(product.scratch.panel, row, at_most(product.depth - row, kSparseChunk), columns);
+      nothing += fill(product.scratch.panel, row, at_most(product.depth - row, kSparseChunk), columns);
       sum_sparse_rows(vectors, product, columns, chunk, std::make_integer_sequence<int, kSparseVectors>{});
     }
   }
+  return sum_lanes(nothing) == 0.0f;
 }
 
 // Fills the panel with rows of from[depth][pitch] as they are.
 inline auto copied_from(const float* from, std::ptrdiff_t pitch) {
   return [=](float* panel, std::int64_t row, std::int64_t rows, Range columns) {
+    Vector nothing = {};
     for (std::int64_t i = 0; i < rows; ++i, panel += kSparsePitch) {
       const float* at = from + (row + i) * pitch + columns.begin;
       for (std::int64_t j = 0; j < columns.end - columns.begin; j += kLanes) {
-        store(panel + j, load_some(at + j, columns.end - columns.begin - j));
+        const Vector values = load_some(at + j, columns.end - columns.begin - j);
+        nothing += values * Vector{};
+        store(panel + j, values);
       }
     }
+    return nothing;
   };
 }
 
-// The same of the transpose of from[columns][pitch].
+// The same of the transpose of from[columns][pitch]. It comes from the third cache, in pieces too short for the CPU to see a
+// pattern in: so each asks for its like in the next panel.
 inline auto transposed_from(const float* from, std::ptrdiff_t pitch) {
   return [=](float* panel, std::int64_t row, std::int64_t rows, Range columns) {
+    Vector nothing = {};
     for (std::int64_t i = 0; i < rows; i += kLanes) {
       for (std::int64_t column = columns.begin; column < columns.end; column += kLanes) {
         Vector block[kLanes];
         for (int lane = 0; lane < kLanes; ++lane) {
           block[lane] = column + lane < columns.end ? load_some(from + (column + lane) * pitch + row + i, rows - i) : Vector{};
+          __builtin_prefetch(from + (column + lane) * pitch + row + i + kSparseChunk);
+          nothing += block[lane] * Vector{};
         }
         transpose(block);
         for (int lane = 0; lane < kLanes; ++lane)
           store(panel + (i + lane) * kSparsePitch + column - columns.begin, block[lane]);
       }
     }
+    return nothing;
   };
 }
 
@@ -132,18 +144,18 @@ void linear_list_rows(const SparseScratch& scratch, const float* x, std::int64_t
   }
 }
 
-void linear_forward_sparse(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
+bool linear_forward_sparse(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
                            const LinearShape& shape) {
-  multiply_sparse({y, shape.out, shape.n, shape.in, bias, scratch}, out, transposed_from(weight, shape.in));
+  return multiply_sparse({y, shape.out, shape.n, shape.in, bias, scratch}, out, transposed_from(weight, shape.in));
 }
 
-void linear_backward_input_sparse(float* dx, const SparseScratch& scratch, const float* weight, Range in,
+bool linear_backward_input_sparse(float* dx, const SparseScratch& scratch, const float* weight, Range in,
                                   const LinearShape& shape) {
-  multiply_sparse({dx, shape.in, shape.n, shape.out, nullptr, scratch}, in, copied_from(weight, shape.in));
+  return multiply_sparse({dx, shape.in, shape.n, shape.out, nullptr, scratch}, in, copied_from(weight, shape.in));
 }
 
 // dy's columns are turned into rows kLanes x kLanes at a time.
-void linear_backward_weight_sparse(float* dweight, const SparseScratch& scratch, const float* dy, const float* x, Range out,
+bool linear_backward_weight_sparse(float* dweight, const SparseScratch& scratch, const float* dy, const float* x, Range out,
                                    const LinearShape& shape) {
   const std::int64_t chunks = sparse_chunks(shape.n), rows = out.end - out.begin;
   for (std::int64_t o = 0; o < rows; o += kLanes) {
@@ -161,8 +173,8 @@ void linear_backward_weight_sparse(float* dweight, const SparseScratch& scratch,
       }
     }
   }
-  multiply_sparse({dweight + out.begin * shape.in, shape.in, rows, shape.n, nullptr, scratch}, {0, shape.in},
-                  copied_from(x, shape.in));
+  return multiply_sparse({dweight + out.begin * shape.in, shape.in, rows, shape.n, nullptr, scratch}, {0, shape.in},
+                         copied_from(x, shape.in));
 }
 
 std::int64_t count_zeros(const float* x, std::int64_t count) {
