@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "arrays.hpp"
+#include "batches.hpp"
 #include "cpu_ops.hpp"
 #include "isa.hpp"
 #include "parallel.hpp"
@@ -103,13 +104,18 @@ py::tuple max_pool2d_forward(py::handle x_, IntPair kernel_size, IntPair stride,
   return py::make_tuple(y.array(), indices.array());
 }
 
-// The first element that is wrong, if any. All are looked at without a branch first, which the compiler does in vectors.
+// The first element that is wrong, if any. All are looked at without a branch first, which the compiler does in vectors, each
+// by the thread that has it in its cache.
 template <typename T, typename Wrong>
 const T* first_wrong(const Input<T>& input, const Wrong& wrong) {
   const T *data = input.data(), *end = data + input.size();
-  T any = 0;
-  for (const T* at = data; at != end; ++at) any = static_cast<T>(any | static_cast<T>(wrong(*at)));
-  return any ? std::find_if(data, end, wrong) : nullptr;
+  std::atomic<bool> found{false};
+  cpu::for_pieces(input.size(), cpu::kPiece, [&](Range r) {
+    T any = 0;
+    for (std::int64_t i = r.begin; i < r.end; ++i) any = static_cast<T>(any | static_cast<T>(wrong(data[i])));
+    if (any) found.store(true, std::memory_order_relaxed);
+  });
+  return found ? std::find_if(data, end, wrong) : nullptr;
 }
 
 py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x_shape, py::handle out) {

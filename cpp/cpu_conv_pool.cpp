@@ -207,7 +207,7 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
   const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
   const RowsPlaces places{integers(8), integers(9)};
   table.conv2d_rows_places(places, shape);
-  if (dx) table.conv2d_weight_to_rows(scratch[7], weight, conv);
+  if (dx) for_pieces(conv.k, 4, [&](Range k) { table.conv2d_weight_to_rows(scratch[7], weight, k, conv); });
   parallel_for(parts, workers, [&](std::int64_t part, int worker) {
     float* values = scratch[4] + worker * 4 * list;
     std::int32_t* offsets = integers(4) + worker * 4 * list + 2 * list;

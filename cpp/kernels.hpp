@@ -164,7 +164,8 @@ struct KernelTable {
   // [h][w][c] with their padding.
   RowsSizes (*conv2d_rows_sizes)(const ConvShape& shape);
   void (*conv2d_rows_places)(const RowsPlaces& places, const ConvPoolShape& shape);
-  void (*conv2d_weight_to_rows)(float* rows, const float* weight, const ConvShape& shape);
+  // Of the channels in `k`.
+  void (*conv2d_weight_to_rows)(float* rows, const float* weight, Range k, const ConvShape& shape);
   // One image: sums[k][r][pitch] for dweight and bias_sums[k][lanes] for dbias grow by what it gives; dx[c][h][w], unless null.
   // A loser counts as absent.
   void (*conv2d_relu_max_pool2d_backward_rows)(float* dx, float* sums, float* bias_sums, const RowsScratch& scratch,

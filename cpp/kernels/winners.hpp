@@ -203,14 +203,14 @@ inline void from_rows(float* x, const float* rows, std::ptrdiff_t line, const Co
   }
 }
 
-void conv2d_weight_to_rows(float* rows, const float* weight, const ConvShape& shape) {
+void conv2d_weight_to_rows(float* rows, const float* weight, Range k, const ConvShape& shape) {
   const std::ptrdiff_t pitch = whole_vectors(shape.s * shape.c);
-  for (std::int64_t r = 0; r < shape.r; ++r) {
-    for (std::int64_t k = 0; k < shape.k; ++k) {
-      float* to = rows + (r * shape.k + k) * pitch;
+  for (std::int64_t channel = k.begin; channel < k.end; ++channel) {
+    for (std::int64_t r = 0; r < shape.r; ++r) {
+      float* to = rows + (r * shape.k + channel) * pitch;
       for (std::int64_t s = 0; s < shape.s; ++s) {
         for (std::int64_t c = 0; c < shape.c; ++c) {
-          to[s * shape.c + c] = weight[((k * shape.c + c) * shape.r + r) * shape.s + s];
+          to[s * shape.c + c] = weight[((channel * shape.c + c) * shape.r + r) * shape.s + s];
         }
       }
       for (std::ptrdiff_t i = shape.s * shape.c; i < pitch; ++i) to[i] = 0.0f;
