@@ -7,13 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <optional>
 
 #include "arrays.hpp"
 #include "batches.hpp"
 #include "cpu_ops.hpp"
 #include "isa.hpp"
 #include "parallel.hpp"
+#include "recording.hpp"
 #include "steps.hpp"
 
 namespace fastlenet {
@@ -26,13 +26,6 @@ Pair pair(const IntPair& values) { return {values[0], values[1]}; }
 
 [[noreturn]] void fail(const char* op, const std::string& message) {
   throw std::invalid_argument(std::string(op) + ": " + message);
-}
-
-// Runs a computation on raw pointers without the GIL.
-template <typename Compute>
-auto without_gil(const Compute& compute) {
-  const py::gil_scoped_release release;
-  return compute();
 }
 
 void expect_bias(const char* op, const Input<float>& bias, std::int64_t outputs) {
@@ -55,7 +48,6 @@ struct Gradients {
   }
 
   py::tuple arrays() const { return py::make_tuple(dx ? py::object(dx->array()) : py::none(), dweight.array(), dbias.array()); }
-  float* dx_data() const { return dx ? dx->data() : nullptr; }
 
  private:
   Gradients(const char* op, const Outputs& outputs, const Input<float>& x, const Input<float>& weight, bool need_dx)
@@ -72,7 +64,7 @@ py::array conv2d_forward(py::handle x_, py::handle weight_, py::handle bias_, In
   expect_bias(op, bias, shape.k);
   const Output<float> y = Outputs(op, out, 1).take<float>(op, 0, {shape.n, shape.k, shape.p, shape.q});
   for (const Input<float>* input : {&x, &weight, &bias}) y.expect_apart(op, "an input", *input);
-  without_gil([&] { cpu::conv2d_forward(y.data(), x.data(), weight.data(), bias.data(), shape); });
+  compute(cpu::conv2d_forward, y, x, weight, bias, shape);
   return y.array();
 }
 
@@ -83,10 +75,7 @@ py::tuple conv2d_backward(py::handle dy_, py::handle x_, py::handle weight_, Int
   const ConvShape shape = conv_shape(op, x.dims(), weight.dims(), pair(stride), pair(padding));
   expect_dims(op, "dy", {shape.n, shape.k, shape.p, shape.q}, dy.dims());
   const Gradients gradients(op, out, dy, x, weight, need_dx);
-  without_gil([&] {
-    cpu::conv2d_backward(gradients.dx_data(), gradients.dweight.data(), gradients.dbias.data(), dy.data(), x.data(),
-                         weight.data(), shape);
-  });
+  compute(cpu::conv2d_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, x, weight, shape);
   return gradients.arrays();
 }
 
@@ -100,7 +89,7 @@ py::tuple max_pool2d_forward(py::handle x_, IntPair kernel_size, IntPair stride,
   const Output<std::int32_t> indices = outputs.take<std::int32_t>(op, 1, dims);
   y.expect_apart(op, "x", x);
   indices.expect_apart(op, "x", x);
-  without_gil([&] { cpu::max_pool2d_forward(y.data(), indices.data(), x.data(), shape); });
+  compute(cpu::max_pool2d_forward, y, indices, x, shape);
   return py::make_tuple(y.array(), indices.array());
 }
 
@@ -135,7 +124,7 @@ py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x
   const Output<float> dx = Outputs(op, out, 1).take<float>(op, 0, x_shape);
   dx.expect_apart(op, "dy", dy);
   dx.expect_apart(op, "indices", indices);
-  without_gil([&] { cpu::max_pool2d_backward(dx.data(), dy.data(), indices.data(), shape); });
+  compute(cpu::max_pool2d_backward, dx, dy, indices, shape);
   return dx.array();
 }
 
@@ -165,10 +154,7 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
     y.expect_apart(op, "an input", *input);
     winners.expect_apart(op, "an input", *input);
   }
-  without_gil([&] {
-    cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), weight.data(), bias.data(), packed.data(),
-                                        algorithm, shape);
-  });
+  compute(cpu::conv2d_relu_max_pool2d_forward, y, winners, x, weight, bias, packed, algorithm, shape);
   return py::make_tuple(y.array(), winners.array());
 }
 
@@ -196,10 +182,8 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
   const auto wrong = first_wrong(winners, [=](std::uint8_t winner) { return (winner >= window) & (winner != 255); });
   if (wrong) fail(op, "winners expects values below " + std::to_string(window) + " or 255, got " + std::to_string(*wrong));
   const Gradients gradients(op, out, dy, x, weight, need_dx);
-  without_gil([&] {
-    cpu::conv2d_relu_max_pool2d_backward(gradients.dx_data(), gradients.dweight.data(), gradients.dbias.data(), dy.data(),
-                                         winners.data(), x.data(), weight.data(), shape);
-  });
+  compute(cpu::conv2d_relu_max_pool2d_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, winners, x, weight,
+          shape);
   return gradients.arrays();
 }
 
@@ -217,13 +201,11 @@ py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, bo
   expect_bias(op, bias, shape.out);
   const Output<float> y = Outputs(op, out, 1).take<float>(op, 0, {shape.n, shape.out});
   for (const Input<float>* input : {&x, &weight, &bias}) y.expect_apart(op, "an input", *input);
-  without_gil([&] {
-    if (transposed) {
-      cpu::linear_forward_transposed(y.data(), x.data(), weight.data(), bias.data(), skip_zeros, shape);
-    } else {
-      cpu::linear_forward(y.data(), x.data(), weight.data(), bias.data(), shape);
-    }
-  });
+  if (transposed) {
+    compute(cpu::linear_forward_transposed, y, x, weight, bias, skip_zeros, shape);
+  } else {
+    compute(cpu::linear_forward, y, x, weight, bias, shape);
+  }
   return y.array();
 }
 
@@ -233,10 +215,7 @@ py::tuple linear_backward(py::handle dy_, py::handle x_, py::handle weight_, boo
   const LinearShape shape = linear_shape(op, x.dims(), weight.dims());
   expect_dims(op, "dy", {shape.n, shape.out}, dy.dims());
   const Gradients gradients(op, out, dy, x, weight, need_dx);
-  without_gil([&] {
-    cpu::linear_backward(gradients.dx_data(), gradients.dweight.data(), gradients.dbias.data(), dy.data(), x.data(),
-                         weight.data(), shape);
-  });
+  compute(cpu::linear_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, x, weight, shape);
   return gradients.arrays();
 }
 
@@ -246,7 +225,7 @@ py::array map(const char* op, Function function, py::handle x_, py::handle out) 
   const Input<float> x(op, "x", x_);
   const Output<float> y = Outputs(op, out, 1).take<float>(op, 0, x.dims());
   y.expect_apart(op, "x", x, true);
-  without_gil([&] { function(y.data(), x.data(), x.size()); });
+  compute(function, y, x, x.size());
   return y.array();
 }
 
@@ -258,7 +237,7 @@ py::array map_gradient(const char* op, Function function, py::handle dy_, const 
   const Output<float> dx = Outputs(op, out, 1).take<float>(op, 0, dy.dims());
   dx.expect_apart(op, "dy", dy, true);
   dx.expect_apart(op, name, other, true);
-  without_gil([&] { function(dx.data(), dy.data(), other.data(), dy.size()); });
+  compute(function, dx, dy, other, dy.size());
   return dx.array();
 }
 
@@ -471,6 +450,14 @@ void bind_ops(py::module_& m) {
   m.def("ema_step", ema_step, py::arg("average"), py::arg("parameters"), py::arg("decay"));
 }
 
+void bind_recording(py::module_& m) {
+  py::class_<Recording>(m, "Recording")
+      .def(py::init<py::object>(), py::arg("subject"))
+      .def("__enter__", &Recording::enter)
+      .def("__exit__", [](Recording& recording, py::handle type, py::handle, py::handle) { recording.exit(!type.is_none()); })
+      .def("replay", &Recording::replay, py::arg("array"));
+}
+
 void bind_machine(py::module_& m) {
   m.def("levels_built", levels_built);
   m.def("levels_available", levels_available);
@@ -505,5 +492,6 @@ PYBIND11_MODULE(_core, m) {
     throw pybind11::import_error(error.what());
   }
   fastlenet::bind_ops(m);
+  fastlenet::bind_recording(m);
   fastlenet::bind_machine(m);
 }

@@ -148,6 +148,50 @@ def test_backward_overwrites_gradients(rng: Rng) -> None:
     expect_same_bits(model.gradient_buffer, first)
 
 
+def unrecorded() -> ModuleType:
+    """The kernels under another name, for which nothing is recorded."""
+    backend = ModuleType("unrecorded")
+    vars(backend).update({name: getattr(ops, name) for name in ops.__all__})
+    return backend
+
+
+def test_a_replayed_step_has_the_bits_of_the_first(rng: Rng) -> None:
+    """New numbers in the same arrays, smaller batches, other arrays and algorithms in between."""
+    model, plain = LeNet(), LeNet(ops=unrecorded())
+    x, dy = ops.empty((24, 1, 28, 28)), ops.empty((24, 10))
+    for n in (24, 24, 24, 7, 7, 24, 24):
+        x[...], dy[...] = normals(rng, x.shape), normals(rng, dy.shape)
+        model.parameter_buffer += np.float32(0.001)
+        plain.parameter_buffer[...] = model.parameter_buffer
+        for algorithm in ("direct", "winograd"):
+            model.algorithm = plain.algorithm = algorithm
+            for images, gradient in ((x[:n], dy[:n]), (x[:n], dy[:n]), (x[:n].copy(), dy[:n]), (x[:n], dy[:n].copy())):
+                y = model(images)
+                kept = y.copy()
+                expect_same_bits(y, plain(images))
+                model.backward(gradient)
+                plain.backward(gradient)
+                expect_same_bits(model.gradient_buffer, plain.gradient_buffer)
+                expect_equal(model.backward(gradient, need_dx=True), plain.backward(gradient, need_dx=True))
+                model(images)
+                expect_same_bits(y, kept)
+
+
+def test_what_cannot_be_replayed(rng: Rng) -> None:
+    """A call that fails fails again; a strided array is read again; dropout draws again."""
+    model, plain = LeNet(), LeNet(ops=unrecorded())
+    x, dy = normals(rng, (24, 1, 28, 28)), normals(rng, (12, 10))
+    for _ in range(3):
+        x[...] = normals(rng, x.shape)
+        expect_same_bits(model(x[::2]), plain(x[::2]))
+        wrong = dy.astype(np.float64)
+        for _ in range(2):
+            with pytest.raises(TypeError, match="dy expects a numpy array of float32"):
+                model.backward(wrong)
+    dropping = LeNet(dropout=0.5)
+    assert (dropping(x) != dropping(x)).any()
+
+
 def test_no_allocation_in_the_steady_state(rng: Rng) -> None:
     """After two steps, a step of training allocates the logits and small objects only: no buffer of activations."""
     model = LeNet()

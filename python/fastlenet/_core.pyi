@@ -9,6 +9,7 @@ import typing
 
 __all__: list[str] = [
     "DeviceError",
+    "Recording",
     "adam_step",
     "cgroup_cpus",
     "compiler",
@@ -46,6 +47,12 @@ __all__: list[str] = [
 
 class DeviceError(RuntimeError):
     pass
+
+class Recording:
+    def __enter__(self) -> None: ...
+    def __exit__(self, arg0: typing.Any, arg1: typing.Any, arg2: typing.Any) -> None: ...
+    def __init__(self, subject: typing.Any) -> None: ...
+    def replay(self, array: typing.Any) -> bool: ...
 
 def adam_step(
     parameters: typing.Any,

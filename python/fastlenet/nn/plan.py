@@ -9,10 +9,10 @@ from types import ModuleType
 
 import numpy as np
 
-from fastlenet.nn.layers import Conv2d, Layer, MaxPool2d, ReLU, gradient_outputs
+from fastlenet.nn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, gradient_outputs
 from fastlenet.nn.running import Array, Pass, Shape
 
-__all__ = ["Step", "plan", "run_forward"]
+__all__ = ["Step", "plan", "replayable", "run_forward"]
 
 
 class _ConvReLUMaxPool(Layer):
@@ -100,12 +100,20 @@ def plan(layers: Sequence[Layer], names: Sequence[str]) -> list[Step]:
     return steps
 
 
+def replayable(steps: Sequence[Step]) -> bool:
+    """Whether all that the steps do is call ops, the same on the same arrays every time: not so dropout, whose counter goes on,
+    nor perhaps a layer of the user's.
+    """
+    layers = (_ConvReLUMaxPool, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sigmoid)
+    return all(type(step.layer) in layers for step in steps)
+
+
 def run_forward(steps: Sequence[Step], x: Array, run: Pass) -> Array:
-    """Runs the plan; the result is an array of the caller's own, what lies between is in the workspace."""
+    """Runs the plan, in the workspace; the result is an array of the caller's own, unless the pass will be replayed."""
     shape = x.shape[1:]
     for step in steps:
         out = None
-        if step is steps[-1]:
+        if step is steps[-1] and not run.replays:
             out = run.backend.empty((len(x), *step.layer.output_shape(shape)))
         try:
             x = step.layer.forward(x, run, step.at, step.name, out)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fastlenet._core import Recording
 
 __all__ = ["Array", "Pass", "Shape", "Workspace"]
 
@@ -46,4 +49,18 @@ class Pass:
     algorithm: str = "direct"  # of convolutions fused with ReLU and max-pooling
     saved: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)
-    result: Array | None = None  # where the last layer writes: an array of the caller's own
+    result: Array | None = None  # what the last layer wrote
+    replays: bool = False  # whether its ops are recorded, to be called again without Python's part
+    recordings: dict[str, Recording] = field(default_factory=dict)
+
+    def record(self, name: str, subject: Array) -> AbstractContextManager[None]:
+        """Records the ops that are called in this context, on `subject` and arrays of the model's."""
+        if not self.replays:
+            return nullcontext()
+        recording = self.recordings[name] = Recording(subject)
+        return recording
+
+    def replay(self, name: str, subject: Array) -> bool:
+        """Calls again what was recorded, if it was on the same array; returns whether."""
+        recording = self.recordings.get(name)
+        return recording is not None and recording.replay(subject)

@@ -14,7 +14,7 @@ import numpy as np
 from fastlenet import ops as kernel_ops
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.layers import Layer
-from fastlenet.nn.plan import plan, run_forward
+from fastlenet.nn.plan import plan, replayable, run_forward
 from fastlenet.nn.running import Array, Pass, Workspace
 from fastlenet.nn.summary import summarise
 from fastlenet.philox import STREAM_INIT, uniform
@@ -139,12 +139,20 @@ class Sequential:
         if not self.training:
             run = Pass(self.ops, self._thread_workspace(), self._parameters, False, algorithm=self.algorithm)
             return run_forward(self._steps, x, run)
+        last = self._last
+        if last is None or last.backend is not self.ops or last.algorithm != self.algorithm or not last.replay("forward", x):
+            last = self._last = self._training_pass(x)
+        self.dropout_counter += 1
+        assert last.result is not None
+        return last.result.copy() if last.replays else last.result
+
+    def _training_pass(self, x: Array) -> Pass:
         run = Pass(self.ops, self._workspace, self._parameters, True, self.seed, self.dropout_counter, algorithm=self.algorithm)
         run.gradients = self._gradients
-        y = run.result = run_forward(self._steps, x, run)
-        self.dropout_counter += 1
-        self._last = run
-        return y
+        run.replays = self.ops is kernel_ops and replayable(self._steps)
+        with run.record("forward", x):
+            run.result = run_forward(self._steps, x, run)
+        return run
 
     def _thread_workspace(self) -> Workspace:
         if not hasattr(self._thread, "workspace"):
@@ -161,6 +169,14 @@ class Sequential:
             raise RuntimeError("backward: call the model in training mode first; it needs the activations of that pass")
         if dy.shape != run.result.shape:
             raise ValueError(f"backward: dy expects shape {run.result.shape}, as the output, got {dy.shape}")
+        if need_dx:
+            return self._backward(dy, run, need_dx=True)
+        if not run.replay("backward", dy):
+            with run.record("backward", dy):
+                self._backward(dy, run, need_dx=False)
+        return None
+
+    def _backward(self, dy: Array, run: Pass, *, need_dx: bool) -> Array | None:
         gradient: Array | None = dy
         for step in reversed(self._steps):
             assert gradient is not None
@@ -168,7 +184,7 @@ class Sequential:
             gradient = step.layer.backward(gradient, run, step.at, step.name, wanted)
             if gradient is None:
                 break
-        return gradient if need_dx else None
+        return gradient
 
     def freeze(self) -> Frozen:
         """A snapshot for inference: its own copy of the parameters, callable, without a backward pass."""
