@@ -245,7 +245,7 @@ def test_a_frozen_model_and_a_pickled_one(rng: Rng) -> None:
     expected = model.eval()(x).numpy()
     frozen = model.freeze()
     expect_same_bits(frozen(x).numpy(), expected)
-    for _ in range(2):  # the second time from a recording
+    for _ in range(2):
         expect_same_bits(frozen(x[:1]).numpy(), expected[:1])
         expect_same_bits(frozen(cuda.from_numpy(x[:1])).numpy(), expected[:1])
     expect_same_bits(pickle.loads(pickle.dumps(model))(x).numpy(), expected)

@@ -45,14 +45,15 @@ __all__: list[str] = [
     "squared_error",
 ]
 
-class DeviceError(RuntimeError):
-    pass
-
 class Recording:
     def __enter__(self) -> None: ...
     def __exit__(self, arg0: typing.Any, arg1: typing.Any, arg2: typing.Any) -> None: ...
     def __init__(self, subject: typing.Any) -> None: ...
     def replay(self, array: typing.Any) -> bool: ...
+    def replay_copy(self, array: typing.Any) -> bool: ...
+
+class DeviceError(RuntimeError):
+    pass
 
 def adam_step(
     parameters: typing.Any,

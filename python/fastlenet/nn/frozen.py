@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from fastlenet.nn.plan import Step, run_forward
-from fastlenet.nn.running import Array, Pass, Workspace
+from fastlenet import ops as kernel_ops
+from fastlenet.nn.plan import Step, replayable, run_forward
+from fastlenet.nn.running import Array, Pass, Shape, Workspace
 
 __all__ = ["Frozen"]
 
@@ -31,28 +30,38 @@ class Frozen:
                 packed = step.layer.pack(parameters[name], ops, algorithm)
                 if packed is not None:
                     self._packed[name] = packed
+        self._replays = ops is kernel_ops and replayable(steps)
         self._thread = threading.local()
 
     def __call__(self, x: Array) -> Array:
         """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
-        thread = self._thread
+        thread, few = self._thread, len(x) <= _FEW
         if not hasattr(thread, "workspace"):
-            thread.workspace, thread.recordings = Workspace(self._ops), {}
-        if len(x) > _FEW:
-            return run_forward(self._steps, x, self._pass(self._ops, few=False))
-        recording: _Recording | None = thread.recordings.get(x.shape)
-        if recording is not None:
-            return recording.replay(x)
-        recording = _Recording(self._ops)
-        y = run_forward(self._steps, x, self._pass(recording, few=True))
-        if recording.finish(x, y):
-            thread.recordings[x.shape] = recording
+            thread.workspace, thread.recorded = Workspace(self._ops), {}
+        recorded: Pass | None = thread.recorded.get(x.shape)
+        if recorded is not None and recorded.replay_copy("forward", x):
+            assert recorded.result is not None
+            copy: Array = recorded.result.copy()
+            return copy
+        y = run_forward(self._steps, x, self._pass(few=few))
+        if recorded is None and few and self._replays:
+            thread.recorded[x.shape] = self._record(x.shape)
         return y
 
-    def _pass(self, backend: ModuleType, *, few: bool) -> Pass:
+    def _record(self, shape: Shape) -> Pass:
+        """A pass of that shape, to be repeated without Python's part."""
+        x = self._ops.empty(shape)
+        x.fill(0)
+        run = self._pass(few=True)
+        run.replays = True
+        with run.record("forward", x):
+            run.result = run_forward(self._steps, x, run)
+        return run
+
+    def _pass(self, *, few: bool) -> Pass:
         workspace: Workspace = self._thread.workspace
         return Pass(
-            backend,
+            self._ops,
             workspace,
             self._parameters,
             training=False,
@@ -60,61 +69,3 @@ class Frozen:
             packed=self._packed if few else {},
             algorithm=self._algorithm,
         )
-
-
-class _Recording(ModuleType):
-    """A backend that passes every op on to another and notes the call. All that lies between the first op's input and the last
-    one's output is in the workspace; so the same calls, with these two exchanged, are the pass for another x of that shape.
-    """
-
-    def __init__(self, ops: ModuleType) -> None:
-        super().__init__(ops.__name__)
-        self._ops = ops
-        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
-        self._first: Callable[[Array], Any]
-        self._last: Callable[..., Any]
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(self._ops, name)
-        if name == "empty":
-            return function
-
-        def run(*arguments: Any, **options: Any) -> Any:
-            self._calls.append((function, arguments, options))
-            return function(*arguments, **options)
-
-        return run
-
-    def finish(self, x: Array, y: Array) -> bool:
-        """Whether the calls can be replayed: x goes into the first alone, and y is what the last one fills."""
-        if len(self._calls) < 2 or self._calls[-1][2].get("out") is not y:
-            return False
-        inputs = [call for call in self._calls if any(value is x or np.may_share_memory(value, x) for value in _arrays(call))]
-        if len(inputs) != 1 or inputs[0] is not self._calls[0] or inputs[0][1][0] is not x:
-            return False
-        (first, (_, *rest), options), *between, (last, arguments, last_options) = self._calls
-        del last_options["out"]
-        self._first = partial(_call_with, first, rest, options)
-        self._between = [partial(function, *values, **named) for function, values, named in between]
-        self._last, self._shape = partial(last, *arguments, **last_options), y.shape
-        return True
-
-    def replay(self, x: Array) -> Array:
-        self._first(x)
-        for call in self._between:
-            call()
-        y: Array = self._ops.empty(self._shape)
-        self._last(out=y)
-        return y
-
-
-def _call_with(function: Callable[..., Any], rest: Sequence[Any], options: Mapping[str, Any], x: Array) -> Any:
-    return function(x, *rest, **options)
-
-
-def _arrays(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> list[Array]:
-    """The arrays among a call's arguments."""
-    _, arguments, options = call
-    values = [*arguments, *options.values()]
-    values += [item for value in values if isinstance(value, tuple) for item in value]
-    return [value for value in values if isinstance(value, np.ndarray)]

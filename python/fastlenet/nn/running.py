@@ -64,3 +64,7 @@ class Pass:
         """Calls again what was recorded, if it was on the same array; returns whether."""
         recording = self.recordings.get(name)
         return recording is not None and recording.replay(subject)
+
+    def replay_copy(self, name: str, subject: Array) -> bool:
+        """The same for any array of that shape, whose numbers are copied."""
+        return self.recordings[name].replay_copy(subject)
