@@ -132,6 +132,11 @@ void expect_no_fault() {
   throw std::invalid_argument(description(found));
 }
 
+// What a captured stream cannot do.
+void expect_no_capture(const char* deed) {
+  if (device().captured != nullptr) throw std::invalid_argument(std::string("Graph: the work to be captured cannot ") + deed);
+}
+
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
 
 }  // namespace
@@ -184,6 +189,7 @@ Memory allocate(std::size_t bytes) {
 }
 
 void copy_to_device(void* to, const void* from, std::size_t bytes) {
+  expect_no_capture("copy from the host, whose memory may be gone when the graph runs; make arrays with from_numpy before");
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()), "copying to the GPU");
 }
 
@@ -196,11 +202,15 @@ void set_bytes(void* to, int value, std::size_t bytes) {
 }
 
 void copy_to_host(void* to, const void* from, std::size_t bytes) {
+  expect_no_capture("read a result, which is there when the graph has run");
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "copying from the GPU");
   expect_no_fault();
 }
 
-void synchronize() { expect_no_fault(); }
+void synchronize() {
+  expect_no_capture("wait");
+  expect_no_fault();
+}
 
 void expect_on_device(const void* pointer) {
   device();

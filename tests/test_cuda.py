@@ -263,6 +263,17 @@ def test_a_graph_does_what_its_ops_do(rng: Rng) -> None:
         expect_same_bits(y.numpy(), cuda.sigmoid_forward(x).numpy())
 
 
+def test_what_a_graph_cannot_do(rng: Rng) -> None:
+    """An error at once, and the next graph is none the worse."""
+    host, x = normals(rng, (5,)), cuda.from_numpy(normals(rng, (5,)))
+    for work in (lambda: cuda.relu_forward(host), lambda: x.numpy(), cuda.synchronize):
+        with pytest.raises(ValueError, match="Graph: the work to be captured cannot "):
+            cuda.Graph(work)
+    y = cuda.empty((5,))
+    cuda.Graph(lambda: cuda.relu_forward(x, out=y)).launch()
+    expect_same_bits(y.numpy(), np.maximum(x.numpy(), 0))
+
+
 # --- training --------------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +283,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "muon": PLAIN | {"optimizer": "muon", "shift": 2, "ema": 0.9, "plain_epochs": 1},
     "adamw": PLAIN
     | {"optimizer": "adamw", "lr": 1e-3, "dropout": 0.3, "ema": 0.9, "ema_every": 2, "batch_size_end": 40}
-    | {"shift": 1, "rotation": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 20.0, "cutout": 4},
+    | {"shift": 1, "rotation": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 20.0, "elastic_sigma": 3.5, "cutout": 4},
 }
 
 

@@ -378,8 +378,14 @@ def inverse_root(square: Any) -> Rate:
 
 @functools.lru_cache(maxsize=8)
 def _taps(sigma: float, size: int) -> DeviceArray:
-    """The Gaussian of elastic distortion. Kept, because a graph that is captured must not copy it."""
+    """The Gaussian of elastic distortion, from the host."""
     return from_numpy(device().gaussian_taps(sigma, size))
+
+
+def prepare(transform: Transform, images: DeviceArray) -> None:
+    """Brings what a transform needs to the device, before a graph is captured with it."""
+    if transform.augmentation.elastic:
+        _taps(transform.augmentation.elastic_sigma, max(images.shape[1:]))
 
 
 def gather_images(

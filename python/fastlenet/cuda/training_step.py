@@ -13,6 +13,7 @@ import numpy as np
 from fastlenet import training_step
 from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
 from fastlenet.cuda.graph import Graph
+from fastlenet.cuda.ops import prepare
 from fastlenet.cuda.scalars import Count, Rate
 from fastlenet.run_state import DivergedError
 
@@ -46,6 +47,8 @@ class TrainingStep(training_step.TrainingStep):
     def start(self) -> None:
         super().start()
         trainer = self._trainer
+        if self._transform is not None:
+            prepare(self._transform, self._images)
         first = trainer.optimizer.steps
         self._host_rates = [trainer.rate(first + step) for step in range(trainer.batches - trainer.position)]
         self._rates[: len(self._host_rates)][...] = self._host_rates
