@@ -112,13 +112,23 @@ def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, data: Dataset) -> Non
     for tta, probabilities in alone.items():
         accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / seeds, data.test_labels)
         mean = statistics.mean(score(one, data.test_labels)[0] for one in probabilities)
-        result = {"seeds": seeds, "tta": tta, "accuracy": accuracy, "loss": loss, "accuracy_alone": mean}
-        trial["ensembles"].append(result)
-        print(
-            f"  {seeds} networks{', test-time augmentation' if tta else ''}: alone {mean:.3%}, together {accuracy:.2%}, "
-            f"loss {loss:.5f}",
-            flush=True,
-        )
+        trial["ensembles"].append({"seeds": seeds, "tta": tta, "accuracy": accuracy, "loss": loss, "accuracy_alone": mean})
+
+
+def show_ensembles(trials: Sequence[Trial]) -> None:
+    rows = [
+        [
+            str(Recipe(**trial["recipe"])) + (", test-time augmentation" if result["tta"] else ""),
+            str(result["seeds"]),
+            f"{result['loss']:.5f}",
+            f"{result['accuracy']:.2%}",
+            f"{result['accuracy_alone']:.3%}",
+        ]
+        for trial in trials
+        for result in trial.get("ensembles", [])
+    ]
+    if rows:
+        print_table(["", "networks", "validation loss", "accuracy together", "alone"], rows)
 
 
 def parse(assignments: Sequence[str]) -> Trial:
@@ -178,6 +188,7 @@ def main() -> None:
             run(trial, replace(recipe, seed=seed), data)
             trials.save()
     show([trial for trial in trials.trials if trial["runs"]])
+    show_ensembles(trials.trials)
 
 
 if __name__ == "__main__":
