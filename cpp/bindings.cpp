@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 
 #include "arrays.hpp"
@@ -99,10 +100,12 @@ template <typename T, typename Wrong>
 const T* first_wrong(const Input<T>& input, const Wrong& wrong) {
   const T *data = input.data(), *end = data + input.size();
   std::atomic<bool> found{false};
-  cpu::for_pieces(input.size(), cpu::kPiece, [&](Range r) {
-    T any = 0;
-    for (std::int64_t i = r.begin; i < r.end; ++i) any = static_cast<T>(any | static_cast<T>(wrong(data[i])));
-    if (any) found.store(true, std::memory_order_relaxed);
+  without_gil([&] {
+    cpu::for_pieces(input.size(), cpu::kPiece, [&](Range r) {
+      T any = 0;
+      for (std::int64_t i = r.begin; i < r.end; ++i) any = static_cast<T>(any | static_cast<T>(wrong(data[i])));
+      if (any) found.store(true, std::memory_order_relaxed);
+    });
   });
   return found ? std::find_if(data, end, wrong) : nullptr;
 }

@@ -19,16 +19,26 @@ auto without_gil(const Compute& compute) {
 }
 
 // The ops that a thread calls while Python's `with` lasts, to be called again on the same arrays, which may hold other numbers
-// then. `subject` is the one that comes from outside, and need not be the same the next time.
+// then. `subject` is the one that comes from outside.
 class Recording {
  public:
-  explicit Recording(py::object subject) : subject_(std::move(subject)) {}
+  explicit Recording(const py::object& subject) {
+    if (!py::isinstance<py::array>(subject)) return;
+    subject_ = py::reinterpret_borrow<py::array>(subject);
+    dims_ = dims_of(subject_);
+    // As it is now: whoever has the array may give it another shape or dtype.
+    if (is_dense(subject_)) data_ = const_cast<void*>(subject_.data());
+    dtype_ = subject_.dtype();
+  }
 
-  void enter() { listening_ = this; }
+  void enter() {
+    outer_ = listening_;
+    listening_ = this;
+  }
   // A recording that an exception ended is void.
   void exit(bool failed) {
-    listening_ = nullptr;
-    if (failed) subject_ = py::none();
+    listening_ = outer_;
+    if (failed) data_ = nullptr;
   }
 
   static bool listening() { return listening_ != nullptr; }
@@ -41,15 +51,12 @@ class Recording {
 
  private:
   bool run(py::handle object, bool copy) const {
-    if (!py::isinstance<py::array>(object) || !py::isinstance<py::array>(subject_)) return false;
+    if (data_ == nullptr || !py::isinstance<py::array>(object)) return false;
     const py::array array = py::reinterpret_borrow<py::array>(object);
-    py::array subject = py::reinterpret_borrow<py::array>(subject_);
-    if (dims_of(array) != dims_of(subject) || !array.dtype().equal(subject.dtype()) || !is_dense(array) || !is_dense(subject)) {
-      return false;
-    }
-    if (array.data() != subject.data()) {
+    if (dims_of(array) != dims_ || !array.dtype().equal(dtype_) || !is_dense(array)) return false;
+    if (array.data() != data_) {
       if (!copy) return false;
-      std::memcpy(subject.mutable_data(), array.data(), static_cast<std::size_t>(array.nbytes()));
+      std::memcpy(data_, array.data(), static_cast<std::size_t>(array.nbytes()));
     }
     without_gil([&] {
       for (const std::function<void()>& call : calls_) call();
@@ -58,7 +65,11 @@ class Recording {
   }
 
   static inline thread_local Recording* listening_ = nullptr;
-  py::object subject_;  // kept, so that its memory cannot become another array's
+  Recording* outer_ = nullptr;
+  py::array subject_;     // kept, so that its memory cannot become another array's
+  void* data_ = nullptr;  // null where nothing can be replayed
+  Dims dims_;
+  py::dtype dtype_;
   std::vector<std::function<void()>> calls_;
 };
 

@@ -32,7 +32,7 @@ Pair pair(const IntPair& values) { return {values[0], values[1]}; }
 using RateArgument = std::pair<Address, double>;
 using CountArgument = std::pair<Address, std::uint64_t>;
 
-Rate rate(const RateArgument& argument) { return {at<const double>(argument.first), argument.second}; }
+Rate rate_of(const RateArgument& argument) { return {at<const double>(argument.first), argument.second}; }
 
 Count count_of(const CountArgument& argument) { return {at<const std::uint64_t>(argument.first), argument.second}; }
 
@@ -205,12 +205,12 @@ void bind_element_wise(py::module_& m) {
 void bind_updates(py::module_& m) {
   m.def("sgd_step", [](Address parameters, Address gradients, Address velocity, RateArgument lr, std::int64_t count,
                        float momentum, bool nesterov, float weight_decay) {
-    sgd_step(floats(parameters), floats(gradients), floats(velocity), rate(lr), count, {momentum, weight_decay, nesterov});
+    sgd_step(floats(parameters), floats(gradients), floats(velocity), rate_of(lr), count, {momentum, weight_decay, nesterov});
   });
   m.def("adam_step", [](Address parameters, Address gradients, Address first_moment, Address second_moment, std::int64_t count,
                         CountArgument step, RateArgument lr, double beta1, double beta2, double eps, double weight_decay) {
     adam_step(floats(parameters), floats(gradients), floats(first_moment), floats(second_moment), count, count_of(step),
-              rate(lr), {beta1, beta2, eps, weight_decay});
+              rate_of(lr), {beta1, beta2, eps, weight_decay});
   });
   m.def("ema_step", [](Address average, Address parameters, std::int64_t count, float decay) {
     ema_step(floats(average), floats(parameters), count, decay);

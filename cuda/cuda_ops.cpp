@@ -230,7 +230,7 @@ void expect_on_device(const void* pointer) {
 
 namespace {
 
-// The graph under capture; the interpreter's lock is held from begin to end.
+// The graph under capture, while which no other thread may use the device.
 std::unique_ptr<Graph> capturing;
 
 }  // namespace

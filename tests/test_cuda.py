@@ -6,6 +6,7 @@ alone; the orders of a block's threads are its own too.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import pickle
@@ -27,6 +28,7 @@ from fastlenet import LeNet, cuda, fit, nn, reference, training_step
 from fastlenet import ops as cpu_ops
 from fastlenet.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.data import Dataset
+from fastlenet.lr_finder import find_lr
 from fastlenet.optim import SGD, AdamW
 from fastlenet.recipe import Recipe
 from fastlenet.trainer import DivergedError, History, InterruptedRunError, Listener, Trainer
@@ -345,6 +347,58 @@ def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
     np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
     with pytest.raises(CheckpointError, match=r"made at level cuda, this is .*; train on cuda, or allow it"):
         trained(few, RECIPES[name], cpu_ops, resume=tmp_path / "state")
+
+
+def test_a_run_in_the_same_trainer_goes_on(few: Dataset, tmp_path: Path) -> None:
+    """Stopped, asked to run on, and set back to a checkpoint: its sum of the losses is that of the steps that count."""
+
+    class Stop(Listener):
+        def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+            trainer.stop_requested = trainer.position == 2
+
+    recipe = Recipe(**RECIPES["sgd"] | {"epochs": 1})
+    straight, expected = trained(few, RECIPES["sgd"] | {"epochs": 1})
+    trainer = Trainer(LeNet.of(recipe, ops=cuda), few, recipe)
+    trainer.save(tmp_path / "beginning")
+    for _ in range(2):
+        with pytest.raises(InterruptedRunError):
+            trainer.run(Stop())
+        trainer.restore(tmp_path / "beginning")
+        trainer.save(tmp_path / "again")
+        assert load_checkpoint(tmp_path / "again")[1]["sums"][:2] == [0.0, 0]
+    with pytest.raises(InterruptedRunError):
+        trainer.run(Stop())
+    trainer.stop_requested = False
+    history = trainer.run()
+    expect_same_bits(trainer.model.parameter_buffer.numpy(), straight)
+    assert history.epochs[0].loss == pytest.approx(expected.epochs[0].loss, rel=1e-14)
+
+
+def test_two_runs_of_one_model(few: Dataset) -> None:
+    """The buffers of the first are replaced in the second, whose graphs have kept those that they were captured with."""
+    models = [LeNet(ops=cuda) for _ in range(2)]
+    for model, first in zip(models, (32, 64), strict=True):
+        fit(model, few, **PLAIN | {"optimizer": "sgd", "epochs": 1, "batch_size": first})
+        model.parameter_buffer[...] = LeNet().parameter_buffer
+        fit(model, few, **PLAIN | {"optimizer": "sgd", "epochs": 3, "batch_size": 16, "batch_size_end": 64})
+    expect_same_bits(*(model.parameter_buffer.numpy() for model in models))
+
+
+def test_a_graph_keeps_its_arrays(rng: Rng) -> None:
+    x, y = cuda.from_numpy(normals(rng, (100,))), cuda.empty((100,))
+    expected = np.maximum(x.numpy(), 0)
+    graph = cuda.Graph(functools.partial(cuda.relu_forward, x, out=y))
+    del x
+    others = [cuda.from_numpy(np.zeros(100, np.float32)) for _ in range(5)]
+    graph.launch()
+    expect_same_bits(y.numpy(), expected)
+    assert len(others) == 5
+
+
+def test_the_sweep_of_rates_stops_at_a_loss_that_is_not_finite(few: Dataset) -> None:
+    recipe = Recipe(**RECIPES["sgd"])
+    sweep = find_lr(LeNet.of(recipe, ops=cuda), few, recipe, low=1e-3, high=1e20, steps=30)
+    assert 2 <= len(sweep.losses) < 30 and np.isfinite(sweep.losses).all()
 
 
 def test_inverse_root() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from conftest import expect_as_exact, expect_equal, expect_same_bits, float64_reference, integers, normals
-from fastlenet import LeNet, nn, ops, reference
+from fastlenet import LeNet, _core, nn, ops, reference
 
 Rng = np.random.Generator
 
@@ -153,6 +153,51 @@ def unrecorded() -> ModuleType:
     backend = ModuleType("unrecorded")
     vars(backend).update({name: getattr(ops, name) for name in ops.__all__})
     return backend
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_pass_is_replayed(frozen: bool, rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the second time on no op is called from Python."""
+    model, calls = LeNet(), []
+    run, x = model.freeze() if frozen else model, normals(rng, (2, 1, 28, 28))
+    for name in ("conv2d_relu_max_pool2d_forward", "linear_forward", "linear_backward"):
+        function = getattr(ops, name)
+        monkeypatch.setattr(ops, name, lambda *a, f=function, **o: calls.append(f) or f(*a, **o))
+    dy = normals(rng, (2, 10))
+    for _ in range(3):
+        calls.clear()
+        run(x)
+        if not frozen:
+            model.backward(dy)
+    assert not calls
+
+
+def test_an_array_that_has_changed_its_shape_or_dtype(rng: Rng) -> None:
+    """Is another one for a recording, though it is the same object."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), seed=1)
+    x = normals(rng, (1, 1, 4, 9))
+    model(x)
+    x.shape = (1, 1, 6, 6)
+    expect_same_bits(model(x), ops.conv2d_forward(x, *model.parameters().values()))
+    x.dtype = np.int32
+    with pytest.raises(TypeError, match="x expects a numpy array of float32, got int32"):
+        model(x)
+
+
+def test_a_recording_within_another(rng: Rng) -> None:
+    """The outer one goes on."""
+    x, y, z = normals(rng, (3,)), ops.empty((3,)), ops.empty((3,))
+    outer, inner = _core.Recording(x), _core.Recording(x)
+    with outer:
+        with inner:
+            ops.relu_forward(x, out=y)
+        ops.sigmoid_forward(x, out=z)
+    y.fill(7)
+    z.fill(7)
+    assert outer.replay(x) and (y == 7).all()
+    expect_same_bits(z, ops.sigmoid_forward(x))
+    assert inner.replay(x)
+    expect_same_bits(y, ops.relu_forward(x))
 
 
 def test_a_replayed_step_has_the_bits_of_the_first(rng: Rng) -> None:

@@ -47,7 +47,11 @@ class _Record(Listener):
         self._mean = 0.0
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-        self._mean = _MEMORY * self._mean + (1 - _MEMORY) * float(loss)
+        value = float(loss)
+        if not math.isfinite(value):  # where the step does not say so itself
+            trainer.stop_requested = True
+            return
+        self._mean = _MEMORY * self._mean + (1 - _MEMORY) * value
         self.rates.append(trainer.optimizer.lr)
         self.losses.append(self._mean / (1 - _MEMORY ** (len(self.losses) + 1)))  # as if the mean had not begun at 0
         diverged = self.losses[-1] > _DIVERGED * min(self.losses)

@@ -97,6 +97,8 @@ class Profiler(ModuleType):
 def profile_table(lines: Mapping[str, Line], seconds: float) -> str:
     """Microseconds per step of each op, of the rest (Python), and of the `seconds` that all steps took.
 
+    To be timed the ops are called one by one, where an ordinary step repeats most of them as one call, without Python's part.
+
     There are as many steps as calls of the first op. The share of peak is of the multiply-adds of the dense products, over this
     CPU's multiply-add peak, measured now; a pass that skips most of them may exceed it.
     """

@@ -175,15 +175,19 @@ def _run(
         run.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C stops at once
 
+    def train() -> list[dict[str, Any]] | None:
+        try:
+            return run.run(*listeners, started=lambda trainer: _say_start(console, run, trainer))
+        except InterruptedRunError:
+            path = Path(checkpoint) if checkpoint is not None else _free_name("fastlenet-interrupted")
+            run.trainer.save(path)
+            console.close()
+            print(f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {path}", file=sys.stderr)
+            return None
+
     before = signal.signal(signal.SIGINT, stop)
     try:
-        states = run.run(*listeners, started=lambda trainer: _say_start(console, run, trainer))
-    except InterruptedRunError:
-        path = Path(checkpoint) if checkpoint is not None else _free_name("fastlenet-interrupted")
-        run.trainer.save(path)
-        console.close()
-        print(f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {path}", file=sys.stderr)
-        return CTRL_C
+        states = train()
     except DivergedError as error:
         raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
     except DeviceError as error:
@@ -192,6 +196,8 @@ def _run(
         for listener in listeners:
             listener.close()
         signal.signal(signal.SIGINT, before)
+    if states is None:
+        return CTRL_C
     if "save_model" in given:
         save_model(given["save_model"], join_members(states))
         console.say(f"saved {given['save_model']}")

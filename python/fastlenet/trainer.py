@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,9 @@ class Listener:
     """What wants to know how a run goes on; every method may be overridden."""
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-        """After a step on `images` images with the mean loss float(loss); on a GPU, float() is what waits for the step."""
+        """After a step on `images` images with the mean loss float(loss); on a GPU, float() is what waits for the step, and the
+        loss is that of the next step after it.
+        """
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """After an epoch."""
@@ -42,8 +44,9 @@ class Trainer(RunState):
     """A run in progress: takes its state from step to step, and from epoch to epoch.
 
     Set `stop_requested`, from a signal handler or another thread, to have it stop after the step at hand. `rate` may be set to
-    another function from the step, counted from 0, to its learning rate. The recipe's algorithm becomes the model's. Options:
-    those of RunState, and whether to evaluate after each epoch or only after the last.
+    another function from the step, counted from 0, to its learning rate; on a GPU it is asked for all of an epoch's at its
+    beginning. The recipe's algorithm becomes the model's. Options: those of RunState, and whether to evaluate after each epoch
+    or only after the last.
     """
 
     def __init__(
@@ -118,6 +121,11 @@ class Trainer(RunState):
     def save(self, path: str | os.PathLike[str]) -> None:
         self._step.wait()
         super().save(path)
+
+    def restore(self, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
+        with suppress(DivergedError):  # of steps that are to be forgotten
+            self._step.wait()
+        super().restore(path, allow_level_change=allow_level_change)
 
     def _has_average(self) -> bool:
         return self.average_from is not None and self.optimizer.steps >= self.average_from

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from fastlenet import _core
 
-__all__ = ["DeviceArray", "device", "empty", "from_dlpack", "from_numpy", "wrap"]
+__all__ = ["DeviceArray", "device", "empty", "from_dlpack", "from_numpy", "uses_noted", "wrap"]
 
 _DLPACK_CUDA = 2
 
@@ -21,6 +22,20 @@ _DLPACK_CUDA = 2
 def device() -> Any:
     """The compiled backend. Raises DeviceError, which names the command that installs it, where it is not built."""
     return _core.cuda_backend()
+
+
+_noted: list[Any] | None = None
+
+
+@contextmanager
+def uses_noted() -> Iterator[list[Any]]:
+    """Lists the owners of all memory whose address is asked for: what a graph that is captured meanwhile must keep."""
+    global _noted
+    _noted = []
+    try:
+        yield _noted
+    finally:
+        _noted = None
 
 
 class _Flags:
@@ -56,6 +71,8 @@ class DeviceArray:
     @property
     def address(self) -> int:
         """Where its first element lies, in the device's memory."""
+        if _noted is not None:
+            _noted.append(self._owner)
         return self._address
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastlenet.cuda.array import device
+from fastlenet.cuda.array import device, uses_noted
 
 __all__ = ["Graph", "synchronize"]
 
@@ -13,16 +13,16 @@ __all__ = ["Graph", "synchronize"]
 class Graph:
     """The ops that `work()` calls, recorded but not run; launch() runs them, on the arrays that they were called with.
 
-    work must not read a result nor take NumPy arrays, and everything that it uses must exist: call it once before. What it
-    allocates lives as long as the graph.
+    It keeps these arrays, and what work allocates. work must not read a result nor take NumPy arrays: ValueError. No other
+    thread may use the device while it is captured.
     """
 
     def __init__(self, work: Callable[[], Any]) -> None:
         backend = device()
-        self._work = work  # keeps alive what it refers to
         backend.begin_graph()
         try:
-            work()
+            with uses_noted() as self._uses:
+                work()
         finally:
             self._graph = backend.end_graph()
 

@@ -50,7 +50,6 @@ __all__ = [
 ]
 
 Gradients = tuple[DeviceArray | None, DeviceArray, DeviceArray]
-_WORD = 2**64 - 1
 
 
 # --- arguments and results -------------------------------------------------------------------------------------------------
@@ -328,7 +327,7 @@ def dropout_forward(
     given = _outputs(op, out, 2)
     y = _output(op, "out[0]", given[0], x.shape, (x,), in_place=True)
     mask = _output(op, "out[1]", given[1], x.shape, (x, y))
-    device().dropout_forward(y.address, mask.address, x.address, rate, seed & _WORD, count_argument(counter), x.size)
+    device().dropout_forward(y.address, mask.address, x.address, rate, seed % 2**64, count_argument(counter), x.size)
     return y, mask
 
 

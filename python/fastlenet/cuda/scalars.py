@@ -8,8 +8,6 @@ from fastlenet.cuda.array import DeviceArray
 
 __all__ = ["Count", "Rate", "count_argument", "rate_argument"]
 
-_WORD = 2**64 - 1
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -40,4 +38,4 @@ def rate_argument(rate: float | Rate) -> tuple[int | None, float]:
 
 def count_argument(count: int | Count) -> tuple[int | None, int]:
     """As the compiled backend takes it."""
-    return (count.base.address, count.offset & _WORD) if isinstance(count, Count) else (None, count & _WORD)
+    return (count.base.address, count.offset % 2**64) if isinstance(count, Count) else (None, count % 2**64)

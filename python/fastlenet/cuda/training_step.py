@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +23,8 @@ __all__ = ["TrainingStep"]
 
 
 class TrainingStep(training_step.TrainingStep):
-    """A graph for each size of batch and each thing to be done to the average of the weights, made when first needed.
+    """A graph for each size of batch, with and without distortions, and for each thing to be done to the average of the
+    weights; made when first needed, with the optimizer's momentum and so on as they are then.
 
     What changes from launch to launch lies on the device: where the run stands in the epoch's order and among its rates, and
     the loss so far. The host sets them at the start of an epoch and reads them at its end, or when someone asks for the loss.
@@ -45,6 +45,7 @@ class TrainingStep(training_step.TrainingStep):
         self._unread = False
 
     def start(self) -> None:
+        self.wait()  # for what an interrupted run has left unread
         super().start()
         trainer = self._trainer
         if self._transform is not None:
@@ -58,17 +59,13 @@ class TrainingStep(training_step.TrainingStep):
         progress["all_steps"], progress["dropout_counter"] = first, trainer.model.dropout_counter
         self._progress[...] = progress.view(np.uint8)
         self._first = first
+        if not self._graphs:
+            self._graph(len(self._x))  # makes the buffers of all smaller batches, which their graphs share
 
     def run(self, images: int) -> DeviceArray:
         """One step, queued; its mean loss, which float() waits for."""
         trainer = self._trainer
-        key = images, self._transform is None, self._average_due()
-        if key not in self._graphs:
-            losses: list[DeviceArray] = []
-            step = weakref.proxy(self)  # the graph keeps its work, and must not keep this
-            graph = Graph(lambda: losses.append(step._queue(images, key[-1])))
-            self._graphs[key] = graph, losses[0]
-        graph, loss = self._graphs[key]
+        graph, loss = self._graph(images)
         graph.launch()
         self._unread = True
         trainer.optimizer.lr = self._host_rates[trainer.optimizer.steps - self._first]
@@ -84,6 +81,15 @@ class TrainingStep(training_step.TrainingStep):
         self._unread = False
         if not np.isfinite(trainer.loss_sum):
             raise DivergedError(f"the loss is {trainer.loss_sum} in epoch {trainer.epoch + 1} by step {trainer.position}")
+
+    def _graph(self, images: int) -> tuple[Graph, DeviceArray]:
+        """The next step's graph, and where it leaves the loss."""
+        average = self._average_due()
+        key = images, self._transform is None, average
+        if key not in self._graphs:
+            losses: list[DeviceArray] = []
+            self._graphs[key] = Graph(lambda: losses.append(self._queue(images, average))), losses[0]
+        return self._graphs[key]
 
     def _queue(self, images: int, average: training_step.Average) -> DeviceArray:
         """The work of a step, which is to be captured."""

@@ -18,7 +18,10 @@ _FEW = 4  # images for which it pays to have the weights in other layouts, and t
 
 
 class Frozen:
-    """A model's snapshot for inference, made by `Sequential.freeze`; safe from several threads at once."""
+    """A model's snapshot for inference, made by `Sequential.freeze`; safe from several threads at once.
+
+    The first call with up to four images of a shape notes the ops that the later ones repeat.
+    """
 
     def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: ModuleType, algorithm: str) -> None:
         self._steps, self._parameters, self._ops, self._algorithm = steps, parameters, ops, algorithm

@@ -67,4 +67,5 @@ class Pass:
 
     def replay_copy(self, name: str, subject: Array) -> bool:
         """The same for any array of that shape, whose numbers are copied."""
-        return self.recordings[name].replay_copy(subject)
+        recording = self.recordings.get(name)
+        return recording is not None and recording.replay_copy(subject)
