@@ -53,7 +53,7 @@ def _round(profiler: Profiler, state: dict[str, Any], data: Dataset, batch: int,
     plain = {**PLAIN, "lr": LR, "momentum": MOMENTUM, "algorithm": algorithm}
     fit(model, data, listeners=(listener,), epochs=1, batch_size=batch, evaluate_every_epoch=False, **plain)
     by = {"conv2 forward": "conv2 forward by Winograd"} if algorithm == "winograd" else {}
-    return {by.get(NAMES[name], NAMES[name]): line for name, line in listener.lines.items()}
+    return {by.get(NAMES[name], NAMES[name]): line for name, line in listener.lines.items() if name != "profiler"}
 
 
 def measure_kernels(rounds: int, batch: int = 128, steps: int = 40, threads: int = 1) -> list[Kernel]:
