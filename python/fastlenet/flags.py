@@ -167,8 +167,6 @@ def check_flags(given: dict[str, Any]) -> None:
         if not least <= value <= (value if most is None else most):
             expected = f"an integer of at least {least}" if most is None else f"an integer in {least}..{most}"
             raise UsageError(f"--{flag.replace('_', '-')} expects {expected}, got {value}")
-    if given.get("profile", False) and given.get("device", "cpu") == "cuda":
-        raise UsageError("--profile measures the CPU's kernels; leave it out, and see a GPU's by nsys profile python -m ...")
     if given.get("ensemble", 1) > 1 and "load_model" in given:
         raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
     _check_files(given)

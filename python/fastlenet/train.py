@@ -108,6 +108,8 @@ def _train(given: dict[str, Any]) -> int:
     recipe = recipe_of(settings)
     if "threads" in given:
         set_num_threads(given["threads"])
+    if given.get("profile", False) and settings["device"] == "cuda":
+        raise UsageError("--profile measures the CPU's kernels; leave it out, and see a GPU's by nsys profile python -m ...")
     backend = _backend(settings["device"])
     start = time.perf_counter()
     data = _load_data(settings)

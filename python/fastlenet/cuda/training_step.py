@@ -105,10 +105,11 @@ class TrainingStep(training_step.TrainingStep):
     @contextmanager
     def _numbers_on_the_device(self) -> Iterator[Any]:
         """The optimizer and the model with the device's numbers in the place of their own, which come back; the transform."""
-        optimizer, model, transform = self._trainer.optimizer, self._trainer.model, self._transform
-        kept = optimizer.lr, optimizer.steps, model.dropout_counter
-        optimizer.lr, optimizer.steps = Rate(self._rate), self._count("all_steps")  # type: ignore[assignment]
-        model.dropout_counter = self._count("dropout_counter")  # type: ignore[assignment]
+        optimizer: Any = self._trainer.optimizer
+        model: Any = self._trainer.model
+        transform, kept = self._transform, (optimizer.lr, optimizer.steps, model.dropout_counter)
+        optimizer.lr, optimizer.steps = Rate(self._rate), self._count("all_steps")
+        model.dropout_counter = self._count("dropout_counter")
         try:
             yield None if transform is None else replace(transform, epoch=self._count("epoch"))
         finally:
