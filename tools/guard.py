@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Guards the kernels against becoming slower: fails when one does, whatever the machine's mood.
 
-    python .ci/guard.py [--build FOLDER] [--renew]
+    python tools/guard.py [--build FOLDER] [--renew]
 
 Instructions: Callgrind counts those of every op of tests/cpp/kernel_count.cpp at level x86-64-v3 (it knows no AVX-512). An op
 may execute 10 % more than the table has for the same major version of the compiler: patch releases differ by a few.
@@ -99,7 +99,7 @@ def report(title: str, figures: Figures, bounds: Figures, room: float, digits: s
     failed = beyond(figures, bounds, room) if bounds else []
     gone = sorted(bounds.keys() - figures.keys())
     for name in failed:
-        print(f"FAILED: {name} is beyond {room} x the table's figure, or not in it; if it must be, renew: .ci/guard.py --renew")
+        print(f"FAILED: {name} is beyond {room} x the table's figure, or not in it; if it must be: tools/guard.py --renew")
     for name in gone:
         print(f"FAILED: {name} is in the table, but was not measured")
     return not failed and not gone

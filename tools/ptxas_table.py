@@ -1,6 +1,6 @@
 """Compile the kernels for every architecture, and write what ptxas reports of each to cuda/ptxas.md; --check compares instead.
 
-python .ci/ptxas_table.py [--check]
+python tools/ptxas_table.py [--check]
 
 A warning or a spilled register is an error. The table holds registers per architecture and bytes of static shared memory.
 """
@@ -77,7 +77,7 @@ def table() -> str:
         f"# What ptxas of CUDA {version[1]} makes of the kernels",
         "",
         "Registers per thread for each architecture, and bytes of static shared memory per block; nothing is spilled. Made by",
-        "`python .ci/ptxas_table.py`, which CI compares with: a change here is a change to read.",
+        "`python tools/ptxas_table.py`, which CI compares with: a change here is a change to read.",
         "",
         "| file | kernel | " + " | ".join(f"sm_{number}" for number in ARCHITECTURES) + " | shared |",
         "|---|---|" + "---:|" * (len(ARCHITECTURES) + 1),

@@ -1,6 +1,6 @@
 """Generate python/fastlenet/_core.pyi from the installed extension; --check compares instead, and fails if it differs.
 
-python .ci/make_stub.py [--check]
+python tools/stub.py [--check]
 """
 
 from __future__ import annotations

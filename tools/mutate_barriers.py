@@ -1,6 +1,6 @@
 """Take each barrier out of the kernels in turn: the tests on the emulated GPU must notice every one.
 
-python .ci/mutate_barriers.py FOLDER [FILE ...]      in an environment that has the package's test extra and pybind11
+python tools/mutate_barriers.py FOLDER [FILE ...]      in an environment that has the package's test extra and pybind11
 
 FOLDER gets a copy of the sources, which is built once; then one file is compiled again for each barrier.
 FILE: only the barriers of these.
