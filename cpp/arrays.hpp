@@ -10,6 +10,7 @@
 
 #include <string>
 
+#include "gil.hpp"
 #include "shapes.hpp"
 
 namespace fastlenet {
@@ -47,13 +48,23 @@ inline bool is_transposed(py::handle object) {
   return array.ndim() == 2 && (array.flags() & flags) == flags && !is_dense(array);
 }
 
+// A copy that is dense, of the base class. NumPy lets go of the GIL while it copies.
+inline py::array dense(const py::array& array) {
+  using Api = py::detail::npy_api;
+  constexpr int flags = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_ENSUREARRAY_;
+  PyObject* dtype = array.dtype().release().ptr();
+  PyObject* copy = wait_for_gil([&] { return Api::get().PyArray_FromAny_(array.ptr(), dtype, 0, 0, flags, nullptr); });
+  if (copy == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(copy);
+}
+
 // An input: keeps what it points into alive. An absent one (None) has a null pointer and no dims.
 template <typename Element>
 class Input {
  public:
   Input(const char* op, const char* argument, py::handle object) {
     array_ = expect_array(op, argument, object, py::dtype::of<Element>());
-    if (!is_dense(array_)) array_ = py::reinterpret_steal<py::array>(array_.attr("copy")("C").release());
+    if (!is_dense(array_)) array_ = dense(array_);
     data_ = static_cast<const Element*>(array_.data());
     dims_ = dims_of(array_);
   }

@@ -12,6 +12,7 @@
 #include "arrays.hpp"
 #include "batches.hpp"
 #include "cpu_ops.hpp"
+#include "gil.hpp"
 #include "isa.hpp"
 #include "parallel.hpp"
 #include "recording.hpp"
@@ -480,8 +481,7 @@ void bind_machine(py::module_& m) {
   m.def("cuda_status", cuda::status);
   m.def("cuda_backend", cuda::backend);
   m.def("compiler", [] { return std::string(FASTLENET_COMPILER); });
-  m.def("multiply_add_peak", cpu::multiply_add_peak, py::arg("threads"), py::arg("seconds"),
-        py::call_guard<py::gil_scoped_release>());
+  m.def("multiply_add_peak", cpu::multiply_add_peak, py::arg("threads"), py::arg("seconds"), py::call_guard<WithoutGil>());
 }
 
 }  // namespace

@@ -8,15 +8,9 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "gil.hpp"
 
 namespace fastlenet {
-
-// Runs a computation on raw pointers without the GIL.
-template <typename Compute>
-auto without_gil(const Compute& compute) {
-  const py::gil_scoped_release release;
-  return compute();
-}
 
 // The ops that a thread calls while Python's `with` lasts, to be called again on the same arrays, which may hold other numbers
 // then. `subject` is the one that comes from outside.

@@ -7,6 +7,7 @@
 #include <array>
 #include <optional>
 
+#include "../cpp/gil.hpp"
 #include "dlpack.hpp"
 
 namespace fastlenet::cuda {
@@ -50,14 +51,13 @@ void bind_memory(py::module_& m) {
   m.def("copy_to_host", [](py::array to, Address from) {
     void* data = to.mutable_data();
     const std::size_t bytes = static_cast<std::size_t>(to.nbytes());
-    const py::gil_scoped_release release;
-    copy_to_host(data, at<void>(from), bytes);
+    without_gil([&] { copy_to_host(data, at<void>(from), bytes); });
   });
   m.def("copy_on_device",
         [](Address to, Address from, std::size_t bytes) { copy_on_device(at<void>(to), at<void>(from), bytes); });
   m.def("set_bytes", [](Address to, int value, std::size_t bytes) { set_bytes(at<void>(to), value, bytes); });
   m.def("fill", [](Address to, float value, std::int64_t count) { fill(floats(to), value, count); });
-  m.def("synchronize", synchronize, py::call_guard<py::gil_scoped_release>());
+  m.def("synchronize", synchronize, py::call_guard<WithoutGil>());
   m.def("expect_on_device", [](Address address) { expect_on_device(at<void>(address)); });
   m.def("to_dlpack", to_dlpack);
   m.def("from_dlpack", from_dlpack);

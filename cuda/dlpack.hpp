@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "../cpp/gil.hpp"
+
 namespace fastlenet::cuda {
 
 // DLPack 0.8's structures, which every consumer reads.
@@ -55,9 +57,8 @@ inline pybind11::capsule to_dlpack(pybind11::object owner, std::uintptr_t addres
                         0},
                        exported,
                        [](DLManagedTensor* managed) {
-                         const pybind11::gil_scoped_acquire gil;
                          Exported* done = static_cast<Exported*>(managed->context);
-                         Py_DECREF(done->owner);
+                         with_gil([done] { Py_DECREF(done->owner); });
                          delete done;
                        }};
   // A capsule that nobody consumed, which would rename it, frees what it holds.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +18,18 @@ __all__ = ["DeviceArray", "device", "empty", "from_dlpack", "from_numpy", "uses_
 _DLPACK_CUDA = 2
 
 
-@functools.cache
+_backend: Any = None
+_making = threading.RLock()
+
+
 def device() -> Any:
     """The compiled backend. Raises DeviceError, which names the command that installs it, where it is not built."""
-    return _core.cuda_backend()
+    global _backend
+    if _backend is None:
+        with _making:  # its types can be registered once
+            if _backend is None:
+                _backend = _core.cuda_backend()
+    return _backend
 
 
 _noted: list[Any] | None = None
