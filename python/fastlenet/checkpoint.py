@@ -4,44 +4,53 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastlenet.files import CheckpointError, expect_writable, shown_path, write_atomically
+from fastlenet.nn.state import expect_shapes, own_names
+from fastlenet.tensor_file import MAX_BYTES, TensorFile
 
-__all__ = ["CheckpointError", "expect_writable", "load_checkpoint", "load_model", "save_checkpoint", "save_model"]
+if TYPE_CHECKING:
+    from fastlenet.nn import Sequential
+
+__all__ = [
+    "MAX_MEMBERS",
+    "CheckpointError",
+    "NoCheckpointError",
+    "expect_parameters",
+    "expect_writable",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+    "save_model",
+]
 
 Array = npt.NDArray[Any]
 
 _KEY = "fastlenet"
 _FORMAT = 1
+MAX_MEMBERS = 1000  # networks in one file: what is read of one is bounded by so many times the model's own size
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+class NoCheckpointError(CheckpointError):
+    """A safetensors file, but of parameters alone."""
 
-    try:
-        if not path.is_file():
-            raise CheckpointError(f"{shown_path(path)}: not a file" if path.exists() else f"{shown_path(path)}: no such file")
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except PermissionError:
-        raise CheckpointError(f"{shown_path(path)}: no permission to read it") from None
-    except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{shown_path(path)}: damaged, or not a safetensors file ({reason})") from None
+
+def _plain(array: Array) -> Array:
+    """The same numbers in row-major order, little endian, as they lie in a file. Keeps a shape of (), unlike ascontiguousarray."""
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def _dump(tensors: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+    return save({name: _plain(array) for name, array in tensors.items()}, metadata)
 
 
 def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
@@ -49,10 +58,26 @@ def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None
     write_atomically(Path(path), _dump(state, {"format": "np"}))
 
 
-def load_model(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The arrays of a safetensors file. Raises CheckpointError."""
-    tensors, _ = _read(Path(path))
-    return tensors
+def load_model(path: str | os.PathLike[str], model: Sequential | None = None) -> dict[str, Array]:
+    """The arrays of a safetensors file: integers, booleans, floats of 16 to 64 bits; bfloat16 as float32.
+
+    model: whose parameters they are to be. A file that does not hold them is then refused before its tensors are read; without
+    a model, one of more than 2 GiB is. Raises CheckpointError.
+    """
+    file = TensorFile(path)
+    if model is not None:
+        expect_parameters(path, file.shapes, model)
+    return file.read(MAX_BYTES if model is None else file.size)
+
+
+def expect_parameters(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], model: Sequential) -> None:
+    """CheckpointError, which says what differs, unless the shapes in a file are those of the model's parameters."""
+    own = {name: array.shape for name, array in model.parameters().items()}
+    bare = own_names(shapes, own)
+    try:
+        expect_shapes({bare[name]: shape for name, shape in shapes.items()}, own)
+    except ValueError as error:
+        raise CheckpointError(f"{shown_path(path)}: not this network's parameters; {error}") from None
 
 
 def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
@@ -60,7 +85,7 @@ def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
 
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+        array = _plain(tensors[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
@@ -72,22 +97,27 @@ def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], 
     write_atomically(Path(path), _dump(tensors, {_KEY: json.dumps(metadata)}))
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and facts of save_checkpoint. Raises CheckpointError for a damaged or foreign file."""
+def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and facts of save_checkpoint. Raises CheckpointError for a damaged or foreign file.
+
+    max_bytes: of arrays; a file that has more is refused before they are read.
+    """
     path = Path(path)
-    tensors, metadata = _read(path)
-    if _KEY not in metadata:
-        raise CheckpointError(f"{path}: not a checkpoint of fastlenet (a file of parameters is read by --load-model)")
+    file = TensorFile(path)
+    if _KEY not in file.metadata:
+        raise NoCheckpointError(f"{shown_path(path)}: not a checkpoint of fastlenet; load_model reads files of parameters")
     try:
-        saved = json.loads(metadata[_KEY])
-        if saved["format"] != _FORMAT:
-            raise CheckpointError(f"{path}: a checkpoint of format {saved['format']}, this version reads format {_FORMAT}")
-        facts: dict[str, Any] = saved["facts"]
-        intact = saved["digest"] == _digest(tensors, facts)
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: damaged, its facts cannot be read") from None
-    if not intact:
-        raise CheckpointError(f"{path}: damaged, its contents do not have the checksum that was saved with them")
+        saved = json.loads(file.metadata[_KEY])
+        form, digest, facts = saved["format"], saved.get("digest"), saved.get("facts")
+    except MemoryError:
+        raise
+    except Exception:  # RecursionError too
+        raise CheckpointError(f"{shown_path(path)}: damaged, its facts cannot be read") from None
+    if form != _FORMAT:
+        raise CheckpointError(
+            f"{shown_path(path)}: a checkpoint of format {reprlib.repr(form)}, this version reads format {_FORMAT}"
+        )
+    tensors = file.read(max_bytes)
+    if not isinstance(facts, dict) or digest != _digest(tensors, facts):
+        raise CheckpointError(f"{shown_path(path)}: damaged, its contents do not have the checksum that was saved with them")
     return tensors, facts

@@ -6,19 +6,25 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.checkpoint import CheckpointError, load_checkpoint
+from fastlenet.checkpoint import MAX_MEMBERS, CheckpointError, expect_parameters, load_checkpoint
 from fastlenet.evaluation import predict, score
+from fastlenet.files import shown_path
+from fastlenet.nn import Sequential
+from fastlenet.nn.state import expect_arrays
+from fastlenet.run_facts import RunFacts
+from fastlenet.tensor_file import TensorFile
 from fastlenet.trainer import InterruptedRunError, Listener, Trainer
 
-__all__ = ["EnsembleRun", "join_members", "split_members"]
+__all__ = ["EnsembleRun", "join_members", "load_members", "split_members"]
 
 Array = npt.NDArray[Any]
 State = Mapping[str, Array]
+Value = TypeVar("Value")
 
 
 def _numbered(states: Sequence[State]) -> dict[str, Array]:
@@ -30,17 +36,48 @@ def join_members(states: Sequence[State]) -> dict[str, Array]:
     return dict(states[0]) if len(states) == 1 else _numbered(states)
 
 
-def split_members(state: State, path: str | os.PathLike[str]) -> list[dict[str, Array]]:
-    """The members' state_dicts that join_members joined. Raises CheckpointError, naming the file, where some are missing."""
-    members: dict[int, dict[str, Array]] = {}
-    for name, array in state.items():
+def split_members(state: Mapping[str, Value], path: str | os.PathLike[str]) -> list[dict[str, Value]]:
+    """The members' state_dicts that join_members joined, of arrays or of what belongs to them.
+
+    Raises CheckpointError, naming the file, where some are missing, or where there are more than MAX_MEMBERS.
+    """
+    members: dict[str, dict[str, Value]] = {}
+    for name, value in state.items():
         match = re.fullmatch(r"member(0|[1-9]\d*)\.(.+)", name)
         if match is None:
             return [dict(state)]
-        members.setdefault(int(match[1]), {})[match[2]] = array
-    if sorted(members) != list(range(len(members))):
-        raise CheckpointError(f"{path}: an ensemble without member {min(set(range(len(members))) - members.keys())}")
-    return [members[i] for i in range(len(members))]
+        members.setdefault(match[1], {})[match[2]] = value
+    numbers = [str(number) for number in range(min(len(members), MAX_MEMBERS))]
+    missing = [number for number in numbers if number not in members]
+    if missing:
+        raise CheckpointError(f"{shown_path(path)}: an ensemble without member {missing[0]}")
+    if len(members) > MAX_MEMBERS:
+        raise CheckpointError(f"{shown_path(path)}: an ensemble of {len(members)} networks, more than {MAX_MEMBERS}")
+    return [members[number] for number in numbers]
+
+
+def load_members(path: str | os.PathLike[str], model: Sequential) -> list[dict[str, Array]]:
+    """The state_dicts in a file of one network or of an ensemble: of networks like `model`, or it is refused before it is read.
+
+    Raises CheckpointError.
+    """
+    file = TensorFile(path)
+    for shapes in split_members(file.shapes, path):
+        expect_parameters(path, shapes, model)
+    return split_members(file.read(file.size), path)
+
+
+def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) -> list[dict[str, Array]]:
+    """The finished networks in a restored checkpoint: so many, of the trainer's kind. Raises CheckpointError."""
+    members = split_members(trainer.passengers, path) if trainer.passengers else []
+    if len(members) != count:
+        raise CheckpointError(f"{shown_path(path)}: holds {len(members)} finished networks, not {count}")
+    try:
+        for number, member in enumerate(members):
+            expect_arrays(f"network {number + 1}", member, trainer.model.parameters())
+    except ValueError as error:
+        raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
+    return members
 
 
 class EnsembleRun:
@@ -57,14 +94,28 @@ class EnsembleRun:
         self.finished: list[dict[str, Array]] = []  # the parameters of the members before the one at hand
 
     def restore(self, path: str | os.PathLike[str], seed: int, *, allow_level_change: bool = False) -> None:
-        """Go on from the checkpoint of a run whose first member had that seed. Raises CheckpointError."""
-        _, facts = load_checkpoint(path)
-        self.member = int(facts["recipe"]["seed"]) - seed
-        self.trainer = self._make(self.member)
-        self.trainer.restore(path, allow_level_change=allow_level_change)
-        self.finished = split_members(self.trainer.passengers, path) if self.member else []
-        if len(self.finished) != self.member:
-            raise CheckpointError(f"{path}: holds {len(self.finished)} finished networks, not {self.member}")
+        """Go on from the checkpoint of a run whose first member had that seed. Raises CheckpointError and then changes nothing.
+
+        The number of epochs may be another one while the first member is trained: those that are finished cannot go on.
+        """
+        try:
+            recipe = RunFacts.of(load_checkpoint(path)[1]).recipe
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
+        member = recipe.seed - seed
+        if not 0 <= member < self.count:
+            raise CheckpointError(f"{shown_path(path)}: of seed {recipe.seed}, this run has {seed} to {seed + self.count - 1}")
+        trainer = self._make(member)
+        if member and recipe.epochs != trainer.recipe.epochs:
+            raise CheckpointError(
+                f"{shown_path(path)}: {member} of its networks are finished, after {recipe.epochs} epochs, and cannot be trained on; "
+                f"epochs expects {recipe.epochs}, got {trainer.recipe.epochs}"
+            )
+        trainer.restore(path, allow_level_change=allow_level_change)
+        self.finished = _expect_members(path, trainer, member)
+        self.member, self.trainer = member, trainer
 
     def stop(self) -> None:
         """Ask for an InterruptedRunError after the step at hand."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastlenet.nn import Sequential
+from fastlenet.nn.state import expect_arrays
 
 __all__ = ["SGD", "AdamW", "Muon", "Optimizer"]
 
@@ -46,12 +48,16 @@ class Optimizer:
         """The state's flat buffers by name, live, and "steps": all that load_state needs to go on."""
         return {**self.buffers, "steps": np.array([self.steps], np.int64)}
 
-    def load_state(self, state: dict[str, Array]) -> None:
-        """Copy in a state; ValueError if its names or sizes are not this optimizer's."""
-        expected = {name: array.shape for name, array in self.state().items()}
-        got = {name: array.shape for name, array in state.items()}
-        if expected != got:
-            raise ValueError(f"{type(self).__name__}: state expects {expected}, got {got}")
+    def expect_state(self, state: Mapping[str, Array]) -> None:
+        """ValueError, which names the buffer, unless load_state can take the state: same names, shapes and dtypes, finite."""
+        name = type(self).__name__
+        expect_arrays(f"{name} state", state, self.state())
+        steps = int(state["steps"][0])
+        _expect(steps >= 0, name, "steps", "a count", steps)
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Copy in a state. Raises ValueError and then changes nothing; see expect_state."""
+        self.expect_state(state)
         for name, buffer in self.buffers.items():
             buffer[...] = state[name]
         self.steps = int(state["steps"][0])
@@ -104,6 +110,11 @@ class AdamW(Optimizer):
         _expect(eps >= 0, "AdamW", "eps", "a non-negative number", eps)
         self.betas, self.eps = betas, eps
         self.buffers.update(first_moment=self._zeros(), second_moment=self._zeros())
+
+    def expect_state(self, state: Mapping[str, Array]) -> None:
+        super().expect_state(state)
+        least = np.min(state["second_moment"], initial=0.0)
+        _expect(least >= 0, "AdamW", "second_moment", "a mean of squares, none below 0", float(least))
 
     def step(self) -> None:
         self.steps += 1

@@ -108,9 +108,9 @@ class Recipe:
             return self.lr * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
         return self.lr * (steps - step) / (steps - rising)
 
-    def batch_starts(self, epoch: int, images: int) -> list[int]:
-        """Where the batches of an epoch (counted from 0) of `images` images start, and where the last one ends."""
-        starts = [0]
+    def batch_starts(self, epoch: int, images: int, first: int = 0) -> list[int]:
+        """Where the batches of an epoch (counted from 0) of `images` images start, from image `first` on, and the last one ends."""
+        starts = [first]
         while starts[-1] < images:
             size = self.batch_size
             if self.batch_size_end:

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from fastlenet.checkpoint import MAX_MEMBERS, CheckpointError, load_checkpoint, save_checkpoint
 from fastlenet.config import config
 from fastlenet.data import Dataset
 from fastlenet.evaluation import BATCH_SIZE
+from fastlenet.files import shown_path
 from fastlenet.nn import Sequential
+from fastlenet.nn.state import expect_arrays
 from fastlenet.optim import SGD, AdamW, Muon, Optimizer
 from fastlenet.recipe import Recipe
+from fastlenet.run_facts import Epoch, RunFacts
 
-__all__ = ["DivergedError", "Epoch", "History", "RunState"]
+__all__ = ["DivergedError", "Epoch", "History", "OtherLevelError", "RunState"]
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to: mean training loss, test accuracy (a fraction) and loss, seconds and images/s of training."""
-
-    epoch: int
-    loss: float
-    accuracy: float | None
-    test_loss: float | None
-    seconds: float
-    images_per_second: float
 
 
 @dataclass
@@ -45,6 +36,14 @@ class History:
     def accuracy(self) -> float | None:
         """The last epoch's test accuracy: the final one, not the best."""
         return self.epochs[-1].accuracy if self.epochs else None
+
+
+class OtherLevelError(CheckpointError):
+    """A checkpoint made where the last bits differ. what_differs: the message without the way to allow it."""
+
+    def __init__(self, what_differs: str) -> None:
+        super().__init__(f"{what_differs}, or allow_level_change=True")
+        self.what_differs = what_differs
 
 
 class DivergedError(FloatingPointError):
@@ -86,20 +85,29 @@ class RunState:
         self.test_batch_size, self.batches_per_epoch = test_batch_size, batches_per_epoch
         self.settings, self.passengers = dict(settings or {}), dict(passengers or {})
         self.optimizer = _optimizer(model, recipe)
-        self.steps = sum(len(self._batch_starts(epoch)) - 1 for epoch in range(recipe.epochs))
         self.history = History()
         self.epoch, self.position = 0, 0  # completed epochs, and batches of the one at hand
-        self._starts = self._batch_starts(0)
+        self._starts = self._batch_starts(recipe, 0)
+        self.steps = self._steps_left(recipe, 0, 0)
         self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0  # of the epoch at hand
+        self.schedule_note = ""  # what restore did to the schedule, where the number of epochs is another
         self.average_from = recipe.average_from(self.steps)
         self.average: dict[str, Array] = {}
         if self.average_from is not None:
             self.average["parameters"] = model.ops.empty(model.parameter_buffer.shape)
             self.average["parameters"][...] = model.parameter_buffer
 
-    def _batch_starts(self, epoch: int) -> list[int]:
-        starts = self.recipe.batch_starts(epoch, len(self.data.train_images))
+    def _batch_starts(self, recipe: Recipe, epoch: int, position: int = 0, images: int = 0) -> list[int]:
+        """Where the batches of an epoch start, from the batch of that position on, before which stand so many images."""
+        starts = [0] * position + recipe.batch_starts(epoch, len(self.data.train_images), images)
         return starts if self.batches_per_epoch is None else starts[: self.batches_per_epoch + 1]
+
+    def _steps_left(self, recipe: Recipe, epoch: int, position: int, images: int = 0) -> int:
+        """From a place in the run to its end."""
+        if epoch >= recipe.epochs:
+            return 0
+        here = len(self._batch_starts(recipe, epoch, position, images)) - 1 - position
+        return here + sum(len(self._batch_starts(recipe, later)) - 1 for later in range(epoch + 1, recipe.epochs))
 
     def _expect_finite(self) -> None:
         """Raises DivergedError if a weight is infinite or NaN: the next loss would be."""
@@ -121,69 +129,108 @@ class RunState:
         Raises CheckpointError, and DivergedError rather than write weights that are not finite; the old file then stays.
         """
         self._expect_finite()
-        save_checkpoint(
-            path,
-            {f"{part}.{name}": array for part, arrays in self._tensors().items() for name, array in arrays.items()},
-            {
-                "version": config()["version"],
-                "level": _level(self.model),
-                "recipe": asdict(self.recipe),
-                "settings": self.settings,
-                "data": self.data.fingerprint,
-                "test_batch_size": self.test_batch_size,
-                "steps": self.steps,
-                "epoch": self.epoch,
-                "position": self.position,
-                "dropout_counter": self.model.dropout_counter,
-                "sums": [self.loss_sum, self.images, self.seconds],
-                "history": [asdict(epoch) for epoch in self.history.epochs],
-            },
+        facts = RunFacts(
+            version=config()["version"],
+            level=_level(self.model),
+            recipe=self.recipe,
+            settings=self.settings,
+            data=self.data.fingerprint,
+            normalisation=(self.data.mean, self.data.std),
+            steps=self.steps,
+            epoch=self.epoch,
+            position=self.position,
+            dropout_counter=self.model.dropout_counter,
+            loss_sum=self.loss_sum,
+            images=self.images,
+            seconds=self.seconds,
+            history=tuple(self.history.epochs),
         )
+        tensors = {f"{part}.{name}": array for part, arrays in self._tensors().items() for name, array in arrays.items()}
+        save_checkpoint(path, tensors, facts.as_json())
 
     def restore(self, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
-        """Go on from a checkpoint of the same model, data and recipe. Raises CheckpointError and then changes nothing."""
-        tensors, facts = load_checkpoint(path)
+        """Go on from a checkpoint of the same model, data and recipe. Raises CheckpointError and then changes nothing.
+
+        The recipe may have another number of epochs, if no fewer than are done: from the step at hand on, the learning rate, and
+        whatever else depends on the length, is then as in a run that has had this length from its start; schedule_note says so.
+        Images are normalised as they were before.
+        """
+        tensors, values = load_checkpoint(path, max_bytes=self._bytes_at_most())
         try:
-            self._check(path, facts, allow_level_change)
-            history = [Epoch(**epoch) for epoch in facts["history"]]
-            epoch, position, counter = int(facts["epoch"]), int(facts["position"]), int(facts["dropout_counter"])
-            loss_sum, images, seconds = float(facts["sums"][0]), int(facts["sums"][1]), float(facts["sums"][2])
-            starts = self._batch_starts(epoch)
-            if not (0 <= epoch <= self.recipe.epochs and 0 <= position < max(1, len(starts) - 1)):
-                raise ValueError(f"epoch {epoch}, position {position}")
-            parts: dict[str, dict[str, Array]] = {part: {} for part in self._tensors()}
-            for name, array in tensors.items():
-                part, _, key = name.partition(".")
-                parts[part][key] = array
-            for part, expected in (("optimizer", self.optimizer.state()), ("average", self.average)):
-                if {name: a.shape for name, a in parts[part].items()} != {name: a.shape for name, a in expected.items()}:
-                    raise ValueError(f"its {part} is not of this model")
+            facts = RunFacts.of(values)
+            self._expect_same_run(facts, allow_level_change)
+            parts = self._expect_tensors(tensors)
+            steps_done = self._expect_steps(facts, int(parts["optimizer"]["steps"][0]))
             self.model.load_state_dict(parts["model"])
-            self.optimizer.load_state(parts["optimizer"])
-        except CheckpointError:
-            raise
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise CheckpointError(f"{path}: does not fit this run ({error})") from None
+        except OtherLevelError as error:
+            raise OtherLevelError(f"{shown_path(path)}: {error.what_differs}") from None
+        except ValueError as error:
+            raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
+        self.optimizer.load_state(parts["optimizer"])
+        self._take(facts, steps_done)
+        self.passengers = parts["passenger"]
         for name, array in self.average.items():
             array[...] = parts["average"][name]
-        self.passengers = parts["passenger"]
-        self.history.epochs = history
-        self.epoch, self.position, self.model.dropout_counter = epoch, position, counter
-        self._starts = starts
-        self.loss_sum, self.images, self.seconds = loss_sum, images, seconds
+            if self._begins_late(facts, steps_done):
+                array[...] = self.model.parameter_buffer
 
-    def _check(self, path: str | os.PathLike[str], facts: Mapping[str, Any], allow_level_change: bool) -> None:
-        level = _level(self.model)
-        if facts["level"] != level and not allow_level_change:
-            cure = "train on cuda" if facts["level"] == "cuda" else f"set FASTLENET_ISA={facts['level']}"
-            raise CheckpointError(
-                f"{path}: made at level {facts['level']}, this is {level}, whose last bits differ; {cure}, or allow it with "
-                "--allow-level-change"
+    def _begins_late(self, facts: RunFacts, steps_done: int) -> bool:
+        """Whether the average of the weights begins here, as it would have begun before in a run of the new length."""
+        before = facts.recipe.average_from(facts.steps)
+        return before is not None and self.average_from is not None and self.average_from <= steps_done < before
+
+    def _take(self, facts: RunFacts, steps_done: int) -> None:
+        """The place, the schedule and the sums of facts that were found to fit."""
+        self.epoch, self.position, self.images = facts.epoch, facts.position, facts.images
+        self.history.epochs, self.model.dropout_counter = list(facts.history), facts.dropout_counter
+        self.loss_sum, self.seconds = facts.loss_sum, facts.seconds
+        if facts.normalisation is not None and facts.normalisation != (self.data.mean, self.data.std):
+            self.data = replace(self.data, mean=facts.normalisation[0], std=facts.normalisation[1])
+        self._starts = self._batch_starts(self.recipe, self.epoch, self.position, self.images)
+        self.steps = steps_done + self._steps_left(self.recipe, self.epoch, self.position, self.images)
+        self.average_from = self.recipe.average_from(self.steps)
+        self.schedule_note = ""
+        if facts.recipe.epochs != self.recipe.epochs:
+            self.schedule_note = (
+                f"{self.recipe.epochs} epochs instead of {facts.recipe.epochs}: the learning rate goes on as in a run of "
+                f"{self.steps} steps, from step {steps_done} on"
             )
-        if facts["data"] != self.data.fingerprint:
-            raise CheckpointError(f"{path}: made on other training data than {self.data.name}")
-        for name, value in asdict(self.recipe).items():
-            if facts["recipe"].get(name) != value:
-                raise CheckpointError(f"{path}: made with {name} {facts['recipe'].get(name)}, not {value}")
-        if facts["steps"] != self.steps:
-            raise CheckpointError(f"{path}: made for {facts['steps']} steps, not {self.steps}")
+
+    def _bytes_at_most(self) -> int:
+        """Of a checkpoint of this run: its own arrays, four times the parameters at most, and the networks finished before it."""
+        return max(64 << 20, 4 * self.model.parameter_buffer.size * (MAX_MEMBERS + 5))
+
+    def _expect_same_run(self, facts: RunFacts, allow_level_change: bool) -> None:
+        """OtherLevelError, or ValueError, where the facts are those of another run than this one."""
+        level = _level(self.model)
+        if facts.level != level and not allow_level_change:
+            cure = "train on cuda" if facts.level == "cuda" else f"set FASTLENET_ISA={facts.level}"
+            raise OtherLevelError(f"made at level {facts.level}, this is {level}, whose last bits differ; {cure}")
+        if facts.data != self.data.fingerprint:
+            raise ValueError(f"made on other training data than {self.data.name}")
+        for name, value in vars(facts.recipe).items():
+            if name != "epochs" and value != getattr(self.recipe, name):
+                raise ValueError(f"made with {name} {value}, this run has {getattr(self.recipe, name)}")
+        least = facts.epoch + (facts.position > 0)
+        if self.recipe.epochs < least:
+            raise ValueError(f"epochs expects at least {least}, where it stands, got {self.recipe.epochs}")
+
+    def _expect_steps(self, facts: RunFacts, done: int) -> int:
+        """The steps done; ValueError where they, the place and the length do not agree."""
+        if facts.steps != done + self._steps_left(facts.recipe, facts.epoch, facts.position, facts.images):
+            raise ValueError(f"made for {facts.steps} steps, which are not those of this data and recipe from step {done} on")
+        return done
+
+    def _expect_tensors(self, tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+        """The tensors by part; ValueError unless each part but the passengers is what this run has, and finite."""
+        own = self._tensors()
+        parts: dict[str, dict[str, Array]] = {part: {} for part in own}
+        for name, array in tensors.items():
+            part, _, key = name.partition(".")
+            if part not in parts:
+                raise ValueError(f"{name[:80]!r} is not of a run")
+            parts[part][key] = array
+        for part in ("model", "average"):
+            expect_arrays(part, parts[part], own[part])
+        self.optimizer.expect_state(parts["optimizer"])
+        return parts

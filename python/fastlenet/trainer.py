@@ -67,10 +67,16 @@ class Trainer(RunState):
         super().__init__(model, data, recipe, test_batch_size=test_batch_size, **options)
         model.algorithm = recipe.algorithm
         self.evaluate_every_epoch = evaluate_every_epoch
-        self.rate: Callable[[int], float] = partial(recipe.rate, steps=self.steps)  # not a method: no cycle keeps the model
+        # Not a method: no cycle keeps the model.
+        self.rate: Callable[[int], float] = partial(recipe.rate, steps=self.steps)
+        self._scheduled = self.rate
         self.evaluation_seconds = 0.0
         self.stop_requested = False
-        self._step: TrainingStep = getattr(model.ops, "TrainingStep", TrainingStep)(self)
+        self._step = self._make_step()
+
+    def _make_step(self) -> TrainingStep:
+        step: TrainingStep = getattr(self.model.ops, "TrainingStep", TrainingStep)(self)
+        return step
 
     @property
     def batches(self) -> int:
@@ -125,7 +131,12 @@ class Trainer(RunState):
     def restore(self, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
         with suppress(DivergedError):  # of steps that are to be forgotten
             self._step.wait()
+        data = self.data
         super().restore(path, allow_level_change=allow_level_change)
+        if self.data is not data:  # normalised as before
+            self._step = self._make_step()
+        if self.rate is self._scheduled:
+            self.rate = self._scheduled = partial(self.recipe.rate, steps=self.steps)
 
     def _has_average(self) -> bool:
         return self.average_from is not None and self.optimizer.steps >= self.average_from
@@ -199,6 +210,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 10.0,
     resume: str | os.PathLike[str] | None = None,
+    allow_level_change: bool = False,
     listeners: tuple[Listener, ...] = (),
     **changes: Any,
 ) -> History:
@@ -206,7 +218,9 @@ def fit(
 
     recipe: a Recipe, or the name of one in fastlenet.recipe.RECIPES; changes: fields of it, epochs=3, lr=0.1 and so on.
     checkpoint: a file to write after every epoch and every checkpoint_seconds; resume: one to go on from, to the same bits as
-    if nothing had happened. The result depends on the model, the data and the recipe alone: not on the number of threads, nor
+    if nothing had happened. Its run may be finished, or not, and epochs another number than it was made for: the learning rate
+    then follows the schedule of the new length from the step at hand on. allow_level_change: take a checkpoint of another
+    instruction-set level, or of another backend; the last bits will differ. The result depends on the model, the data and the recipe alone: not on the number of threads, nor
     on evaluate_every_epoch. Raises TypeError for a field that there is not, ValueError for a recipe that makes no sense,
     CheckpointError for a file that does not fit, DivergedError when the loss is no longer finite.
     """
@@ -216,6 +230,6 @@ def fit(
         raise TypeError(f"fit: {error}") from None
     trainer = Trainer(model, data, recipe, test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
     if resume is not None:
-        trainer.restore(resume)
+        trainer.restore(resume, allow_level_change=allow_level_change)
     savers = () if checkpoint is None else (Saver(checkpoint, checkpoint_seconds),)
     return trainer.run(*listeners, *savers)

@@ -1,0 +1,63 @@
+"""Whether named arrays are those of a network: checked before one of its own changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["expect_arrays", "expect_shapes", "own_names"]
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+# What torch.nn.DataParallel, DistributedDataParallel and torch.compile put before every name of the network they wrap.
+_WRAPPERS = ("module.", "_orig_mod.")
+_LISTED = 4  # of what is wrong; a language model's file has hundreds of names
+
+
+def own_names(names: Iterable[str], own: Iterable[str]) -> dict[str, str]:
+    """From each name to the same without a wrapper's prefix, where all have one and none is the network's own as it is."""
+    bare = {name: name for name in names}
+    if set(bare) & set(own):
+        return bare
+    while bare:
+        for prefix in _WRAPPERS:
+            if all(name.startswith(prefix) for name in bare.values()):
+                bare = {name: short.removeprefix(prefix) for name, short in bare.items()}
+                break
+        else:
+            break
+    return bare
+
+
+def expect_shapes(shapes: Mapping[str, Shape], own: Mapping[str, Shape]) -> None:
+    """ValueError, which lists what is missing, unexpected or misshapen, unless the shapes are the network's own."""
+    problems = [f"{_shown(name)} is missing" for name in own.keys() - shapes.keys()]
+    problems += [f"{_shown(name)} is unexpected" for name in shapes.keys() - own.keys()]
+    for name in own.keys() & shapes.keys():
+        if shapes[name] != own[name]:
+            problems.append(f"{_shown(name)} expects shape {own[name]}, got {shapes[name]}")
+    if problems:
+        more = [f"{len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+        raise ValueError("; ".join(sorted(problems)[:_LISTED] + more))
+
+
+def expect_arrays(what: str, arrays: Mapping[str, Array], own: Mapping[str, Array]) -> None:
+    """ValueError, which names the array, unless they have the names, shapes and dtypes of our own, and finite numbers."""
+    try:
+        expect_shapes({name: array.shape for name, array in arrays.items()}, {name: array.shape for name, array in own.items()})
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+    for name, array in arrays.items():
+        if array.dtype != own[name].dtype:
+            raise ValueError(f"{what}: {name} expects {own[name].dtype}, got {array.dtype}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{what}: {name} holds a number that is not finite")
+
+
+def _shown(name: str) -> str:
+    """A name as it is where it can stand in one line."""
+    return name if name.isprintable() and len(name) <= 80 else f"{name[:80]!r}"
