@@ -43,7 +43,7 @@ class NoCheckpointError(CheckpointError):
 
 
 def _plain(array: Array) -> Array:
-    """The same numbers in row-major order, little endian, as they lie in a file. Keeps a shape of (), unlike ascontiguousarray."""
+    """The same numbers as they lie in a file: row by row, little endian. Keeps a shape of (), unlike ascontiguousarray."""
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
@@ -65,19 +65,24 @@ def load_model(path: str | os.PathLike[str], model: Sequential | None = None) ->
     a model, one of more than 2 GiB is. Raises CheckpointError.
     """
     file = TensorFile(path)
-    if model is not None:
-        expect_parameters(path, file.shapes, model)
-    return file.read(MAX_BYTES if model is None else file.size)
+    if model is None:
+        return file.read()
+    names = expect_parameters(path, file.shapes, model)
+    return {names[name]: array for name, array in file.read(file.size).items()}
 
 
-def expect_parameters(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], model: Sequential) -> None:
-    """CheckpointError, which says what differs, unless the shapes in a file are those of the model's parameters."""
+def expect_parameters(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], model: Sequential) -> dict[str, str]:
+    """From the names in a file to those of the model's parameters; CheckpointError, which says what differs, for others.
+
+    What torch.nn.DataParallel or torch.compile put before the names does not matter.
+    """
     own = {name: array.shape for name, array in model.parameters().items()}
-    bare = own_names(shapes, own)
+    names = own_names(shapes, own)
     try:
-        expect_shapes({bare[name]: shape for name, shape in shapes.items()}, own)
+        expect_shapes({names[name]: shape for name, shape in shapes.items()}, own)
     except ValueError as error:
         raise CheckpointError(f"{shown_path(path)}: not this network's parameters; {error}") from None
+    return names
 
 
 def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:

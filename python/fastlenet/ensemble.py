@@ -62,9 +62,9 @@ def load_members(path: str | os.PathLike[str], model: Sequential) -> list[dict[s
     Raises CheckpointError.
     """
     file = TensorFile(path)
-    for shapes in split_members(file.shapes, path):
-        expect_parameters(path, shapes, model)
-    return split_members(file.read(file.size), path)
+    names = [expect_parameters(path, shapes, model) for shapes in split_members(file.shapes, path)]
+    members = split_members(file.read(file.size), path)
+    return [{own[name]: array for name, array in state.items()} for own, state in zip(names, members, strict=True)]
 
 
 def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) -> list[dict[str, Array]]:
@@ -110,7 +110,7 @@ class EnsembleRun:
         trainer = self._make(member)
         if member and recipe.epochs != trainer.recipe.epochs:
             raise CheckpointError(
-                f"{shown_path(path)}: {member} of its networks are finished, after {recipe.epochs} epochs, and cannot be trained on; "
+                f"{shown_path(path)}: {member} of its networks are finished, after {recipe.epochs} epochs, and cannot go on; "
                 f"epochs expects {recipe.epochs}, got {trainer.recipe.epochs}"
             )
         trainer.restore(path, allow_level_change=allow_level_change)

@@ -8,17 +8,17 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from fastlenet.checkpoint import CheckpointError, expect_writable, load_checkpoint
+from fastlenet.checkpoint import expect_writable
 from fastlenet.command import UsageError
 from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.evaluation import BATCH_SIZE
 from fastlenet.plotting import expect_plottable
 from fastlenet.recipe import CHOICES, RECIPES, Recipe
 
-__all__ = ["add_recipe_flags", "check_flags", "make_parser", "recipe_of", "settings_of"]
+__all__ = ["SETTINGS", "add_recipe_flags", "check_flags", "make_parser", "recipe_of", "settings_of"]
 
 # Beside the recipe's fields, what decides the result or what is reported of it: a checkpoint holds both, for --resume.
-_SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "recipe": "default",
     "ensemble": 1,
     "test_batch_size": BATCH_SIZE,
@@ -61,7 +61,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add(group: Any, flag: str, help: str, **options: Any) -> None:
     """A flag that leaves no trace when it is not given."""
-    default = _SETTINGS.get(flag[2:].replace("-", "_"))
+    default = SETTINGS.get(flag[2:].replace("-", "_"))
     text = help + (f" (default: {default})" if default not in (None, False) else "")
     group.add_argument(flag, help=text, default=argparse.SUPPRESS, **options)
 
@@ -134,21 +134,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def settings_of(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of this run: the recipe's, the defaults and what was given, or those of the checkpoint to resume."""
-    if "resume" not in given:
-        known = _SETTINGS | asdict(RECIPES[given.get("recipe", "default")])
-        return known | {name: value for name, value in given.items() if name in known}
-    _, facts = load_checkpoint(given["resume"])
-    saved = facts.get("settings")
-    if not isinstance(saved, dict) or saved.keys() != _SETTINGS.keys() | Recipe.__dataclass_fields__.keys():
-        raise CheckpointError(f"{given['resume']}: was not made by this command; resume it with fastlenet.fit")
-    if "device" in given and given.get("allow_level_change", False):
-        saved["device"] = given["device"]
-    for name, value in given.items():
-        if name in saved and saved[name] != value:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} {value} contradicts {given['resume']}, which was made with {saved[name]}; leave it out")
-    return saved
+    """The settings of a new run: the recipe's, the defaults, and what was given."""
+    known = SETTINGS | asdict(RECIPES[given.get("recipe", "default")])
+    return known | {name: value for name, value in given.items() if name in known}
 
 
 def recipe_of(settings: dict[str, Any]) -> Recipe:
@@ -186,7 +174,10 @@ def _check_files(given: dict[str, Any]) -> None:
             raise UsageError(f"{flags} are both {path}; give each a file of its own")
     for name, path in outputs.items():
         expect_writable(path, as_a_whole=name in ("checkpoint", "save_model"))
-    if "checkpoint" in given and given["checkpoint"] != given.get("resume") and Path(given["checkpoint"]).exists():
+    goes_on = {"resume", "checkpoint"} <= given.keys() and os.path.realpath(given["checkpoint"]) == os.path.realpath(
+        given["resume"]
+    )
+    if "checkpoint" in given and not goes_on and Path(given["checkpoint"]).exists():
         raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")
     if "resume" in given and "checkpoint" not in given:
         expect_writable(given["resume"])

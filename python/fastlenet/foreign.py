@@ -1,4 +1,4 @@
-"""Files of weights in other formats: recognised by their first bytes, never opened, since reading some of them executes code."""
+"""Files of weights in other formats: recognised by their first bytes, never loaded, which can execute code."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _torch(path: Path) -> str:
 
 def _keras() -> str:
     return (
-        "an HDF5 or Keras file; read its arrays with h5py, turn kernels (r, s, c, k) into (k, c, r, s) and (in, out) into (out, in), "
-        "and write them with safetensors.numpy.save_file"
+        "an HDF5 or Keras file; read its arrays with h5py, turn kernels (r, s, c, k) into (k, c, r, s) and matrices "
+        "(in, out) into (out, in), and write them with safetensors.numpy.save_file"
     )
 
 

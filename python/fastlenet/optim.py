@@ -51,7 +51,7 @@ class Optimizer:
     def expect_state(self, state: Mapping[str, Array]) -> None:
         """ValueError, which names the buffer, unless load_state can take the state: same names, shapes and dtypes, finite."""
         name = type(self).__name__
-        expect_arrays(f"{name} state", state, self.state())
+        expect_arrays(f"{name}: state", state, self.state())
         steps = int(state["steps"][0])
         _expect(steps >= 0, name, "steps", "a count", steps)
 

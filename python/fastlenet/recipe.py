@@ -109,7 +109,7 @@ class Recipe:
         return self.lr * (steps - step) / (steps - rising)
 
     def batch_starts(self, epoch: int, images: int, first: int = 0) -> list[int]:
-        """Where the batches of an epoch (counted from 0) of `images` images start, from image `first` on, and the last one ends."""
+        """Where the batches of an epoch (counted from 0) of `images` images start, from image `first` on, and the last ends."""
         starts = [first]
         while starts[-1] < images:
             size = self.batch_size

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastlenet.recipe import Recipe
 
-__all__ = ["Epoch", "RunFacts"]
+__all__ = ["Epoch", "RunFacts", "Schema", "is_count", "judge"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether JSON gave a count that every counter here can hold."""
     return type(value) is int and 0 <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is float and math.isfinite(value) or _is_count(value)
+    return (type(value) is float and math.isfinite(value)) or is_count(value)
 
 
 def _is_size(value: Any) -> bool:
@@ -47,7 +48,7 @@ def _is_share(value: Any) -> bool:
 
 def _is_loss(value: Any) -> bool:
     """Of the test images; a network with finite weights can have an infinite one."""
-    return value is None or type(value) is float or _is_count(value)
+    return value is None or type(value) is float or is_count(value)
 
 
 def _is_object(value: Any) -> bool:
@@ -59,22 +60,22 @@ def _is_list(value: Any) -> bool:
 
 
 # A name, what its value must be, and how an error says that.
-_Schema = Mapping[str, tuple[Callable[[Any], bool], str]]
-_FACTS: _Schema = {
+Schema = Mapping[str, tuple[Callable[[Any], bool], str]]
+_FACTS: Schema = {
     "version": (_is_text, "text"),
     "level": (_is_text, "text"),
     "recipe": (_is_object, "an object"),
     "settings": (_is_object, "an object"),
     "data": (_is_text, "text"),
-    "steps": (_is_count, "a count"),
-    "epoch": (_is_count, "a count"),
-    "position": (_is_count, "a count"),
-    "dropout_counter": (_is_count, "a count"),
+    "steps": (is_count, "a count"),
+    "epoch": (is_count, "a count"),
+    "position": (is_count, "a count"),
+    "dropout_counter": (is_count, "a count"),
     "sums": (_is_list, "a list"),
     "history": (_is_list, "a list"),
 }
-_EPOCH: _Schema = {
-    "epoch": (_is_count, "a count"),
+_EPOCH: Schema = {
+    "epoch": (is_count, "a count"),
     "loss": (_is_number, "a finite number"),
     "accuracy": (_is_share, "a number in [0, 1]"),
     "test_loss": (_is_loss, "a number"),
@@ -88,7 +89,7 @@ def _expect(holds: bool, what: str) -> None:
         raise ValueError(what)
 
 
-def _judge(where: str, values: Any, schema: _Schema) -> None:
+def judge(where: str, values: Any, schema: Schema) -> None:
     """ValueError unless `values` is an object with what the schema wants."""
     _expect(isinstance(values, dict), f"{where} expects an object, got {reprlib.repr(values)}")
     for name, (holds, expected) in schema.items():
@@ -128,10 +129,10 @@ class RunFacts:
     @classmethod
     def of(cls, facts: Any) -> RunFacts:
         """What as_json gave. Raises ValueError, in one line, for anything that it cannot have given."""
-        _judge("the facts", facts, _FACTS)
+        judge("the facts", facts, _FACTS)
         sums, history, pair = facts["sums"], facts["history"], facts.get("normalisation")
         _expect(
-            len(sums) == 3 and _is_number(sums[0]) and _is_count(sums[1]) and _is_size(sums[2]),
+            len(sums) == 3 and _is_number(sums[0]) and is_count(sums[1]) and _is_size(sums[2]),
             f"sums expects a number, a count and seconds, got {reprlib.repr(sums)}",
         )
         _expect(
@@ -139,7 +140,7 @@ class RunFacts:
             f"normalisation expects a mean and a standard deviation, got {reprlib.repr(pair)}",
         )
         for number, epoch in enumerate(history, 1):
-            _judge("its history", epoch, _EPOCH)
+            judge("its history", epoch, _EPOCH)
             _expect(epoch["epoch"] == number, f"epoch {epoch['epoch']} stands at place {number} of its history")
         _expect(len(history) == facts["epoch"], f"{len(history)} epochs in its history, of {facts['epoch']}")
         made = cls(

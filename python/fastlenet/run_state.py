@@ -151,8 +151,8 @@ class RunState:
     def restore(self, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
         """Go on from a checkpoint of the same model, data and recipe. Raises CheckpointError and then changes nothing.
 
-        The recipe may have another number of epochs, if no fewer than are done: from the step at hand on, the learning rate, and
-        whatever else depends on the length, is then as in a run that has had this length from its start; schedule_note says so.
+        The recipe may have another number of epochs, if no fewer than are done: from the step at hand on, the learning rate and
+        all else that depends on the length is then as in a run that has had this length from its start; schedule_note says so.
         Images are normalised as they were before.
         """
         tensors, values = load_checkpoint(path, max_bytes=self._bytes_at_most())
@@ -197,7 +197,7 @@ class RunState:
             )
 
     def _bytes_at_most(self) -> int:
-        """Of a checkpoint of this run: its own arrays, four times the parameters at most, and the networks finished before it."""
+        """Of a checkpoint of this run: its own arrays, four times the parameters at most, and the networks finished before."""
         return max(64 << 20, 4 * self.model.parameter_buffer.size * (MAX_MEMBERS + 5))
 
     def _expect_same_run(self, facts: RunFacts, allow_level_change: bool) -> None:

@@ -53,7 +53,7 @@ class Entry:
 
 
 class TensorFile:
-    """The header of a safetensors file: names, types and shapes. Raises CheckpointError for anything else, without reading on."""
+    """The header of a safetensors file: names, types, shapes. Raises CheckpointError for anything else, without reading on."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -70,14 +70,16 @@ class TensorFile:
         return sum(entry.size for entry in self.entries.values())
 
     def read(self, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
-        """All tensors, bfloat16 as float32. Raises CheckpointError, before any is read, where they have more bytes or other types."""
+        """All tensors, bfloat16 as float32. Raises CheckpointError, before any is read, for more bytes or other types."""
         if self.size > max_bytes:
-            raise CheckpointError(f"{shown_path(self.path)}: {self.size:,} bytes of tensors, where at most {max_bytes:,} are expected")
+            raise CheckpointError(
+                f"{shown_path(self.path)}: {self.size:,} bytes of tensors, where at most {max_bytes:,} are expected"
+            )
         for name, entry in self.entries.items():
             if entry.dtype not in _TYPES:
                 raise CheckpointError(
-                    f"{shown_path(self.path)}: {_quoted(name)} is of type {_quoted(entry.dtype)}; read are {', '.join(_TYPES)}: "
-                    "convert it to one of them"
+                    f"{shown_path(self.path)}: {_quoted(name)} is of type {_quoted(entry.dtype)}; convert it to one of those "
+                    f"that are read, {', '.join(_TYPES)}"
                 )
         with self._opened() as stream:
             return {name: _read_tensor(stream, entry) for name, entry in self.entries.items()}
@@ -135,7 +137,9 @@ def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     header = json.loads(stream.read(length).decode(), object_pairs_hook=_without_twins)
     _expect(isinstance(header, dict), "a header that is no object of JSON")
     metadata = header.pop("__metadata__", {})
-    _expect(isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values()), "metadata that is not text")
+    _expect(
+        isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values()), "metadata that is not text"
+    )
     entries = {name: _entry(name, fields, 8 + length) for name, fields in header.items()}
     end = 8 + length
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):

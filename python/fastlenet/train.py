@@ -14,11 +14,11 @@ from typing import Any
 
 from fastlenet import ops
 from fastlenet._core import DeviceError
-from fastlenet.checkpoint import CheckpointError, load_model, save_model
+from fastlenet.checkpoint import CheckpointError, save_model
 from fastlenet.command import CTRL_C, UsageError, run_command
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
-from fastlenet.ensemble import EnsembleRun, join_members, split_members
+from fastlenet.ensemble import EnsembleRun, join_members, load_members
 from fastlenet.flags import check_flags, make_parser, recipe_of, settings_of
 from fastlenet.lenet import LeNet
 from fastlenet.listeners import Console, JsonLog, LogError, StepProfile
@@ -26,6 +26,8 @@ from fastlenet.lr_finder import find_lr
 from fastlenet.plotting import Plot, PlotError, plot_sweep
 from fastlenet.profiling import Profiler
 from fastlenet.recipe import RECIPES, Recipe
+from fastlenet.resuming import resumed_settings, stored
+from fastlenet.run_state import OtherLevelError
 from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Saver, Trainer
 
 __all__ = ["main"]
@@ -85,13 +87,14 @@ def _announce(console: Console, trainer: Trainer, settings: dict[str, Any]) -> N
 
 def _load_members(path: str, model: Callable[[int], LeNet]) -> list[LeNet]:
     """The networks of a file that --save-model wrote: several where it is an ensemble."""
-    models = []
-    for number, state in enumerate(split_members(load_model(path), path)):
-        models.append(model(number))
+    models = [model(0)]
+    for number, state in enumerate(load_members(path, models[0])):
+        if number:
+            models.append(model(number))
         try:
-            models[-1].load_state_dict(state)
+            models[number].load_state_dict(state)
         except ValueError as error:
-            raise CheckpointError(f"{path}: not this network's parameters; {error}") from None
+            raise CheckpointError(f"{path}: {error}") from None
     return models
 
 
@@ -104,7 +107,7 @@ def _expect_no_training(recipe: Recipe, path: str, given: dict[str, Any]) -> Rec
 
 def _train(given: dict[str, Any]) -> int:
     check_flags(given)
-    settings = settings_of(given)
+    settings = resumed_settings(given) if "resume" in given else settings_of(given)
     recipe = recipe_of(settings)
     if "threads" in given:
         set_num_threads(given["threads"])
@@ -133,12 +136,12 @@ def _train(given: dict[str, Any]) -> int:
             test_batch_size=settings["test_batch_size"],
             evaluate_every_epoch=not given.get("quiet", False) or "log_json" in given or "plot" in given,
             batches_per_epoch=1 if settings["dry_run"] else None,
-            settings=settings,
+            settings=stored(settings),
         )
 
     run = EnsembleRun(trainer, max(settings["ensemble"], len(loaded)))
     if "resume" in given:
-        run.restore(given["resume"], settings["seed"], allow_level_change=given.get("allow_level_change", False))
+        _restore(run, given, settings["seed"])
     console = Console(given.get("quiet", False), given.get("log_interval", 0))
     _announce(console, run.trainer, settings)
     listeners: list[Listener] = [console]
@@ -154,6 +157,13 @@ def _train(given: dict[str, Any]) -> int:
     if profiler is not None:
         listeners.append(StepProfile(profiler))
     return _run(run, console, listeners, checkpoint, given, seconds)
+
+
+def _restore(run: EnsembleRun, given: dict[str, Any], seed: int) -> None:
+    try:
+        run.restore(given["resume"], seed, allow_level_change=given.get("allow_level_change", False))
+    except OtherLevelError as error:
+        raise CheckpointError(f"{error.what_differs}, or allow it with --allow-level-change") from None
 
 
 def _find_lr(trainer: Trainer, console: Console, plot: str | None) -> int:
@@ -227,6 +237,8 @@ def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:
         console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {trainer.recipe.seed}")
     if trainer.epoch or trainer.position:
         console.say(f"resumed in epoch {trainer.epoch + 1} at step {trainer.position}")
+        if trainer.schedule_note:
+            console.say(trainer.schedule_note)
     elif not console.quiet:
         console.say(f"before training   accuracy {trainer.evaluate()[0]:7.2%}")
 

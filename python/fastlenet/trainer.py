@@ -174,7 +174,7 @@ class Trainer(RunState):
         self.history.epochs.append(epoch)
         self.epoch, self.position = self.epoch + 1, 0
         self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0
-        self._starts = self._batch_starts(self.epoch)
+        self._starts = self._batch_starts(self.recipe, self.epoch)
         for listener in listeners:
             listener.epoch(self, epoch)
         if self.stop_requested and not last:
@@ -218,11 +218,13 @@ def fit(
 
     recipe: a Recipe, or the name of one in fastlenet.recipe.RECIPES; changes: fields of it, epochs=3, lr=0.1 and so on.
     checkpoint: a file to write after every epoch and every checkpoint_seconds; resume: one to go on from, to the same bits as
-    if nothing had happened. Its run may be finished, or not, and epochs another number than it was made for: the learning rate
-    then follows the schedule of the new length from the step at hand on. allow_level_change: take a checkpoint of another
-    instruction-set level, or of another backend; the last bits will differ. The result depends on the model, the data and the recipe alone: not on the number of threads, nor
-    on evaluate_every_epoch. Raises TypeError for a field that there is not, ValueError for a recipe that makes no sense,
-    CheckpointError for a file that does not fit, DivergedError when the loss is no longer finite.
+    if nothing had happened. epochs may be another number than the checkpoint was made for, if no fewer than are done, even
+    where that run was finished: the learning rate then follows the schedule of the new length from the step at hand on.
+    allow_level_change: take a checkpoint of another instruction-set level or backend; the last bits will differ.
+
+    The result depends on the model, the data and the recipe alone: not on the number of threads, nor on evaluate_every_epoch.
+    Raises TypeError for a field that there is not, ValueError for a recipe that makes no sense, CheckpointError for a file that
+    does not fit, DivergedError when the loss is no longer finite.
     """
     try:
         recipe = named_recipe(recipe, **changes) if isinstance(recipe, str) else replace(recipe, **changes)

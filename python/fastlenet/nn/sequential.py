@@ -16,6 +16,7 @@ from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.layers import Layer
 from fastlenet.nn.plan import plan, replayable, run_forward
 from fastlenet.nn.running import Array, Pass, Workspace
+from fastlenet.nn.state import as_parameters, own_names
 from fastlenet.nn.summary import summarise
 from fastlenet.philox import STREAM_INIT, uniform
 
@@ -104,21 +105,17 @@ class Sequential:
         return self.parameters()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy in parameters by name: NumPy arrays or torch tensors, of any float dtype.
+        """Copy in parameters by name: NumPy arrays or torch tensors, of any float dtype, also of a network wrapped by PyTorch.
 
-        Everything is checked before anything changes; one ValueError lists all that is missing, unexpected or misshapen.
+        Raises ValueError and then changes nothing, where some are missing, unexpected, misshapen, not floats, or not finite.
         """
-        arrays = {name: _as_array(value) for name, value in state.items()}
-        problems = [f"{name} is missing" for name in self._parameters.keys() - arrays.keys()]
-        problems += [f"{name} is unexpected" for name in arrays.keys() - self._parameters.keys()]
-        for name in self._parameters.keys() & arrays.keys():
-            expected, got = self._parameters[name].shape, arrays[name]
-            if got.shape != expected:
-                problems.append(f"{name} expects shape {expected}, got {got.shape}")
-            elif got.dtype.kind != "f":
-                problems.append(f"{name} expects floats, got {got.dtype}")
-        if problems:
-            raise ValueError("load_state_dict: " + "; ".join(sorted(problems)))
+        given = {name: _as_array(value) for name, value in state.items()}
+        names = own_names(given, self._parameters)
+        arrays = {names[name]: array for name, array in given.items()}
+        try:
+            arrays = as_parameters(arrays, self._parameters)
+        except ValueError as error:
+            raise ValueError(f"load_state_dict: {error}") from None
         for name, array in arrays.items():
             self._parameters[name][...] = array
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["expect_arrays", "expect_shapes", "own_names"]
+__all__ = ["as_parameters", "expect_arrays", "expect_shapes", "own_names"]
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 # What torch.nn.DataParallel, DistributedDataParallel and torch.compile put before every name of the network they wrap.
 _WRAPPERS = ("module.", "_orig_mod.")
-_LISTED = 4  # of what is wrong; a language model's file has hundreds of names
+_LISTED = 8  # of what is wrong; a language model's file has hundreds of names
 
 
 def own_names(names: Iterable[str], own: Iterable[str]) -> dict[str, str]:
@@ -45,10 +45,28 @@ def expect_shapes(shapes: Mapping[str, Shape], own: Mapping[str, Shape]) -> None
         raise ValueError("; ".join(sorted(problems)[:_LISTED] + more))
 
 
+def as_parameters(arrays: Mapping[str, Array], own: Mapping[str, Array]) -> dict[str, Array]:
+    """Floats of any size in the dtypes of our own; ValueError, which names the array, if they have other shapes, or a number
+    that is not finite there.
+    """
+    expect_shapes(_shapes(arrays), _shapes(own))
+    odd = [f"{name} expects floats, got {array.dtype}" for name, array in sorted(arrays.items()) if array.dtype.kind != "f"]
+    if odd:
+        raise ValueError("; ".join(odd))
+    converted = {}
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):
+            converted[name] = array.astype(own[name].dtype, copy=False)
+        if not np.isfinite(converted[name]).all():
+            reason = "not finite" if not np.isfinite(array).all() else f"too large for {own[name].dtype}"
+            raise ValueError(f"{name} holds a number that is {reason}")
+    return converted
+
+
 def expect_arrays(what: str, arrays: Mapping[str, Array], own: Mapping[str, Array]) -> None:
     """ValueError, which names the array, unless they have the names, shapes and dtypes of our own, and finite numbers."""
     try:
-        expect_shapes({name: array.shape for name, array in arrays.items()}, {name: array.shape for name, array in own.items()})
+        expect_shapes(_shapes(arrays), _shapes(own))
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from None
     for name, array in arrays.items():
@@ -56,6 +74,10 @@ def expect_arrays(what: str, arrays: Mapping[str, Array], own: Mapping[str, Arra
             raise ValueError(f"{what}: {name} expects {own[name].dtype}, got {array.dtype}")
         if not np.isfinite(array).all():
             raise ValueError(f"{what}: {name} holds a number that is not finite")
+
+
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, Shape]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _shown(name: str) -> str:
