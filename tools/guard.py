@@ -112,6 +112,7 @@ def guard_instructions(folder: Path | None, table: dict[str, Figures], renew: bo
     with tempfile.TemporaryDirectory() as place:
         if folder is None:
             folder = Path(place)
+        if not (folder / "libfastlenet_cpu.a").exists():
             build(folder)
         command, kind = compiler(folder)
         figures = count_instructions(folder, command)
@@ -144,7 +145,7 @@ def guard_times(table: dict[str, Figures], renew: bool) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--build", type=Path, help="a CMake folder with the libraries built (default: build one)")
+    parser.add_argument("--build", type=Path, help="a CMake folder, built if it is not (default: a temporary one)")
     parser.add_argument("--renew", action="store_true", help="write this machine's figures into the table")
     parser.add_argument("--only", choices=["instructions", "times"], help="one of the two")
     arguments = parser.parse_args()

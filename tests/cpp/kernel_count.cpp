@@ -1,6 +1,6 @@
 // One training step of LeNet on one thread, and one image through it, on fixed pseudo-random data, for Callgrind: each op's
-// instructions are a dump of their own, "desc: Trigger: Client Request: NAME" with its totals. tools/guard.py compares them with
-// those of benchmarks/results/guard.json. No Python is counted, and nothing depends on the time.
+// instructions are a dump of their own, "desc: Trigger: Client Request: NAME" with its totals. tools/guard.py compares them
+// with those of benchmarks/results/guard.json. No Python is counted, and nothing depends on the time.
 //
 //     g++ -std=c++17 -O2 tests/cpp/kernel_count.cpp BUILD/libfastlenet_cpu.a -o kernel_count -pthread
 //     FASTLENET_ISA=x86-64-v3 valgrind --tool=callgrind --collect-atstart=no ./kernel_count

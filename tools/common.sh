@@ -1,0 +1,25 @@
+# What the checks share: to be sourced from the project's root.
+# shellcheck shell=bash
+
+step() { printf '\n=== %s [%ss]\n' "$*" "$SECONDS"; }
+fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+
+# no_skips LOG: fails when pytest's output there has a skipped test, except those against PyTorch where it is not installed.
+no_skips() {
+  local allowed=': PyTorch is not installed$'
+  if [[ ${FASTLENET_REQUIRE_ORACLE:-} == 1 ]]; then allowed='^$'; fi
+  if grep -E '^(SKIPPED|XFAIL|XPASS)' "$1" | grep -v "$allowed"; then fail "tests were skipped"; fi
+}
+
+# configure BUILD-FOLDER [SOURCE-FOLDER [OPTION...]]: CMake as scikit-build-core would call it; its output is shown only if it fails.
+configure() {
+  local build=$1 source=${2:-.}
+  mkdir -p "$build"
+  cmake -S "$source" -B "$build" -DSKBUILD_PROJECT_NAME=fastlenet -DSKBUILD_PROJECT_VERSION=0 \
+    -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" "${@:3}" > "$build/configure.log" 2>&1 || { cat "$build/configure.log"; return 1; }
+}
+
+# compile BUILD-FOLDER: by all CPUs; the output is shown only if it fails.
+compile() {
+  cmake --build "$1" -j "$(nproc)" > "$1/compile.log" 2>&1 || { cat "$1/compile.log"; return 1; }
+}
