@@ -48,14 +48,14 @@ def test_plot(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     curves, sweep = train_here(*epochs, "--plot", "curves.png"), train_here(*epochs, "--find-lr", "--plot", "sweep.svg")
     if importlib.util.find_spec("matplotlib") is None:
         for result in (curves, sweep):
-            assert result.code == 2 and "--plot needs matplotlib" in result.err and "fastlenet[plot]" in result.err
+            assert result.code == 2 and "a plot needs matplotlib" in result.err and "fastlenet[plot]" in result.err
             assert "epoch" not in result.out
         return
     for name, start in (("curves.png", b"\x89PNG"), ("sweep.svg", b"<?xml")):
         picture = (tmp_path / name).read_bytes()
         assert picture.startswith(start) and len(picture) > 5000
     wrong = train_here(*epochs, "--plot", "curves.txt")
-    assert wrong.code == 2 and "--plot curves.txt: the name expects one of the endings" in wrong.err
+    assert wrong.code == 2 and "curves.txt: the name of a plot expects one of the endings" in wrong.err
 
 
 def test_times(train_here: Train, small_mnist: Path) -> None:

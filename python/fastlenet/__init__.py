@@ -7,14 +7,11 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-try:
-    from fastlenet import _core  # noqa: F401
-except ImportError as error:  # a FASTLENET_ISA that there is not, or a CPU without any of the levels
-    # While `python -m fastlenet.train` imports this, argv[0] is "-m": such a command ends in one line, as for any wrong input.
-    if sys.argv[0] == "-m" and any(part.removeprefix("-m").startswith("fastlenet.") for part in sys.orig_argv):
-        print(f"fastlenet: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    raise
+# `python -m fastlenet.train` imports this first, argv[0] is "-m" meanwhile, and the module's name is what argv leaves out.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].removeprefix("-m").startswith("fastlenet."):
+    from fastlenet.command import fail_in_one_line
+
+    fail_in_one_line("fastlenet")
 
 from fastlenet import augment, nn, ops, optim, reference
 from fastlenet.augment import Augmentation

@@ -2,62 +2,127 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn, TextIO
 
-__all__ = ["CTRL_C", "UsageError", "run_command"]
+__all__ = ["CTRL_C", "UsageError", "fail_in_one_line", "one_line", "run_command", "tell"]
 
 CTRL_C = 130
-_USAGE, _CLOSED_PIPE = 2, 141
+_USAGE, _INTERNAL, _CLOSED_PIPE = 2, 3, 141
 
 
 class UsageError(ValueError):
     """A command line that makes no sense; one line."""
 
 
+def one_line(text: str) -> str:
+    """The text with what cannot be printed, as a line's end or half a character in a file's name, as an escape sequence."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def tell(text: str) -> None:
+    """Print on standard error, if there is one that takes it; never on standard output, which print(file=None) would do."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
 def run_command(name: str, command: Callable[[], int], *expected: type[Exception]) -> int:
     """The exit code of a command: its own, or 2 after one line about one of the expected errors, 130 after Ctrl-C.
 
-    An output that takes no more counts as expected, and memory that does not suffice. A reader that has gone, as of
-    `| head -1`, ends the command without a word and with 141, the code of a program that SIGPIPE ended.
+    An output that takes no more counts as expected, memory that does not suffice, and a module that cannot be imported. A
+    reader that has gone, as of `| head -1`, ends the command without a word and with 141, the code of a program that SIGPIPE
+    ended. Any other error is a mistake in this package: one line, and 3. FASTLENET_TRACEBACK=1 prints where an error arose.
+
+    Standard output and error show what their encoding lacks as an escape sequence, from here on.
     """
     try:
         try:
+            _print_whatever_comes()
             return command()
         finally:
-            _flush()
-    except BrokenPipeError:
-        _discard_output()
-        return _CLOSED_PIPE
-    except MemoryError:
-        return _fail(name, "not enough memory; a smaller --batch-size or --test-batch-size needs less")
-    except OSError as error:
-        _discard_output()
-        return _fail(name, f"{error.filename or 'standard output'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return CTRL_C
-    except Exception as error:
-        if isinstance(error, (UsageError, *expected)):
-            return _fail(name, str(error))
-        raise
+            _flush(sys.stdout)
+    except (Exception, KeyboardInterrupt) as error:
+        return _explain(name, error, (UsageError, *expected))
 
 
-def _fail(name: str, message: str) -> int:
-    print(f"{name}: error: {message}", file=sys.stderr)
-    return _USAGE
+def fail_in_one_line(name: str) -> None:
+    """For a process that is a command: what no run_command catches, while modules are being imported, ends as it would there.
+
+    Warnings, which are for programmers, are not shown unless Python was asked for them.
+    """
+
+    def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> NoReturn:
+        sys.exit(_explain(name, error, ()))
+
+    sys.excepthook = end
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
-def _flush() -> None:
-    print(end="", flush=True)  # unlike sys.stdout.flush() where standard output is closed, and sys.stdout is None
+def _explain(name: str, error: BaseException, expected: tuple[type[Exception], ...]) -> int:
+    """Tell why the command fails; its exit code."""
+    if os.environ.get("FASTLENET_TRACEBACK") == "1":
+        import traceback
+
+        tell("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    code = _USAGE
+    if isinstance(error, KeyboardInterrupt):
+        code = CTRL_C
+        tell("\ninterrupted")
+    elif isinstance(error, BrokenPipeError):
+        code = _CLOSED_PIPE
+    elif isinstance(error, MemoryError):
+        tell(f"{name}: error: not enough memory; a smaller --batch-size or --test-batch-size needs less")
+    elif isinstance(error, (*expected, ImportError)):
+        tell(f"{name}: error: {one_line(str(error))}")
+    elif isinstance(error, OSError):
+        tell(f"{name}: error: {one_line(_reason(error))}")
+    else:
+        code = _INTERNAL
+        what = one_line(f"{type(error).__name__}: {error}")
+        tell(f"{name}: internal error: {what} (please report it; FASTLENET_TRACEBACK=1 prints where it arose)")
+    _discard_output()
+    return code
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, and of which file; of none where it is standard output that takes no more."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename}: {reason}"
+    return reason if _takes_more(sys.stdout) else f"standard output: {reason}"
+
+
+def _print_whatever_comes() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:  # as it is where it was closed before Python started
+        stream.flush()
+
+
+def _takes_more(stream: TextIO | None) -> bool:
+    try:
+        _flush(stream)
+    except OSError:
+        return False
+    return True
 
 
 def _discard_output() -> None:
-    """Let what standard output has not taken vanish, instead of failing once more when Python ends."""
-    try:
-        _flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    """Let what an output has not taken vanish, instead of failing once more when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not _takes_more(stream):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

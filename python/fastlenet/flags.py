@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fastlenet.checkpoint import expect_writable
-from fastlenet.command import UsageError
+from fastlenet.command import UsageError, one_line, tell
 from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.evaluation import BATCH_SIZE
 from fastlenet.plotting import expect_plottable
 from fastlenet.recipe import CHOICES, RECIPES, Recipe
 
-__all__ = ["SETTINGS", "add_recipe_flags", "check_flags", "make_parser", "recipe_of", "settings_of"]
+__all__ = [
+    "SETTINGS",
+    "Parser",
+    "add_recipe_flags",
+    "check_flags",
+    "expect_in_range",
+    "expect_seeds",
+    "file_name",
+    "make_parser",
+    "of_flag",
+    "recipe_of",
+    "settings_of",
+]
 
 # Beside the recipe's fields, what decides the result or what is reported of it: a checkpoint holds both, for --resume.
 SETTINGS: dict[str, Any] = {
@@ -29,17 +42,45 @@ SETTINGS: dict[str, Any] = {
     "load_model": None,
     "device": "cpu",
 }
-# Flag, least, most.
-_RANGES: tuple[tuple[str, int, int | None], ...] = (
-    ("threads", 1, 4096),
-    ("log_interval", 0, None),
-    ("validation", 0, None),
-    ("test_batch_size", 1, None),
-    ("ensemble", 1, None),
-)
+# Flag: least, most. Of a command's flags those are checked that it has.
+_RANGES: dict[str, tuple[int, int | None]] = {
+    "threads": (1, 4096),
+    "log_interval": (0, None),
+    "validation": (0, None),
+    "test_batch_size": (1, None),
+    "ensemble": (1, None),
+    "seeds": (1, None),
+}
 
 # Read first, then written as a whole.
 _MAY_BE_THE_SAME = (("resume", "checkpoint"), ("load_model", "save_model"))
+
+
+# What --find-lr would leave undone, since it does not train.
+_NOT_WITH_FIND_LR = ("checkpoint", "save_model", "log_json", "ensemble", "profile", "times")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose errors are one line whatever was typed, and never go to standard output."""
+
+    def error(self, message: str) -> NoReturn:
+        tell(f"{self.format_usage()}{self.prog}: error: {one_line(message)}")
+        sys.exit(2)
+
+
+def file_name(text: str) -> str:
+    """The type of a flag that names a file or a folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"a name is expected, got {text!r}")
+    return text
+
+
+_FILE: dict[str, Any] = {"type": file_name, "metavar": "FILE"}
+
+
+def _flag(name: str) -> str:
+    """How the command line spells a setting: --save-model for save_model."""
+    return "--" + name.replace("_", "-")
 
 
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +95,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
             options = {"action": argparse.BooleanOptionalAction}
         elif kind is str:
             options = {"choices": CHOICES[field.name]}
-        group.add_argument(
-            f"--{field.name.replace('_', '-')}", help=field.metadata["help"], default=argparse.SUPPRESS, **options
-        )
+        group.add_argument(_flag(field.name), help=field.metadata["help"], default=argparse.SUPPRESS, **options)
 
 
 def _add(group: Any, flag: str, help: str, **options: Any) -> None:
@@ -67,12 +106,12 @@ def _add(group: Any, flag: str, help: str, **options: Any) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m fastlenet.train",
         description="Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy "
         "after each epoch. The same seed gives the same bits, whatever the number of threads.",
-        epilog="Ctrl-C saves the training state and says how to go on. Exit codes: 0 done, 2 wrong usage or input, 130 Ctrl-C, "
-        "141 where the reader of the output has gone.",
+        epilog="Ctrl-C saves the training state and says how to go on. Exit codes: 0 done, 2 wrong usage or input, "
+        "3 a mistake in fastlenet, 130 Ctrl-C, 141 where the reader of the output has gone.",
     )
 
     add_recipe_flags(parser)
@@ -82,6 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
         data,
         "--data-dir",
         "folder of four IDX files (train-images-idx3-ubyte, ...), raw or .gz, instead of MNIST",
+        type=file_name,
         metavar="DIR",
     )
     _add(
@@ -99,17 +139,27 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add(data, "--test-batch-size", "images per batch of the evaluation", type=int, metavar="N")
     files = parser.add_argument_group("files")
-    _add(files, "--save-model", "write the final parameters (safetensors)", metavar="FILE")
-    _add(files, "--load-model", "start from these parameters (safetensors); with --epochs 0, evaluate them", metavar="FILE")
-    _add(files, "--checkpoint", "save the training state here after each epoch and every 10 s", metavar="FILE")
+    _add(files, "--save-model", "write the final parameters (safetensors)", **_FILE)
+    _add(
+        files,
+        "--load-model",
+        "start from these parameters (safetensors); with --epochs 0, evaluate them",
+        **_FILE,
+    )
+    _add(files, "--checkpoint", "save the training state here after each epoch and every 10 s", **_FILE)
     _add(
         files,
         "--resume",
         "go on from a checkpoint, with all its settings; saves to the same file unless told otherwise",
-        metavar="FILE",
+        **_FILE,
     )
-    _add(files, "--log-json", "write one JSON object per epoch", metavar="FILE")
-    _add(files, "--plot", "draw loss and accuracy after each epoch (extra plot: matplotlib); .png, .svg, .pdf", metavar="FILE")
+    _add(files, "--log-json", "write one JSON object per epoch", **_FILE)
+    _add(
+        files,
+        "--plot",
+        "draw loss and accuracy after each epoch (extra plot: matplotlib); .png, .svg, .pdf",
+        **_FILE,
+    )
     running = parser.add_argument_group("running")
     _add(running, "--device", "where to compute; cuda needs a build with FASTLENET_CUDA=ON", choices=("cpu", "cuda"))
     _add(running, "--threads", "threads (default: the CPUs that this process may use)", type=int, metavar="N")
@@ -142,21 +192,43 @@ def settings_of(given: dict[str, Any]) -> dict[str, Any]:
 def recipe_of(settings: dict[str, Any]) -> Recipe:
     """The recipe in the settings. Raises UsageError, which names the flag that is out of its range."""
     try:
-        return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
+        recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
     except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        raise UsageError(f"--{name.replace('_', '-')} {rest}") from None
+        raise of_flag(error) from None
+    expect_seeds(recipe, settings.get("ensemble", 1))
+    return recipe
+
+
+def of_flag(error: ValueError) -> UsageError:
+    """The same of a flag, for an error that begins with a setting's name."""
+    name, _, rest = str(error).partition(" ")
+    return UsageError(f"{_flag(name)} {rest}")
+
+
+def expect_seeds(recipe: Recipe, count: int) -> None:
+    """UsageError unless that many networks have a seed each, counted from the recipe's."""
+    last = 2**64 - 1
+    if recipe.seed + count - 1 > last:
+        raise UsageError(f"--seed expects at most {last - count + 1} for {count} networks, got {recipe.seed}")
+
+
+def expect_in_range(given: dict[str, Any]) -> None:
+    """UsageError for a number out of its range."""
+    for name, (least, most) in _RANGES.items():
+        value = given.get(name, least)
+        if not least <= value <= (value if most is None else most):
+            expected = f"an integer of at least {least}" if most is None else f"an integer in {least}..{most}"
+            raise UsageError(f"{_flag(name)} expects {expected}, got {value}")
 
 
 def check_flags(given: dict[str, Any]) -> None:
     """UsageError or CheckpointError, before anything is read or written, for what can be seen to be wrong ahead."""
-    for flag, least, most in _RANGES:
-        value = given.get(flag, least)
-        if not least <= value <= (value if most is None else most):
-            expected = f"an integer of at least {least}" if most is None else f"an integer in {least}..{most}"
-            raise UsageError(f"--{flag.replace('_', '-')} expects {expected}, got {value}")
+    expect_in_range(given)
     if given.get("ensemble", 1) > 1 and "load_model" in given:
         raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
+    undone = [name for name in _NOT_WITH_FIND_LR if given.get("find_lr", False) and name in given]
+    if undone:
+        raise UsageError(f"--find-lr does not train; leave out {', '.join(map(_flag, undone))}")
     _check_files(given)
     if "plot" in given:
         expect_plottable(given["plot"])
@@ -168,10 +240,9 @@ def _check_files(given: dict[str, Any]) -> None:
     inputs = {name: given[name] for name in ("resume", "load_model") if name in given}
     taken: dict[str, str] = {}
     for name, path in (inputs | outputs).items():
-        first = taken.setdefault(os.path.realpath(path), name)
+        first = taken.setdefault(_real(name, path), name)
         if first != name and (first, name) not in _MAY_BE_THE_SAME:
-            flags = " and ".join(f"--{which.replace('_', '-')}" for which in (first, name))
-            raise UsageError(f"{flags} are both {path}; give each a file of its own")
+            raise UsageError(f"{_flag(first)} and {_flag(name)} are both {path}; give each a file of its own")
     for name, path in outputs.items():
         expect_writable(path, as_a_whole=name in ("checkpoint", "save_model"))
     goes_on = {"resume", "checkpoint"} <= given.keys() and os.path.realpath(given["checkpoint"]) == os.path.realpath(
@@ -181,3 +252,11 @@ def _check_files(given: dict[str, Any]) -> None:
         raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")
     if "resume" in given and "checkpoint" not in given:
         expect_writable(given["resume"])
+
+
+def _real(name: str, path: str) -> str:
+    """Where a file lies, links followed."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:  # of the working folder, which a relative name needs
+        raise UsageError(f"{_flag(name)} {path}: the working folder is gone ({error.strerror}); give a full name") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ class Console(Listener):
     def __init__(self, quiet: bool, log_interval: int) -> None:
         self.quiet, self.log_interval = quiet, log_interval
         self._bar: Any = None
+        self._has_bar = not quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def say(self, text: str = "") -> None:
         """Print a line; above the bar, where there is one."""
@@ -33,23 +35,24 @@ class Console(Listener):
         print(end="", flush=True)
 
     def _open_bar(self, trainer: Trainer, done: int) -> None:
-        from tqdm import tqdm
+        try:
+            from tqdm import tqdm
 
-        # disable=None: silent when standard error is not a terminal.
-        self._bar = tqdm(
-            desc=f"epoch {trainer.epoch + 1}/{trainer.recipe.epochs}",
-            total=trainer.images_per_epoch,
-            initial=done,
-            unit=" images",
-            leave=False,
-            disable=True if self.quiet else None,
-            mininterval=0.1,
-        )
+            self._bar = tqdm(
+                desc=f"epoch {trainer.epoch + 1}/{trainer.recipe.epochs}",
+                total=trainer.images_per_epoch,
+                initial=done,
+                unit=" images",
+                leave=False,
+                mininterval=0.1,
+            )
+        except (ValueError, TypeError):  # of a TQDM_ variable that makes no sense
+            self._has_bar = False
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-        if self._bar is None:
+        if self._has_bar and self._bar is None:
             self._open_bar(trainer, trainer.images - images)
-        if self._bar.update(images):  # drawn anew, ten times a second at most
+        if self._bar is not None and self._bar.update(images):  # drawn anew, ten times a second at most
             self._bar.set_postfix_str(f"loss {trainer.mean_loss():.4f}")
         if self.log_interval and trainer.position % self.log_interval == 0:
             seen, total = trainer.images, len(trainer.data.train_images)
@@ -87,11 +90,13 @@ class JsonLog(Listener):
         try:
             yield
         except OSError as error:
-            raise LogError(f"--log-json {self.path}: cannot be written ({error.strerror or error})") from None
+            raise LogError(f"{self.path}: cannot be written ({error.strerror or error})") from None
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        line = json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}).encode() + b"\n"
         with self._writing():
-            self._stream.write(json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}).encode() + b"\n")
+            while line:  # a disk that is almost full takes a part, and says so when it is given the rest
+                line = line[self._stream.write(line) :]
 
     def close(self) -> None:
         self._stream.close()

@@ -21,7 +21,7 @@ def _figure() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlotError(f"--plot needs matplotlib ({error}); pip install 'fastlenet[plot]'") from None
+        raise PlotError(f"a plot needs matplotlib ({error}); pip install 'fastlenet[plot]'") from None
     return Figure(figsize=(8, 4.5), layout="constrained")
 
 
@@ -29,14 +29,14 @@ def expect_plottable(path: str | os.PathLike[str]) -> None:
     """PlotError, before hours of work, if matplotlib is missing or does not know the file's ending."""
     known = _figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in known:
-        raise PlotError(f"--plot {path}: the name expects one of the endings {', '.join(sorted(known))}")
+        raise PlotError(f"{path}: the name of a plot expects one of the endings {', '.join(sorted(known))}")
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise PlotError(f"--plot {path}: cannot be written ({error.strerror or error})") from None
+        raise PlotError(f"{path}: the plot cannot be written ({error.strerror or error})") from None
 
 
 class Plot(Listener):

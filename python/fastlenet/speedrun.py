@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -20,9 +21,9 @@ from typing import Any
 
 from fastlenet import data as data_sets
 from fastlenet.checkpoint import CheckpointError, expect_writable
-from fastlenet.command import run_command
+from fastlenet.command import UsageError, run_command
 from fastlenet.config import config, get_num_threads
-from fastlenet.flags import add_recipe_flags
+from fastlenet.flags import Parser, add_recipe_flags, expect_in_range, expect_seeds, file_name, of_flag
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
 
 __all__ = ["main"]
@@ -31,7 +32,7 @@ _TWIN = Path(__file__).parent / "pytorch_twin.py"
 
 
 class SpeedrunError(Exception):
-    """A run that failed, or a command line that makes no sense; one line."""
+    """A run that failed; one line."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,25 @@ class Run:
     evaluation: float
 
 
+def _output_of(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace")
+
+
+def _last_words(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
+    """Why a process failed: its last line on standard error, or how it ended, or that it ended well and yet ..."""
+    lines = done.stderr.split("\n")
+    said = next((line for line in reversed(lines) if line.strip()), otherwise)
+    return said if done.returncode >= 0 else f"ended by signal {-done.returncode}"
+
+
 def _run(command: Sequence[str], seed: int) -> Run:
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = _output_of(command)
     seconds = time.perf_counter() - start
     parts = {name: float(value) for name, value in re.findall(r"(data|training|evaluation) (\d+\.\d+) s", done.stdout)}
     final = re.search(r"^final accuracy (\d+\.\d+)%$", done.stdout, re.MULTILINE)
     if done.returncode or final is None or len(parts) != 3:
-        raise SpeedrunError(f"{' '.join(command)}: {next(reversed(done.stderr.splitlines()), 'printed no accuracy')}")
+        raise SpeedrunError(f"{shlex.join(command)}: {_last_words(done, 'printed no accuracy')}")
     return Run(seed, round(float(final[1]) / 100, 6), seconds, seconds - sum(parts.values()), **parts)
 
 
@@ -77,7 +89,7 @@ class Contender:
         command = [sys.executable, "-m", "fastlenet.train", "--quiet", "--times", "--threads", str(self.threads)]
         command += ["--device", self.device]
         command += [part for flag, value in zip(flags, values, strict=True) for part in (flag, *value)]
-        return command + ([] if self.data_dir is None else ["--data-dir", self.data_dir])
+        return command + ([] if self.data_dir is None else [f"--data-dir={self.data_dir}"])
 
     def run(self, seed: int, folder: Path) -> Run:
         self.runs.append(_run(self.command(replace(self.recipe, seed=seed), folder), seed))
@@ -105,12 +117,13 @@ class PyTorch(Contender):
     def __init__(self, interpreter: str, *arguments: Any) -> None:
         code = "import torch; print(torch.__version__)"
         try:
-            done = subprocess.run([interpreter, "-c", code], capture_output=True, text=True)
+            done = _output_of([interpreter, "-c", code])
         except OSError as error:
-            raise SpeedrunError(f"--pytorch {interpreter}: cannot be run ({error.strerror})") from None
-        if done.returncode:
-            raise SpeedrunError(f"--pytorch {interpreter}: has no PyTorch ({done.stderr.splitlines()[-1]})")
-        super().__init__(f"PyTorch {done.stdout.strip()}", *arguments)
+            raise UsageError(f"--pytorch {interpreter}: cannot be run ({error.strerror})") from None
+        version = done.stdout.strip()
+        if done.returncode or not version:
+            raise UsageError(f"--pytorch {interpreter}: has no PyTorch ({_last_words(done, 'printed no version')})")
+        super().__init__(f"PyTorch {version}", *arguments)
         self.interpreter = interpreter
 
     def command(self, recipe: Recipe, folder: Path) -> list[str]:
@@ -143,21 +156,23 @@ def _machine() -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m fastlenet.speedrun",
         description="Train a recipe once per seed, each time as a process of its own, from cold start to printed accuracy, and "
         "report the final accuracy on the test set and the time. See docs/speedrun.md for the protocol.",
-        epilog="Exit codes: 0 done, 1 the mean is below the target, 2 wrong usage or a failed run.",
+        epilog="Exit codes: 0 done, 1 the mean is below the target, 2 wrong usage or a failed run, 3 a mistake in fastlenet, "
+        "130 Ctrl-C, 141 where the reader of the output has gone.",
     )
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds S, S+1, ..., N of them (default: 20)")
     parser.add_argument("--target", type=float, default=99.25, metavar="PERCENT", help="accuracy to reach (default: 99.25)")
-    parser.add_argument("--json", metavar="FILE", help="write everything measured")
+    parser.add_argument("--json", type=file_name, metavar="FILE", help="write everything measured")
     parser.add_argument("--threads", type=int, default=get_num_threads(), metavar="N", help="threads (default: %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where ours computes (default: cpu)")
-    parser.add_argument("--data-dir", metavar="DIR", help="folder of four IDX files instead of MNIST")
+    parser.add_argument("--data-dir", type=file_name, metavar="DIR", help="folder of four IDX files instead of MNIST")
     parser.add_argument(
         "--pytorch",
         nargs="?",
+        type=file_name,
         const=sys.executable,
         metavar="PYTHON",
         help="run the same recipe in PyTorch too, in turns with ours; PYTHON: an interpreter that has it (default: this one)",
@@ -181,17 +196,21 @@ def _report(contender: Contender, target: float) -> dict[str, Any]:
     return result
 
 
-def _speedrun(arguments: argparse.Namespace) -> int:
+def _speedrun(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     given = {name: value for name, value in vars(arguments).items() if name in Recipe.__dataclass_fields__}
     name = getattr(arguments, "recipe", "default")
+    expect_in_range(vars(arguments))
     try:
         recipe = named_recipe(name, **given)
     except ValueError as error:
-        raise SpeedrunError(f"--{error}") from None
-    if arguments.seeds < 1 or arguments.threads < 1 or recipe.epochs < 1 or not math.isfinite(arguments.target):
-        raise SpeedrunError("--seeds, --threads and --epochs expect integers of at least 1, and --target a number")
+        raise of_flag(error) from None
+    expect_seeds(recipe, arguments.seeds)
+    if recipe.epochs < 1:
+        raise UsageError("--epochs expects an integer of at least 1, got 0")
+    if not math.isfinite(arguments.target):
+        raise UsageError(f"--target expects a number, got {arguments.target}")
     if arguments.pytorch is not None and arguments.device != "cpu":
-        raise SpeedrunError("--pytorch trains on the CPU; leave out --device, so that both do")
+        raise UsageError("--pytorch trains on the CPU; leave out --device, so that both do")
     if arguments.json is not None:
         expect_writable(arguments.json, as_a_whole=False)
     data = data_sets.load_mnist() if arguments.data_dir is None else data_sets.load_idx_directory(arguments.data_dir)
@@ -215,7 +234,7 @@ def _speedrun(arguments: argparse.Namespace) -> int:
         print(f"\nwhole runs, {contenders[1].name} over {contenders[0].name}: {ratio:.2f} x (median of the pairs)")
     if arguments.json is not None:
         facts = {
-            "command": " ".join(["python -m fastlenet.speedrun", *sys.argv[1:]]),
+            "command": shlex.join(["python", "-m", "fastlenet.speedrun", *command]),
             "machine": machine | {"threads": arguments.threads},
             "recipe": {"name": name, **asdict(recipe)},
             "target": target,
@@ -225,11 +244,13 @@ def _speedrun(arguments: argparse.Namespace) -> int:
     return 0 if results[contenders[0].name]["accuracy_mean"] >= target else 1
 
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code, and exits with 2 for flags that there are not."""
+
+    given = sys.argv[1:] if arguments is None else arguments
 
     def command() -> int:
-        return _speedrun(_parser().parse_args())
+        return _speedrun(_parser().parse_args(given), given)
 
     return run_command("fastlenet.speedrun", command, SpeedrunError, data_sets.DataError, CheckpointError)
 

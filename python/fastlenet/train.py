@@ -15,11 +15,11 @@ from typing import Any
 from fastlenet import ops
 from fastlenet._core import DeviceError
 from fastlenet.checkpoint import CheckpointError, save_model
-from fastlenet.command import CTRL_C, UsageError, run_command
+from fastlenet.command import CTRL_C, UsageError, one_line, run_command
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
 from fastlenet.ensemble import EnsembleRun, join_members, load_members
-from fastlenet.flags import check_flags, make_parser, recipe_of, settings_of
+from fastlenet.flags import check_flags, make_parser, of_flag, recipe_of, settings_of
 from fastlenet.lenet import LeNet
 from fastlenet.listeners import Console, JsonLog, LogError, StepProfile
 from fastlenet.lr_finder import find_lr
@@ -46,7 +46,7 @@ def _load_data(settings: dict[str, Any]) -> Dataset:
         try:
             data = data.hold_out(settings["validation"])
         except ValueError as error:
-            raise UsageError(f"--{error}") from None
+            raise of_flag(error) from None
     return data
 
 
@@ -74,7 +74,7 @@ def _announce(console: Console, trainer: Trainer, settings: dict[str, Any]) -> N
     where = f"level {facts['level']}   threads {facts['threads']}" if settings["device"] == "cpu" else f"cuda: {facts['cuda']}"
     console.say(
         f"fastlenet {facts['version']}   {where}   seed {recipe.seed}\n"
-        f"{data.name}: {len(data.test_images)} test images, {len(data.train_images)} training images\n"
+        f"{one_line(data.name)}: {len(data.test_images)} test images, {len(data.train_images)} training images\n"
     )
     for name, array in trainer.model.parameters().items():
         console.say(f"  {name:<13} {array.shape}")
@@ -212,7 +212,7 @@ def _run(
         return CTRL_C
     if "save_model" in given:
         save_model(given["save_model"], join_members(states))
-        console.say(f"saved {given['save_model']}")
+        console.say(f"saved {one_line(given['save_model'])}")
     accuracy = run.evaluate(states, report=console.say)
     seconds |= {"training": run.training_seconds, "evaluation": run.evaluation_seconds}
     if given.get("times", False):
