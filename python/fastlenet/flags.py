@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,6 +64,14 @@ _NOT_WITH_FIND_LR = ("checkpoint", "save_model", "log_json", "ensemble", "profil
 class Parser(argparse.ArgumentParser):
     """argparse's, whose errors are one line whatever was typed, and never go to standard output."""
 
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """Of the process where None is given; exits with 2 for flags that there are not."""
+        values = self.parse_args(arguments)
+        for name, value in vars(values).items():
+            if isinstance(value, list):  # what argparse before Python 3.13 makes of --epochs=--
+                self.error(f"argument {_flag(name)}: expected one argument")
+        return values
+
     def error(self, message: str) -> NoReturn:
         tell(f"{self.format_usage()}{self.prog}: error: {one_line(message)}")
         sys.exit(2)
@@ -105,7 +114,7 @@ def _add(group: Any, flag: str, help: str, **options: Any) -> None:
     group.add_argument(flag, help=text, default=argparse.SUPPRESS, **options)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     parser = Parser(
         prog="python -m fastlenet.train",
         description="Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy "

@@ -155,7 +155,7 @@ def _machine() -> dict[str, Any]:
     return {"cpu": model, "cpus": cpus, "system": f"{platform.system()} {platform.machine()}", **config()}
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m fastlenet.speedrun",
         description="Train a recipe once per seed, each time as a process of its own, from cold start to printed accuracy, and "
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
 
     def command() -> int:
-        return _speedrun(_parser().parse_args(given), given)
+        return _speedrun(_parser().parse(given), given)
 
     return run_command("fastlenet.speedrun", command, SpeedrunError, data_sets.DataError, CheckpointError)
 

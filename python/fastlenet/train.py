@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, and exits with 2 for flags that there are not."""
 
     def command() -> int:
-        return _train(vars(make_parser().parse_args(arguments)))
+        return _train(vars(make_parser().parse(arguments)))
 
     expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError)
     return run_command("fastlenet.train", command, *expected)
