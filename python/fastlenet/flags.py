@@ -25,10 +25,11 @@ __all__ = [
     "expect_in_range",
     "expect_seeds",
     "file_name",
+    "flag_of",
     "make_parser",
-    "of_flag",
     "recipe_of",
     "settings_of",
+    "usage_error",
 ]
 
 # Beside the recipe's fields, what decides the result or what is reported of it: a checkpoint holds both, for --resume.
@@ -69,7 +70,7 @@ class Parser(argparse.ArgumentParser):
         values = self.parse_args(arguments)
         for name, value in vars(values).items():
             if isinstance(value, list):  # what argparse before Python 3.13 makes of --epochs=--
-                self.error(f"argument {_flag(name)}: expected one argument")
+                self.error(f"argument {flag_of(name)}: expected one argument")
         return values
 
     def error(self, message: str) -> NoReturn:
@@ -87,7 +88,7 @@ def file_name(text: str) -> str:
 _FILE: dict[str, Any] = {"type": file_name, "metavar": "FILE"}
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
     """How the command line spells a setting: --save-model for save_model."""
     return "--" + name.replace("_", "-")
 
@@ -104,7 +105,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
             options = {"action": argparse.BooleanOptionalAction}
         elif kind is str:
             options = {"choices": CHOICES[field.name]}
-        group.add_argument(_flag(field.name), help=field.metadata["help"], default=argparse.SUPPRESS, **options)
+        group.add_argument(flag_of(field.name), help=field.metadata["help"], default=argparse.SUPPRESS, **options)
 
 
 def _add(group: Any, flag: str, help: str, **options: Any) -> None:
@@ -203,15 +204,15 @@ def recipe_of(settings: dict[str, Any]) -> Recipe:
     try:
         recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
     except ValueError as error:
-        raise of_flag(error) from None
+        raise usage_error(error) from None
     expect_seeds(recipe, settings.get("ensemble", 1))
     return recipe
 
 
-def of_flag(error: ValueError) -> UsageError:
+def usage_error(error: ValueError) -> UsageError:
     """The same of a flag, for an error that begins with a setting's name."""
     name, _, rest = str(error).partition(" ")
-    return UsageError(f"{_flag(name)} {rest}")
+    return UsageError(f"{flag_of(name)} {rest}")
 
 
 def expect_seeds(recipe: Recipe, count: int) -> None:
@@ -227,7 +228,7 @@ def expect_in_range(given: dict[str, Any]) -> None:
         value = given.get(name, least)
         if not least <= value <= (value if most is None else most):
             expected = f"an integer of at least {least}" if most is None else f"an integer in {least}..{most}"
-            raise UsageError(f"{_flag(name)} expects {expected}, got {value}")
+            raise UsageError(f"{flag_of(name)} expects {expected}, got {value}")
 
 
 def check_flags(given: dict[str, Any]) -> None:
@@ -237,7 +238,7 @@ def check_flags(given: dict[str, Any]) -> None:
         raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
     undone = [name for name in _NOT_WITH_FIND_LR if given.get("find_lr", False) and name in given]
     if undone:
-        raise UsageError(f"--find-lr does not train; leave out {', '.join(map(_flag, undone))}")
+        raise UsageError(f"--find-lr does not train; leave out {', '.join(map(flag_of, undone))}")
     _check_files(given)
     if "plot" in given:
         expect_plottable(given["plot"])
@@ -251,7 +252,7 @@ def _check_files(given: dict[str, Any]) -> None:
     for name, path in (inputs | outputs).items():
         first = taken.setdefault(_real(name, path), name)
         if first != name and (first, name) not in _MAY_BE_THE_SAME:
-            raise UsageError(f"{_flag(first)} and {_flag(name)} are both {path}; give each a file of its own")
+            raise UsageError(f"{flag_of(first)} and {flag_of(name)} are both {path}; give each a file of its own")
     for name, path in outputs.items():
         expect_writable(path, as_a_whole=name in ("checkpoint", "save_model"))
     goes_on = {"resume", "checkpoint"} <= given.keys() and os.path.realpath(given["checkpoint"]) == os.path.realpath(
@@ -268,4 +269,4 @@ def _real(name: str, path: str) -> str:
     try:
         return os.path.realpath(path)
     except OSError as error:  # of the working folder, which a relative name needs
-        raise UsageError(f"{_flag(name)} {path}: the working folder is gone ({error.strerror}); give a full name") from None
+        raise UsageError(f"{flag_of(name)} {path}: the working folder is gone ({error.strerror}); give a full name") from None

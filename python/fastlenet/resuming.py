@@ -10,7 +10,7 @@ from fastlenet.checkpoint import CheckpointError, NoCheckpointError, load_checkp
 from fastlenet.command import UsageError
 from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.files import shown_path
-from fastlenet.flags import SETTINGS
+from fastlenet.flags import SETTINGS, flag_of
 from fastlenet.recipe import RECIPES
 from fastlenet.run_facts import RunFacts, Schema, is_count, judge
 
@@ -63,14 +63,10 @@ def resumed_settings(given: dict[str, Any]) -> dict[str, Any]:
     settings = saved | anew
     for name, value in given.items():
         if name in settings and settings[name] != value:
-            raise UsageError(f"{_flag(name)} {value} contradicts {path}, which was made with {settings[name]}; leave it out")
+            raise UsageError(f"{flag_of(name)} {value} contradicts {path}, which was made with {settings[name]}; leave it out")
     _expect_epochs(path, facts, settings)
     _expect_data_folder(path, saved, anew)
     return settings
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _facts(path: str) -> RunFacts:

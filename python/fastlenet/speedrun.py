@@ -23,7 +23,7 @@ from fastlenet import data as data_sets
 from fastlenet.checkpoint import CheckpointError, expect_writable
 from fastlenet.command import UsageError, run_command
 from fastlenet.config import config, get_num_threads
-from fastlenet.flags import Parser, add_recipe_flags, expect_in_range, expect_seeds, file_name, of_flag
+from fastlenet.flags import Parser, add_recipe_flags, expect_in_range, expect_seeds, file_name, usage_error
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
 
 __all__ = ["main"]
@@ -203,7 +203,7 @@ def _speedrun(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     try:
         recipe = named_recipe(name, **given)
     except ValueError as error:
-        raise of_flag(error) from None
+        raise usage_error(error) from None
     expect_seeds(recipe, arguments.seeds)
     if recipe.epochs < 1:
         raise UsageError("--epochs expects an integer of at least 1, got 0")

@@ -19,7 +19,7 @@ from fastlenet.command import CTRL_C, UsageError, one_line, run_command
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
 from fastlenet.ensemble import EnsembleRun, join_members, load_members
-from fastlenet.flags import check_flags, make_parser, of_flag, recipe_of, settings_of
+from fastlenet.flags import check_flags, make_parser, recipe_of, settings_of, usage_error
 from fastlenet.lenet import LeNet
 from fastlenet.listeners import Console, JsonLog, LogError, StepProfile
 from fastlenet.lr_finder import find_lr
@@ -46,7 +46,7 @@ def _load_data(settings: dict[str, Any]) -> Dataset:
         try:
             data = data.hold_out(settings["validation"])
         except ValueError as error:
-            raise of_flag(error) from None
+            raise usage_error(error) from None
     return data
 
 
