@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fastlenet.files import CheckpointError, expect_writable, shown_path, write_atomically
 from fastlenet.nn.state import expect_shapes, own_names
-from fastlenet.tensor_file import MAX_BYTES, TensorFile
+from fastlenet.tensor_file import MAX_BYTES, MAX_HEADER, READ_TYPES, TensorFile
 
 if TYPE_CHECKING:
     from fastlenet.nn import Sequential
@@ -50,7 +50,14 @@ def _plain(array: Array) -> Array:
 def _dump(tensors: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
     from safetensors.numpy import save
 
-    return save({name: _plain(array) for name, array in tensors.items()}, metadata)
+    arrays = {name: _plain(array) for name, array in tensors.items()}
+    for name, array in arrays.items():
+        if array.dtype.str not in READ_TYPES:
+            raise TypeError(f"{name} expects one of {', '.join(READ_TYPES)}, got {array.dtype.str}")
+    content: bytes = save(arrays, metadata)
+    if int.from_bytes(content[:8], "little") > MAX_HEADER:
+        raise CheckpointError(f"more than {MAX_HEADER:,} bytes of names and facts, which no file can hold")
+    return content
 
 
 def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:

@@ -25,8 +25,9 @@ class Epoch:
     images_per_second: float
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _is_word(value: Any) -> bool:
+    """Short text, fit to stand in an error's line."""
+    return isinstance(value, str) and len(value) <= 100 and value.isprintable()
 
 
 def is_count(value: Any) -> bool:
@@ -59,14 +60,16 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
+_MOST_EPOCHS = 10**5  # of growing batches; a file can hold the history of fewer
+
 # A name, what its value must be, and how an error says that.
 Schema = Mapping[str, tuple[Callable[[Any], bool], str]]
 _FACTS: Schema = {
-    "version": (_is_text, "text"),
-    "level": (_is_text, "text"),
+    "version": (_is_word, "a word"),
+    "level": (_is_word, "a word"),
     "recipe": (_is_object, "an object"),
     "settings": (_is_object, "an object"),
-    "data": (_is_text, "text"),
+    "data": (_is_word, "a word"),
     "steps": (is_count, "a count"),
     "epoch": (is_count, "a count"),
     "position": (is_count, "a count"),
@@ -169,8 +172,10 @@ def _recipe(values: dict[str, Any]) -> Recipe:
     _expect(not odd, f"its recipe is another version's; it differs in {reprlib.repr(', '.join(sorted(map(str, odd))))}")
     for name, value in values.items():
         kinds = (int, float) if type(expected[name]) is float else (type(expected[name]),)
-        _expect(type(value) in kinds, f"{name} in its recipe expects {kinds[-1].__name__}, got {reprlib.repr(value)}")
-    try:
-        return Recipe(**values)
-    except (OverflowError, TypeError) as error:
-        raise ValueError(f"its recipe makes no sense ({str(error)[:200]})") from None
+        fits = type(value) in kinds and (type(value) is not int or 0 <= value < 2**64)
+        _expect(fits, f"{name} in its recipe expects {kinds[-1].__name__}, got {reprlib.repr(value)}")
+        _expect(type(value) is not str or _is_word(value), f"{name} in its recipe is no word")
+    recipe = Recipe(**values)
+    if recipe.batch_size_end:  # the steps of each epoch are then counted
+        _expect(recipe.epochs <= _MOST_EPOCHS, f"{recipe.epochs} epochs in its recipe, more than {_MOST_EPOCHS:,}")
+    return recipe

@@ -107,6 +107,8 @@ class RunState:
         if epoch >= recipe.epochs:
             return 0
         here = len(self._batch_starts(recipe, epoch, position, images)) - 1 - position
+        if not recipe.batch_size_end:  # all epochs are alike
+            return here + (recipe.epochs - epoch - 1) * (len(self._batch_starts(recipe, 0)) - 1)
         return here + sum(len(self._batch_starts(recipe, later)) - 1 for later in range(epoch + 1, recipe.epochs))
 
     def _expect_finite(self) -> None:
@@ -216,7 +218,11 @@ class RunState:
             raise ValueError(f"epochs expects at least {least}, where it stands, got {self.recipe.epochs}")
 
     def _expect_steps(self, facts: RunFacts, done: int) -> int:
-        """The steps done; ValueError where they, the place and the length do not agree."""
+        """The steps done; ValueError where they, the place, the data and the length do not agree."""
+        batches = self.batches_per_epoch
+        none_left = batches is not None and 0 < batches <= facts.position
+        if facts.images >= max(1, len(self.data.train_images)) or none_left:
+            raise ValueError(f"it stands at batch {facts.position}, after {facts.images} images, where no batch is left")
         if facts.steps != done + self._steps_left(facts.recipe, facts.epoch, facts.position, facts.images):
             raise ValueError(f"made for {facts.steps} steps, which are not those of this data and recipe from step {done} on")
         return done

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from fastlenet.files import CheckpointError, shown_path
 from fastlenet.foreign import what_it_is
 
-__all__ = ["MAX_BYTES", "TensorFile"]
+__all__ = ["MAX_BYTES", "MAX_HEADER", "READ_TYPES", "TensorFile"]
 
 Array = npt.NDArray[Any]
 
 MAX_BYTES = 2 << 30  # of tensors that are read where no model says how many to expect; LeNet's are 1.7 MB
-_MAX_HEADER = 16 << 20  # bytes: the history of 80,000 epochs
+MAX_HEADER = 16 << 20  # bytes: the history of 80,000 epochs
 _MAX_DIMENSIONS = 32  # what every version of NumPy can hold
 _BF16 = "BF16"
 _TYPES = {
@@ -33,13 +33,14 @@ _TYPES = {
     "I64": "<i8",
     "I32": "<i4",
     "I16": "<i2",
-    "I8": "i1",
+    "I8": "|i1",
     "U64": "<u8",
     "U32": "<u4",
     "U16": "<u2",
-    "U8": "u1",
-    "BOOL": "?",
+    "U8": "|u1",
+    "BOOL": "|b1",
 }
+READ_TYPES = tuple(sorted({*_TYPES.values()}))
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,12 @@ def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     size = os.fstat(stream.fileno()).st_size
     head = stream.read(512)
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] != b"{" or length > _MAX_HEADER:
+    if head[8:9] != b"{" or length > MAX_HEADER:
         other = what_it_is(head, Path(stream.name))
         if other is not None:
             raise _OtherFormatError(other)
     _expect(size > 8, "empty" if size == 0 else f"{size} bytes are no header")
-    _expect(length <= _MAX_HEADER, f"a header of {length:,} bytes, where at most {_MAX_HEADER:,} are expected")
+    _expect(length <= MAX_HEADER, f"a header of {length:,} bytes, where at most {MAX_HEADER:,} are expected")
     _expect(8 + length <= size, f"a header of {length:,} bytes in a file of {size:,}")
     stream.seek(8)
     header = json.loads(stream.read(length).decode(), object_pairs_hook=_without_twins)
