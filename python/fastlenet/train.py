@@ -144,6 +144,8 @@ def _train(given: dict[str, Any]) -> int:
         _restore(run, given, settings["seed"])
     console = Console(given.get("quiet", False), given.get("log_interval", 0))
     _announce(console, run.trainer, settings)
+    if {"resume", "load_model"} <= given.keys():
+        console.say(f"{given['load_model']} is not read: {given['resume']} holds the weights")
     listeners: list[Listener] = [console]
     if given.get("find_lr", False):
         return _find_lr(run.trainer, console, given.get("plot"))
