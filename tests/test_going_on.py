@@ -175,7 +175,7 @@ def test_in_python_by_epochs_alone(tiny_mnist: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epochs", [2, 6])
 def test_growing_batches(epochs: int, tiny_mnist: Path, tmp_path: Path) -> None:
-    """The schedule of another length ends where the run does, and a run that is interrupted once more comes to the same bits."""
+    """The schedule of another length ends where the run does; a run that is interrupted once more comes to the same bits."""
     data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
     old = Recipe(epochs=4, batch_size=16, batch_size_end=96)
     new = replace(old, epochs=epochs)
