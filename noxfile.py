@@ -130,6 +130,12 @@ def torchvision(session: nox.Session) -> None:
     script(session, "torchvision", BUILD / "torchvision")
 
 
+@session()
+def figures(session: nox.Session) -> None:
+    """The documentation's figures are those of benchmarks/results; `nox -s figures -- --renew` rewrites them."""
+    script(session, "figures.py", *([] if "--renew" in session.posargs else ["--check"]))
+
+
 @session(".[test,oracle]")
 def bench(session: nox.Session) -> None:
     """Kernels and training beside PyTorch, in short; figures only, they fail nothing."""

@@ -287,10 +287,13 @@ def print_step(rounds: int, threads: int) -> None:
     """In Markdown: every kernel of LeNet's training step, of a trained network on real images, beside its bound."""
     print("| kernel | bound at peak, us per image | measured, us per image | share of peak |")
     print("|---|---|---|---|")
-    for kernel in measure_kernels(rounds, threads=threads):
+    kernels = list(measure_kernels(rounds, threads=threads))
+    for kernel in kernels:
         bound = kernel.flops / kernel.peak
         limit, share = (f"{bound * 1e6:.3g}", f"{bound / kernel.seconds:.0%}".replace("%", " %")) if bound else ("", "")
         print(f"| {kernel.name} | {limit} | {kernel.seconds * 1e6:.3g} | {share} |")
+    figures = {kernel.name: {"seconds": kernel.seconds, "flops": kernel.flops, "peak": kernel.peak} for kernel in kernels}
+    save("lenet_step", {"threads": threads, "kernels": figures})
 
 
 def main() -> None:

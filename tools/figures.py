@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Keep the figures of the documentation equal to those of benchmarks/results.
+
+    tools/figures.py              rewrites the pages
+    tools/figures.py --check      fails when a page differs from what this would write
+    tools/figures.py --without    lists the rows of figures that have no rule
+
+A rule names a page, a place in it, a file of results and the figures at that place. The place is a table's row, known by its
+first cell, or a sentence, known by a pattern whose groups are the figures. A row's further cells stay as they are. A rule whose
+file of results does not exist yet is named, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ["README.md", "docs/performance.md", "docs/speedrun.md", "docs/design.md"]
+NAMES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+Cells = list[str]
+
+
+@functools.cache
+def results(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells after the first one of the row that starts with `key`."""
+
+    page: str
+    key: str
+    source: str  # benchmarks/results/SOURCE.json
+    cells: Callable[[Any], Cells]
+
+    def write(self, text: str) -> str:
+        pattern = rf"^\| {re.escape(self.key)} \|(.*)\|$"
+        found = re.findall(pattern, text, re.MULTILINE)
+        if len(found) != 1:
+            raise ValueError(f"{self.page}: expected one row that starts with {self.key!r}, found {len(found)}")
+        old = [cell.strip() for cell in found[0].split("|")]
+        new = self.cells(results(self.source))
+        new += old[len(new) :]
+        row = "".join(f"| {cell} " if cell else "| " for cell in [self.key, *new]) + "|"
+        return re.sub(pattern, lambda _: row, text, flags=re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """The groups of a pattern; a space in it is any white space."""
+
+    page: str
+    pattern: str
+    source: str
+    figures: Callable[[Any], list[str]]
+
+    def write(self, text: str) -> str:
+        found = list(re.finditer(self.pattern.replace(" ", r"\s+"), text))
+        if len(found) != 1:
+            raise ValueError(f"{self.page}: expected one sentence like {self.pattern!r}, found {len(found)}")
+        spans = found[0].regs[1:]
+        for (start, end), figure in reversed(list(zip(spans, self.figures(results(self.source)), strict=True))):
+            text = text[:start] + figure + text[end:]
+        return text
+
+
+# Formats.
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def times(*values: float) -> str:
+    return ", ".join(f"{value:.1f} x" for value in values)
+
+
+def percent(value: float, digits: int) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+# What benchmarks/bench_train.py and bench_inference.py write: contenders by name.
+
+
+def medians(contenders: dict[str, Any]) -> dict[str, float]:
+    return {name: contender["median"] for name, contender in contenders.items()}
+
+
+def best_peer(contenders: dict[str, Any]) -> str:
+    peers = {name: value for name, value in medians(contenders).items() if not name.startswith("fastlenet")}
+    return max(peers, key=peers.__getitem__)
+
+
+def label(name: str) -> str:
+    return NAMES[name.partition(":")[0]]
+
+
+def beside_peers(contenders: dict[str, Any], shown: Callable[[float], str] = count) -> Cells:
+    """Ours, ours with Winograd's algorithm, the best peer, ours over it, ours over PyTorch."""
+    value, best = medians(contenders), best_peer(contenders)
+    ours = value["fastlenet"], value["fastlenet:winograd"]
+    over = [times(*(mine / value[peer] for mine in ours)) for peer in (best, "pytorch")]
+    return [*map(shown, ours), f"{label(best)} {shown(value[best])}", *over]
+
+
+def over_roofline(batch: dict[str, Any]) -> Cells:
+    value, peer = medians(batch["contenders"]), best_peer(batch["contenders"])
+    return [f"{value[name] / batch['dense_roofline']:.2f} x" for name in ("fastlenet", "fastlenet:winograd", peer)]
+
+
+def at_level(contenders: dict[str, Any], level: str) -> Cells:
+    value = medians(contenders)
+    ours = [value[f"{name}, {level}"] for name in ("fastlenet", "fastlenet:winograd")]
+    return [*map(count, ours), "", "", times(*(mine / value["pytorch"] for mine in ours))]
+
+
+def memory(contenders: dict[str, Any]) -> Cells:
+    used = {name: contender["memory_mb"] for name, contender in contenders.items()}
+    peer = min((name for name in used if not name.startswith("fastlenet")), key=used.__getitem__)
+    shown = [f"{used[name]:.0f} MB" for name in ("fastlenet", "fastlenet:winograd", peer)]
+    return [*shown[:2], f"{label(peer)} {shown[2]}", "", f"{used['fastlenet'] / used['pytorch']:.2f} x"]
+
+
+def microseconds(images_per_second: float) -> str:
+    return f"{1e6 / images_per_second:.0f}"
+
+
+def smaller_batches(batches: dict[str, Any]) -> list[str]:
+    value = {batch: medians(batches[batch]["contenders"])["fastlenet"] for batch in ("128", "64", "32")}
+    return [f"{value[batch] / value['128']:.2f}" for batch in ("64", "32")]
+
+
+# What benchmarks/search_recipe.py writes.
+
+
+def of_five(search: dict[str, Any]) -> list[str]:
+    """Validation accuracy of five networks of `best`: one by one and together, then the same with test-time augmentation."""
+    plain, augmented = search["trials"][-1]["ensembles"]
+    assert not plain["tta"] and augmented["tta"]
+    return [
+        text for trial in (plain, augmented) for text in (percent(trial["accuracy_alone"], 3), percent(trial["accuracy"], 2))
+    ]
+
+
+# What benchmarks/bench_kernels.py --step and python -m fastlenet.speedrun --json write.
+
+
+def kernel_cells(kernel: dict[str, float]) -> Cells:
+    """The bound and the measured time in us per image, and the bound's share of the time."""
+    bound = kernel["flops"] / kernel["peak"]
+    limit, share = (f"{bound * 1e6:.3g}", percent(bound / kernel["seconds"], 0)) if bound else ("", "")
+    return [limit, f"{kernel['seconds'] * 1e6:.3g}", share]
+
+
+def seeds_cells(run: dict[str, Any]) -> Cells:
+    """Epochs, seeds, mean, deviation, lowest, and how many reach the target."""
+    ours = run["results"]["fastlenet"]
+    seeds = len(ours["runs"])
+    figures = [percent(ours["accuracy_mean"], 3), percent(ours["accuracy_deviation"], 3), percent(ours["accuracy_lowest"], 2)]
+    return [str(run["recipe"]["epochs"]), f"0 to {seeds - 1}", *figures, f"{ours['share_at_target'] * seeds:.0f} of {seeds}"]
+
+
+def seeds_summary(run: dict[str, Any]) -> Cells:
+    ours = run["results"]["fastlenet"]
+    deviation = f"{100 * ours['accuracy_deviation']:.2f}"
+    return [str(run["recipe"]["epochs"]), f"{percent(ours['accuracy_mean'], 2)} ± {deviation} ({len(ours['runs'])} seeds)"]
+
+
+KERNELS = [
+    "gather and normalise",
+    *(f"{name} forward" for name in ("conv1", "conv2", "fc1", "relu", "fc2")),
+    "conv2 forward by Winograd",
+    "loss",
+    *(f"{name} backward" for name in ("fc2", "relu", "fc1", "conv2", "conv1")),
+    "SGD with momentum",
+]
+SUMMARIES = {"`fast`": "fast", "default": "default", "`best`": "best"}  # of the README: a row's first cell, and its recipe
+RULES: list[Row | Sentence] = [
+    Row(
+        "README.md",
+        "training, batch 128, images/s",
+        "bench_train",
+        lambda run: beside_peers(run["batches"]["128"]["contenders"]),
+    ),
+    Row("README.md", "- of the dense roofline", "bench_train", lambda run: over_roofline(run["batches"]["128"])),
+    Row(
+        "README.md",
+        "- at level x86-64-v3 (AVX2), images/s",
+        "bench_train",
+        lambda run: at_level(run["batches"]["128"]["contenders"], "x86-64-v3"),
+    ),
+    Row("README.md", "- peak memory", "bench_train", lambda run: memory(run["batches"]["128"]["contenders"])),
+    Row("README.md", "inference, batch 1000, images/s", "bench_inference", lambda run: beside_peers(run["results"]["1000"])),
+    Row(
+        "README.md",
+        "one image, one thread, us",
+        "bench_inference",
+        lambda run: beside_peers(run["results"]["one image, one thread"], microseconds),
+    ),
+    Sentence(
+        "docs/performance.md",
+        r"its last table \(([\d.]+), ([\d.]+)\)",
+        "bench_train",
+        lambda run: smaller_batches(run["batches"]),
+    ),
+    Sentence(
+        "docs/performance.md",
+        r"three epochs of plain SGD: ([\d.]+ %), standard deviation ([\d.]+)",
+        "seeds_winograd",
+        lambda run: [percent(run["mean"], 3), f"{100 * run['standard_deviation']:.3f}"],
+    ),
+    *(Row("docs/performance.md", key, "lenet_step", lambda run, key=key: kernel_cells(run["kernels"][key])) for key in KERNELS),
+    *(Row("README.md", key, f"speedrun_{name}", seeds_summary) for key, name in SUMMARIES.items()),
+    *(Row("docs/speedrun.md", f"`{name}`", f"speedrun_{name}", seeds_cells) for name in SUMMARIES.values()),
+    Sentence(
+        "docs/speedrun.md", r"search_recipe\.json\), (\d+) trials", "search_recipe", lambda search: [str(len(search["trials"]))]
+    ),
+    Sentence(
+        "docs/speedrun.md",
+        r"five networks of `best` had ([\d.]+ %) there one by one and ([\d.]+ %) together, with it ([\d.]+ %) and ([\d.]+ %)",
+        "search_recipe",
+        of_five,
+    ),
+]
+
+
+def without_rule(page: str, text: str) -> list[str]:
+    """The first cells of the page's table rows that have a figure and no rule."""
+    known = {rule.key for rule in RULES if isinstance(rule, Row) and rule.page == page}
+    rows = re.findall(r"^\| (.+?) \|(.*)\|$", text, re.MULTILINE)
+    return [key for key, rest in rows if key not in known and re.search(r"\d", rest)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page differs")
+    parser.add_argument("--without", action="store_true", help="list the rows of figures that no rule covers")
+    arguments = parser.parse_args()
+    different = False
+    missing = {rule.source for rule in RULES if not (RESULTS / f"{rule.source}.json").exists()}
+    rules = [rule for rule in RULES if rule.source not in missing]
+    for page in PAGES:
+        path = ROOT / page
+        old = new = path.read_text()
+        for rule in rules:
+            if rule.page == page:
+                new = rule.write(new)
+        for number, (was, now) in enumerate(zip(old.splitlines(), new.splitlines(), strict=True), 1):
+            if was != now:
+                different = True
+                print(f"{page}:{number}\n  has          {was}\n  measured was {now}")
+        if new != old and not arguments.check:
+            path.write_text(new)
+        if arguments.without:
+            print(f"{page}: no rule for {len(rows := without_rule(page, new))} rows: {'; '.join(rows)}")
+    for source in sorted(missing):
+        places = sum(rule.source == source for rule in RULES)
+        print(f"NOT CHECKED: {places} rows, whose benchmarks/results/{source}.json does not exist yet")
+    if arguments.check and different:
+        print("FAILED: the documentation's figures are not those of benchmarks/results; tools/figures.py rewrites them")
+        return 1
+    print(f"{len(rules)} rows and sentences have the figures of benchmarks/results")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
