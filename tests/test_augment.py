@@ -236,10 +236,10 @@ def test_spread_of_displacements() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"shift": -1}, ValueError, r"Augmentation: shift expects a number in 0\.\.32000, got -1"),
-        ({"shift": 1.0}, TypeError, "Augmentation: shift expects a whole number of pixels, got 1.0"),
-        ({"cutout": True}, TypeError, "cutout expects a whole number of pixels, got True"),
-        ({"cutout": 10**6}, ValueError, r"cutout expects a number in 0\.\.32000"),
+        ({"shift": -1}, ValueError, r"Augmentation: shift expects pixels in 0\.\.32000, got -1"),
+        ({"shift": 1.0}, TypeError, "Augmentation: shift expects an integer, got 1.0"),
+        ({"cutout": True}, TypeError, "cutout expects an integer, got True"),
+        ({"cutout": 10**6}, ValueError, r"cutout expects pixels in 0\.\.32000"),
         ({"rotation": -5}, ValueError, r"rotation expects degrees in \[0, 180\], got -5"),
         ({"rotation": "5"}, TypeError, "rotation expects a number, got '5'"),
         ({"rotation": math.nan}, ValueError, "rotation expects degrees"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 
 from conftest import Result, expect_same_bits
-from fastlenet import LeNet, fit, get_num_threads, set_num_threads
+from fastlenet import Augmentation, LeNet, fit, get_num_threads, set_num_threads
 from fastlenet.checkpoint import load_checkpoint
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.evaluation import evaluate, predict, score
 from fastlenet.optim import SGD, AdamW, Muon
+from fastlenet.philox import permutation, philox
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
 from fastlenet.trainer import DivergedError, Epoch, InterruptedRunError, Listener, Trainer
 
@@ -62,11 +64,90 @@ def test_named_recipes() -> None:
         named_recipe("fast", speed=1)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Recipe) if type(field.default) is not bool])
-def test_a_field_out_of_its_range(name: str) -> None:
-    wrong = "x" if isinstance(asdict(Recipe())[name], str) else -1
-    with pytest.raises(ValueError, match=rf"^{name} expects .*, got {wrong!r}$"):
-        Recipe(**{name: wrong})
+FIELDS = [field.name for field in fields(Recipe)]
+# What no field accepts; then, by kind of field, what else that kind does not.
+NEVER: list[Any] = [None, math.nan, math.inf, -math.inf, -1, 1e400, 10**400, 1j, [], [1], {}, object(), "x" * 1000, b"1"]
+NOT_OF_KIND: dict[type, list[Any]] = {
+    int: ["x", "1", 1.5, 64.0, True, np.bool_(True), np.float64(2), np.array([1]), -(2**63), 2**64],
+    float: ["x", "0.1", True, np.bool_(False), np.array([0.1]), np.nan, -1e-300],
+    bool: ["x", 0, 1, 1.0, np.int64(1), np.array([True])],
+    str: ["x", "", 0, True, "SGD", np.str_("x")],
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_refuses_all_else(name: str) -> None:
+    """In one line that starts with the field's name; so does an augmentation's."""
+    kind = type(getattr(Recipe(), name))
+    makers = [(Recipe, name)] + [(Augmentation, f"Augmentation: {name}")] * hasattr(Augmentation(), name)
+    for value in NEVER + NOT_OF_KIND[kind]:
+        for make, start in makers:
+            with pytest.raises((TypeError, ValueError), match=rf"^{start} expects [^\n]{{1,100}}, got [^\n]{{1,70}}$"):
+                make(**{name: value})
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_numpy_scalars_become_python(name: str) -> None:
+    """The recipe is the same, whatever it was made of: as JSON, as a key, and in the results that depend on it."""
+    default = getattr(Recipe(), name)
+    kinds: dict[type, tuple[Any, ...]] = {
+        int: (np.int8, np.int64, np.uint64, np.uint8),
+        float: (np.float64, np.float32, np.int64) if name in ("ema", "elastic_sigma", "rotation") else (np.float64,),
+        bool: (np.bool_,),
+        str: (np.str_,),
+    }
+    for kind in kinds[type(default)]:
+        recipe = Recipe(**{name: kind(default)})
+        assert type(getattr(recipe, name)) is type(default)
+        assert recipe == Recipe() and hash(recipe) == hash(Recipe())
+        assert json.dumps(asdict(recipe)) == json.dumps(asdict(Recipe()))
+    if type(default) is float:
+        assert getattr(Recipe(**{name: np.float32(0.5)}), name) == 0.5
+
+
+def test_the_ends_of_the_ranges() -> None:
+    for name, most in (
+        ("epochs", 2**32),
+        ("batch_size", 2**63 - 1),
+        ("seed", 2**64 - 1),
+        ("cutout", 32000),
+        ("rotation", 180.0),
+    ):
+        assert getattr(Recipe(**{name: most}), name) == most
+    with pytest.raises(ValueError, match=r"batch_size expects a positive integer below 2\^63, got 9223372036854775808"):
+        Recipe(batch_size=2**63)
+    for name in ("momentum", "ema", "dropout", "scale"):
+        with pytest.raises(ValueError, match=rf"{name} expects a number in \[0, 1\), got 1.0"):
+            Recipe(**{name: 1})
+
+
+def test_fields_that_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match=r"momentum expects a number above 0 for optimizer muon, got 0\.0"):
+        Recipe(optimizer="muon", momentum=0)
+    for optimizer in ("sgd", "adamw"):
+        assert Recipe(optimizer=optimizer, momentum=0).momentum == 0
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint8, np.uint64])
+def test_numpy_integers_as_seeds(kind: Any) -> None:
+    """In every place where a number goes into the generator of random numbers."""
+    expect_same_bits(LeNet(kind(3)).parameter_buffer, LeNet(3).parameter_buffer)
+    expect_same_bits(philox(kind(3), kind(2), kind(5), kind(9)), philox(3, 2, 5, 9))
+    expect_same_bits(permutation(kind(100), kind(3), kind(1)), permutation(100, 3, 1))
+    assert Augmentation(shift=kind(2)).at(kind(3), kind(1)) == Augmentation(shift=2).at(3, 1)
+    assert Augmentation(shift=2).at(kind(3), kind(1)).shift(7) == Augmentation(shift=2).at(3, 1).shift(7)
+    for wrong in (1.5, np.float64(2), "3", None):
+        with pytest.raises(TypeError):
+            Augmentation().at(wrong, 0)  # type: ignore[arg-type]
+
+
+def test_a_run_of_numpy_scalars_is_saved_and_resumed(data: Dataset, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"epochs": np.int64(1), "batch_size": np.uint16(500), "lr": np.float32(0.0625), "seed": np.int64(3)}
+    path = tmp_path / "state"
+    fit(LeNet(3), data, checkpoint=path, test_batch_size=np.int64(70), **given)  # type: ignore[arg-type]
+    recipe = load_checkpoint(path)[1]["recipe"]
+    assert (recipe["epochs"], recipe["batch_size"], recipe["lr"], recipe["seed"]) == (1, 500, 0.0625, 3)
+    assert fit(LeNet(3), data, resume=path, epochs=1, batch_size=500, lr=0.0625, seed=3).accuracy is not None
 
 
 def test_a_recipe_in_words() -> None:

@@ -28,7 +28,7 @@ OUTPUTS = ("--checkpoint", "--save-model", "--log-json", "--plot")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--epochs", -1], "--epochs expects a non-negative integer, got -1"),
+        (["--epochs", -1], r"--epochs expects an integer in 0\.\.2\^32, got -1"),
         (["--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
         (["--batch-size", 0], "--batch-size expects a positive integer, got 0"),
         (["--test-batch-size", 0], "--test-batch-size expects an integer of at least 1, got 0"),

@@ -14,12 +14,14 @@ Sources: Simard et al. 2003 (elastic distortion), DeVries & Taylor 2017 (cutout)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet.fields import Values, expect_fields
 from fastlenet.philox import STREAM_AUGMENT, philox
 
 __all__ = ["Augmentation", "Transform"]
@@ -27,12 +29,14 @@ __all__ = ["Augmentation", "Transform"]
 Array = npt.NDArray[Any]
 
 _IMAGE_WORDS = 8
-_MOST_PIXELS = 32000
+EPOCH = Values(int, "an integer in 0..2^32-1", 0, 2**32 - 1)  # 32 bits of the generator's counter
+_PIXELS = Values(int, "pixels in 0..32000", 0, 32000)
 
 
-def _expect(condition: Any, name: str, expected: str, value: Any) -> None:
-    if not condition:
-        raise ValueError(f"Augmentation: {name} expects {expected}, got {value!r}")
+def _of(default: Any, *values: Any, **options: Any) -> Any:
+    """A field, with the values that it accepts: a Values, or what makes one."""
+    accepted = values[0] if isinstance(values[0], Values) else Values(*values, **options)
+    return field(default=default, metadata={"values": accepted})
 
 
 @dataclass(frozen=True)
@@ -54,29 +58,16 @@ class Augmentation:
     field.
     """
 
-    shift: int = 0
-    rotation: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    elastic: float = 0.0
-    elastic_sigma: float = 4.0
-    cutout: int = 0
+    shift: int = _of(0, _PIXELS)
+    rotation: float = _of(0.0, float, "degrees in [0, 180]", 0, 180)
+    scale: float = _of(0.0, float, "a number in [0, 1)", 0, 1, below=True)
+    shear: float = _of(0.0, float, "a number in [0, 1]", 0, 1)
+    elastic: float = _of(0.0, float, "pixels in [0, 1e6]", 0, 1e6)
+    elastic_sigma: float = _of(4.0, float, "pixels in (0, 1000]", 0, 1000, above=True)
+    cutout: int = _of(0, _PIXELS)
 
     def __post_init__(self) -> None:
-        for name in ("shift", "cutout"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"Augmentation: {name} expects a whole number of pixels, got {value!r}")
-            _expect(0 <= value <= _MOST_PIXELS, name, f"a number in 0..{_MOST_PIXELS}", value)
-        for name in ("rotation", "scale", "shear", "elastic", "elastic_sigma"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-                raise TypeError(f"Augmentation: {name} expects a number, got {value!r}")
-        _expect(0 <= self.rotation <= 180, "rotation", "degrees in [0, 180]", self.rotation)
-        _expect(0 <= self.scale < 1, "scale", "a number in [0, 1)", self.scale)
-        _expect(0 <= self.shear <= 1, "shear", "a number in [0, 1]", self.shear)
-        _expect(0 <= self.elastic <= 1e6, "elastic", "pixels in [0, 1e6]", self.elastic)
-        _expect(0 < self.elastic_sigma <= 1000, "elastic_sigma", "pixels in (0, 1000]", self.elastic_sigma)
+        expect_fields(self, "Augmentation: ")
 
     def __bool__(self) -> bool:
         """Whether it changes anything."""
@@ -89,9 +80,7 @@ class Augmentation:
 
     def at(self, seed: int, epoch: int) -> Transform:
         """The distortions of an epoch, for `gather_images`. seed: reduced modulo 2^64; epoch: in 0..2^32-1, else ValueError."""
-        if not 0 <= epoch < 2**32:
-            raise ValueError(f"Augmentation.at: epoch expects an integer in 0..2^32-1, got {epoch!r}")
-        return Transform(self, seed % 2**64, epoch)
+        return Transform(self, operator.index(seed) % 2**64, EPOCH.convert("Augmentation.at: epoch", epoch))
 
 
 def _below(count: int, word: int) -> int:

@@ -6,6 +6,7 @@ other, and no NumPy version can change what a seed means.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ _HALF = np.uint64(32)
 def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.uint32]:
     """`count` random words; word i is word i%4 of the block whose counter words are (i//4, counter, counter>>32, stream).
 
-    seed and counter: 64-bit integers, reduced modulo 2^64; the key is (seed, seed>>32). Returns uint32 (count,).
+    seed and counter: 64-bit integers, Python's or NumPy's, reduced modulo 2^64; the key is (seed, seed>>32). Returns uint32
+    (count,).
     """
+    seed, stream, counter, count = map(operator.index, (seed, stream, counter, count))
     blocks = (count + 3) // 4
     words = [np.full(blocks, word & 0xFFFFFFFF, np.uint64) for word in (0, counter, counter >> 32, stream)]
     words[0] = np.arange(blocks, dtype=np.uint64)
@@ -51,5 +54,5 @@ def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[Any
 
 def permutation(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """The order of `count` examples in an epoch: a stable sort by 64 random bits each. Returns int64 (count,)."""
-    words = philox(seed, STREAM_SHUFFLE, epoch, 2 * count).astype(np.uint64)
+    words = philox(seed, STREAM_SHUFFLE, epoch, 2 * operator.index(count)).astype(np.uint64)
     return np.argsort(words[0::2] << _HALF | words[1::2], kind="stable")

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from fastlenet.augment import Augmentation
+from fastlenet.augment import EPOCH, Augmentation
+from fastlenet.fields import INT64_MAX, Values, expect_fields, values_of
 
 __all__ = ["CHOICES", "RECIPES", "Recipe", "named_recipe"]
 
-# What the fields that are words may say.
-CHOICES = {
-    "algorithm": ("direct", "winograd"),
-    "optimizer": ("sgd", "adamw", "muon"),
-    "schedule": ("one-cycle", "cosine"),
-}
 _PART = 16  # images: a growing batch is a multiple of what the kernels take at a time
 _AUGMENTATION = ("shift", "rotation", "scale", "shear", "elastic", "elastic_sigma", "cutout")
 # A field that means nothing without another.
 _BELONGS_TO = {"ema_start": "ema", "ema_every": "ema", "elastic_sigma": "elastic", "nesterov": "momentum"}
 
 
-def _of(default: Any, help: str) -> Any:
-    """A field, with what --help says of it."""
-    return field(default=default, metadata={"help": help})
+_EPOCHS = Values(int, "an integer in 0..2^32", 0, EPOCH.most + 1)
+_COUNT = Values(int, "a non-negative integer", 0, INT64_MAX)
+_POSITIVE = Values(int, "a positive integer", 1, INT64_MAX)
+_SIZE = Values(float, "a non-negative number", 0, sys.float_info.max)
+_FRACTION = Values(float, "a number in [0, 1)", 0, 1, below=True)
+_SHARE = Values(float, "a number in [0, 1]", 0, 1)
+_SWITCH = Values(bool)
+_SEED = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1)
+
+
+def _of(default: Any, values: Values | tuple[str, ...], help: str) -> Any:
+    """A field, with the values that it accepts, or the words, and with what --help says of it."""
+    accepted = values if isinstance(values, Values) else Values(str, choices=values)
+    return field(default=default, metadata={"values": accepted, "help": help})
+
+
+def _as(name: str, default: Any, help: str) -> Any:
+    """A field that goes to an Augmentation, and accepts what the one there does."""
+    return _of(default, values_of(Augmentation, name), help)
 
 
 @dataclass(frozen=True)
@@ -33,71 +45,51 @@ class Recipe:
     """Everything that decides what a training run does to a model and data, as readable data; 0 and False mean off.
 
     Every random number depends on the seed and its own stream (initial weights, shuffling, augmentation, dropout), so that
-    neither evaluation nor logging nor the number of threads changes a result. Raises ValueError for a field out of its range.
+    neither evaluation nor logging nor the number of threads changes a result. Fields become Python's int, float, bool and str,
+    from NumPy's scalars too. Raises TypeError for a field of another kind and ValueError for one out of its range.
     """
 
-    epochs: int = _of(5, "passes over the training images; 0 only evaluates")
-    batch_size: int = _of(64, "images per step")
-    batch_size_end: int = _of(0, "images per step at the end, reached linearly; 0: as at the start")
-    optimizer: str = _of("sgd", "sgd, adamw, or muon: orthogonal steps for the convolutions' weights, sgd for the rest")
-    lr: float = _of(0.08, "peak learning rate")
-    muon_lr: float = _of(0.02, "peak learning rate of what muon moves")
-    momentum: float = _of(0.9, "momentum; adamw's first beta")
-    nesterov: bool = _of(True, "Nesterov's momentum")
-    schedule: str = _of("one-cycle", "the rate rises linearly to its peak, then falls to zero: linearly, or as a cosine")
-    warm_up: float = _of(0.2, "share of the steps in which the rate rises")
-    weight_decay: float = _of(5e-4, "L2 penalty; adamw's is decoupled")
-    label_smoothing: float = _of(0.0, "share of the target that is spread over all classes")
-    dropout: float = _of(0.0, "probability of dropping an input of fc2")
-    dropout_fc1: float = _of(0.0, "probability of dropping an input of fc1")
-    ema: float = _of(0.0, "decay of the running average of the weights, which is then what is evaluated and saved")
-    ema_start: float = _of(0.5, "share of the steps before the average begins")
-    ema_every: int = _of(1, "steps from one update of the average to the next")
-    shift: int = _of(2, "training images are moved by up to so many pixels")
-    rotation: float = _of(0.0, "turned by up to so many degrees")
-    scale: float = _of(0.0, "height and width scaled, each by 1 +- this")
-    shear: float = _of(0.0, "slanted by up to so many pixels per row")
-    elastic: float = _of(0.0, "bent elastically: Simard's alpha, in pixels; 34 is about 1.4 pixels")
-    elastic_sigma: float = _of(4.0, "smoothness of the bending, in pixels")
-    cutout: int = _of(0, "a square of so many pixels is blanked")
-    plain_epochs: int = _of(0, "the last epochs, which see the images as they are")
-    algorithm: str = _of("direct", "of conv2's forward pass; winograd is faster, and rounds a little more")
-    tta: bool = _of(False, "test-time augmentation: average over each test image and its shifts by one pixel")
-    seed: int = _of(0, "of the initial weights, the order of the images, augmentation and dropout")
+    epochs: int = _of(5, _EPOCHS, "passes over the training images; 0 only evaluates")
+    batch_size: int = _of(64, _POSITIVE, "images per step")
+    batch_size_end: int = _of(0, _COUNT, "images per step at the end, reached linearly; 0: as at the start")
+    optimizer: str = _of(
+        "sgd", ("sgd", "adamw", "muon"), "sgd, adamw, or muon: orthogonal steps for the convolutions' weights, sgd for the rest"
+    )
+    lr: float = _of(0.08, _SIZE, "peak learning rate")
+    muon_lr: float = _of(0.02, _SIZE, "peak learning rate of what muon moves")
+    momentum: float = _of(0.9, _FRACTION, "momentum, above 0 for muon; adamw's first beta")
+    nesterov: bool = _of(True, _SWITCH, "Nesterov's momentum, where there is momentum")
+    schedule: str = _of(
+        "one-cycle",
+        ("one-cycle", "cosine"),
+        "the rate rises linearly to its peak, then falls to zero: linearly, or as a cosine",
+    )
+    warm_up: float = _of(0.2, _SHARE, "share of the steps in which the rate rises")
+    weight_decay: float = _of(5e-4, _SIZE, "L2 penalty; adamw's is decoupled")
+    label_smoothing: float = _of(0.0, _SHARE, "share of the target that is spread over all classes")
+    dropout: float = _of(0.0, _FRACTION, "probability of dropping an input of fc2")
+    dropout_fc1: float = _of(0.0, _FRACTION, "probability of dropping an input of fc1")
+    ema: float = _of(0.0, _FRACTION, "decay of the running average of the weights, which is then what is evaluated and saved")
+    ema_start: float = _of(0.5, _SHARE, "share of the steps before the average begins")
+    ema_every: int = _of(1, _POSITIVE, "steps from one update of the average to the next")
+    shift: int = _as("shift", 2, "training images are moved by up to so many pixels")
+    rotation: float = _as("rotation", 0.0, "turned by up to so many degrees")
+    scale: float = _as("scale", 0.0, "height and width scaled, each by 1 +- this")
+    shear: float = _as("shear", 0.0, "slanted by up to so many pixels per row")
+    elastic: float = _as("elastic", 0.0, "bent elastically: Simard's alpha, in pixels; 34 is about 1.4 pixels")
+    elastic_sigma: float = _as("elastic_sigma", 4.0, "smoothness of the bending, in pixels")
+    cutout: int = _as("cutout", 0, "a square of so many pixels is blanked")
+    plain_epochs: int = _of(0, _COUNT, "the last epochs, which see the images as they are; all, if there are no more")
+    algorithm: str = _of(
+        "direct", ("direct", "winograd"), "of conv2's forward pass; winograd is faster, and rounds a little more"
+    )
+    tta: bool = _of(False, _SWITCH, "test-time augmentation: average over each test image and its shifts by one pixel")
+    seed: int = _of(0, _SEED, "of the initial weights, the order of the images, augmentation and dropout")
 
     def __post_init__(self) -> None:
-        positive, share = "a positive integer", "a number in [0, 1]"
-        fraction, size = "a number in [0, 1)", "a non-negative number"
-        count = "a non-negative integer"
-        checks = {name: (getattr(self, name) in words, f"one of {', '.join(words)}") for name, words in CHOICES.items()}
-        checks |= {
-            "epochs": (self.epochs >= 0, count),
-            "batch_size": (self.batch_size >= 1, positive),
-            "batch_size_end": (self.batch_size_end >= 0, count),
-            "lr": (_is_size(self.lr), size),
-            "muon_lr": (_is_size(self.muon_lr), size),
-            "momentum": (0 <= self.momentum < 1, fraction),
-            "warm_up": (0 <= self.warm_up <= 1, share),
-            "weight_decay": (_is_size(self.weight_decay), size),
-            "label_smoothing": (0 <= self.label_smoothing <= 1, share),
-            "dropout": (0 <= self.dropout < 1, fraction),
-            "dropout_fc1": (0 <= self.dropout_fc1 < 1, fraction),
-            "ema": (0 <= self.ema < 1, fraction),
-            "ema_start": (0 <= self.ema_start <= 1, share),
-            "ema_every": (self.ema_every >= 1, positive),
-            "shift": (0 <= self.shift <= 32000, "pixels in 0..32000"),
-            "rotation": (0 <= self.rotation <= 180, "degrees in [0, 180]"),
-            "scale": (0 <= self.scale < 1, fraction),
-            "shear": (0 <= self.shear <= 1, share),
-            "elastic": (0 <= self.elastic <= 1e6, "pixels in [0, 1e6]"),
-            "elastic_sigma": (0 < self.elastic_sigma <= 1000, "pixels in (0, 1000]"),
-            "cutout": (0 <= self.cutout <= 32000, "pixels in 0..32000"),
-            "plain_epochs": (self.plain_epochs >= 0, count),
-            "seed": (0 <= self.seed < 2**64, "an integer in 0..2^64-1"),
-        }
-        for name, (holds, expected) in checks.items():
-            if not holds:
-                raise ValueError(f"{name} expects {expected}, got {getattr(self, name)!r}")
+        expect_fields(self)
+        if self.optimizer == "muon" and self.momentum == 0:
+            raise ValueError("momentum expects a number above 0 for optimizer muon, got 0.0; optimizer sgd takes 0")
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0..steps-1, whatever the batch sizes."""
@@ -140,9 +132,8 @@ class Recipe:
         )
 
 
-def _is_size(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
-
+# What the fields that are words may say.
+CHOICES = {field.name: field.metadata["values"].choices for field in fields(Recipe) if field.metadata["values"].choices}
 
 # What all three have in common.
 _ORTHOGONAL: Mapping[str, Any] = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.02, "algorithm": "winograd"}
