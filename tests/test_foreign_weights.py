@@ -8,6 +8,7 @@ import pickle
 import resource
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -288,6 +289,26 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert "not a file" in refused(tmp_path / "model")
     assert "not a file" in refused(Path(os.devnull))
     assert "not a file" in refused(tmp_path)
+
+
+def test_what_the_system_does_not_give(tmp_path: Path) -> None:
+    """No permission, also for root without its rights; a name that no file can have."""
+    code = """
+import os, sys
+from fastlenet.checkpoint import CheckpointError, load_model
+if os.geteuid() == 0: os.setuid(65534)
+try: load_model(sys.argv[1])
+except CheckpointError as error: print(error)
+"""
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which lies where only its owner may look
+        os.chmod(folder, 0o755)
+        path = Path(folder) / "model"
+        save_file({"a": np.zeros(1)}, path)
+        path.chmod(0)
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{path}: no permission to read it\n", done
+    with pytest.raises(CheckpointError, match=r"a\.\.\. \(.* characters\): cannot be read \(File name too long\)"):
+        load_model(tmp_path / ("a" * 300))
 
 
 def test_names_with_anything_in_them(tmp_path: Path) -> None:

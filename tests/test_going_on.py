@@ -17,6 +17,7 @@ from conftest import Result, expect_same_bits, one_line, write_idx
 from fastlenet import LeNet, _core
 from fastlenet.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from fastlenet.data import Dataset, load_idx_directory
+from fastlenet.ensemble import EnsembleRun
 from fastlenet.nn import Flatten, Linear, Sequential
 from fastlenet.recipe import Recipe
 from fastlenet.run_state import OtherLevelError
@@ -113,6 +114,24 @@ def test_normalisation_comes_along(tiny_mnist: Path, tmp_path: Path) -> None:
         models.append(LeNet())
         fit(models[-1], there, recipe, resume=path)
     expect_same_bits(models[0].parameter_buffer, models[1].parameter_buffer)
+
+
+def test_normalisation_comes_along_to_all_networks(tiny_mnist: Path, tmp_path: Path) -> None:
+    """Those of an ensemble that are begun after the resumption, too."""
+    data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
+    rounded, recipe = replace(data, mean=0.13, std=0.31), Recipe(epochs=1, batch_size=50)
+
+    def run_on(there: Dataset) -> EnsembleRun:
+        return EnsembleRun(lambda member: Trainer(LeNet(member), there, replace(recipe, seed=member)), 2)
+
+    first = run_on(rounded)
+    first.trainer.run()
+    first.trainer.save(path)
+    moved = run_on(data)
+    moved.restore(path, 0)
+    for ours, expected in zip(moved.run(), run_on(rounded).run(), strict=True):
+        for name, array in expected.items():
+            expect_same_bits(ours[name], array)
 
 
 # --- another length ---

@@ -138,6 +138,7 @@ class EnsembleRun:
             self.member += 1
             following = self._make(self.member)
             following.passengers = _numbered(self.finished)
+            following.normalise(self.trainer.data.mean, self.trainer.data.std)  # as the checkpoint says, after a resumption
             following.stop_requested = self.trainer.stop_requested  # asked for in between
             self.trainer = following
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fastlenet.checkpoint import expect_writable
+from fastlenet.checkpoint import MAX_MEMBERS, expect_writable
 from fastlenet.command import UsageError, one_line, tell
 from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.evaluation import BATCH_SIZE
@@ -50,7 +50,7 @@ _RANGES: dict[str, tuple[int, int | None]] = {
     "log_interval": (0, None),
     "validation": (0, None),
     "test_batch_size": (1, None),
-    "ensemble": (1, None),
+    "ensemble": (1, MAX_MEMBERS),
     "seeds": (1, None),
 }
 
@@ -160,7 +160,8 @@ def make_parser() -> Parser:
     _add(
         files,
         "--resume",
-        "go on from a checkpoint, with all its settings; saves to the same file unless told otherwise",
+        "go on from a checkpoint, with all its settings; --epochs and --data-dir may be others; saves to the same file unless "
+        "told otherwise",
         **_FILE,
     )
     _add(files, "--log-json", "write one JSON object per epoch", **_FILE)
@@ -255,10 +256,8 @@ def _check_files(given: dict[str, Any]) -> None:
             raise UsageError(f"{flag_of(first)} and {flag_of(name)} are both {path}; give each a file of its own")
     for name, path in outputs.items():
         expect_writable(path, as_a_whole=name in ("checkpoint", "save_model"))
-    goes_on = {"resume", "checkpoint"} <= given.keys() and os.path.realpath(given["checkpoint"]) == os.path.realpath(
-        given["resume"]
-    )
-    if "checkpoint" in given and not goes_on and Path(given["checkpoint"]).exists():
+    anew = "checkpoint" in given and taken[_real("checkpoint", given["checkpoint"])] != "resume"
+    if anew and Path(given["checkpoint"]).exists():
         raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")
     if "resume" in given and "checkpoint" not in given:
         expect_writable(given["resume"])

@@ -186,8 +186,8 @@ class RunState:
         self.epoch, self.position, self.images = facts.epoch, facts.position, facts.images
         self.history.epochs, self.model.dropout_counter = list(facts.history), facts.dropout_counter
         self.loss_sum, self.seconds = facts.loss_sum, facts.seconds
-        if facts.normalisation is not None and facts.normalisation != (self.data.mean, self.data.std):
-            self.data = replace(self.data, mean=facts.normalisation[0], std=facts.normalisation[1])
+        if facts.normalisation is not None:
+            self.normalise(*facts.normalisation)
         self._starts = self._batch_starts(self.recipe, self.epoch, self.position, self.images)
         self.steps = steps_done + self._steps_left(self.recipe, self.epoch, self.position, self.images)
         self.average_from = self.recipe.average_from(self.steps)
@@ -197,6 +197,11 @@ class RunState:
                 f"{self.recipe.epochs} epochs instead of {facts.recipe.epochs}: the learning rate goes on as in a run of "
                 f"{self.steps} steps, from step {steps_done} on"
             )
+
+    def normalise(self, mean: float, std: float) -> None:
+        """Normalise the images by these numbers from now on."""
+        if (mean, std) != (self.data.mean, self.data.std):
+            self.data = replace(self.data, mean=mean, std=std)
 
     def _bytes_at_most(self) -> int:
         """Of a checkpoint of this run: its own arrays, four times the parameters at most, and the networks finished before."""

@@ -97,6 +97,8 @@ class TensorFile:
             raise
         except PermissionError:
             raise CheckpointError(f"{shown_path(self.path)}: no permission to read it") from None
+        except OSError as error:
+            raise CheckpointError(f"{shown_path(self.path)}: cannot be read ({error.strerror or error})") from None
         except _OtherFormatError as error:
             raise CheckpointError(f"{shown_path(self.path)}: {error}") from None
         except Exception as error:  # the border: what parsing a stranger's bytes can raise is not to be listed

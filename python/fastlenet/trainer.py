@@ -131,12 +131,15 @@ class Trainer(RunState):
     def restore(self, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
         with suppress(DivergedError):  # of steps that are to be forgotten
             self._step.wait()
-        data = self.data
         super().restore(path, allow_level_change=allow_level_change)
-        if self.data is not data:  # normalised as before
-            self._step = self._make_step()
         if self.rate is self._scheduled:
             self.rate = self._scheduled = partial(self.recipe.rate, steps=self.steps)
+
+    def normalise(self, mean: float, std: float) -> None:
+        data = self.data
+        super().normalise(mean, std)
+        if self.data is not data:  # which a step may have brought to a device
+            self._step = self._make_step()
 
     def _has_average(self) -> bool:
         return self.average_from is not None and self.optimizer.steps >= self.average_from
