@@ -1,14 +1,21 @@
-// NumPy arrays at the border: checked on the way in, allocated or checked on the way out.
+// NumPy arrays at the border: checked on the way in, allocated or checked on the way out, and kept apart from each other.
 //
-// A wrong dtype is a TypeError and a wrong shape a ValueError, both naming the operation and the argument. Inputs may
-// have any strides and alignment (copied when not dense and aligned); outputs that the caller gives must be dense and
-// aligned.
+// A wrong dtype is a TypeError and a wrong shape a ValueError, both naming the operation and the argument. Inputs may have any
+// strides and alignment (copied when not dense and aligned); outputs that the caller gives must be dense and aligned.
+// Subclasses of numpy.ndarray are read as what they are in memory, by NumPy's C functions: none of their methods is called.
+//
+// Where an array lies and what shape it has is noted once, with the GIL: another thread may change its shape or dtype while the
+// op runs. Its memory stays, since the reference held here makes its resize() fail; resize(refcheck=False) is a promise of the
+// caller's that nobody uses the array.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "gil.hpp"
 #include "shapes.hpp"
@@ -17,14 +24,27 @@ namespace fastlenet {
 
 namespace py = pybind11;
 
+inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+// Whether it is one of NumPy's masked arrays, whose mask nothing here would look at.
+inline bool is_masked(py::handle object) {
+  if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_) return false;
+  const auto name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("numpy.ma"));
+  const auto module = py::reinterpret_steal<py::object>(PyImport_GetModule(name.ptr()));
+  if (!module) return false;  // and there is none
+  const py::object masked = module.attr("MaskedArray");
+  return PyType_Check(masked.ptr()) && PyType_IsSubtype(Py_TYPE(object.ptr()), reinterpret_cast<PyTypeObject*>(masked.ptr()));
+}
+
 // A NumPy array of that dtype, or a TypeError. The message is put together only then: naming a dtype takes a microsecond, and
 // a training step checks sixty arrays.
-inline py::array expect_array(const char* op, const std::string& argument, py::handle object, const py::dtype& dtype) {
+inline py::array expect_array(const char* op, const char* argument, py::handle object, const py::dtype& dtype) {
   const auto fail = [&](const std::string& got) {
     const std::string name = py::str(dtype).cast<std::string>();
     throw py::type_error(std::string(op) + ": " + argument + " expects a numpy array of " + name + ", got " + got);
   };
-  if (!py::isinstance<py::array>(object)) fail(py::str(py::type::of(object).attr("__name__")).cast<std::string>());
+  if (!py::isinstance<py::array>(object)) fail(type_name(object));
+  if (is_masked(object)) fail("a masked array, whose mask would be ignored; fill it with .filled(value)");
   py::array array = py::reinterpret_borrow<py::array>(object);
   if (!py::detail::npy_api::get().PyArray_EquivTypes_(array.dtype().ptr(), dtype.ptr())) {
     fail(py::str(array.dtype()).cast<std::string>() + "; convert it with .astype(numpy." + py::str(dtype).cast<std::string>() +
@@ -48,9 +68,10 @@ inline bool is_transposed(py::handle object) {
   return array.ndim() == 2 && (array.flags() & flags) == flags && !is_dense(array);
 }
 
-// A copy that is dense, of the base class. NumPy lets go of the GIL while it copies.
-inline py::array dense(const py::array& array) {
+// The array itself if it is dense, else a copy that is, of the base class. NumPy lets go of the GIL while it copies.
+inline py::array dense(py::array array) {
   using Api = py::detail::npy_api;
+  if (is_dense(array)) return array;
   constexpr int flags = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_ENSUREARRAY_;
   PyObject* dtype = array.dtype().release().ptr();
   PyObject* copy = wait_for_gil([&] { return Api::get().PyArray_FromAny_(array.ptr(), dtype, 0, 0, flags, nullptr); });
@@ -62,99 +83,146 @@ inline py::array dense(const py::array& array) {
 template <typename Element>
 class Input {
  public:
-  Input(const char* op, const char* argument, py::handle object) {
-    array_ = expect_array(op, argument, object, py::dtype::of<Element>());
-    if (!is_dense(array_)) array_ = dense(array_);
-    data_ = static_cast<const Element*>(array_.data());
-    dims_ = dims_of(array_);
-  }
-
-  static Input optional(const char* op, const char* argument, py::handle object) {
-    return object.is_none() ? Input() : Input(op, argument, object);
-  }
-
-  // As it is, column by column; dims are the matrix's own.
-  static Input transposed(const char* op, const char* argument, py::handle object) {
-    Input input;
-    input.array_ = expect_array(op, argument, object, py::dtype::of<Element>());
-    input.data_ = static_cast<const Element*>(input.array_.data());
-    input.dims_ = dims_of(input.array_);
-    return input;
-  }
+  Input() = default;
+  explicit Input(py::array array)
+      : array_(std::move(array)),
+        data_(static_cast<const Element*>(array_.data())),
+        size_(array_.size()),
+        dims_(dims_of(array_)) {}
 
   const Element* data() const { return data_; }
   const Dims& dims() const { return dims_; }
-  std::int64_t size() const { return array_.size(); }
+  std::int64_t size() const { return size_; }
 
  private:
-  Input() = default;
   py::array array_;
   const Element* data_ = nullptr;
+  std::int64_t size_ = 0;
   Dims dims_;
 };
 
-// An output: the caller's array if it fits, else a new one. `exclusive` outputs must not overlap an input; see
-// overlap().
+// An output: the caller's array, or a new one.
 template <typename Element>
 class Output {
  public:
-  Output(const char* op, const std::string& argument, py::handle object, const Dims& dims) {
-    if (object.is_none()) {
-      array_ = py::array(py::dtype::of<Element>(), dims);
-    } else {
-      array_ = expect_array(op, argument, object, py::dtype::of<Element>());
-      expect_dims(op, argument.c_str(), dims, dims_of(array_));
-      if (!is_dense(array_) || !array_.writeable()) {
-        throw std::invalid_argument(std::string(op) + ": " + argument + " expects a C-contiguous, aligned and writable array");
-      }
-    }
-    data_ = static_cast<Element*>(array_.mutable_data());
-  }
+  explicit Output(py::array array)
+      : array_(std::move(array)), data_(static_cast<Element*>(array_.mutable_data())), dims_(dims_of(array_)) {}
 
   Element* data() const { return data_; }
+  const Dims& dims() const { return dims_; }
   const py::array& array() const { return array_; }
-
-  // Refuses an output that shares memory with an input; where the op works element by element, sharing all of it is
-  // fine.
-  template <typename Other>
-  void expect_apart(const char* op, const char* argument, const Input<Other>& input, bool in_place = false) const {
-    if (input.data() == nullptr || input.size() == 0 || array_.size() == 0) return;
-    const auto begin = reinterpret_cast<std::uintptr_t>(data_), from = reinterpret_cast<std::uintptr_t>(input.data());
-    const auto end = begin + static_cast<std::size_t>(array_.nbytes());
-    const auto to = from + static_cast<std::size_t>(input.size()) * sizeof(Other);
-    if (begin < to && from < end && !(in_place && begin == from)) {
-      throw std::invalid_argument(std::string(op) + ": out must not share memory with " + argument);
-    }
-  }
 
  private:
   py::array array_;
-  Element* data_ = nullptr;
+  Element* data_;
+  Dims dims_;
 };
 
-// The outputs that the caller wants filled: None, one array, or a tuple of `count` arrays, any of which may be None.
-class Outputs {
+// Whether an output may be one of the inputs: where the op works element by element.
+enum class InPlace { no, yes };
+
+// All arrays of one call of an op, by name. No two may share memory if the op writes one of them, whatever their roles; only
+// an output that may work in place can be an input, all of it.
+class Call {
  public:
-  Outputs(const char* op, py::handle out, std::size_t count) : given_(count, py::none()), count_(count) {
-    if (out.is_none()) return;
-    if (count == 1) {
-      given_[0] = py::reinterpret_borrow<py::object>(out);
+  // out: what the caller wants filled. None; an array; or, for several outputs, a tuple of them, any of which may be None.
+  explicit Call(const char* op, py::handle out = py::none(), std::size_t outputs = 1) : op_(op), outputs_(outputs) {
+    if (outputs == 1) {
+      given_[0] = out;
       return;
     }
-    if (!py::isinstance<py::tuple>(out) || py::len(out) != count) {
-      throw py::type_error(std::string(op) + ": out expects a tuple of " + std::to_string(count) + " arrays");
+    given_.fill(py::none());
+    if (out.is_none()) return;
+    const bool fits = PyTuple_Check(out.ptr()) && static_cast<std::size_t>(PyTuple_GET_SIZE(out.ptr())) == outputs;
+    if (!fits) {
+      throw py::type_error(std::string(op) + ": out expects a tuple of " + std::to_string(outputs) + " arrays, got " +
+                           (PyTuple_Check(out.ptr()) ? std::to_string(PyTuple_GET_SIZE(out.ptr())) : type_name(out)));
     }
-    for (std::size_t i = 0; i < count; ++i) given_[i] = py::reinterpret_borrow<py::tuple>(out)[i];
+    for (std::size_t i = 0; i < outputs; ++i) given_[i] = PyTuple_GET_ITEM(out.ptr(), static_cast<Py_ssize_t>(i));
+  }
+
+  const char* op() const { return op_; }
+
+  template <typename Element>
+  Input<Element> input(const char* argument, py::handle object) {
+    return Input<Element>(dense(read<Element>(argument, object)));
   }
 
   template <typename Element>
-  Output<Element> take(const char* op, std::size_t i, const Dims& dims) const {
-    return Output<Element>(op, count_ == 1 ? "out" : "out[" + std::to_string(i) + "]", given_[i], dims);
+  Input<Element> optional(const char* argument, py::handle object) {
+    return object.is_none() ? Input<Element>() : input<Element>(argument, object);
+  }
+
+  // As it lies, column by column; dims are the matrix's own.
+  template <typename Element>
+  Input<Element> transposed(const char* argument, py::handle object) {
+    return Input<Element>(read<Element>(argument, object));
+  }
+
+  // The i-th output, a new array unless the caller gave one.
+  template <typename Element>
+  Output<Element> output(std::size_t i, const Dims& dims, InPlace in_place = InPlace::no) {
+    static constexpr const char* kNames[] = {"out[0]", "out[1]", "out[2]"};
+    if (given_[i].is_none()) return Output<Element>(py::array(py::dtype::of<Element>(), dims));
+    return written<Element>(outputs_ == 1 ? "out" : kNames[i], given_[i], dims, in_place);
+  }
+
+  // An argument that the op changes.
+  template <typename Element>
+  Output<Element> state(const char* argument, py::handle object, const Dims& dims) {
+    return written<Element>(argument, object, dims, InPlace::no);
   }
 
  private:
-  std::vector<py::object> given_;
-  std::size_t count_;
+  struct Span {
+    const char* argument;
+    std::uintptr_t begin, end;
+    bool output, in_place;
+  };
+
+  template <typename Element>
+  py::array read(const char* argument, py::handle object) {
+    py::array array = expect_array(op_, argument, object, py::dtype::of<Element>());
+    add(argument, array, false, InPlace::no);
+    return array;
+  }
+
+  template <typename Element>
+  Output<Element> written(const char* argument, py::handle object, const Dims& dims, InPlace in_place) {
+    py::array array = expect_array(op_, argument, object, py::dtype::of<Element>());
+    expect_dims(op_, argument, dims, dims_of(array));
+    if (!is_dense(array) || !array.writeable()) {
+      throw std::invalid_argument(std::string(op_) + ": " + argument + " expects a C-contiguous, aligned and writable array");
+    }
+    add(argument, array, true, in_place);
+    return Output<Element>(std::move(array));
+  }
+
+  void add(const char* argument, const py::array& array, bool output, InPlace in_place) {
+    if (array.size() == 0) return;
+    Span span{argument, reinterpret_cast<std::uintptr_t>(array.data()), 0, output, in_place == InPlace::yes};
+    span.end = span.begin + static_cast<std::uintptr_t>(array.itemsize());
+    for (py::ssize_t i = 0; i < array.ndim(); ++i) {
+      const py::ssize_t reach = (array.shape()[i] - 1) * array.strides()[i];
+      (reach < 0 ? span.begin : span.end) += static_cast<std::uintptr_t>(reach);
+    }
+    for (std::size_t i = 0; i < count_; ++i) expect_apart(spans_[i], span);
+    spans_[count_++] = span;
+  }
+
+  void expect_apart(const Span& a, const Span& b) const {
+    if (!(a.output || b.output) || a.begin >= b.end || b.begin >= a.end) return;
+    const bool same = a.begin == b.begin && a.end == b.end, one_output = a.output != b.output;
+    if (same && one_output && (a.in_place || b.in_place)) return;
+    const Span &output = b.output ? b : a, &other = b.output ? a : b;
+    throw std::invalid_argument(std::string(op_) + ": " + output.argument + " must not share memory with " + other.argument);
+  }
+
+  static constexpr std::size_t kMost = 8;  // of any op: dy, winners, x, weight and three gradients are 7
+  const char* op_;
+  std::size_t outputs_, count_ = 0;
+  std::array<py::handle, 3> given_;
+  std::array<Span, kMost> spans_;
 };
 
 }  // namespace fastlenet

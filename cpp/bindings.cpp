@@ -34,63 +34,50 @@ void expect_bias(const char* op, const Input<float>& bias, std::int64_t outputs)
   if (bias.data() != nullptr) expect_dims(op, "bias", {outputs}, bias.dims());
 }
 
+Dims pooled_dims(const PoolShape& pool) { return {pool.n, pool.c, pool.p, pool.q}; }
+
 // The gradients that every layer with weights returns, dx only where it is wanted.
 struct Gradients {
   Output<float> dweight, dbias;
   std::optional<Output<float>> dx;
 
-  Gradients(const char* op, py::handle out, const Input<float>& dy, const Input<float>& x, const Input<float>& weight,
-            bool need_dx)
-      : Gradients(op, Outputs(op, out, 3), x, weight, need_dx) {
-    for (const Input<float>* input : {&dy, &x, &weight}) {
-      dweight.expect_apart(op, "an input", *input);
-      dbias.expect_apart(op, "an input", *input);
-      if (dx) dx->expect_apart(op, "an input", *input);
-    }
+  Gradients(Call& call, const Input<float>& x, const Input<float>& weight, bool need_dx)
+      : dweight(call.output<float>(1, weight.dims())), dbias(call.output<float>(2, {weight.dims()[0]})) {
+    if (need_dx) dx = call.output<float>(0, x.dims());
   }
 
   py::tuple arrays() const { return py::make_tuple(dx ? py::object(dx->array()) : py::none(), dweight.array(), dbias.array()); }
-
- private:
-  Gradients(const char* op, const Outputs& outputs, const Input<float>& x, const Input<float>& weight, bool need_dx)
-      : dweight(outputs.take<float>(op, 1, weight.dims())), dbias(outputs.take<float>(op, 2, {weight.dims()[0]})) {
-    if (need_dx) dx = outputs.take<float>(op, 0, x.dims());
-  }
 };
 
 py::array conv2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair stride, IntPair padding, py::handle out) {
-  const char* op = "conv2d_forward";
-  const Input<float> x(op, "x", x_), weight(op, "weight", weight_);
-  const Input<float> bias = Input<float>::optional(op, "bias", bias_);
-  const ConvShape shape = conv_shape(op, x.dims(), weight.dims(), pair(stride), pair(padding));
-  expect_bias(op, bias, shape.k);
-  const Output<float> y = Outputs(op, out, 1).take<float>(op, 0, {shape.n, shape.k, shape.p, shape.q});
-  for (const Input<float>* input : {&x, &weight, &bias}) y.expect_apart(op, "an input", *input);
+  Call call("conv2d_forward", out);
+  const Input<float> x = call.input<float>("x", x_), weight = call.input<float>("weight", weight_);
+  const Input<float> bias = call.optional<float>("bias", bias_);
+  const ConvShape shape = conv_shape(call.op(), x.dims(), weight.dims(), pair(stride), pair(padding));
+  expect_bias(call.op(), bias, shape.k);
+  const Output<float> y = call.output<float>(0, {shape.n, shape.k, shape.p, shape.q});
   compute(cpu::conv2d_forward, y, x, weight, bias, shape);
   return y.array();
 }
 
 py::tuple conv2d_backward(py::handle dy_, py::handle x_, py::handle weight_, IntPair stride, IntPair padding, bool need_dx,
                           py::handle out) {
-  const char* op = "conv2d_backward";
-  const Input<float> dy(op, "dy", dy_), x(op, "x", x_), weight(op, "weight", weight_);
-  const ConvShape shape = conv_shape(op, x.dims(), weight.dims(), pair(stride), pair(padding));
-  expect_dims(op, "dy", {shape.n, shape.k, shape.p, shape.q}, dy.dims());
-  const Gradients gradients(op, out, dy, x, weight, need_dx);
+  Call call("conv2d_backward", out, 3);
+  const Input<float> dy = call.input<float>("dy", dy_), x = call.input<float>("x", x_);
+  const Input<float> weight = call.input<float>("weight", weight_);
+  const ConvShape shape = conv_shape(call.op(), x.dims(), weight.dims(), pair(stride), pair(padding));
+  expect_dims(call.op(), "dy", {shape.n, shape.k, shape.p, shape.q}, dy.dims());
+  const Gradients gradients(call, x, weight, need_dx);
   compute(cpu::conv2d_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, x, weight, shape);
   return gradients.arrays();
 }
 
 py::tuple max_pool2d_forward(py::handle x_, IntPair kernel_size, IntPair stride, IntPair padding, py::handle out) {
-  const char* op = "max_pool2d_forward";
-  const Input<float> x(op, "x", x_);
-  const PoolShape shape = pool_shape(op, x.dims(), pair(kernel_size), pair(stride), pair(padding));
-  const Outputs outputs(op, out, 2);
-  const Dims dims{shape.n, shape.c, shape.p, shape.q};
-  const Output<float> y = outputs.take<float>(op, 0, dims);
-  const Output<std::int32_t> indices = outputs.take<std::int32_t>(op, 1, dims);
-  y.expect_apart(op, "x", x);
-  indices.expect_apart(op, "x", x);
+  Call call("max_pool2d_forward", out, 2);
+  const Input<float> x = call.input<float>("x", x_);
+  const PoolShape shape = pool_shape(call.op(), x.dims(), pair(kernel_size), pair(stride), pair(padding));
+  const Output<float> y = call.output<float>(0, pooled_dims(shape));
+  const Output<std::int32_t> indices = call.output<std::int32_t>(1, pooled_dims(shape));
   compute(cpu::max_pool2d_forward, y, indices, x, shape);
   return py::make_tuple(y.array(), indices.array());
 }
@@ -98,7 +85,7 @@ py::tuple max_pool2d_forward(py::handle x_, IntPair kernel_size, IntPair stride,
 // The first element that is wrong, if any. All are looked at without a branch first, which the compiler does in vectors, each
 // by the thread that has it in its cache.
 template <typename T, typename Wrong>
-const T* first_wrong(const Input<T>& input, const Wrong& wrong) {
+std::optional<T> first_wrong(const Input<T>& input, const Wrong& wrong) {
   const T *data = input.data(), *end = data + input.size();
   std::atomic<bool> found{false};
   without_gil([&] {
@@ -108,31 +95,26 @@ const T* first_wrong(const Input<T>& input, const Wrong& wrong) {
       if (any) found.store(true, std::memory_order_relaxed);
     });
   });
-  return found ? std::find_if(data, end, wrong) : nullptr;
+  if (!found) return std::nullopt;
+  // Not there any more if another thread has changed it.
+  const T* first = std::find_if(data, end, wrong);
+  return first == end ? data[0] : *first;
 }
 
 py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x_shape, py::handle out) {
-  const char* op = "max_pool2d_backward";
-  const Input<float> dy(op, "dy", dy_);
-  const Input<std::int32_t> indices(op, "indices", indices_);
-  expect_rank(op, "x_shape", 4, "(n, c, h, w)", x_shape);
-  expect_rank(op, "dy", 4, "(n, c, p, q)", dy.dims());
-  const Dims& d = dy.dims();
-  expect_dims(op, "dy", {x_shape[0], x_shape[1], d[2], d[3]}, d);
-  expect_dims(op, "indices", d, indices.dims());
-  const PoolShape shape{d[0], d[1], x_shape[2], x_shape[3], 1, 1, {1, 1}, {0, 0}, d[2], d[3]};
+  Call call("max_pool2d_backward", out);
+  const Input<float> dy = call.input<float>("dy", dy_);
+  const Input<std::int32_t> indices = call.input<std::int32_t>("indices", indices_);
+  const PoolShape shape = unpool_shape(call.op(), dy.dims(), x_shape);
+  expect_dims(call.op(), "indices", dy.dims(), indices.dims());
   const std::uint32_t plane = static_cast<std::uint32_t>(shape.h * shape.w);
   // As unsigned numbers the negative ones are the largest.
   const auto wrong = first_wrong(indices, [=](std::int32_t index) { return static_cast<std::uint32_t>(index) >= plane; });
-  if (wrong) fail(op, "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(*wrong));
-  const Output<float> dx = Outputs(op, out, 1).take<float>(op, 0, x_shape);
-  dx.expect_apart(op, "dy", dy);
-  dx.expect_apart(op, "indices", indices);
+  if (wrong) fail(call.op(), "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(*wrong));
+  const Output<float> dx = call.output<float>(0, x_shape);
   compute(cpu::max_pool2d_backward, dx, dy, indices, shape);
   return dx.array();
 }
-
-Dims pooled_dims(const PoolShape& pool) { return {pool.n, pool.c, pool.p, pool.q}; }
 
 cpu::Algorithm algorithm_named(const char* op, const std::string& name) {
   if (name == "direct") return cpu::Algorithm::direct;
@@ -143,49 +125,47 @@ cpu::Algorithm algorithm_named(const char* op, const std::string& name) {
 py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair padding,
                                          IntPair kernel_size, const std::string& algorithm_, py::handle packed_,
                                          py::handle out) {
-  const char* op = "conv2d_relu_max_pool2d_forward";
-  const cpu::Algorithm algorithm = algorithm_named(op, algorithm_);
-  const Input<float> x(op, "x", x_), weight(op, "weight", weight_);
-  const Input<float> bias = Input<float>::optional(op, "bias", bias_);
-  const ConvPoolShape shape = conv_pool_shape(op, x.dims(), weight.dims(), pair(padding), pair(kernel_size));
-  expect_bias(op, bias, shape.conv.k);
-  const Input<float> packed = Input<float>::optional(op, "packed", packed_);
-  if (packed.data()) expect_dims(op, "packed", {cpu::packed_size(algorithm, shape.conv)}, packed.dims());
-  const Outputs outputs(op, out, 2);
-  const Output<float> y = outputs.take<float>(op, 0, pooled_dims(shape.pool));
-  const Output<std::uint8_t> winners = outputs.take<std::uint8_t>(op, 1, pooled_dims(shape.pool));
-  for (const Input<float>* input : {&x, &weight, &bias}) {
-    y.expect_apart(op, "an input", *input);
-    winners.expect_apart(op, "an input", *input);
-  }
+  Call call("conv2d_relu_max_pool2d_forward", out, 2);
+  const cpu::Algorithm algorithm = algorithm_named(call.op(), algorithm_);
+  const Input<float> x = call.input<float>("x", x_), weight = call.input<float>("weight", weight_);
+  const Input<float> bias = call.optional<float>("bias", bias_);
+  const ConvPoolShape shape = conv_pool_shape(call.op(), x.dims(), weight.dims(), pair(padding), pair(kernel_size));
+  expect_bias(call.op(), bias, shape.conv.k);
+  const Input<float> packed = call.optional<float>("packed", packed_);
+  if (packed.data()) expect_dims(call.op(), "packed", {cpu::packed_size(algorithm, shape.conv)}, packed.dims());
+  const Output<float> y = call.output<float>(0, pooled_dims(shape.pool));
+  const Output<std::uint8_t> winners = call.output<std::uint8_t>(1, pooled_dims(shape.pool));
   compute(cpu::conv2d_relu_max_pool2d_forward, y, winners, x, weight, bias, packed, algorithm, shape);
   return py::make_tuple(y.array(), winners.array());
 }
 
 py::array pack_filters(py::handle weight_, const std::string& algorithm_) {
-  const char* op = "pack_filters";
-  const cpu::Algorithm algorithm = algorithm_named(op, algorithm_);
-  const Input<float> weight(op, "weight", weight_);
-  expect_rank(op, "weight", 4, "(k, c, r, s)", weight.dims());
+  Call call("pack_filters");
+  const cpu::Algorithm algorithm = algorithm_named(call.op(), algorithm_);
+  const Input<float> weight = call.input<float>("weight", weight_);
+  expect_rank(call.op(), "weight", 4, "(k, c, r, s)", weight.dims());
   const Dims& d = weight.dims();
   const ConvShape shape{0, d[1], d[2], d[3], d[0], d[2], d[3], {1, 1}, {0, 0}, 1, 1};
-  const Output<float> packed(op, "out", py::none(), {cpu::packed_size(algorithm, shape)});
+  const Output<float> packed = call.output<float>(0, {cpu::packed_size(algorithm, shape)});
   without_gil([&] { cpu::pack_filters(packed.data(), weight.data(), algorithm, shape); });
   return packed.array();
 }
 
 py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, py::handle x_, py::handle weight_,
                                           IntPair padding, IntPair kernel_size, bool need_dx, py::handle out) {
-  const char* op = "conv2d_relu_max_pool2d_backward";
-  const Input<float> dy(op, "dy", dy_), x(op, "x", x_), weight(op, "weight", weight_);
-  const Input<std::uint8_t> winners(op, "winners", winners_);
-  const ConvPoolShape shape = conv_pool_shape(op, x.dims(), weight.dims(), pair(padding), pair(kernel_size));
-  expect_dims(op, "dy", pooled_dims(shape.pool), dy.dims());
-  expect_dims(op, "winners", pooled_dims(shape.pool), winners.dims());
+  Call call("conv2d_relu_max_pool2d_backward", out, 3);
+  const Input<float> dy = call.input<float>("dy", dy_), x = call.input<float>("x", x_);
+  const Input<float> weight = call.input<float>("weight", weight_);
+  const Input<std::uint8_t> winners = call.input<std::uint8_t>("winners", winners_);
+  const ConvPoolShape shape = conv_pool_shape(call.op(), x.dims(), weight.dims(), pair(padding), pair(kernel_size));
+  expect_dims(call.op(), "dy", pooled_dims(shape.pool), dy.dims());
+  expect_dims(call.op(), "winners", pooled_dims(shape.pool), winners.dims());
   const std::uint8_t window = static_cast<std::uint8_t>(shape.pool.r * shape.pool.s);
   const auto wrong = first_wrong(winners, [=](std::uint8_t winner) { return (winner >= window) & (winner != 255); });
-  if (wrong) fail(op, "winners expects values below " + std::to_string(window) + " or 255, got " + std::to_string(*wrong));
-  const Gradients gradients(op, out, dy, x, weight, need_dx);
+  if (wrong) {
+    fail(call.op(), "winners expects values below " + std::to_string(window) + " or 255, got " + std::to_string(*wrong));
+  }
+  const Gradients gradients(call, x, weight, need_dx);
   compute(cpu::conv2d_relu_max_pool2d_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, winners, x, weight,
           shape);
   return gradients.arrays();
@@ -195,16 +175,14 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
 constexpr py::ssize_t kFewImages = 4;
 
 py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, bool skip_zeros, py::handle out) {
-  const char* op = "linear_forward";
-  const Input<float> x(op, "x", x_);
+  Call call("linear_forward", out);
+  const Input<float> x = call.input<float>("x", x_);
   const bool transposed = is_transposed(weight_) && x.dims().size() == 2 && x.dims()[0] <= kFewImages;
-  const Input<float> weight =
-      transposed ? Input<float>::transposed(op, "weight", weight_) : Input<float>(op, "weight", weight_);
-  const Input<float> bias = Input<float>::optional(op, "bias", bias_);
-  const LinearShape shape = linear_shape(op, x.dims(), weight.dims());
-  expect_bias(op, bias, shape.out);
-  const Output<float> y = Outputs(op, out, 1).take<float>(op, 0, {shape.n, shape.out});
-  for (const Input<float>* input : {&x, &weight, &bias}) y.expect_apart(op, "an input", *input);
+  const Input<float> weight = transposed ? call.transposed<float>("weight", weight_) : call.input<float>("weight", weight_);
+  const Input<float> bias = call.optional<float>("bias", bias_);
+  const LinearShape shape = linear_shape(call.op(), x.dims(), weight.dims());
+  expect_bias(call.op(), bias, shape.out);
+  const Output<float> y = call.output<float>(0, {shape.n, shape.out});
   if (transposed) {
     compute(cpu::linear_forward_transposed, y, x, weight, bias, skip_zeros, shape);
   } else {
@@ -214,11 +192,12 @@ py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, bo
 }
 
 py::tuple linear_backward(py::handle dy_, py::handle x_, py::handle weight_, bool need_dx, py::handle out) {
-  const char* op = "linear_backward";
-  const Input<float> dy(op, "dy", dy_), x(op, "x", x_), weight(op, "weight", weight_);
-  const LinearShape shape = linear_shape(op, x.dims(), weight.dims());
-  expect_dims(op, "dy", {shape.n, shape.out}, dy.dims());
-  const Gradients gradients(op, out, dy, x, weight, need_dx);
+  Call call("linear_backward", out, 3);
+  const Input<float> dy = call.input<float>("dy", dy_), x = call.input<float>("x", x_);
+  const Input<float> weight = call.input<float>("weight", weight_);
+  const LinearShape shape = linear_shape(call.op(), x.dims(), weight.dims());
+  expect_dims(call.op(), "dy", {shape.n, shape.out}, dy.dims());
+  const Gradients gradients(call, x, weight, need_dx);
   compute(cpu::linear_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, x, weight, shape);
   return gradients.arrays();
 }
@@ -226,9 +205,9 @@ py::tuple linear_backward(py::handle dy_, py::handle x_, py::handle weight_, boo
 // y = f(x), element by element; x may be its own output.
 template <typename Function>
 py::array map(const char* op, Function function, py::handle x_, py::handle out) {
-  const Input<float> x(op, "x", x_);
-  const Output<float> y = Outputs(op, out, 1).take<float>(op, 0, x.dims());
-  y.expect_apart(op, "x", x, true);
+  Call call(op, out);
+  const Input<float> x = call.input<float>("x", x_);
+  const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes);
   compute(function, y, x, x.size());
   return y.array();
 }
@@ -236,23 +215,19 @@ py::array map(const char* op, Function function, py::handle x_, py::handle out) 
 // dx = f(dy, other), element by element; other is named in the op's signature.
 template <typename Function>
 py::array map_gradient(const char* op, Function function, py::handle dy_, const char* name, py::handle other_, py::handle out) {
-  const Input<float> dy(op, "dy", dy_), other(op, name, other_);
+  Call call(op, out);
+  const Input<float> dy = call.input<float>("dy", dy_), other = call.input<float>(name, other_);
   expect_dims(op, "dy", other.dims(), dy.dims());
-  const Output<float> dx = Outputs(op, out, 1).take<float>(op, 0, dy.dims());
-  dx.expect_apart(op, "dy", dy, true);
-  dx.expect_apart(op, name, other, true);
+  const Output<float> dx = call.output<float>(0, dy.dims(), InPlace::yes);
   compute(function, dx, dy, other, dy.size());
   return dx.array();
 }
 
 py::tuple dropout_forward(py::handle x_, double rate, std::uint64_t seed, std::uint64_t counter, py::handle out) {
-  const char* op = "dropout_forward";
-  const Input<float> x(op, "x", x_);
-  if (!(rate >= 0.0 && rate < 1.0)) fail(op, "rate expects a number in [0, 1), got " + std::to_string(rate));
-  const Outputs outputs(op, out, 2);
-  const Output<float> y = outputs.take<float>(op, 0, x.dims()), mask = outputs.take<float>(op, 1, x.dims());
-  y.expect_apart(op, "x", x, true);
-  mask.expect_apart(op, "x", x);
+  Call call("dropout_forward", out, 2);
+  const Input<float> x = call.input<float>("x", x_);
+  if (!(rate >= 0.0 && rate < 1.0)) fail(call.op(), "rate expects a number in [0, 1), got " + std::to_string(rate));
+  const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes), mask = call.output<float>(1, x.dims());
   without_gil([&] { cpu::dropout_forward(y.data(), mask.data(), x.data(), rate, seed, counter, x.size()); });
   return py::make_tuple(y.array(), mask.array());
 }
@@ -267,9 +242,10 @@ void expect_below(const char* op, const char* argument, const Input<std::int64_t
 }
 
 py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, double label_smoothing, py::handle out) {
-  const char* op = "softmax_cross_entropy";
-  const Input<float> logits(op, "logits", logits_);
-  const Input<std::int64_t> labels(op, "labels", labels_);
+  Call call("softmax_cross_entropy", out);
+  const char* op = call.op();
+  const Input<float> logits = call.input<float>("logits", logits_);
+  const Input<std::int64_t> labels = call.input<std::int64_t>("labels", labels_);
   expect_rank(op, "logits", 2, "(n, classes)", logits.dims());
   const std::int64_t rows = logits.dims()[0], classes = logits.dims()[1];
   expect_dims(op, "labels", {rows}, labels.dims());
@@ -278,20 +254,17 @@ py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, double l
     fail(op, "label_smoothing expects a number in [0, 1], got " + std::to_string(label_smoothing));
   }
   expect_below(op, "labels", labels, classes);
-  const Output<float> dlogits = Outputs(op, out, 1).take<float>(op, 0, logits.dims());
-  dlogits.expect_apart(op, "logits", logits);
+  const Output<float> dlogits = call.output<float>(0, logits.dims());
   const double loss = without_gil(
       [&] { return cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), rows, classes, label_smoothing); });
   return py::make_tuple(loss, dlogits.array());
 }
 
 py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle out) {
-  const char* op = "squared_error";
-  const Input<float> prediction(op, "prediction", prediction_), target(op, "target", target_);
-  expect_dims(op, "target", prediction.dims(), target.dims());
-  const Output<float> dprediction = Outputs(op, out, 1).take<float>(op, 0, prediction.dims());
-  dprediction.expect_apart(op, "prediction", prediction, true);
-  dprediction.expect_apart(op, "target", target, true);
+  Call call("squared_error", out);
+  const Input<float> prediction = call.input<float>("prediction", prediction_), target = call.input<float>("target", target_);
+  expect_dims(call.op(), "target", prediction.dims(), target.dims());
+  const Output<float> dprediction = call.output<float>(0, prediction.dims(), InPlace::yes);
   const double loss =
       without_gil([&] { return cpu::squared_error(dprediction.data(), prediction.data(), target.data(), prediction.size()); });
   return py::make_tuple(loss, dprediction.array());
@@ -299,34 +272,32 @@ py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle o
 
 // What both kinds of gather_images take and return.
 struct Gather {
-  static constexpr const char* op = "gather_images";
+  Call call;
   Input<std::uint8_t> images;
   Input<std::int64_t> index;
+  Input<float> transform;
   GatherShape shape;
   Output<float> x;
 
-  Gather(py::handle images_, py::handle index_, double mean, double std, py::handle out)
-      : images(op, "images", images_),
-        index(op, "index", index_),
-        shape(gather_shape(op, images.dims(), index.dims())),
-        x(Outputs(op, out, 1).take<float>(op, 0, {shape.n, 1, shape.h, shape.w})) {
+  Gather(py::handle images_, py::handle index_, py::handle transform_, double mean, double std, py::handle out)
+      : call("gather_images", out),
+        images(call.input<std::uint8_t>("images", images_)),
+        index(call.input<std::int64_t>("index", index_)),
+        transform(call.optional<float>("transform", transform_)),
+        shape(gather_shape(call.op(), images.dims(), index.dims())),
+        x(call.output<float>(0, {shape.n, 1, shape.h, shape.w})) {
+    const char* op = call.op();
     if (!std::isfinite(mean)) fail(op, "mean expects a finite number, got " + std::to_string(mean));
     if (!(std::isfinite(std) && std > 0.0)) fail(op, "std expects a positive number, got " + std::to_string(std));
+    if (transform.data() != nullptr) expect_dims(op, "transform", {shape.n, 2, 3}, transform.dims());
     expect_below(op, "index", index, shape.count);
-    x.expect_apart(op, "images", images);
-    x.expect_apart(op, "index", index);
   }
 };
 
-py::array gather_images(py::handle images, py::handle index, double mean, double std, py::handle transform_, py::handle out) {
-  const Input<float> transform = Input<float>::optional(Gather::op, "transform", transform_);
-  const Gather g(images, index, mean, std, out);
-  if (transform.data() != nullptr) {
-    expect_dims(Gather::op, "transform", {g.shape.n, 2, 3}, transform.dims());
-    expect_transformable(Gather::op, g.shape);
-  }
-  g.x.expect_apart(Gather::op, "transform", transform);
-  without_gil([&] { cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), transform.data(), mean, std, g.shape); });
+py::array gather_images(py::handle images, py::handle index, double mean, double std, py::handle transform, py::handle out) {
+  const Gather g(images, index, transform, mean, std, out);
+  if (!transform.is_none()) expect_transformable(g.call.op(), g.shape);
+  without_gil([&] { cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), g.transform.data(), mean, std, g.shape); });
   return g.x.array();
 }
 
@@ -335,39 +306,33 @@ py::array gather_augmented(py::handle images, py::handle index, double mean, dou
                            double scale, double shear, double elastic, double elastic_sigma, std::int64_t cutout,
                            std::uint64_t seed, std::uint32_t epoch, py::handle out) {
   const Augmentation augmentation{shift, rotation, scale, shear, elastic, elastic_sigma, cutout};
-  const Gather g(images, index, mean, std, out);
-  expect_transformable(Gather::op, g.shape);
+  const Gather g(images, index, py::none(), mean, std, out);
+  expect_transformable(g.call.op(), g.shape);
   without_gil([&] {
     cpu::gather_augmented(g.x.data(), g.images.data(), g.index.data(), augmentation, seed, epoch, mean, std, g.shape);
   });
   return g.x.array();
 }
 
-// A flat buffer that a step changes; its size is that of the parameters.
-Output<float> state(const char* op, const char* argument, py::handle object, const Dims& dims) {
-  if (object.is_none()) throw py::type_error(std::string(op) + ": " + argument + " expects a numpy array of float32, got None");
-  return Output<float>(op, argument, object, dims);
-}
-
-Dims flat_dims(const char* op, py::handle parameters) {
-  const Dims dims = dims_of(expect_array(op, "parameters", parameters, py::dtype::of<float>()));
-  expect_rank(op, "parameters", 1, "(count,)", dims);
+// The size of the buffer that a step changes, and which others must have.
+Dims flat_dims(const char* op, const char* argument, py::handle buffer) {
+  const Dims dims = dims_of(expect_array(op, argument, buffer, py::dtype::of<float>()));
+  expect_rank(op, argument, 1, "(count,)", dims);
   return dims;
 }
 
 void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, double lr, double momentum, bool nesterov,
               double weight_decay) {
-  const char* op = "sgd_step";
-  const Dims dims = flat_dims(op, parameters_);
-  const Output<float> parameters = state(op, "parameters", parameters_, dims);
-  const Input<float> gradients(op, "gradients", gradients_);
-  expect_dims(op, "gradients", dims, gradients.dims());
-  parameters.expect_apart(op, "gradients", gradients);
+  Call call("sgd_step");
+  const Dims dims = flat_dims(call.op(), "parameters", parameters_);
+  const Input<float> gradients = call.input<float>("gradients", gradients_);
+  expect_dims(call.op(), "gradients", dims, gradients.dims());
+  const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
   float* velocity = nullptr;
   if (!velocity_.is_none()) {
-    velocity = state(op, "velocity", velocity_, dims).data();
+    velocity = call.state<float>("velocity", velocity_, dims).data();
   } else if (momentum != 0.0) {
-    fail(op, "velocity expects an array when momentum is not 0, got None");
+    fail(call.op(), "velocity expects an array when momentum is not 0, got None");
   }
   const SgdStep step{static_cast<float>(lr), static_cast<float>(momentum), static_cast<float>(weight_decay), nesterov};
   without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), velocity, dims[0], step); });
@@ -375,27 +340,25 @@ void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity
 
 void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_moment_, py::handle second_moment_,
                std::int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay) {
-  const char* op = "adam_step";
-  const Dims dims = flat_dims(op, parameters_);
-  const Output<float> parameters = state(op, "parameters", parameters_, dims);
-  const Output<float> first_moment = state(op, "first_moment", first_moment_, dims);
-  const Output<float> second_moment = state(op, "second_moment", second_moment_, dims);
-  const Input<float> gradients(op, "gradients", gradients_);
-  expect_dims(op, "gradients", dims, gradients.dims());
-  parameters.expect_apart(op, "gradients", gradients);
-  if (step < 1) fail(op, "step expects a count from 1, got " + std::to_string(step));
+  Call call("adam_step");
+  const Dims dims = flat_dims(call.op(), "parameters", parameters_);
+  const Input<float> gradients = call.input<float>("gradients", gradients_);
+  expect_dims(call.op(), "gradients", dims, gradients.dims());
+  const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
+  const Output<float> first_moment = call.state<float>("first_moment", first_moment_, dims);
+  const Output<float> second_moment = call.state<float>("second_moment", second_moment_, dims);
+  if (step < 1) fail(call.op(), "step expects a count from 1, got " + std::to_string(step));
   const AdamStep adam = adam_at(step, lr, beta1, beta2, eps, weight_decay);
   without_gil(
       [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
 }
 
 void ema_step(py::handle average_, py::handle parameters_, double decay) {
-  const char* op = "ema_step";
-  const Input<float> parameters(op, "parameters", parameters_);
-  expect_rank(op, "parameters", 1, "(count,)", parameters.dims());
-  const Output<float> average = state(op, "average", average_, parameters.dims());
-  average.expect_apart(op, "parameters", parameters);
-  without_gil([&] { cpu::ema_step(average.data(), parameters.data(), parameters.size(), static_cast<float>(decay)); });
+  Call call("ema_step");
+  const Dims dims = flat_dims(call.op(), "parameters", parameters_);
+  const Input<float> parameters = call.input<float>("parameters", parameters_);
+  const Output<float> average = call.state<float>("average", average_, dims);
+  without_gil([&] { cpu::ema_step(average.data(), parameters.data(), dims[0], static_cast<float>(decay)); });
 }
 
 void bind_ops(py::module_& m) {

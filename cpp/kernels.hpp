@@ -131,7 +131,7 @@ struct KernelTable {
   // --- conv_pool.hpp ---
 
   // y, winners [k][p][q][lanes] (pool's p, q) of one block; x as for conv2d_forward. y = relu(max over the window); the winner
-  // is the first maximum in row order, 255 where y is 0; NaN wins.
+  // is the first maximum in row order, NaN above all, 255 where y is 0.
   void (*conv2d_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                          const float* bias, const ConvPoolShape& shape);
 
@@ -189,10 +189,10 @@ struct KernelTable {
 
   // --- pool.hpp ---
 
-  // y, indices [p][q][lanes], x [h][w][lanes]: `lanes` planes side by side. Ties go to the first element in row order, NaN
-  // wins, what lies outside the image is never chosen.
+  // y, indices [p][q][lanes], x [h][w][lanes]: `lanes` planes side by side. The first maximum in row order, NaN above
+  // all; what lies outside the image is never chosen.
   void (*max_pool2d_forward)(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
-  // dx[h*w] of one plane: the sum, in order, of dy[p*q] at its indices.
+  // dx[h*w] of one plane: the sum, in order, of dy[p*q] at its indices; an index outside the plane counts as absent.
   void (*max_pool2d_backward)(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
 
   // --- linear.hpp ---

@@ -92,20 +92,27 @@ ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair str
   return shape;
 }
 
+// Planes that have a pixel, and whose pixels int32 numbers.
+static void expect_pixels(const char* op, const char* argument, const Dims& x) {
+  if (x[2] < 1 || x[3] < 1)
+    fail(op, std::string(argument) + " expects planes of at least one pixel, got shape " + to_string(x));
+  if (x[2] > std::numeric_limits<std::int32_t>::max() / x[3]) {
+    fail(op, std::string(argument) + " expects planes of fewer than 2^31 pixels, got shape " + to_string(x));
+  }
+}
+
 PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding) {
   expect_rank(op, "x", 4, "(n, c, h, w)", x);
   expect_at_least(op, "kernel_size", 1, kernel_size);
   expect_at_least(op, "stride", 1, stride);
   expect_at_least(op, "padding", 0, padding);
+  expect_pixels(op, "x", x);
   if (padding.h > kernel_size.h / 2 || padding.w > kernel_size.w / 2) {
     fail(op, "padding expects at most half of kernel_size " + to_string(kernel_size) + ", got " + to_string(padding));
   }
   if (x[2] + 2 * padding.h < kernel_size.h || x[3] + 2 * padding.w < kernel_size.w) {
     fail(op, "kernel_size " + to_string(kernel_size) + " exceeds the padded image of " +
                  to_string(Pair{x[2] + 2 * padding.h, x[3] + 2 * padding.w}) + " (x shape " + to_string(x) + ")");
-  }
-  if (x[2] * x[3] > std::numeric_limits<std::int32_t>::max()) {
-    fail(op, "x expects planes of fewer than 2^31 elements, got shape " + to_string(x));
   }
   return {x[0],
           x[1],
@@ -117,6 +124,14 @@ PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair strid
           padding,
           output_size(x[2], kernel_size.h, stride.h, padding.h),
           output_size(x[3], kernel_size.w, stride.w, padding.w)};
+}
+
+PoolShape unpool_shape(const char* op, const Dims& dy, const Dims& x_shape) {
+  expect_rank(op, "x_shape", 4, "(n, c, h, w)", x_shape);
+  expect_rank(op, "dy", 4, "(n, c, p, q)", dy);
+  expect_dims(op, "dy", {x_shape[0], x_shape[1], dy[2], dy[3]}, dy);
+  expect_pixels(op, "x_shape", x_shape);
+  return {dy[0], dy[1], x_shape[2], x_shape[3], 1, 1, {1, 1}, {0, 0}, dy[2], dy[3]};
 }
 
 ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size) {

@@ -51,6 +51,8 @@ std::string to_string(const Dims& dims);
 // `bias` and `weight` of rank 0 stand for an absent argument.
 ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair stride, Pair padding);
 PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding);
+// What max_pool2d_backward knows of its pooling: neither windows nor strides.
+PoolShape unpool_shape(const char* op, const Dims& dy, const Dims& x_shape);
 ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size);
 LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight);
 GatherShape gather_shape(const char* op, const Dims& images, const Dims& index);

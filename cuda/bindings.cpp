@@ -93,12 +93,7 @@ void bind_shapes(py::module_& m) {
   m.def("pool_shape", [](const char* op, const Dims& x, IntPair kernel_size, IntPair stride, IntPair padding) {
     return pool_shape(op, x, pair(kernel_size), pair(stride), pair(padding));
   });
-  m.def("unpool_shape", [](const char* op, const Dims& dy, const Dims& x) {
-    expect_rank(op, "x_shape", 4, "(n, c, h, w)", x);
-    expect_rank(op, "dy", 4, "(n, c, p, q)", dy);
-    expect_dims(op, "dy", {x[0], x[1], dy[2], dy[3]}, dy);
-    return PoolShape{x[0], x[1], x[2], x[3], 1, 1, {1, 1}, {0, 0}, dy[2], dy[3]};
-  });
+  m.def("unpool_shape", unpool_shape);
   m.def("conv_pool_shape", [](const char* op, const Dims& x, const Dims& weight, IntPair padding, IntPair kernel_size) {
     return conv_pool_shape(op, x, weight, pair(padding), pair(kernel_size));
   });

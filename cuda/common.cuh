@@ -51,9 +51,9 @@ __device__ __forceinline__ Number sum_of_warp(Number value) {
   return value;
 }
 
-// Keeps the larger of two values and where it stood; NaN wins, a tie keeps the earlier.
+// Keeps the larger of two values and where it stood; NaN is the largest, a tie (of two NaN too) keeps the earlier.
 __device__ __forceinline__ void keep_maximum(float& best, int& winner, float value, int position) {
-  if (value > best || value != value) {
+  if (!(value <= best) && best == best) {
     best = value;
     winner = position;
   }

@@ -119,11 +119,7 @@ def test_max_pool2d_of_anything(shape: tuple[int, ...], window: Any, stride: Any
     y, indices = ops.max_pool2d_forward(x, window, stride=stride, padding=padding)
     expected, expected_indices = reference.max_pool2d_forward(x, window, stride=stride, padding=padding)
     np.testing.assert_array_equal(y, expected)
-    alive = ~np.isnan(expected)  # of several NaN in a window, any may be the winner
-    np.testing.assert_array_equal(indices[alive], expected_indices[alive])
-    planes, places = (a.reshape(*shape[:2], a.shape[2] * a.shape[3]) for a in (x, indices.astype(np.int64)))
-    chosen = np.take_along_axis(planes, places, -1).reshape(y.shape)
-    np.testing.assert_array_equal(chosen, y)
+    np.testing.assert_array_equal(indices, expected_indices)
 
 
 @pytest.mark.usefixtures("device_kind")

@@ -7,9 +7,9 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// Keeps the larger of two values and where it stood; NaN wins, a tie keeps the earlier.
+// Keeps the larger of two values and where it stood; NaN is the largest, a tie (of two NaN too) keeps the earlier.
 inline __attribute__((always_inline)) void keep_maximum(Vector& best, IntVector& winner, Vector value, std::int32_t position) {
-  const Mask better = greater_or_nan(value, best);
+  const Mask better = beats(value, best);
   best = select(better, value, best);
   winner = select(better, broadcast_int(position), winner);
 }
@@ -45,8 +45,12 @@ void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const P
 }
 
 void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape) {
-  for (std::int64_t i = 0; i < shape.h * shape.w; ++i) dx[i] = 0.0f;
-  for (std::int64_t i = 0; i < shape.p * shape.q; ++i) dx[indices[i]] += dy[i];
+  const std::uint64_t pixels = static_cast<std::uint64_t>(shape.h * shape.w);
+  for (std::uint64_t i = 0; i < pixels; ++i) dx[i] = 0.0f;
+  for (std::int64_t i = 0; i < shape.p * shape.q; ++i) {
+    const std::uint64_t index = static_cast<std::uint64_t>(__atomic_load_n(indices + i, __ATOMIC_RELAXED));
+    if (index < pixels) dx[index] += dy[i];
+  }
 }
 
 }  // namespace

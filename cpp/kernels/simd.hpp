@@ -131,13 +131,14 @@ inline __attribute__((always_inline)) Vector broadcast(float value) { return val
 
 inline __attribute__((always_inline)) IntVector broadcast_int(std::int32_t value) { return value - IntVector{}; }
 
-// A comparison's outcome, lane by lane: a mask register where there are such, else 0 and -1.
+// A comparison's outcome, lane by lane: a mask register where there are such, else 0 and -1. beats: value > best, or value is
+// NaN and best is none, which is what "the first maximum, NaN above all" asks of the later of two.
 #if defined(__AVX512F__)
 typedef __mmask16 Mask;
 
-inline __attribute__((always_inline)) Mask greater_or_nan(Vector value, Vector than) {
-  const __m512 a = reinterpret_cast<__m512>(value), b = reinterpret_cast<__m512>(than);
-  return _kor_mask16(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q));
+inline __attribute__((always_inline)) Mask beats(Vector value, Vector best) {
+  const __m512 a = reinterpret_cast<__m512>(value), b = reinterpret_cast<__m512>(best);
+  return _kand_mask16(_mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ), _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q));
 }
 
 inline __attribute__((always_inline)) Mask not_positive(Vector value) {
@@ -160,9 +161,7 @@ inline __attribute__((always_inline)) IntVector select(Mask mask, IntVector yes,
 #else
 typedef IntVector Mask;
 
-inline __attribute__((always_inline)) Mask greater_or_nan(Vector value, Vector than) {
-  return (value > than) | (value != value);
-}
+inline __attribute__((always_inline)) Mask beats(Vector value, Vector best) { return ~(value <= best) & (best == best); }
 
 inline __attribute__((always_inline)) Mask not_positive(Vector value) { return value <= Vector{}; }
 

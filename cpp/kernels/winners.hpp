@@ -269,10 +269,12 @@ void conv2d_rows_places(const RowsPlaces& places, const ConvPoolShape& shape) {
   places.offset[positions] = 0;
 }
 
-// Lists the living winners, channel by channel, in row order: where they stand, and for dweight the rows of x under them. Most
-// windows of a trained network are dead, unpredictably: nothing here branches on that.
-inline void list_winners(const RowsScratch& scratch, const RowsPlaces& places, const float* dy, const std::uint8_t* winners,
-                         const ConvPoolShape& shape) {
+// Lists the living winners, channel by channel, in row order: where they stand, and for dweight the rows of x under them;
+// returns their number. Most windows of a trained network are dead, unpredictably: nothing here branches on that. Whoever
+// changes the winners meanwhile changes the result, but no index: each is read once, and what is no place in a window counts as
+// dead.
+inline std::int32_t list_winners(const RowsScratch& scratch, const RowsPlaces& places, const float* dy,
+                                 const std::uint8_t* winners, const ConvPoolShape& shape) {
   const std::uint32_t area = static_cast<std::uint32_t>(shape.pool.r * shape.pool.s);
   const std::ptrdiff_t windows = shape.pool.p * shape.pool.q;
   const List list = scratch.by_channel;
@@ -280,7 +282,7 @@ inline void list_winners(const RowsScratch& scratch, const RowsPlaces& places, c
   for (std::int64_t k = 0; k < shape.conv.k; ++k) {
     const std::int32_t* in_window = places.position;
     for (std::ptrdiff_t i = 0; i < windows; ++i, in_window += area + 1) {
-      const std::uint32_t winner = *winners < area ? *winners : area;  // 255: area
+      const std::uint32_t read = __atomic_load_n(winners, __ATOMIC_RELAXED), winner = read < area ? read : area;  // 255: area
       const std::int32_t position = in_window[winner];
       scratch.position[count] = position;
       list.offset[count] = places.offset[position];
@@ -291,6 +293,7 @@ inline void list_winners(const RowsScratch& scratch, const RowsPlaces& places, c
     }
     scratch.channel_ends[k] = static_cast<std::int32_t>(count);
   }
+  return static_cast<std::int32_t>(count);
 }
 
 // bias_sums[k][lanes] += the gradients of the living windows.
@@ -331,16 +334,17 @@ inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const f
   });
 }
 
-// The winners are sorted by where they stand, since those at one position share the store to dx: counted, then placed, in
-// the order of the channels. r is the outer loop, to keep a slice of the weights in the first cache.
-inline void input_gradient(float* dx, const RowsScratch& scratch, const float* weight_rows, const ConvPoolShape& shape) {
+// The `count` winners are sorted by where they stand, since those at one position share the store to dx: counted, then placed,
+// in the order of the channels. r is the outer loop, to keep a slice of the weights in the first cache.
+inline void input_gradient(float* dx, const RowsScratch& scratch, std::int32_t count, const float* weight_rows,
+                           const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const RowsSizes sizes = conv2d_rows_sizes(conv);
   const std::ptrdiff_t positions = conv.p * conv.q;
   for (std::ptrdiff_t i = 0; i < sizes.image; i += kLanes) store(scratch.dx + i, Vector{});
   std::int32_t* ends = scratch.position_ends;
   for (std::ptrdiff_t i = 0; i < positions; ++i) ends[i] = 0;
-  for (std::int32_t i = 0; i < scratch.channel_ends[conv.k - 1]; ++i) ++ends[scratch.position[i]];
+  for (std::int32_t i = 0; i < count; ++i) ++ends[scratch.position[i]];
   std::int32_t total = 0;
   for (std::ptrdiff_t i = 0; i < positions; ++i) {
     const std::int32_t begin = total;
@@ -375,10 +379,10 @@ inline void input_gradient(float* dx, const RowsScratch& scratch, const float* w
 void conv2d_relu_max_pool2d_backward_rows(float* dx, float* sums, float* bias_sums, const RowsScratch& scratch,
                                           const RowsPlaces& places, const float* dy, const std::uint8_t* winners,
                                           const float* x, const float* weight_rows, const ConvPoolShape& shape) {
-  list_winners(scratch, places, dy, winners, shape);
+  const std::int32_t count = list_winners(scratch, places, dy, winners, shape);
   add_bias(bias_sums, dy, winners, shape);
   add_weight_gradient(sums, scratch, x, shape);
-  if (dx != nullptr) input_gradient(dx, scratch, weight_rows, shape);
+  if (dx != nullptr) input_gradient(dx, scratch, count, weight_rows, shape);
 }
 
 }  // namespace

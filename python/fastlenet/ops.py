@@ -274,7 +274,8 @@ def dropout_forward(
     """y = x * mask, where mask is 0 with probability `rate`, else 1 / (1 - rate).
 
     x: any shape; rate in [0, 1); seed and counter: 64-bit integers, the same pair gives the same mask.
-    Returns y and mask, like x. Source: Srivastava et al. 2014; random bits by Philox4x32-10, Salmon et al. 2011.
+    Returns y and mask, like x. May work in place (y, not the mask).
+    Source: Srivastava et al. 2014; random bits by Philox4x32-10, Salmon et al. 2011.
     """
     return cast(tuple[Array, Array], _core.dropout_forward(x, rate, seed, counter, out))
 
@@ -297,7 +298,10 @@ def softmax_cross_entropy(
 
 
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:
-    """L = sum of (prediction - target)^2 over arrays of one shape, and dprediction = 2 (prediction - target)."""
+    """L = sum of (prediction - target)^2 over arrays of one shape, and dprediction = 2 (prediction - target).
+
+    May work in place.
+    """
     return cast(tuple[float, Array], _core.squared_error(prediction, target, out))
 
 

@@ -198,6 +198,11 @@ def _winning_position(windows: Array) -> Array:
     return np.asarray(windows.argmax(axis=-1))
 
 
+def _pixels(op: str, name: str, shape: Sequence[int]) -> None:
+    if min(shape[2:]) < 1:
+        raise ValueError(f"{op}: {name} expects planes of at least one pixel, got shape {tuple(shape)}")
+
+
 def max_pool2d_forward(
     x: Array,
     kernel_size: Pair,
@@ -212,6 +217,7 @@ def max_pool2d_forward(
     r, s = _pair(op, "kernel_size", kernel_size, 1)
     strides = (r, s) if stride is None else _pair(op, "stride", stride, 1)
     pads = _pair(op, "padding", padding, 0)
+    _pixels(op, "x", x.shape)
     if pads[0] > r // 2 or pads[1] > s // 2:
         raise ValueError(f"{op}: padding expects at most half of kernel_size {(r, s)}, got {pads}")
     h, w = x.shape[2:]
@@ -241,6 +247,7 @@ def max_pool2d_forward(
 def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, out: Array | None = None) -> Array:
     op = "max_pool2d_backward"
     _floats(op, dy=dy)
+    _pixels(op, "x_shape", x_shape)
     n, c, h, w = x_shape
     _of_dtype(op, "indices", indices, np.int32)
     _shape(op, "indices", indices, dy.shape)
