@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -99,6 +100,20 @@ def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
     np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
     with pytest.raises(CheckpointError, match=r"made at level cuda, this is .*; train on cuda, or allow it"):
         trained(few, RECIPES[name], cpu_ops, resume=tmp_path / "state")
+
+
+def test_a_run_of_another_length(few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished run that goes on, on images that someone normalised otherwise: the captured step is its ops there, too."""
+    recipe = RECIPES["adamw"] | {"epochs": 1}
+    trained(few, recipe, checkpoint=tmp_path / "state")
+
+    def longer() -> Any:
+        there = replace(few, mean=0.1, std=0.4)
+        return trained(there, recipe | {"epochs": 3}, resume=tmp_path / "state")[0]
+
+    captured = longer()
+    monkeypatch.setattr(cuda, "TrainingStep", training_step.TrainingStep)
+    expect_same_bits(captured, longer())
 
 
 def test_a_run_in_the_same_trainer_goes_on(few: Dataset, tmp_path: Path) -> None:

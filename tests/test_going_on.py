@@ -309,7 +309,9 @@ def test_another_level_in_words_of_python(tiny_mnist: Path, tmp_path: Path, monk
     data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
     fit(network(), data, epochs=1, checkpoint=path)
     monkeypatch.setattr("fastlenet.run_state._level", lambda model: "another")
-    with pytest.raises(OtherLevelError, match=r"another, whose last bits differ; .*allow_level_change=True$") as caught:
+    with pytest.raises(
+        OtherLevelError, match=r"another, whose last bits differ; .*or allow it with allow_level_change=True$"
+    ) as caught:
         fit(network(), data, epochs=1, resume=path)
     assert "--" not in str(caught.value) and f"level {_core.level()}" in caught.value.what_differs
     assert len(fit(network(), data, epochs=1, resume=path, allow_level_change=True).epochs) == 1

@@ -42,7 +42,7 @@ class OtherLevelError(CheckpointError):
     """A checkpoint made where the last bits differ. what_differs: the message without the way to allow it."""
 
     def __init__(self, what_differs: str) -> None:
-        super().__init__(f"{what_differs}, or allow_level_change=True")
+        super().__init__(f"{what_differs}, or allow it with allow_level_change=True")
         self.what_differs = what_differs
 
 
