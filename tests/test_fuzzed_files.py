@@ -32,9 +32,9 @@ RECIPES = {
 
 
 def seeds(fixed: int) -> list[Any]:
-    """A few hundred cases that are always the same, and thousands of others (slow) that FASTLENET_FUZZ_SEED repeats."""
+    """Some cases that are always the same, and thousands of others (slow) that FASTLENET_FUZZ_SEED repeats."""
     other = int(os.environ.get("FASTLENET_FUZZ_SEED", time.time_ns() % 2**32))
-    return [pytest.param(0, fixed, id="few"), pytest.param(other, fixed * 66, id="many", marks=pytest.mark.slow)]
+    return [pytest.param(0, fixed, id="few"), pytest.param(other, fixed * 70, id="many", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +198,7 @@ def other_entry(content: bytes, draw: Draw) -> bytes:
 DAMAGES = (flip, cut, insert, move, other_length, nested, other_entry)
 
 
-@pytest.mark.parametrize(("seed", "cases"), seeds(150))
+@pytest.mark.parametrize(("seed", "cases"), seeds(100))
 def test_damaged_checkpoints(seed: int, cases: int, tmp_path: Path) -> None:
     """A changed file is refused, or what is read of it is what was saved; and a run that refuses it stays as it was."""
     print(f"FASTLENET_FUZZ_SEED={seed}")
@@ -223,7 +223,7 @@ def test_damaged_checkpoints(seed: int, cases: int, tmp_path: Path) -> None:
     assert refused > 0.9 * cases
 
 
-@pytest.mark.parametrize(("seed", "cases"), seeds(150))
+@pytest.mark.parametrize(("seed", "cases"), seeds(100))
 def test_damaged_models(seed: int, cases: int, tmp_path: Path) -> None:
     """A changed file is refused, or read as the library of safetensors reads it."""
     print(f"FASTLENET_FUZZ_SEED={seed}")
@@ -308,7 +308,7 @@ def forge_tensors(tensors: dict[str, Array], draw: Draw) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize(("seed", "cases"), seeds(150))
+@pytest.mark.parametrize(("seed", "cases"), seeds(50))
 def test_forged_checkpoints(seed: int, cases: int, name: str, tmp_path: Path) -> None:
     """Refused, and the run is as it was; or possible, and then the run goes on to its end."""
     print(f"FASTLENET_FUZZ_SEED={seed}")

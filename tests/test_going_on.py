@@ -116,6 +116,13 @@ def test_normalisation_comes_along(tiny_mnist: Path, tmp_path: Path) -> None:
     expect_same_bits(models[0].parameter_buffer, models[1].parameter_buffer)
 
 
+def test_normalisation_in_numbers_of_numpy(tiny_mnist: Path, tmp_path: Path) -> None:
+    data = replace(load_idx_directory(tiny_mnist), mean=np.float32(0.13), std=np.float32(0.31))
+    recipe = Recipe(epochs=1, batch_size=100)
+    fit(network(), data, recipe, checkpoint=tmp_path / "state")
+    assert len(fit(network(), data, recipe, resume=tmp_path / "state").epochs) == 1
+
+
 def test_normalisation_comes_along_to_all_networks(tiny_mnist: Path, tmp_path: Path) -> None:
     """Those of an ensemble that are begun after the resumption, too."""
     data, path = load_idx_directory(tiny_mnist), tmp_path / "state"

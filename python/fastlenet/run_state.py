@@ -137,7 +137,7 @@ class RunState:
             recipe=self.recipe,
             settings=self.settings,
             data=self.data.fingerprint,
-            normalisation=(self.data.mean, self.data.std),
+            normalisation=(float(self.data.mean), float(self.data.std)),
             steps=self.steps,
             epoch=self.epoch,
             position=self.position,
@@ -215,6 +215,8 @@ class RunState:
             raise OtherLevelError(f"made at level {facts.level}, this is {level}, whose last bits differ; {cure}")
         if facts.data != self.data.fingerprint:
             raise ValueError(f"made on other training data than {self.data.name}")
+        if facts.normalisation is not None:  # the data set may have something to say against it
+            replace(self.data, mean=facts.normalisation[0], std=facts.normalisation[1])
         for name, value in vars(facts.recipe).items():
             if name != "epochs" and value != getattr(self.recipe, name):
                 raise ValueError(f"made with {name} {value}, this run has {getattr(self.recipe, name)}")
