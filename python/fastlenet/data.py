@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet.dataset import Dataset
 from fastlenet.idx import MAX_BYTES, DataError, read_idx
 
 __all__ = ["TORCHVISION_NAMES", "DataError", "Dataset", "files", "load_idx_directory", "load_mnist", "load_torchvision"]
@@ -23,44 +22,6 @@ _MNIST = Path(__file__).parent / "mnist"
 # The mean and the standard deviation of MNIST's training pixels, scaled to [0, 1], as everybody rounds them.
 _MNIST_MEAN_STD = 0.1307, 0.3081
 _SUBFOLDERS = ("", "raw", "MNIST/raw")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images uint8 (N, h, w) and labels uint8 (N,) in 0..classes-1, for training and for testing.
-
-    mean and std normalise the pixels, scaled to [0, 1].
-    """
-
-    name: str
-    train_images: Bytes
-    train_labels: Bytes
-    test_images: Bytes
-    test_labels: Bytes
-    classes: int
-    mean: float
-    std: float
-
-    def hold_out(self, count: int) -> Dataset:
-        """The same with the last `count` training images to report on, and the test images left out."""
-        if not 0 < count < len(self.train_images):
-            raise ValueError(f"validation expects 1..{len(self.train_images) - 1} images, got {count}")
-        return replace(
-            self,
-            train_images=self.train_images[:-count],
-            train_labels=self.train_labels[:-count],
-            test_images=self.train_images[-count:],
-            test_labels=self.train_labels[-count:],
-        )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The MD5 sum of the training images and labels: whether two runs see the same data."""
-        import hashlib  # loads OpenSSL
-
-        digest = hashlib.md5(np.ascontiguousarray(self.train_images).data, usedforsecurity=False)
-        digest.update(np.ascontiguousarray(self.train_labels).data)
-        return digest.hexdigest()
 
 
 def load_mnist() -> Dataset:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastlenet.checkpoint import MAX_MEMBERS, CheckpointError, expect_parameters, load_checkpoint
 from fastlenet.evaluation import predict, score
+from fastlenet.fields import integer
 from fastlenet.files import shown_path
 from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
@@ -83,13 +84,17 @@ def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) 
 class EnsembleRun:
     """Trains an ensemble's members one after the other; the checkpoint of each carries those before it.
 
-    make: from the number of a member to its Trainer; count: members, of which one makes a plain run.
+    make: from the number of a member to its Trainer; count: members, of which one makes a plain run. Raises ValueError where
+    there is no seed for the last one.
     """
 
     def __init__(self, make: Callable[[int], Trainer], count: int) -> None:
-        self._make, self.count = make, count
+        self._make, self.count = make, integer("count", count, 1)
         self.member = 0
         self.trainer = make(0)
+        first = self.trainer.recipe.seed
+        if first + self.count > 2**64:
+            raise ValueError(f"seed expects at most 2^64-{self.count}, for {self.count} networks, got {first}")
         self.training_seconds = self.evaluation_seconds = 0.0
         self.finished: list[dict[str, Array]] = []  # the parameters of the members before the one at hand
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import SupportsFloat
 
-from fastlenet.data import Dataset
+from fastlenet.dataset import Dataset
+from fastlenet.evaluation import expect_fit
+from fastlenet.fields import Values, integer
 from fastlenet.nn import Sequential
 from fastlenet.recipe import Recipe
 from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Trainer
@@ -15,6 +18,7 @@ from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Trai
 __all__ = ["Sweep", "find_lr"]
 
 _MEMORY = 0.95  # of the running mean that smooths the loss: of about 20 steps
+_RATE = Values(float, "a positive number", 0, sys.float_info.max, above=True)
 _DIVERGED = 3.0  # times the smallest loss so far
 
 
@@ -64,10 +68,15 @@ def find_lr(
     """Trains on with a rate that grows from low to high, by the same factor in each step, until the loss has diverged.
 
     The model is then good for nothing. Everything else is as in the recipe, so that the rate found is for it. Raises ValueError
-    unless 0 < low < high and steps > 1. Source: Smith 2017.
+    unless 0 < low < high and steps > 1, and as Trainer does. Source: Smith 2017.
     """
-    if not (0 < low < high < math.inf and steps > 1):
-        raise ValueError(f"find_lr expects 0 < low < high and steps > 1, got {low}, {high}, {steps}")
+    low, high = _RATE.convert("low", low), _RATE.convert("high", high)
+    if low >= high:
+        raise ValueError(f"high expects a rate above low, {low}, got {high}")
+    steps = integer("steps", steps, 2)
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe expects a Recipe, got {type(recipe).__name__}")
+    expect_fit(model, data)
     epochs = math.ceil(steps / max(1, len(recipe.batch_starts(0, len(data.train_images))) - 1)) + recipe.plain_epochs
     trainer = Trainer(model, data, replace(recipe, epochs=epochs, batch_size_end=0), evaluate_every_epoch=False)
     trainer.rate = lambda step: low * (high / low) ** (step / (steps - 1))

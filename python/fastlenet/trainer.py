@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from fastlenet.data import Dataset
-from fastlenet.evaluation import BATCH_SIZE, evaluate
+from fastlenet.dataset import Dataset
+from fastlenet.evaluation import BATCH_SIZE, evaluate, expect_fit
+from fastlenet.fields import Values, integer
 from fastlenet.nn import Dropout, Sequential
 from fastlenet.recipe import Recipe, named_recipe
 from fastlenet.run_state import DivergedError, Epoch, History, RunState
@@ -46,7 +47,7 @@ class Trainer(RunState):
     Set `stop_requested`, from a signal handler or another thread, to have it stop after the step at hand. `rate` may be set to
     another function from the step, counted from 0, to its learning rate; on a GPU it is asked for all of an epoch's at its
     beginning. The recipe's algorithm becomes the model's. Options: those of RunState, and whether to evaluate after each epoch
-    or only after the last.
+    or only after the last. Raises TypeError or ValueError for a model, data and recipe that do not go together.
     """
 
     def __init__(
@@ -59,14 +60,18 @@ class Trainer(RunState):
         evaluate_every_epoch: bool = True,
         **options: Any,
     ) -> None:
-        if test_batch_size < 1:
-            raise ValueError(f"test_batch_size expects a positive integer, got {test_batch_size}")
+        if not isinstance(recipe, Recipe):
+            raise TypeError(f"recipe expects a Recipe, got {type(recipe).__name__}")
+        test_batch_size = integer("test_batch_size", test_batch_size, 1)
+        if options.get("batches_per_epoch") is not None:
+            options["batches_per_epoch"] = integer("batches_per_epoch", options["batches_per_epoch"], 1)
+        expect_fit(model, data)
         for rate in (recipe.dropout, recipe.dropout_fc1):
             if rate and not any(isinstance(layer, Dropout) and layer.p == rate for layer in model.layers):
                 raise ValueError(f"dropout expects a model with nn.Dropout({rate}), as LeNet.of(recipe) makes it")
         super().__init__(model, data, recipe, test_batch_size=test_batch_size, **options)
         model.algorithm = recipe.algorithm
-        self.evaluate_every_epoch = evaluate_every_epoch
+        self.evaluate_every_epoch = Values(bool).convert("evaluate_every_epoch", evaluate_every_epoch)
         # Not a method: no cycle keeps the model.
         self.rate: Callable[[int], float] = partial(recipe.rate, steps=self.steps)
         self._scheduled = self.rate
@@ -184,11 +189,14 @@ class Trainer(RunState):
             raise InterruptedRunError
 
 
+_SECONDS = Values(float, "a non-negative number", 0)
+
+
 class Saver(Listener):
     """Writes a checkpoint after every epoch, and between them every so many seconds."""
 
     def __init__(self, path: str | os.PathLike[str], seconds: float = 10.0) -> None:
-        self.path, self.seconds = Path(path), seconds
+        self.path, self.seconds = Path(path), _SECONDS.convert("seconds", seconds)
         self._due = time.monotonic() + seconds
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
@@ -226,9 +234,13 @@ def fit(
     allow_level_change: take a checkpoint of another instruction-set level or backend; the last bits will differ.
 
     The result depends on the model, the data and the recipe alone: not on the number of threads, nor on evaluate_every_epoch.
-    Raises TypeError for a field that there is not, ValueError for a recipe that makes no sense, CheckpointError for a file that
-    does not fit, DivergedError when the loss is no longer finite.
+    Raises, before the first step, TypeError for a field that there is not or an argument of another type, ValueError for a
+    recipe that makes no sense or a model and data that do not go together, CheckpointError for a file that does not fit; and
+    DivergedError when the loss is no longer finite.
     """
+    if not isinstance(recipe, (str, Recipe)):
+        raise TypeError(f"recipe expects a Recipe or the name of one, got {type(recipe).__name__}")
+    checkpoint_seconds = _SECONDS.convert("checkpoint_seconds", checkpoint_seconds)
     try:
         recipe = named_recipe(recipe, **changes) if isinstance(recipe, str) else replace(recipe, **changes)
     except TypeError as error:
