@@ -130,10 +130,22 @@ def torchvision(session: nox.Session) -> None:
     script(session, "torchvision", BUILD / "torchvision")
 
 
+@session(".[docs]")
+def docs(session: nox.Session) -> None:
+    """The documentation site in build/site, with warnings as errors."""
+    script(session, "docs", *session.posargs)
+
+
 @session()
 def figures(session: nox.Session) -> None:
     """The documentation's figures are those of benchmarks/results; `nox -s figures -- --renew` rewrites them."""
     script(session, "figures.py", *([] if "--renew" in session.posargs else ["--check"]))
+
+
+@session(".[dev]")
+def workflows(session: nox.Session) -> None:
+    """The files in .github, CITATION.cff and CMakePresets.json against their schemas, and zizmor over the workflows."""
+    script(session, "workflows")
 
 
 @session(".[test,oracle]")

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_derivation() -> None:
-    failed, tried = doctest.testfile(str(ROOT / "docs" / "derivation.md"), module_relative=False)
+    """A fence that closes a block of code would be part of its last output: each fence becomes an empty line."""
+    text = re.sub(r"^```.*$", "", (ROOT / "docs" / "derivation.md").read_text(), flags=re.MULTILINE)
+    test = doctest.DocTestParser().get_doctest(text, {}, "derivation.md", "docs/derivation.md", 0)
+    failed, tried = doctest.DocTestRunner().run(test)
     assert failed == 0 and tried > 40
 
 

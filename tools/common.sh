@@ -11,12 +11,12 @@ no_skips() {
   if grep -E '^(SKIPPED|XFAIL|XPASS)' "$1" | grep -v "$allowed"; then fail "tests were skipped"; fi
 }
 
-# configure BUILD-FOLDER [SOURCE-FOLDER [OPTION...]]: CMake as scikit-build-core would call it; its output is shown only if it fails.
+# configure BUILD-FOLDER [SOURCE-FOLDER [OPTION...]]: its output is shown only if it fails.
 configure() {
   local build=$1 source=${2:-.}
   mkdir -p "$build"
-  cmake -S "$source" -B "$build" -DSKBUILD_PROJECT_NAME=fastlenet -DSKBUILD_PROJECT_VERSION=0 \
-    -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" "${@:3}" > "$build/configure.log" 2>&1 || { cat "$build/configure.log"; return 1; }
+  cmake -S "$source" -B "$build" -DPython_EXECUTABLE="$(command -v python)" "${@:3}" \
+    > "$build/configure.log" 2>&1 || { cat "$build/configure.log"; return 1; }
 }
 
 # compile BUILD-FOLDER: by all CPUs; the output is shown only if it fails.

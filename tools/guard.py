@@ -34,11 +34,8 @@ Figures = dict[str, float]
 
 
 def build(folder: Path) -> None:
-    import pybind11
-
-    options = ["-DCMAKE_BUILD_TYPE=Release", "-DSKBUILD_PROJECT_NAME=fastlenet", "-DSKBUILD_PROJECT_VERSION=0"]
-    options.append(f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
-    subprocess.run(["cmake", "-S", ROOT, "-B", folder, *options], check=True, stdout=subprocess.DEVNULL)
+    command = ["cmake", "-S", ROOT, "-B", folder, "-DCMAKE_BUILD_TYPE=Release", f"-DPython_EXECUTABLE={sys.executable}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", folder, "--target", "fastlenet_cpu", "-j"], check=True, stdout=subprocess.DEVNULL)
 
 

@@ -30,14 +30,7 @@ BARRIER = re.compile(r"^\s*__syncthreads\(\);$", re.MULTILINE)
 
 
 def build(folder: Path) -> None:
-    pybind11 = subprocess.run([sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True)
-    options = [
-        "-DCMAKE_BUILD_TYPE=Release",
-        "-DFASTLENET_CUDA=EMULATION",
-        "-DSKBUILD_PROJECT_NAME=fastlenet",
-        "-DSKBUILD_PROJECT_VERSION=0",
-        f"-Dpybind11_DIR={pybind11.stdout.strip()}",
-    ]
+    options = ["-DCMAKE_BUILD_TYPE=Release", "-DFASTLENET_CUDA=EMULATION", f"-DPython_EXECUTABLE={sys.executable}"]
     commands = [["cmake", "-S", str(folder / "source"), "-B", str(folder / "build"), *options]]
     commands.append(["cmake", "--build", str(folder / "build"), "-j", str(os.cpu_count())])
     for command in commands:

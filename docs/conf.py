@@ -1,0 +1,112 @@
+"""The documentation site: `nox -s docs` builds it into build/site.
+
+The source folder is the project's root, not docs/: so every link between pages and to source files that works in the repository
+works on the site. A link to a source file becomes a download.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import latex2mathml.converter
+from docutils import nodes
+
+project = "fastlenet"
+author = "The fastlenet authors"
+copyright = author
+version = release = installed_version("fastlenet")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/**.md",
+    "benchmarks/README.md",
+    "cuda/ptxas.md",
+]
+root_doc = "docs/index"
+nitpicky = False
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+highlight_language = "none"  # a block without a language is output, or a command
+
+html_theme = "furo"
+html_title = f"fastlenet {release}"
+html_extra_path = ["redirect"]  # index.html, which leads to docs/index.html
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {"top_of_page_buttons": []}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_type_aliases = {"Array": "Array", "Pair": "Pair", "Gradients": "Gradients", "DeviceArray": "DeviceArray"}
+autodoc_preserve_defaults = True
+
+BACKENDS = ("fastlenet.reference.", "fastlenet.cuda.")
+# Where a docstring begins a new item: "Returns ...", "Source: ...", or "x: (n, c, h, w)".
+ITEM = re.compile(r"(Returns?|Raises|Source)\b|[a-z_]\w*( and \w+)?: ")
+
+
+def write_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Our docstrings are plain text, in which `backticks` mark code: what reStructuredText would read otherwise is escaped.
+
+    An op of a backend has the contract of the op in fastlenet.ops.
+    """
+    import fastlenet.ops
+
+    op = name.removeprefix(next((backend for backend in BACKENDS if name.startswith(backend)), name))
+    if op in fastlenet.ops.__all__:
+        lines[:] = [*lines, "", f"The contract is that of :func:`fastlenet.ops.{op}`."]
+        if len(lines) > 3:
+            lines[:] = [*map(plain, lines[:-2]), *lines[-2:]]
+        return
+    written: list[str] = []
+    for line in lines:
+        indented = line.startswith(" ")
+        if indented and not (written and written[-1].startswith(" ")):
+            written += ["", "::", ""]
+        elif written and written[-1] and ((written[-1].startswith(" ") and not indented) or ITEM.match(line)):
+            written.append("")
+        written.append(line if indented else plain(line))
+    lines[:] = written
+
+
+def write_signature(app: Any, what: str, name: str, thing: Any, options: Any, signature: str, returns: str) -> tuple[str, str]:
+    """A type alias by its name."""
+    return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in (signature, returns))
+
+
+def plain(line: str) -> str:
+    """A line in which nothing but `code` is marked."""
+    parts = line.split("`")
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r"([\\*_|])", r"\\\1", parts[i])
+    return "``".join(parts)
+
+
+def math_inline(writer: Any, node: nodes.math) -> None:
+    writer.body.append(latex2mathml.converter.convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def math_block(writer: Any, node: nodes.math_block) -> None:
+    formula = node.astext().replace("aligned}", "align*}")  # the name that the converter knows
+    writer.body.append(f'<div class="math">{latex2mathml.converter.convert(formula, display="block")}</div>\n')
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", write_docstring)
+    app.connect("autodoc-process-signature", write_signature)
+    # Formulas become MathML, which browsers show by themselves: no script, no other host.
+    app.add_html_math_renderer("mathml", (math_inline, None), (math_block, None))
+    app.config.html_math_renderer = "mathml"

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Fail when a public name or method has no docstring of its own or of its base class.
+
+The ops of a backend have their contract in fastlenet.ops, and need none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+
+MODULES = ["fastlenet", *(f"fastlenet.{name}" for name in ("augment", "cuda", "data", "nn", "ops", "optim", "reference"))]
+# Still without: a name leaves this list when it has its docstring, and none is added.
+WITHOUT = {
+    "fastlenet.cuda.DeviceArray.flags",
+    "fastlenet.cuda.DeviceArray.nbytes",
+    "fastlenet.cuda.DeviceArray.ndim",
+    "fastlenet.cuda.DeviceArray.size",
+    "fastlenet.nn.Layer.backward",
+    "fastlenet.nn.Layer.forward",
+}
+
+
+def missing() -> Iterator[str]:
+    ops = importlib.import_module("fastlenet.ops").__all__
+    for module in map(importlib.import_module, MODULES):
+        backend = module.__name__ in ("fastlenet.cuda", "fastlenet.reference")
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not callable(thing) or (backend and name in ops):
+                continue
+            if not inspect.getdoc(thing):
+                yield f"{module.__name__}.{name}"
+            if not inspect.isclass(thing):
+                continue
+            for member in vars(thing):
+                value = inspect.getattr_static(thing, member)
+                documented = isinstance(value, property | classmethod | staticmethod) or inspect.isfunction(value)
+                overrides = any(hasattr(base, member) for base in thing.__bases__)
+                if documented and not overrides and not member.startswith("_") and not inspect.getdoc(getattr(thing, member)):
+                    yield f"{module.__name__}.{name}.{member}"
+
+
+def main() -> int:
+    found = set(missing())
+    for name in sorted(found - WITHOUT):
+        print(f"FAILED: {name} has no docstring: shapes, units, errors, source")
+    for name in sorted(found & WITHOUT):
+        print(f"still without a docstring: {name}")
+    return 1 if found - WITHOUT else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
