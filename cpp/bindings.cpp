@@ -422,8 +422,9 @@ void bind_recording(py::module_& m) {
       .def(py::init<py::object>(), py::arg("subject"))
       .def("__enter__", &Recording::enter)
       .def("__exit__", [](Recording& recording, py::handle type, py::handle, py::handle) { recording.exit(!type.is_none()); })
+      .def_property_readonly("calls", &Recording::calls)
       .def("replay", &Recording::replay, py::arg("array"))
-      .def("replay_copy", &Recording::replay_copy, py::arg("array"));
+      .def("run", &Recording::run, py::arg("array"), py::arg("result"));
 }
 
 void bind_machine(py::module_& m) {

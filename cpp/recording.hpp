@@ -1,6 +1,7 @@
 // Calls of ops noted down, to be done again without Python's part: without its functions, its checks and its conversions.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <optional>
@@ -13,7 +14,8 @@
 namespace fastlenet {
 
 // The ops that a thread calls while Python's `with` lasts, to be called again on the same arrays, which may hold other numbers
-// then. `subject` is the one that comes from outside.
+// then. `subject` is the one that comes from outside. Whoever records knows how many calls are his own: a signal handler or a
+// finaliser may call ops in between, on arrays that are not his.
 class Recording {
  public:
   explicit Recording(const py::object& subject) {
@@ -38,24 +40,41 @@ class Recording {
   static bool listening() { return listening_ != nullptr; }
   static void add(std::function<void()> call) { listening_->calls_.push_back(std::move(call)); }
 
+  // How many were noted.
+  std::size_t calls() const { return calls_.size(); }
+
   // Calls them all again, if the array is the subject's memory in the subject's shape; returns whether it is.
-  bool replay(py::handle array) const { return run(array, false); }
-  // The same for any array of the subject's shape, whose numbers it copies there.
-  bool replay_copy(py::handle array) const { return run(array, true); }
+  bool replay(const py::object& array) {
+    if (!is_like_subject(array) || py::array(array).data() != data_) return false;
+    run_calls();
+    return true;
+  }
+
+  // The same on the numbers of any array of the subject's shape, which it copies there: a new array with what `result` then
+  // holds, or None if the array is of another kind. All of it is one call, in which no signal handler of Python's can run.
+  py::object run(const py::object& object, const py::array& result) {
+    if (!is_like_subject(object) || !is_dense(result)) return py::none();
+    const py::array array(object);
+    py::array copy(result.dtype(), dims_of(result));
+    std::memcpy(data_, array.data(), static_cast<std::size_t>(array.nbytes()));
+    run_calls();
+    std::memcpy(copy.mutable_data(), result.data(), static_cast<std::size_t>(result.nbytes()));
+    return copy;
+  }
 
  private:
-  bool run(py::handle object, bool copy) const {
-    if (data_ == nullptr || !py::isinstance<py::array>(object)) return false;
-    const py::array array = py::reinterpret_borrow<py::array>(object);
-    if (dims_of(array) != dims_ || !array.dtype().equal(dtype_) || !is_dense(array)) return false;
-    if (array.data() != data_) {
-      if (!copy) return false;
-      std::memcpy(data_, array.data(), static_cast<std::size_t>(array.nbytes()));
-    }
-    without_gil([&] {
+  // Of NumPy's own type, since a subclass may mean more than its numbers, as a masked array does.
+  bool is_like_subject(const py::object& object) const {
+    if (data_ == nullptr || Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_) return false;
+    const py::array array(object);
+    return std::equal(dims_.begin(), dims_.end(), array.shape(), array.shape() + array.ndim()) && array.dtype().equal(dtype_) &&
+           is_dense(array);
+  }
+
+  void run_calls() const {
+    without_gil([this] {
       for (const std::function<void()>& call : calls_) call();
     });
-    return true;
   }
 
   static inline thread_local Recording* listening_ = nullptr;

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from fastlenet import ops as kernel_ops
+from fastlenet._core import Recording
 from fastlenet.nn.plan import Step, replayable, run_forward
-from fastlenet.nn.running import Array, Pass, Shape, Workspace
+from fastlenet.nn.running import Array, Pass, Shape, Workspace, Workspaces
 
 __all__ = ["Frozen"]
 
 _FEW = 4  # images for which it pays to have the weights in other layouts, and to spare Python's part of a pass
+_RECORDINGS = 8  # shapes whose passes are kept: those that came last
+
+
+class _Recordings(threading.local):
+    """A thread's recorded passes, by the shape of x, each with what it writes its result to."""
+
+    def __init__(self) -> None:
+        self.by_shape: OrderedDict[Shape, tuple[Recording, Array]] = OrderedDict()
 
 
 class Frozen:
-    """A model's snapshot for inference, made by `Sequential.freeze`; safe from several threads at once.
+    """A model's snapshot for inference, made by `Sequential.freeze`.
 
-    The first call with up to four images of a shape notes the ops that the later ones repeat.
+    Calls are safe from several threads at once, and from signal handlers and finalisers. The first call with up to four images
+    of a shape notes the ops that the later ones repeat; the last eight shapes are kept. Copies and pickles are snapshots too.
     """
 
     def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: ModuleType, algorithm: str) -> None:
@@ -34,35 +47,43 @@ class Frozen:
                 if packed is not None:
                     self._packed[name] = packed
         self._replays = ops is kernel_ops and replayable(steps)
-        self._thread = threading.local()
+        self._recordings = _Recordings()
+        self._workspaces = Workspaces(ops)
 
     def __call__(self, x: Array) -> Array:
         """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
-        thread, few = self._thread, len(x) <= _FEW
-        if not hasattr(thread, "workspace"):
-            thread.workspace, thread.recorded = Workspace(self._ops), {}
-        recorded: Pass | None = thread.recorded.get(x.shape)
-        if recorded is not None and recorded.replay_copy("forward", x):
-            assert recorded.result is not None
-            copy: Array = recorded.result.copy()
-            return copy
-        y = run_forward(self._steps, x, self._pass(few=few))
-        if recorded is None and few and self._replays:
-            thread.recorded[x.shape] = self._record(x.shape)
+        recorded = self._recordings.by_shape.get(getattr(x, "shape", ()))
+        if recorded is not None:
+            recording, result = recorded
+            y: Array | None = recording.run(x, result)
+            if y is not None:
+                return y
+        elif self._replays and type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and len(x) <= _FEW:
+            return self._record(x)
+        workspace = self._workspaces.take()
+        try:
+            return run_forward(self._steps, x, self._pass(x, workspace))
+        finally:
+            self._workspaces.give_back(workspace)
+
+    def _record(self, x: Array) -> Array:
+        """A pass in a workspace of its own, to be repeated for that shape without Python's part."""
+        mine = self._ops.empty(x.shape)
+        mine[...] = x
+        run = self._pass(mine, Workspace(self._ops))
+        run.replays = True
+        with run.record("forward", mine):
+            result = run_forward(self._steps, mine, run)
+        y: Array = result.copy()
+        recordings = self._recordings.by_shape
+        if "forward" in run.recordings:
+            recordings[x.shape] = run.recordings["forward"], result
+        if len(recordings) > _RECORDINGS:
+            recordings.popitem(last=False)
         return y
 
-    def _record(self, shape: Shape) -> Pass:
-        """A pass of that shape, to be repeated without Python's part."""
-        x = self._ops.empty(shape)
-        x.fill(0)
-        run = self._pass(few=True)
-        run.replays = True
-        with run.record("forward", x):
-            run.result = run_forward(self._steps, x, run)
-        return run
-
-    def _pass(self, *, few: bool) -> Pass:
-        workspace: Workspace = self._thread.workspace
+    def _pass(self, x: Array, workspace: Workspace) -> Pass:
+        few = len(x) <= _FEW
         return Pass(
             self._ops,
             workspace,
@@ -72,3 +93,17 @@ class Frozen:
             packed=self._packed if few else {},
             algorithm=self._algorithm,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {"_finite", "_packed", "_replays", "_recordings", "_workspaces"}
+        state = {key: value for key, value in vars(self).items() if key not in own}
+        return state | {"_ops": self._ops.__name__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ops, parameters = importlib.import_module(state["_ops"]), {}
+        for name, array in state["_parameters"].items():
+            parameters[name] = ops.empty(array.shape)
+            parameters[name][...] = array
+            parameters[name].flags.writeable = False
+        self.__dict__.update(state)
+        Frozen.__init__(self, state["_steps"], parameters, ops, state["_algorithm"])

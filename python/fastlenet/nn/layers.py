@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from fastlenet.fields import Values
 from fastlenet.nn.running import Array, Pass, Shape
 
-__all__ = ["Conv2d", "Dropout", "Flatten", "Layer", "Linear", "MaxPool2d", "ReLU", "Sigmoid", "gradient_outputs"]
+__all__ = ["Conv2d", "Dropout", "Flatten", "Layer", "Linear", "MaxPool2d", "MisfitError", "ReLU", "Sigmoid", "gradient_outputs"]
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
+_Pair = tuple[int, int]
+_MOST = 2**31 - 1  # channels, features, pixels
+_SIZE = Values(int, "a positive integer below 2^31", 1, _MOST)
+_FLAG = Values(bool)
+_PROBABILITY = Values(float, "a number in [0, 1)", 0, 1, below=True)
+
+
+class MisfitError(ValueError):
+    """A shape of examples that a layer cannot take; `expected` says what it takes, of one example."""
+
+    def __init__(self, expected: str, shape: Shape) -> None:
+        super().__init__(f"an input expects shape ({expected}), got {shape}")
+        self.expected = expected
 
 
 class Layer:
@@ -50,10 +63,25 @@ class Layer:
         return f"{type(self).__name__}({settings})"
 
 
-def _positive(layer: str, **sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, (int, np.integer)) or size < 1:
-            raise ValueError(f"{layer}: {name} expects a positive int, got {size!r}")
+def _sizes(name: str, value: Any, least: int) -> tuple[int, int]:
+    """An int or a pair of ints, for rows and columns."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) for size in pair):
+        raise TypeError(f"{name} expects an int or a pair of ints, got {value!r}")
+    if not least <= min(pair) <= max(pair) <= _MOST:
+        raise ValueError(f"{name} expects {'positive' if least else 'non-negative'} ints below 2^31, got {value!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def _slide(shape: Shape, channels: int | None, window: _Pair, stride: _Pair, padding: _Pair) -> tuple[int, int]:
+    """The size of what a window makes that slides over images of shape (c, h, w). MisfitError if it does not fit in."""
+    legend = "c" if channels is None else str(channels)
+    if len(shape) != 3 or (shape[0] != channels if channels is not None else False):
+        raise MisfitError(f"{legend}, h, w", shape)
+    (h, w), (r, s) = shape[1:], window
+    if h + 2 * padding[0] < r or w + 2 * padding[1] < s:
+        raise MisfitError(f"{legend}, h >= {max(0, r - 2 * padding[0])}, w >= {max(0, s - 2 * padding[1])}", shape)
+    return (h + 2 * padding[0] - r) // stride[0] + 1, (w + 2 * padding[1] - s) // stride[1] + 1
 
 
 class Conv2d(Layer):
@@ -68,12 +96,12 @@ class Conv2d(Layer):
         padding: int | tuple[int, int] = 0,
         bias: bool = True,
     ) -> None:
-        self.kernel_size, self.stride, self.padding = _pair(kernel_size), _pair(stride), _pair(padding)
-        _positive("Conv2d", in_channels=in_channels, out_channels=out_channels)
-        _positive("Conv2d", kernel_size=min(self.kernel_size), stride=min(self.stride))
-        if min(self.padding) < 0:
-            raise ValueError(f"Conv2d: padding expects non-negative ints, got {padding!r}")
-        self.in_channels, self.out_channels, self.bias = in_channels, out_channels, bias
+        self.kernel_size: _Pair = _sizes("Conv2d: kernel_size", kernel_size, 1)
+        self.stride: _Pair = _sizes("Conv2d: stride", stride, 1)
+        self.padding: _Pair = _sizes("Conv2d: padding", padding, 0)
+        self.in_channels: int = _SIZE.convert("Conv2d: in_channels", in_channels)
+        self.out_channels: int = _SIZE.convert("Conv2d: out_channels", out_channels)
+        self.bias: bool = _FLAG.convert("Conv2d: bias", bias)
 
     def shapes(self) -> dict[str, Shape]:
         weight = {"weight": (self.out_channels, self.in_channels, *self.kernel_size)}
@@ -83,8 +111,7 @@ class Conv2d(Layer):
         return self.in_channels * math.prod(self.kernel_size)
 
     def output_shape(self, shape: Shape) -> Shape:
-        sizes = zip(shape[1:], self.kernel_size, self.stride, self.padding, strict=True)
-        return (self.out_channels, *((size + 2 * pad - window) // step + 1 for size, window, step, pad in sizes))
+        return (self.out_channels, *_slide(shape, self.in_channels, self.kernel_size, self.stride, self.padding))
 
     def multiply_adds(self, shape: Shape) -> int:
         return math.prod(self.output_shape(shape)) * self.fan_in()
@@ -126,13 +153,17 @@ class MaxPool2d(Layer):
         stride: int | tuple[int, int] | None = None,
         padding: int | tuple[int, int] = 0,
     ) -> None:
-        self.kernel_size, self.padding = _pair(kernel_size), _pair(padding)
-        self.stride = self.kernel_size if stride is None else _pair(stride)
-        _positive("MaxPool2d", kernel_size=min(self.kernel_size), stride=min(self.stride))
+        self.kernel_size, self.padding = (
+            _sizes("MaxPool2d: kernel_size", kernel_size, 1),
+            _sizes("MaxPool2d: padding", padding, 0),
+        )
+        self.stride = self.kernel_size if stride is None else _sizes("MaxPool2d: stride", stride, 1)
+        if any(2 * pad > size for pad, size in zip(self.padding, self.kernel_size, strict=True)):
+            raise ValueError(f"MaxPool2d: padding expects at most half of kernel_size {kernel_size!r}, got {padding!r}")
 
     def output_shape(self, shape: Shape) -> Shape:
-        sizes = zip(shape[1:], self.kernel_size, self.stride, self.padding, strict=True)
-        return (shape[0], *((size + 2 * pad - window) // step + 1 for size, window, step, pad in sizes))
+        sizes = _slide(shape, None, self.kernel_size, self.stride, self.padding)
+        return (shape[0], *sizes)
 
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
         shape = (len(x), *self.output_shape(x.shape[1:]))
@@ -154,8 +185,9 @@ class Linear(Layer):
     """y = x @ weight.T + bias. x: (n, in_features) -> (n, out_features)."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        _positive("Linear", in_features=in_features, out_features=out_features)
-        self.in_features, self.out_features, self.bias = in_features, out_features, bias
+        self.in_features: int = _SIZE.convert("Linear: in_features", in_features)
+        self.out_features: int = _SIZE.convert("Linear: out_features", out_features)
+        self.bias: bool = _FLAG.convert("Linear: bias", bias)
 
     def shapes(self) -> dict[str, Shape]:
         return {"weight": (self.out_features, self.in_features)} | ({"bias": (self.out_features,)} if self.bias else {})
@@ -164,6 +196,8 @@ class Linear(Layer):
         return self.in_features
 
     def output_shape(self, shape: Shape) -> Shape:
+        if shape != (self.in_features,):
+            raise MisfitError(str(self.in_features), shape)
         return (self.out_features,)
 
     def multiply_adds(self, shape: Shape) -> int:
@@ -175,7 +209,8 @@ class Linear(Layer):
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
         weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
         weight = run.packed.get(f"{name}.weight", weight)
-        y = run.workspace.take((at, "y"), (len(x), self.out_features)) if out is None else out
+        shape = (len(x), *self.output_shape(x.shape[1:]))
+        y = run.workspace.take((at, "y"), shape) if out is None else out
         run.saved[at] = (x,)
         result: Array = run.backend.linear_forward(x, weight, bias, skip_zeros=run.skip_zeros, out=y)
         return result
@@ -239,9 +274,7 @@ class Dropout(Layer):
     """In training, zeroes each element with probability p and scales the others by 1 / (1 - p); else the identity."""
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p expects a number in [0, 1), got {p!r}")
-        self.p = p
+        self.p: float = _PROBABILITY.convert("Dropout: p", p)
 
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
         y = run.workspace.take((at, "y"), x.shape) if out is None else out

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import numpy as np
 
-from fastlenet.nn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, gradient_outputs
+from fastlenet.nn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, MisfitError, ReLU, Sigmoid, gradient_outputs
 from fastlenet.nn.running import Array, Pass, Shape
 
-__all__ = ["Step", "plan", "replayable", "run_forward"]
+__all__ = ["Step", "plan", "replayable", "run_backward", "run_forward"]
 
 
 class _ConvReLUMaxPool(Layer):
@@ -109,15 +109,42 @@ def replayable(steps: Sequence[Step]) -> bool:
 
 
 def run_forward(steps: Sequence[Step], x: Array, run: Pass) -> Array:
-    """Runs the plan, in the workspace; the result is an array of the caller's own, unless the pass will be replayed."""
-    shape = x.shape[1:]
+    """Runs the plan, in the workspace; the result is an array of the caller's own, unless the pass will be replayed.
+
+    Raises TypeError and ValueError, which name the layer.
+    """
+    if not getattr(x, "shape", ()):
+        got = f"one of shape {x.shape}" if hasattr(x, "shape") else type(x).__name__
+        raise TypeError(f"x expects an array of float32, one example in each row, got {got}")
     for step in steps:
-        out = None
-        if step is steps[-1] and not run.replays:
-            out = run.backend.empty((len(x), *step.layer.output_shape(shape)))
         try:
+            out = None
+            if step is steps[-1] and not run.replays:
+                out = run.backend.empty((len(x), *step.layer.output_shape(tuple(x.shape[1:]))))
             x = step.layer.forward(x, run, step.at, step.name, out)
+        except MisfitError as error:
+            raise ValueError(f"layer {step.name!r}: x expects shape (n, {error.expected}), got {tuple(x.shape)}") from None
         except (TypeError, ValueError) as error:
-            raise type(error)(f"layer {step.name!r}: {error}") from None
-        shape = x.shape[1:]
+            raise _named(step, error) from None
     return x
+
+
+def run_backward(steps: Sequence[Step], dy: Array, run: Pass, *, need_dx: bool) -> Array | None:
+    """Fills the gradients; returns the gradient by x if need_dx. Raises TypeError and ValueError, which name the layer."""
+    gradient: Array | None = dy
+    for step in reversed(steps):
+        assert gradient is not None
+        wanted = need_dx or step is not steps[0]
+        try:
+            gradient = step.layer.backward(gradient, run, step.at, step.name, wanted)
+        except (TypeError, ValueError) as error:
+            raise _named(step, error) from None
+        if gradient is None:
+            break
+    return gradient
+
+
+def _named(step: Step, error: Exception) -> Exception:
+    """The same error, which names the layer."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"layer {step.name!r}: {error}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -13,25 +15,58 @@ import numpy.typing as npt
 
 from fastlenet._core import Recording
 
-__all__ = ["Array", "Pass", "Shape", "Workspace"]
+__all__ = ["Array", "Pass", "Shape", "Workspace", "Workspaces"]
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 
 class Workspace:
-    """Buffers by name, kept between calls: as long as the largest batch so far, handed out as leading slices."""
+    """Buffers by name, kept between calls: each as long as the largest array of its name so far, whatever their shapes."""
 
     def __init__(self, backend: ModuleType) -> None:
         self._empty = backend.empty
         self._buffers: dict[tuple[Any, ...], Array] = {}
 
     def take(self, name: tuple[Any, ...], shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
-        key = (*name, shape[1:], np.dtype(dtype))
+        """An array of undefined numbers; the next one of its name lies in the same memory."""
+        key, size = (*name, dtype), math.prod(shape)
         buffer = self._buffers.get(key)
-        if buffer is None or len(buffer) < shape[0]:
-            buffer = self._buffers[key] = self._empty(shape, dtype)
-        return buffer[: shape[0]]
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[key] = self._empty((size,), dtype)
+        return buffer[:size].reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it holds."""
+        return sum(buffer.nbytes for buffer in self._buffers.values())
+
+
+class Workspaces(threading.local):
+    """The workspaces that no pass of this thread is using.
+
+    A pass within a pass, of a signal handler or a finaliser, finds none and takes another one.
+    """
+
+    def __init__(self, backend: ModuleType) -> None:
+        self._backend, self._free = backend, list[Workspace]()
+
+    def take(self) -> Workspace:
+        return self._free.pop() if self._free else Workspace(self._backend)
+
+    def give_back(self, workspace: Workspace) -> None:
+        self._free[:] = [workspace]  # of several, one is kept
+
+
+class _Counting:
+    """A backend that counts how often it was asked for an op."""
+
+    def __init__(self, backend: ModuleType) -> None:
+        self.backend, self.calls = backend, 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls += 1
+        return getattr(self.backend, name)
 
 
 @dataclass
@@ -53,19 +88,28 @@ class Pass:
     replays: bool = False  # whether its ops are recorded, to be called again without Python's part
     recordings: dict[str, Recording] = field(default_factory=dict)
 
-    def record(self, name: str, subject: Array) -> AbstractContextManager[None]:
-        """Records the ops that are called in this context, on `subject` and arrays of the model's."""
+    @contextmanager
+    def record(self, name: str, subject: Array) -> Iterator[None]:
+        """Records the ops that the layers call in this context, on `subject` and arrays of the model's.
+
+        Where others called ops meanwhile, in a signal handler or a finaliser, nothing is kept.
+        """
         if not self.replays:
-            return nullcontext()
-        recording = self.recordings[name] = Recording(subject)
-        return recording
+            yield
+            return
+        self.recordings.pop(name, None)
+        recording, backend = Recording(subject), self.backend
+        counting: Any = _Counting(backend)
+        self.backend = counting
+        try:
+            with recording:
+                yield
+        finally:
+            self.backend = backend
+        if recording.calls == counting.calls:
+            self.recordings[name] = recording
 
     def replay(self, name: str, subject: Array) -> bool:
         """Calls again what was recorded, if it was on the same array; returns whether."""
         recording = self.recordings.get(name)
         return recording is not None and recording.replay(subject)
-
-    def replay_copy(self, name: str, subject: Array) -> bool:
-        """The same for any array of that shape, whose numbers are copied."""
-        recording = self.recordings.get(name)
-        return recording is not None and recording.replay_copy(subject)

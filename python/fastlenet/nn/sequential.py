@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from fastlenet import ops as kernel_ops
+from fastlenet.fields import Values
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.layers import Layer
-from fastlenet.nn.plan import plan, replayable, run_forward
-from fastlenet.nn.running import Array, Pass, Workspace
+from fastlenet.nn.plan import plan, replayable, run_backward, run_forward
+from fastlenet.nn.running import Array, Pass, Workspace, Workspaces
 from fastlenet.nn.state import as_parameters, own_names
 from fastlenet.nn.summary import summarise
 from fastlenet.philox import STREAM_INIT, uniform
@@ -42,13 +42,20 @@ class Sequential:
         ops: ModuleType = kernel_ops,
         algorithm: str = "direct",
     ) -> None:
+        wrong = [type(layer).__name__ for layer in layers if not isinstance(layer, Layer)]
+        if wrong:
+            cure = "; unpack it: Sequential(*layers)" if wrong[0] in ("list", "tuple") else ""
+            raise TypeError(f"Sequential: layers expects nn layers, got {wrong[0]}{cure}")
         self.layers = layers
-        self.names = [str(i) for i in range(len(layers))] if names is None else list(names)
-        if len(self.names) != len(layers) or len(set(self.names)) != len(layers):
-            raise ValueError(f"Sequential: names expects {len(layers)} different names, got {self.names}")
-        if algorithm not in ("direct", "winograd"):
-            raise ValueError(f"Sequential: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
-        self.seed, self.ops, self.algorithm = seed, ops, algorithm
+        self.names = _names(names, len(layers))
+        self.seed = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert("Sequential: seed", seed)
+        self.algorithm = Values(str, choices=("direct", "winograd")).convert("Sequential: algorithm", algorithm)
+        missing = [name for name in kernel_ops.__all__ if not hasattr(ops, name)]
+        if missing:
+            raise TypeError(
+                f"Sequential: ops expects a module with the names of fastlenet.ops, got {ops!r} without {missing[0]}"
+            )
+        self.ops = ops
         self.training = True
         self.dropout_counter = 0
         self._steps = plan(layers, self.names)
@@ -80,8 +87,9 @@ class Sequential:
         self._parameters = self._views(self.parameter_buffer)
         self._gradients = self._views(self.gradient_buffer)
         self._workspace = Workspace(self.ops)
-        self._thread = threading.local()
+        self._workspaces = Workspaces(self.ops)
         self._last: Pass | None = None
+        self._in_a_pass = False
 
     def _initialise(self) -> None:
         index = 0
@@ -109,7 +117,9 @@ class Sequential:
 
         Raises ValueError and then changes nothing, where some are missing, unexpected, misshapen, not floats, or not finite.
         """
-        given = {name: _as_array(value) for name, value in state.items()}
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state expects a mapping from names to arrays, got {type(state).__name__}")
+        given = {str(name): _as_array(name, value) for name, value in state.items()}
         names = own_names(given, self._parameters)
         arrays = {names[name]: array for name, array in given.items()}
         try:
@@ -127,17 +137,40 @@ class Sequential:
         return self
 
     def eval(self) -> Sequential:
-        """Evaluation mode: dropout is the identity, and calls are safe from several threads at once."""
+        """Evaluation mode: dropout is the identity; calls are safe from several threads at once, and from signal handlers."""
         self.training = False
         return self
 
     def __call__(self, x: Array) -> Array:
-        """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
-        if not self.training:
-            run = Pass(self.ops, self._thread_workspace(), self._parameters, False, algorithm=self.algorithm)
-            return run_forward(self._steps, x, run)
+        """x: (n, ...) float32 -> the last layer's output, an array of the caller's own.
+
+        In training mode, RuntimeError while a pass of this model runs: in a signal handler, a finaliser, another thread.
+        """
+        if self.training:
+            self._expect_no_pass("the model")
+            try:
+                self._in_a_pass = True
+                return self._train(x)
+            finally:
+                self._in_a_pass = False
+        workspace = self._workspaces.take()
+        try:
+            return run_forward(self._steps, x, Pass(self.ops, workspace, self._parameters, False, algorithm=self.algorithm))
+        finally:
+            self._workspaces.give_back(workspace)
+
+    def _expect_no_pass(self, what: str) -> None:
+        """Of two training passes in one another, the inner one would change the activations of the outer one."""
+        if self._in_a_pass:
+            raise RuntimeError(
+                f"{what}: called within a training pass of the same model, by a signal handler, a finaliser or another thread; "
+                "call a copy of it, or what freeze() returns"
+            )
+
+    def _train(self, x: Array) -> Array:
         last = self._last
         if last is None or last.backend is not self.ops or last.algorithm != self.algorithm or not last.replay("forward", x):
+            self._last = None  # what it has saved is overwritten now
             last = self._last = self._training_pass(x)
         self.dropout_counter += 1
         assert last.result is not None
@@ -151,37 +184,37 @@ class Sequential:
             run.result = run_forward(self._steps, x, run)
         return run
 
-    def _thread_workspace(self) -> Workspace:
-        if not hasattr(self._thread, "workspace"):
-            self._thread.workspace = Workspace(self.ops)
-        return self._thread.workspace  # type: ignore[no-any-return]
-
     def backward(self, dy: Array, *, need_dx: bool = False) -> Array | None:
         """Fill the gradients (overwriting them) from dy, the loss's gradient by the output of the last model(x).
 
-        Returns the gradient by x if need_dx, else None. Raises RuntimeError without a forward pass in training mode.
+        Returns the gradient by x, an array of the caller's own, if need_dx, else None. Raises RuntimeError without a forward
+        pass in training mode, and within another training pass, as model(x) does.
         """
+        self._expect_no_pass("backward")
+        try:
+            self._in_a_pass = True
+            return self._backward(dy, need_dx)
+        finally:
+            self._in_a_pass = False
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array | None:
         run = self._last
         if run is None or run.result is None:
             raise RuntimeError("backward: call the model in training mode first; it needs the activations of that pass")
-        if dy.shape != run.result.shape:
-            raise ValueError(f"backward: dy expects shape {run.result.shape}, as the output, got {dy.shape}")
+        expected, got = run.result.shape, getattr(dy, "shape", None)
+        if got is None:
+            raise TypeError(f"backward: dy expects an array of shape {expected}, as the output, got {type(dy).__name__}")
+        if got != expected:
+            raise ValueError(f"backward: dy expects shape {expected}, as the output, got {tuple(got)}")
         if need_dx:
-            return self._backward(dy, run, need_dx=True)
+            dx = run_backward(self._steps, dy, run, need_dx=True)
+            assert dx is not None
+            copy: Array = dx.copy()
+            return copy
         if not run.replay("backward", dy):
             with run.record("backward", dy):
-                self._backward(dy, run, need_dx=False)
+                run_backward(self._steps, dy, run, need_dx=False)
         return None
-
-    def _backward(self, dy: Array, run: Pass, *, need_dx: bool) -> Array | None:
-        gradient: Array | None = dy
-        for step in reversed(self._steps):
-            assert gradient is not None
-            wanted = need_dx or step is not self._steps[0]
-            gradient = step.layer.backward(gradient, run, step.at, step.name, wanted)
-            if gradient is None:
-                break
-        return gradient
 
     def freeze(self) -> Frozen:
         """A snapshot for inference: its own copy of the parameters, callable, without a backward pass."""
@@ -194,7 +227,11 @@ class Sequential:
 
     def summary(self, input_shape: Sequence[int]) -> str:
         """A table of the layers, for one example of input_shape (c, h, w): output, parameters, multiply-adds, bytes."""
-        return summarise(self.layers, self.names, tuple(input_shape))
+        try:
+            shape = tuple(Values(int, "positive sizes", 1).convert("summary: input_shape", size) for size in input_shape)
+        except TypeError:
+            raise TypeError(f"summary: input_shape expects a tuple of ints, as (1, 28, 28), got {input_shape!r}") from None
+        return summarise(self.layers, self.names, shape)
 
     def __repr__(self) -> str:
         lines = [f"  ({name}): {layer!r}" for name, layer in zip(self.names, self.layers, strict=True)]
@@ -216,9 +253,23 @@ class Sequential:
         self._bind_views()
 
 
-def _as_array(value: Any) -> Array:
+def _names(names: Sequence[str] | None, count: int) -> list[str]:
+    """The layers' names, by default their numbers."""
+    if names is None:
+        return [str(i) for i in range(count)]
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"Sequential: names expects a list of {count} words, got {names!r}")
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(f"Sequential: names expects {count} different names, got {names!r}")
+    return list(names)
+
+
+def _as_array(name: str, value: Any) -> Array:
     """A NumPy array of what may be a torch tensor."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() else value).numpy()  # NumPy knows no bfloat16
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"load_state_dict: {name} expects an array, got {type(value).__name__}") from None

@@ -18,8 +18,10 @@ def summarise(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, .
     totals = [0, 0, 0]
     for name, layer in zip(names, layers, strict=True):
         parameters = sum(math.prod(size) for size in layer.shapes().values())
-        multiply_adds = layer.multiply_adds(shape)
-        shape = layer.output_shape(shape)
+        try:
+            multiply_adds, shape = layer.multiply_adds(shape), layer.output_shape(shape)
+        except ValueError as error:
+            raise ValueError(f"summary: layer {name!r}: {error}") from None
         numbers = (parameters, multiply_adds, 4 * (parameters + math.prod(shape)))
         totals = [total + number for total, number in zip(totals, numbers, strict=True)]
         rows.append((name, type(layer).__name__, "x".join(map(str, shape)), *(f"{number:,}" for number in numbers)))
