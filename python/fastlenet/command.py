@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -15,6 +16,8 @@ __all__ = ["CTRL_C", "UsageError", "fail_in_one_line", "one_line", "run_command"
 
 CTRL_C = 130
 _USAGE, _INTERNAL, _CLOSED_PIPE = 2, 3, 141
+# What the system says where a stream takes no more; errors of files name them.
+_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class UsageError(ValueError):
@@ -50,6 +53,8 @@ def run_command(name: str, command: Callable[[], int], *expected: type[Exception
             _flush(sys.stdout)
     except (Exception, KeyboardInterrupt) as error:
         return _explain(name, error, (UsageError, *expected))
+    finally:
+        _discard_output()
 
 
 def fail_in_one_line(name: str) -> None:
@@ -59,7 +64,9 @@ def fail_in_one_line(name: str) -> None:
     """
 
     def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> NoReturn:
-        sys.exit(_explain(name, error, ()))
+        code = _explain(name, error, ())
+        _discard_output()
+        sys.exit(code)
 
     sys.excepthook = end
     if not sys.warnoptions:
@@ -80,7 +87,11 @@ def _explain(name: str, error: BaseException, expected: tuple[type[Exception], .
         code = _CLOSED_PIPE
     elif isinstance(error, MemoryError):
         tell(f"{name}: error: not enough memory; a smaller --batch-size or --test-batch-size needs less")
-    elif isinstance(error, (*expected, ImportError)):
+    elif isinstance(error, expected):
+        tell(f"{name}: error: {one_line(str(error))}")
+    elif isinstance(error, ImportError):
+        while error.__cause__ is not None:  # NumPy's own text is a page long
+            error = error.__cause__
         tell(f"{name}: error: {one_line(str(error))}")
     elif isinstance(error, OSError):
         tell(f"{name}: error: {one_line(_reason(error))}")
@@ -88,7 +99,6 @@ def _explain(name: str, error: BaseException, expected: tuple[type[Exception], .
         code = _INTERNAL
         what = one_line(f"{type(error).__name__}: {error}")
         tell(f"{name}: internal error: {what} (please report it; FASTLENET_TRACEBACK=1 prints where it arose)")
-    _discard_output()
     return code
 
 
@@ -96,8 +106,8 @@ def _reason(error: OSError) -> str:
     """What the system says, and of which file; of none where it is standard output that takes no more."""
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is not None:
-        return f"{os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename}: {reason}"
-    return reason if _takes_more(sys.stdout) else f"standard output: {reason}"
+        return f"{error.filename}: {reason}"
+    return f"standard output: {reason}" if error.errno in _OF_OUTPUT else reason
 
 
 def _print_whatever_comes() -> None:

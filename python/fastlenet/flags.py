@@ -73,6 +73,10 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"argument {flag_of(name)}: expected one argument")
         return values
 
+    def print_help(self, file: Any = None) -> None:
+        """Unlike argparse's, which keeps to itself that the output does not take it all."""
+        print(self.format_help(), end="", file=file)
+
     def error(self, message: str) -> NoReturn:
         tell(f"{self.format_usage()}{self.prog}: error: {one_line(message)}")
         sys.exit(2)

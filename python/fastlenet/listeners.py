@@ -45,8 +45,10 @@ class Console(Listener):
                 unit=" images",
                 leave=False,
                 mininterval=0.1,
+                file=sys.stderr,
+                write_bytes=False,
             )
-        except (ValueError, TypeError):  # of a TQDM_ variable that makes no sense
+        except Exception:  # whatever tqdm raises where one of its TQDM_ variables makes no sense
             self._has_bar = False
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:

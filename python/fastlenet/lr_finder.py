@@ -68,7 +68,8 @@ def find_lr(
     """Trains on with a rate that grows from low to high, by the same factor in each step, until the loss has diverged.
 
     The model is then good for nothing. Everything else is as in the recipe, so that the rate found is for it. Raises ValueError
-    unless 0 < low < high and steps > 1, and as Trainer does. Source: Smith 2017.
+    unless 0 < low < high and steps > 1, and as Trainer does; DivergedError where the first loss is not
+    finite. Source: Smith 2017.
     """
     low, high = _RATE.convert("low", low), _RATE.convert("high", high)
     if low >= high:
@@ -77,10 +78,12 @@ def find_lr(
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe expects a Recipe, got {type(recipe).__name__}")
     expect_fit(model, data)
-    epochs = math.ceil(steps / max(1, len(recipe.batch_starts(0, len(data.train_images))) - 1)) + recipe.plain_epochs
-    trainer = Trainer(model, data, replace(recipe, epochs=epochs, batch_size_end=0), evaluate_every_epoch=False)
+    endless = replace(recipe, epochs=steps, batch_size_end=0, plain_epochs=0)  # the record stops it
+    trainer = Trainer(model, data, endless, evaluate_every_epoch=False)
     trainer.rate = lambda step: low * (high / low) ** (step / (steps - 1))
     record = _Record(steps)
     with contextlib.suppress(InterruptedRunError, DivergedError):
         trainer.run(record)
+    if not record.losses:
+        raise DivergedError("the loss is not finite before the first step; weights or images are too large to learn from")
     return Sweep(record.rates, record.losses)
