@@ -14,7 +14,6 @@ import pytest
 
 from conftest import Array, write_idx
 from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist
-from fastlenet.idx import read_idx
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 # How often each digit occurs in MNIST's training and test sets.
@@ -140,7 +139,7 @@ def expect_data_error(folder: Path, message: str, *names: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.array([1, 2, 10]), r"label 10 is out of the range 0\.\.9"),
+        (np.array([1, 2, 10]), r"label 10 is out of the range 0\.\.9; more classes than ten need every label"),
         (np.arange(4), "4 labels for the 3 images of train-images"),
     ],
     ids=["out of range", "counts differ"],
@@ -156,7 +155,7 @@ def test_sizes_that_differ(tmp_path: Path) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    expect_data_error(tmp_path, "no train-images-idx3-ubyte or", str(tmp_path))
+    expect_data_error(tmp_path, "no train-images-idx3-ubyte or .*; it is empty", str(tmp_path))
     (fill(tmp_path) / LABELS).unlink()
     expect_data_error(tmp_path, "no such file, gzipped or not", LABELS)
     with pytest.raises(DataError, match="no such folder"):
@@ -261,22 +260,3 @@ def test_mean_and_deviation_take_little_memory(tmp_path: Path) -> None:
         )
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(250_000 if part == "train" else 3))
     expect_refused_in_little_memory(tmp_path, "LeNet takes images of 28x28 pixels")
-
-
-def test_any_bytes_are_refused_or_read(tmp_path: Path) -> None:
-    """Random damage to a good file: read_idx returns an array or raises DataError, nothing else."""
-    rng = np.random.default_rng(0)
-    path = tmp_path / "file"
-    for good in (image_header(3) + IMAGE.tobytes(), gzip.compress(image_header(3) + IMAGE.tobytes())):
-        refused = 0
-        for _ in range(300):
-            content = bytearray(good)
-            for _ in range(rng.integers(1, 4)):
-                content[rng.integers(len(content)) if rng.random() < 0.5 else rng.integers(16)] = rng.integers(256)
-            path.write_bytes(bytes(content[: rng.integers(len(content))] if rng.random() < 0.3 else content))
-            try:
-                assert read_idx(path, 3).ndim == 3
-            except DataError as error:
-                refused += 1
-                assert str(path) in str(error) and "\n" not in str(error)
-        assert refused > 100

@@ -67,7 +67,7 @@ def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, ndim: int, max_bytes: i
         raise DataError(f"{path}: truncated inside the header")
     dims = tuple(int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim))
     size = math.prod(dims)
-    if size > max_bytes:
+    if math.prod(max(1, dim) for dim in dims) > max_bytes:  # NumPy makes no array of 0 x 2^32 x 2^32 either
         raise DataError(
             f"{path}: the header claims {dims}, {size:,} bytes; at most {max_bytes:,} are accepted "
             f"({MAX_BYTES:,} for the four files of a data set)"
