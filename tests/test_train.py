@@ -175,15 +175,6 @@ def test_ctrl_c(flags: list[str], train_here: Train, small_mnist: Path, tmp_path
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
 
 
-def test_ctrl_c_keeps_earlier_interrupted_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastlenet.train import _free_name
-
-    monkeypatch.chdir(tmp_path)
-    for name in ("fastlenet-interrupted.safetensors", "fastlenet-interrupted-2.safetensors"):
-        assert str(_free_name("fastlenet-interrupted")) == name
-        Path(name).write_text("an earlier run")
-
-
 def on_a_terminal(*arguments: str | Path, folder: Path, stdout: int | None = None) -> str:
     """What the command writes to a pseudo-terminal, 120 columns wide, that is its standard error, and its output too."""
     master, slave = pty.openpty()

@@ -6,15 +6,17 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn, TextIO
 
-__all__ = ["CTRL_C", "UsageError", "fail_in_one_line", "one_line", "run_command", "tell"]
+from fastlenet.signals import StoppedBySignal
 
-CTRL_C = 130
+__all__ = ["UsageError", "discard_output", "fail_in_one_line", "one_line", "run_command", "tell"]
+
 _USAGE, _INTERNAL, _CLOSED_PIPE = 2, 3, 141
 # What the system says where a stream takes no more; errors of files name them.
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -54,7 +56,7 @@ def run_command(name: str, command: Callable[[], int], *expected: type[Exception
     except (Exception, KeyboardInterrupt) as error:
         return _explain(name, error, (UsageError, *expected))
     finally:
-        _discard_output()
+        discard_output()
 
 
 def fail_in_one_line(name: str) -> None:
@@ -65,7 +67,7 @@ def fail_in_one_line(name: str) -> None:
 
     def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> NoReturn:
         code = _explain(name, error, ())
-        _discard_output()
+        discard_output()
         sys.exit(code)
 
     sys.excepthook = end
@@ -81,7 +83,7 @@ def _explain(name: str, error: BaseException, expected: tuple[type[Exception], .
         tell("".join(traceback.format_exception(type(error), error, error.__traceback__)))
     code = _USAGE
     if isinstance(error, KeyboardInterrupt):
-        code = CTRL_C
+        code = 128 + (error.number if isinstance(error, StoppedBySignal) else signal.SIGINT)
         tell("\ninterrupted")
     elif isinstance(error, BrokenPipeError):
         code = _CLOSED_PIPE
@@ -129,7 +131,7 @@ def _takes_more(stream: TextIO | None) -> bool:
     return True
 
 
-def _discard_output() -> None:
+def discard_output() -> None:
     """Let what an output has not taken vanish, instead of failing once more when Python ends."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not _takes_more(stream):

@@ -124,7 +124,7 @@ class EnsembleRun:
 
     def stop(self) -> None:
         """Ask for an InterruptedRunError after the step at hand."""
-        self.trainer.stop_requested = True
+        self.trainer.stop()
 
     def run(self, *listeners: Listener, started: Callable[[Trainer], None] = lambda trainer: None) -> list[dict[str, Array]]:
         """Train to the end and return the members' parameters; calls started before each one's training.
@@ -144,8 +144,9 @@ class EnsembleRun:
             following = self._make(self.member)
             following.passengers = _numbered(self.finished)
             following.normalise(self.trainer.data.mean, self.trainer.data.std)  # as the checkpoint says, after a resumption
-            following.stop_requested = self.trainer.stop_requested  # asked for in between
-            self.trainer = following
+            before, self.trainer = self.trainer, following
+            if before.stop_requested:  # asked for in between, at whatever moment
+                following.stop()
 
     def _run_member(self, listeners: tuple[Listener, ...]) -> None:
         self.trainer.run(*listeners)

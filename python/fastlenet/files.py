@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CheckpointError", "expect_writable", "shown_path", "write_atomically"]
+__all__ = ["CheckpointError", "expect_writable", "reserve", "save_somewhere", "shown_path", "write_atomically"]
+
+_StrPath = str | os.PathLike[str]
 
 
 class CheckpointError(ValueError):
     """A file that cannot be written or used; the message is one line that names it and says what is wrong."""
 
 
-def shown_path(path: str | os.PathLike[str]) -> str:
+def shown_path(path: _StrPath) -> str:
     """A path as an error tells it: one line, however long it is."""
     text = str(path)
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
+
+
+# --- what can be written -------------------------------------------------------------------------------------------------
 
 
 def _cannot_be_written(path: Path, error: OSError) -> CheckpointError:
@@ -25,60 +38,268 @@ def _cannot_be_written(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(f"{shown_path(path)}: cannot be written ({error.strerror or error})")
 
 
-def _temporary(path: Path) -> Path:
-    """Where a file is written before it is renamed: always the same, so that the next save replaces what a kill left there."""
-    return path.with_name(f".{path.name}.tmp")
-
-
-def _create(path: Path) -> int:
-    """The descriptor of a new file, which is not one that was there before, nor what a link there points to."""
-    path.unlink(missing_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: at any moment, even of a power cut, it is the old one or the new one.
-
-    Written under a temporary name in the same folder, synced, renamed; then the folder is synced.
-    """
-    temporary = _temporary(path)
+def _status(path: Path) -> os.stat_result | None:
+    """Of the file there, links followed; None without one."""
     try:
-        with os.fdopen(_create(temporary), "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException as error:  # Ctrl-C too
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _cannot_be_written(path, error) from None
-        raise
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
-def expect_writable(path: str | os.PathLike[str], *, as_a_whole: bool = True) -> None:
+def _is_protected(path: Path, status: os.stat_result) -> bool:
+    """Whether nobody may write to the file, or this process may not; root may all, but means it as little."""
+    return not status.st_mode & 0o222 or not os.access(path, os.W_OK)
+
+
+def _target(path: Path, *, as_a_whole: bool = True) -> tuple[Path, os.stat_result | None]:
+    """The file that a path stands for, links followed, and its status, None if it is new.
+
+    Raises CheckpointError if it cannot be written; as_a_whole: by being replaced.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+    except FileNotFoundError:
+        raise CheckpointError(f"{shown_path(path)}: the working folder is gone; give a full path") from None
+    status = _status(path)
+    if status is None:
+        parent = target.parent if path.is_symlink() else path.parent
+        if not parent.is_dir():
+            raise CheckpointError(f"{shown_path(path)}: there is no folder {shown_path(parent)}")
+    elif stat.S_ISDIR(status.st_mode):
+        raise CheckpointError(f"{shown_path(path)}: is a folder")
+    elif as_a_whole and not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(f"{shown_path(path)}: not a file that could be replaced")
+    elif _is_protected(path, status):
+        raise CheckpointError(f"{shown_path(path)}: no permission to write to it; make it writable, or choose another name")
+    return target, status
+
+
+def expect_writable(path: _StrPath, *, as_a_whole: bool = True) -> None:
     """CheckpointError, before hours of work, if a file could not be written there.
 
     as_a_whole: it will be replaced; otherwise it is written in place, and may be a device or a pipe.
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise CheckpointError(f"{shown_path(path)}: is a folder")
-        if not path.parent.is_dir():
-            raise CheckpointError(f"{shown_path(path)}: there is no folder {shown_path(path.parent)}")
-        if as_a_whole and path.exists() and not path.is_file():
-            raise CheckpointError(f"{shown_path(path)}: not a file that could be replaced")
-        if as_a_whole or not path.exists():
-            temporary = _temporary(path)
-            os.close(_create(temporary))
-            temporary.unlink()
-        elif not os.access(path, os.W_OK):
-            raise CheckpointError(f"{shown_path(path)}: no permission to write to it")
+        target, status = _target(path, as_a_whole=as_a_whole)
+        if as_a_whole or status is None:
+            with _temporary_file(target):
+                pass
     except OSError as error:
         raise _cannot_be_written(path, error) from None
+
+
+# --- replacing a file ----------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: _StrPath, data: bytes) -> None:
+    """Replace a file as a whole: at any moment, even of a power cut, it is the old one or the new one, whoever else writes it.
+
+    Written under a temporary name in the same folder, synced, renamed; then the folder is synced. Symbolic links are followed,
+    and a file that is replaced hands its mode on. Raises CheckpointError.
+    """
+    path = Path(path)
+    try:
+        target, status = _target(path)
+        with _temporary_file(target) as (descriptor, temporary):
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if status is not None:
+                with contextlib.suppress(OSError):  # a file system without modes
+                    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+            os.fsync(descriptor)
+            os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the new name outlives a power cut; where folders cannot be opened or synced, there is nothing to be done."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as of CIFS and some FUSE file systems
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _short(name: str) -> str:
+    """The beginning of a name: so much that a longer one made of it is still a name on every file system."""
+    return os.fsdecode(os.fsencode(name)[:64])
+
+
+@contextmanager
+def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
+    """The descriptor and the path of a new file beside the target, which is gone afterwards unless it was renamed.
+
+    Its name is its own, and it is locked: a process that sees the lock free knows that the writer is dead.
+    """
+    _sweep(target)
+    while True:
+        temporary = target.with_name(f".{_short(target.name)}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not temporary.exists():  # taken for a dead process's before it was locked
+                continue
+            yield descriptor, temporary
+            return
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes that were killed while they wrote this target have left beside it."""
+    leftover = re.compile(re.escape(f".{_short(target.name)}.") + r"\d+\.[0-9a-f]{8}\.tmp")
+    with contextlib.suppress(OSError):  # a folder that may be written, but not listed
+        for name in os.listdir(target.parent):
+            if leftover.fullmatch(name):
+                _remove_if_abandoned(target.with_name(name))
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+# --- names ---------------------------------------------------------------------------------------------------------------
+
+
+def _claim(folder: Path, stem: str) -> Path:
+    """A new, empty file STEM.safetensors, STEM-2.safetensors, ...: no other process gets the same."""
+    number = 1
+    while True:
+        path = folder / (f"{stem}.safetensors" if number == 1 else f"{stem}-{number}.safetensors")
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def _places() -> Iterator[Path]:
+    """Folders in which a file may be saved that has no other place: the current one, the home folder, the temporary one."""
+    yield Path()
+    with contextlib.suppress(RuntimeError):  # no home
+        yield Path.home()
+    with contextlib.suppress(OSError):  # none that can be written
+        yield Path(tempfile.gettempdir())
+
+
+def save_somewhere(save: Callable[[Path], None], stem: str) -> Path:
+    """Call save with a path STEM.safetensors, STEM-2.safetensors, ... that nobody else has, where it succeeds: that path.
+
+    Tried are the current folder, the home folder, the temporary one. Raises CheckpointError, which says why, if all fail.
+    """
+    reasons = []
+    for folder in _places():
+        try:
+            path = _claim(folder, stem)
+        except OSError as error:
+            reasons.append(str(_cannot_be_written(folder / f"{stem}.safetensors", error)))
+            continue
+        try:
+            save(path)
+            return path
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            if not isinstance(error, CheckpointError):
+                raise
+            reasons.append(str(error))
+    raise CheckpointError("; ".join(reasons))
+
+
+@contextmanager
+def reserve(path: _StrPath, goes_on: _StrPath | None = None) -> Iterator[None]:
+    """Keep a file for this run alone, for as long as this is entered.
+
+    goes_on: the file that the run is resumed from; it may be the same, which then exists. Raises CheckpointError if the file
+    cannot be written, exists otherwise, or is reserved by a run that is alive, in this process or another one. Beside the file
+    lies a locked one, .NAME.lock, meanwhile: the lock ends with the process, however that ends; where the file system has no
+    locks, other runs are not noticed.
+    """
+    path = Path(path)
+    expect_writable(path)
+    with _lock(path):
+        if path.exists() and not (goes_on is not None and Path(goes_on).exists() and path.samefile(goes_on)):
+            raise CheckpointError(
+                f"{shown_path(path)}: exists; resume the run that wrote it, choose another name, or remove it"
+            )
+        yield
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    target, _ = _target(path)
+    side_file = target.with_name(f".{_lock_name(target.name)}.lock")
+    try:
+        descriptor = _open_locked(side_file)
+    except BlockingIOError:
+        raise CheckpointError(
+            f"{shown_path(path)}: another run writes it{_owner(side_file)}; stop that one, or choose another name"
+        ) from None
+    except OSError as error:
+        raise _cannot_be_written(path, error) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            side_file.unlink()  # before the lock ends: it is still this run's
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the file open too
+        os.close(descriptor)
+
+
+def _lock_name(name: str) -> str:
+    """Of its own for every name, and not too long."""
+    if _short(name) == name:
+        return name
+    import hashlib  # OpenSSL behind it takes a fiftieth of NumPy's time to load
+
+    return f"{_short(name)}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def _open_locked(path: Path) -> int:
+    """The descriptor of a locked file that says who has locked it. Raises BlockingIOError if someone else has."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:  # a file system without locks
+                return descriptor
+            status = _status(path)
+            if status is not None and os.path.samestat(status, os.fstat(descriptor)):  # else its owner has just removed it
+                with contextlib.suppress(OSError):  # a full disk
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, f"{os.getpid()} {os.uname().nodename}".encode())
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _owner(side_file: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        process, host = side_file.read_text().split(maxsplit=1)
+        return f", process {int(process)} on {host}"
+    return ""

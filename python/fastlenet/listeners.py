@@ -6,10 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any, SupportsFloat
 
+from fastlenet.command import one_line, tell
 from fastlenet.profiling import Line, Profiler, profile_table
 from fastlenet.trainer import Epoch, Listener, Trainer
 
@@ -33,6 +34,14 @@ class Console(Listener):
         else:
             print(text)
         print(end="", flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a line on standard error, above the bar, however quiet one is to be, if anyone is left to read it."""
+        with suppress(OSError):
+            if self._bar is not None:
+                self._bar.write(one_line(text), file=sys.stderr)
+            else:
+                tell(one_line(text))
 
     def _open_bar(self, trainer: Trainer, done: int) -> None:
         try:
@@ -69,9 +78,10 @@ class Console(Listener):
         )
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with suppress(OSError):  # of a terminal that has gone
+                bar.close()
 
 
 class LogError(ValueError):

@@ -28,9 +28,10 @@ Array = npt.NDArray[Any]
 
 @dataclass
 class History:
-    """The epochs of a run."""
+    """The epochs of a run; interrupted: that it was stopped before its end."""
 
     epochs: list[Epoch] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def accuracy(self) -> float | None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from fastlenet import ops
 from fastlenet._core import DeviceError
-from fastlenet.checkpoint import CheckpointError, save_model
-from fastlenet.command import CTRL_C, UsageError, one_line, run_command
+from fastlenet.checkpoint import CheckpointError
+from fastlenet.command import UsageError, one_line, run_command
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
-from fastlenet.ensemble import EnsembleRun, join_members, load_members
+from fastlenet.ensemble import EnsembleRun, load_members
+from fastlenet.files import reserve
 from fastlenet.flags import check_flags, make_parser, recipe_of, settings_of, usage_error
 from fastlenet.lenet import LeNet
 from fastlenet.listeners import Console, JsonLog, LogError, StepProfile
@@ -28,7 +27,9 @@ from fastlenet.profiling import Profiler
 from fastlenet.recipe import RECIPES, Recipe
 from fastlenet.resuming import resumed_settings, stored
 from fastlenet.run_state import OtherLevelError
-from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Saver, Trainer
+from fastlenet.signals import STOP_SIGNALS, StopSignals, exit_with
+from fastlenet.train_run import run_and_save
+from fastlenet.trainer import DivergedError, Listener, Saver, Trainer, Writer
 
 __all__ = ["main"]
 
@@ -58,15 +59,6 @@ def _backend(device: str) -> ModuleType:
 
     cuda.synchronize()
     return cuda
-
-
-def _free_name(stem: str) -> Path:
-    """A file in the current folder, never one that an earlier run left there."""
-    number, path = 1, Path(f"{stem}.safetensors")
-    while path.exists():
-        number += 1
-        path = Path(f"{stem}-{number}.safetensors")
-    return path
 
 
 def _announce(console: Console, trainer: Trainer, settings: dict[str, Any]) -> None:
@@ -105,8 +97,15 @@ def _expect_no_training(recipe: Recipe, path: str, given: dict[str, Any]) -> Rec
     return replace(recipe, epochs=0)
 
 
-def _train(given: dict[str, Any]) -> int:
+def _train(given: dict[str, Any], signals: StopSignals) -> int:
     check_flags(given)
+    checkpoint = given.get("checkpoint", given.get("resume"))
+    with nullcontext() if checkpoint is None else reserve(checkpoint, given.get("resume")):
+        return _train_alone(given, checkpoint, signals)
+
+
+def _train_alone(given: dict[str, Any], checkpoint: str | None, signals: StopSignals) -> int:
+    """checkpoint: a file that is reserved for this run."""
     settings = resumed_settings(given) if "resume" in given else settings_of(given)
     recipe = recipe_of(settings)
     if "threads" in given:
@@ -151,14 +150,16 @@ def _train(given: dict[str, Any]) -> int:
         return _find_lr(run.trainer, console, given.get("plot"))
     if "log_json" in given:
         listeners.append(JsonLog(given["log_json"], "resume" in given))
-    checkpoint = given.get("checkpoint", given.get("resume"))
     if checkpoint is not None:
         listeners.append(Saver(checkpoint))
     if "plot" in given:  # after the saver, so that a picture that cannot be written loses nothing
         listeners.append(Plot(given["plot"]))
     if profiler is not None:
         listeners.append(StepProfile(profiler))
-    return _run(run, console, listeners, checkpoint, given, seconds)
+    for listener in listeners:
+        if isinstance(listener, Writer):
+            listener.tell = console.warn
+    return run_and_save(run, console, listeners, given, seconds, signals)
 
 
 def _restore(run: EnsembleRun, given: dict[str, Any], seed: int) -> None:
@@ -177,83 +178,16 @@ def _find_lr(trainer: Trainer, console: Console, plot: str | None) -> int:
     return 0
 
 
-def _run(
-    run: EnsembleRun,
-    console: Console,
-    listeners: Sequence[Listener],
-    checkpoint: str | None,
-    given: dict[str, Any],
-    seconds: dict[str, float],
-) -> int:
-    def stop(number: int, frame: FrameType | None) -> None:
-        run.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C stops at once
-
-    def train() -> list[dict[str, Any]] | None:
-        try:
-            return run.run(*listeners, started=lambda trainer: _say_start(console, run, trainer))
-        except InterruptedRunError:
-            path = Path(checkpoint) if checkpoint is not None else _free_name("fastlenet-interrupted")
-            run.trainer.save(path)
-            console.close()
-            print(f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {path}", file=sys.stderr)
-            return None
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        states = train()
-    except DivergedError as error:
-        raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
-    except DeviceError as error:
-        raise DeviceError(f"{error}{_kept(run, checkpoint, given)}") from None
-    finally:
-        for listener in listeners:
-            listener.close()
-        signal.signal(signal.SIGINT, before)
-    if states is None:
-        return CTRL_C
-    if "save_model" in given:
-        save_model(given["save_model"], join_members(states))
-        console.say(f"saved {one_line(given['save_model'])}")
-    accuracy = run.evaluate(states, report=console.say)
-    seconds |= {"training": run.training_seconds, "evaluation": run.evaluation_seconds}
-    if given.get("times", False):
-        print("   ".join(f"{name} {value:.3f} s" for name, value in seconds.items()))
-    print(f"final accuracy {accuracy:.2%}", flush=True)
-    return 0
-
-
-def _kept(run: EnsembleRun, checkpoint: str | None, given: dict[str, Any]) -> str:
-    """What is left of a run that failed: the last checkpoint, and the networks that were finished before, saved here."""
-    kept = f"; {checkpoint} holds the last good state" if checkpoint is not None and Path(checkpoint).exists() else ""
-    if run.finished:
-        path = given.get("save_model", _free_name("fastlenet-finished"))
-        save_model(path, join_members(run.finished))
-        number = len(run.finished)
-        kept += f"; {path} holds the {'network' if number == 1 else f'{number} networks'} finished before, for --load-model"
-    return kept
-
-
-def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:
-    if run.count > 1:
-        console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {trainer.recipe.seed}")
-    if trainer.epoch or trainer.position:
-        console.say(f"resumed in epoch {trainer.epoch + 1} at step {trainer.position}")
-        if trainer.schedule_note:
-            console.say(trainer.schedule_note)
-    elif not console.quiet:
-        console.say(f"before training   accuracy {trainer.evaluate()[0]:7.2%}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, and exits with 2 for flags that there are not."""
 
     def command() -> int:
-        return _train(vars(make_parser().parse(arguments)))
+        with StopSignals(*STOP_SIGNALS) as signals:
+            return _train(vars(make_parser().parse(arguments)), signals)
 
     expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError)
     return run_command("fastlenet.train", command, *expected)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +16,14 @@ from typing import Any, SupportsFloat
 from fastlenet.dataset import Dataset
 from fastlenet.evaluation import BATCH_SIZE, evaluate, expect_fit
 from fastlenet.fields import Values, integer
+from fastlenet.files import CheckpointError, reserve
 from fastlenet.nn import Dropout, Sequential
 from fastlenet.recipe import Recipe, named_recipe
 from fastlenet.run_state import DivergedError, Epoch, History, RunState
+from fastlenet.signals import StopSignals
 from fastlenet.training_step import TrainingStep
 
-__all__ = ["DivergedError", "Epoch", "History", "InterruptedRunError", "Listener", "Saver", "Trainer", "fit"]
+__all__ = ["DivergedError", "Epoch", "History", "InterruptedRunError", "Listener", "Saver", "Trainer", "Writer", "fit"]
 
 
 class Listener:
@@ -32,6 +36,9 @@ class Listener:
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """After an epoch."""
+
+    def finish(self, trainer: Trainer) -> None:
+        """After the last step and its epoch; the model's weights are not yet their average."""
 
     def close(self) -> None:
         """When the run is over, however it ended; for whoever made the listener to call."""
@@ -83,6 +90,10 @@ class Trainer(RunState):
         step: TrainingStep = getattr(self.model.ops, "TrainingStep", TrainingStep)(self)
         return step
 
+    def stop(self) -> None:
+        """Ask for an InterruptedRunError after the step at hand."""
+        self.stop_requested = True
+
     @property
     def batches(self) -> int:
         """The steps of the epoch at hand."""
@@ -96,14 +107,24 @@ class Trainer(RunState):
     def run(self, *listeners: Listener) -> History:
         """Train to the end; the model then holds the weights that were evaluated: their average, where the recipe has one.
 
-        Raises InterruptedRunError, between two steps, once stop_requested is set, and DivergedError.
+        Raises InterruptedRunError, between two steps, once stop_requested is set, and DivergedError. However it ends, the model
+        is in evaluation mode afterwards.
         """
         self.model.train()
-        while self.epoch < self.recipe.epochs:
-            self._run_epoch(listeners)
+        try:
+            while self.epoch < self.recipe.epochs:
+                self._run_epoch(listeners)
+            for listener in listeners:
+                listener.finish(self)
+        finally:
+            self.model.eval()
+        self.take_average()
+        return self.history
+
+    def take_average(self) -> None:
+        """Give the model the average of its weights, where the recipe has one and it has begun."""
         if self._has_average():
             self.model.parameter_buffer[...] = self.average["parameters"]
-        return self.history
 
     def _run_epoch(self, listeners: tuple[Listener, ...]) -> None:
         starts = self._starts
@@ -192,7 +213,36 @@ class Trainer(RunState):
 _SECONDS = Values(float, "a non-negative number", 0)
 
 
-class Saver(Listener):
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+class Writer(Listener):
+    """A listener that writes a file. A failure is told once, and the next time it is tried again: `error` is the last one's, or
+    None.
+
+    tell: what a failure is told to, and that it is over; a warning unless one says so.
+    """
+
+    error: CheckpointError | None = None
+    tell: Callable[[str], None] = staticmethod(_warn)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """For the block that writes, and raises CheckpointError where it cannot."""
+        try:
+            yield
+        except CheckpointError as error:
+            if self.error is None:
+                self.tell(f"{error}; the training goes on, and the next time it is tried again")
+            self.error = error
+        else:
+            if self.error is not None:
+                self.tell("it could be written this time")
+            self.error = None
+
+
+class Saver(Writer):
     """Writes a checkpoint after every epoch, and between them every so many seconds."""
 
     def __init__(self, path: str | os.PathLike[str], seconds: float = 10.0) -> None:
@@ -201,13 +251,19 @@ class Saver(Listener):
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
         if time.monotonic() >= self._due and trainer.position < trainer.batches:
-            self._save(trainer)
+            self.save(trainer)
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        self._save(trainer)
+        self.save(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save(self.path)
+    def finish(self, trainer: Trainer) -> None:
+        """Once more if the last time failed, and after no epochs at all."""
+        if self.error is not None or not self.path.exists():
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        with self.attempt():
+            trainer.save(self.path)
         self._due = time.monotonic() + self.seconds
 
 
@@ -231,12 +287,19 @@ def fit(
     checkpoint: a file to write after every epoch and every checkpoint_seconds; resume: one to go on from, to the same bits as
     if nothing had happened. epochs may be another number than the checkpoint was made for, if no fewer than are done, even
     where that run was finished: the learning rate then follows the schedule of the new length from the step at hand on.
-    allow_level_change: take a checkpoint of another instruction-set level or backend; the last bits will differ.
+    allow_level_change: take a checkpoint of another instruction-set level or backend; the last bits will differ. A checkpoint
+    that exists is replaced only by a run that goes on from it, and no other run may write it meanwhile. Where a save fails, a
+    RuntimeWarning says so, and the next time it is tried again.
 
     The result depends on the model, the data and the recipe alone: not on the number of threads, nor on evaluate_every_epoch.
+
+    Ctrl-C ends the training after the step at hand, and so does a listener that calls trainer.stop(): the checkpoint, if there
+    is one, is written, and history.interrupted is True. A second Ctrl-C raises KeyboardInterrupt. However the training ends,
+    the model is in evaluation mode.
+
     Raises, before the first step, TypeError for a field that there is not or an argument of another type, ValueError for a
-    recipe that makes no sense or a model and data that do not go together, CheckpointError for a file that does not fit; and
-    DivergedError when the loss is no longer finite.
+    recipe that makes no sense or a model and data that do not go together, CheckpointError for a file that does not fit, exists,
+    or cannot be written; and DivergedError when the loss is no longer finite.
     """
     if not isinstance(recipe, (str, Recipe)):
         raise TypeError(f"recipe expects a Recipe or the name of one, got {type(recipe).__name__}")
@@ -246,7 +309,23 @@ def fit(
     except TypeError as error:
         raise TypeError(f"fit: {error}") from None
     trainer = Trainer(model, data, recipe, test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
-    if resume is not None:
-        trainer.restore(resume, allow_level_change=allow_level_change)
-    savers = () if checkpoint is None else (Saver(checkpoint, checkpoint_seconds),)
-    return trainer.run(*listeners, *savers)
+    with nullcontext() if checkpoint is None else reserve(checkpoint, resume):
+        if resume is not None:
+            trainer.restore(resume, allow_level_change=allow_level_change)
+        saver = None if checkpoint is None else Saver(checkpoint, checkpoint_seconds)
+        return _run(trainer, listeners, saver)
+
+
+def _run(trainer: Trainer, listeners: tuple[Listener, ...], saver: Saver | None) -> History:
+    """To the end, or until it is stopped; the model then holds what can be used, and the checkpoint all the rest."""
+    with StopSignals(signal.SIGINT, stop=trainer.stop):
+        try:
+            trainer.run(*listeners, *(() if saver is None else (saver,)))
+        except InterruptedRunError:
+            trainer.history.interrupted = True
+            if saver is not None:
+                saver.save(trainer)
+            trainer.take_average()
+    if saver is not None and saver.error is not None:
+        _warn(f"{saver.error}: the model has its weights, the checkpoint has not")
+    return trainer.history
