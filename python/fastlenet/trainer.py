@@ -298,8 +298,8 @@ def fit(
     the model is in evaluation mode.
 
     Raises, before the first step, TypeError for a field that there is not or an argument of another type, ValueError for a
-    recipe that makes no sense or a model and data that do not go together, CheckpointError for a file that does not fit, exists,
-    or cannot be written; and DivergedError when the loss is no longer finite.
+    recipe that makes no sense or a model and data that do not go together, CheckpointError for a file that does not fit,
+    exists, or cannot be written; and DivergedError when the loss is no longer finite.
     """
     if not isinstance(recipe, (str, Recipe)):
         raise TypeError(f"recipe expects a Recipe or the name of one, got {type(recipe).__name__}")
