@@ -56,7 +56,9 @@ _CACHE_LINE = 64
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
     """An uninitialised C-contiguous array that starts on a cache line (64 bytes)."""
-    dims = (shape,) if isinstance(shape, int) else tuple(shape)
+    dims = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if min(dims, default=0) < 0:
+        raise ValueError(f"empty: shape expects sizes of at least 0, got {shape}")
     size = math.prod(dims) * np.dtype(dtype).itemsize
     memory = np.empty(size + _CACHE_LINE, np.uint8)
     start = -memory.__array_interface__["data"][0] % _CACHE_LINE  # faster than memory.ctypes.data
@@ -307,6 +309,8 @@ def squared_error(prediction: Array, target: Array, *, out: Array | None = None)
 
 def inverse_root(square: float) -> float:
     """1 / sqrt(square), 0 of 0: what scales an array to a norm of 1, given the sum of its squares."""
+    if square < 0:
+        raise ValueError(f"inverse_root: square expects a number of at least 0, got {square}")
     return 1 / math.sqrt(square) if square else 0.0
 
 

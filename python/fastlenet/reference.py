@@ -260,6 +260,12 @@ def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, ou
 # --- convolution + ReLU + max-pooling -----------------------------------------------------------------------------------
 
 
+def _algorithm(op: str, algorithm: str) -> None:
+    """A matter of speed and rounding, which this backend only checks."""
+    if algorithm not in ("direct", "winograd"):
+        raise ValueError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
+
+
 def _window_view(x: Array, r: int, s: int) -> Array:
     """A view (n, k, p, q, r, s) of the disjoint windows; odd last rows and columns drop."""
     n, k, h, w = x.shape
@@ -282,8 +288,7 @@ def conv2d_relu_max_pool2d_forward(
 ) -> tuple[Array, Array]:
     op = "conv2d_relu_max_pool2d_forward"
     del packed  # a matter of speed
-    if algorithm not in ("direct", "winograd"):  # a matter of speed and rounding
-        raise ValueError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
+    _algorithm(op, algorithm)
     r, s = _pair(op, "kernel_size", kernel_size, 1)
     if r * s > DEAD:
         raise ValueError(f"{op}: kernel_size expects at most {DEAD} elements, got {(r, s)}")
@@ -302,7 +307,10 @@ def conv2d_relu_max_pool2d_forward(
 
 def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
     """The weights as they are."""
-    del algorithm
+    op = "pack_filters"
+    _algorithm(op, algorithm)
+    _floats(op, weight=weight)
+    _rank(op, "weight", weight, 4)
     return weight
 
 
@@ -402,6 +410,7 @@ def sigmoid_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
 def dropout_forward(x: Array, rate: float, seed: int, counter: int, *, out: Any = None) -> tuple[Array, Array]:
     op = "dropout_forward"
     _floats(op, x=x)
+    rate = float(rate)  # a NumPy scalar would keep its precision
     if not 0 <= rate < 1:
         raise ValueError(f"{op}: rate expects a number in [0, 1), got {rate}")
     words = philox(seed, STREAM_DROPOUT, counter, x.size).astype(np.uint64)
@@ -427,6 +436,9 @@ def softmax_cross_entropy(
     _floats(op, logits=logits)
     _rank(op, "logits", logits, 2)
     n, classes = logits.shape
+    if classes < 1:
+        raise ValueError(f"{op}: logits expects at least one class, got shape {logits.shape}")
+    label_smoothing = float(label_smoothing)  # a NumPy scalar would keep its precision
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
     index = _integers(op, "labels", labels, classes)
@@ -452,6 +464,8 @@ def squared_error(prediction: Array, target: Array, *, out: Array | None = None)
 
 
 def inverse_root(square: float) -> float:
+    if square < 0:
+        raise ValueError(f"inverse_root: square expects a number of at least 0, got {square}")
     return float(square) ** -0.5 if square else 0.0
 
 
@@ -505,9 +519,12 @@ def gather_images(
     op = "gather_images"
     _of_dtype(op, "images", images, np.uint8)
     _rank(op, "images", images, 3)
+    if not np.isfinite(mean):
+        raise ValueError(f"{op}: mean expects a finite number, got {mean}")
     if not (np.isfinite(std) and std > 0):
         raise ValueError(f"{op}: std expects a positive number, got {std}")
     numbers = _integers(op, "index", index, len(images))
+    _rank(op, "index", numbers, 1)
     if transform is None:
         values = images[numbers]
     elif isinstance(transform, Transform):

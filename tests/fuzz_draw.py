@@ -1,0 +1,177 @@
+"""What the fuzzer draws: sizes, numbers, arrays of values, and what no op should take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
+
+# Zeros and ones, and what lies around the vectors' 4, 8 and 16 lanes.
+BATCHES = (0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 19, 31, 33, 37)
+CHANNELS = (0, 1, 1, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17)
+SIDES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 17)
+FILTERS = (0, 1, 1, 2, 2, 3, 3, 3, 4, 5, 5, 7)
+FEATURES = (0, 1, 2, 3, 4, 5, 7, 8, 11, 15, 16, 17, 31, 32, 33, 67, 129, 256, 260)
+MOST_ELEMENTS = 40_000
+
+KINDS = ("integers",) * 9 + ("normals",) * 4 + ("sparse",) * 2 + ("ties", "zeros", "odd", "odd", "denormals", "huge")
+EXACT = ("integers", "sparse", "ties", "zeros")  # whose sums of products are exact in float32
+ODD = (np.inf, -np.inf, np.nan, -0.0, 0.0, 1.0)
+
+
+class Draw:
+    """Random choices, each repeated by the same seed and case."""
+
+    def __init__(self, *seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def pick(self, values: Sequence[T]) -> T:
+        return values[int(self.rng.random() * len(values))]
+
+    def below(self, limit: int) -> int:
+        return int(self.rng.random() * limit)
+
+    def dims(self, *choices: Sequence[int]) -> tuple[int, ...]:
+        """One size of each; the first shrinks until the product is moderate."""
+        sizes = [self.pick(choice) for choice in choices]
+        while np.prod(sizes) > MOST_ELEMENTS:
+            sizes[0] = sizes[0] // 2 if sizes[0] > 1 else 1
+            if sizes[0] == 1:
+                sizes[-1] = sizes[-1] // 2 + 1
+        return tuple(sizes)
+
+    def any_shape(self) -> tuple[int, ...]:
+        """For the ops that take arrays of any shape; now and then of several pieces' length, for more than one thread."""
+        if self.chance(0.03):
+            return (self.pick((4095, 4096, 4097, 9001, 20_011)),)
+        return self.dims(*([FEATURES, SIDES, FILTERS, CHANNELS][: self.below(5)]))
+
+    def pair(self, values: Sequence[int]) -> Any:
+        """An integer or a pair of them, now and then as NumPy's integers or a bool."""
+        first = self.pick(values)
+        if self.chance(0.6):
+            if first in (0, 1) and self.chance(0.05):
+                return bool(first)
+            return self.pick((np.int8, np.int64, np.uint16))(first) if self.chance(0.1) else first
+        both = (first, self.pick(values))
+        return list(both) if self.chance(0.1) else both
+
+    # --- arrays ---
+
+    def kind(self) -> str:
+        return self.pick(KINDS)
+
+    def values(self, shape: tuple[int, ...], kind: str) -> Array:
+        """Float32 numbers of that kind."""
+        rng = self.rng
+        if kind == "zeros":
+            return np.zeros(shape, np.float32)
+        if kind in ("integers", "sparse", "ties"):
+            most, share = {"integers": (3, 0.8), "sparse": (3, 0.15), "ties": (1, 0.6)}[kind]
+            integers = rng.integers(-most, most + 1, shape) * (rng.random(shape) < share)
+            return np.asarray(integers, np.float32)
+        normals = rng.standard_normal(shape, np.float32)
+        if kind == "odd":
+            places = rng.random(shape) < self.pick((0.02, 0.2))
+            return np.where(places, rng.choice(np.float32(ODD), shape), normals)
+        with np.errstate(over="ignore"):
+            return normals * np.float32({"normals": 1.0, "denormals": 1e-41, "huge": 1e38}[kind])
+
+    def places(self, shape: Any, limit: int, dtype: npt.DTypeLike) -> Array:
+        """Indices below the limit, or zeros where there are none."""
+        most = min(limit, np.iinfo(dtype).max + 1)
+        return self.rng.integers(0, most, shape).astype(dtype) if most > 0 else np.zeros(shape, dtype)
+
+
+# --- what is wrong ---------------------------------------------------------------------------------------------------------
+
+INTEGERS = ("i1", "i2", "i4", "i8", "u1", "u4", "u8", "f4", "f8", "?", ">i4")
+DTYPES: tuple[Any, ...] = (*INTEGERS, "f2", "c8", ">f4", "O", "U3", "M8[s]", "V4", [("a", "f4")])
+
+
+class Fraud:
+    """Says that it is an array."""
+
+    dtype, shape, ndim, size, nbytes = np.dtype(np.float32), (2, 2), 2, 4, 16
+
+    def __len__(self) -> int:
+        return 2
+
+
+class Convertible:
+    """Which NumPy makes an array of, and the ops should not."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return np.zeros((2, 2), np.float32)
+
+
+def wrong_array(draw: Draw, array: Array) -> Any:
+    """Something else in the place of this array of floats or bytes: another dtype, another shape, or none at all."""
+    if draw.chance(0.45):
+        return np.zeros(array.shape, np.dtype(draw.pick(DTYPES)))
+    if draw.chance(0.6):
+        return wrong_shape(draw, array)
+    junk: list[Any] = [None, [], 0.0, "x", b"abcd", object(), np.float32(1), memoryview(b"abcdefgh"), Fraud(), Convertible()]
+    return draw.pick([*junk, (1.0, 2.0), array.tolist() if array.size < 100 else [1.0], np.ndarray, {"a": 1}])
+
+
+def wrong_shape(draw: Draw, array: Array) -> Array:
+    """An axis more or fewer, another order, or one size that differs: mostly refused, now and then as good as before."""
+    old = array.shape
+    shapes: list[tuple[int, ...]] = [(*old, 1), (1, *old), (), (array.size,), old[::-1], old[1:]]
+    for i, size in enumerate(old):
+        shapes += [(*old[:i], other, *old[i + 1 :]) for other in (size + 1, size - 1, 0) if other >= 0]
+    shape = draw.pick(shapes)
+    return np.zeros(shape if np.prod(shape) <= MOST_ELEMENTS * 2 else (), array.dtype)
+
+
+def wrong_places(draw: Draw, array: Array) -> Any:
+    """One index out of range, by a little or as far as its type goes; or a type that may not be one of integers."""
+    if draw.chance(0.3):
+        return wrong_array(draw, array)
+    dtype = array.dtype if draw.chance(0.6) else np.dtype(draw.pick(INTEGERS))
+    other = array.astype(dtype)
+    if other.size and dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        extreme: list[int] = [info.min, info.max, -1, 255, 254, 4, 16, int(array.max(initial=0)) + 1, 2**31, 2**32, 2**62]
+        other.flat[draw.below(other.size)] = min(max(draw.pick(extreme), info.min), info.max)
+    return other
+
+
+# Beyond what can be addressed: anything between would be a test of how much memory there is.
+HUGE = (2**62, 2**63 - 1, 2**63, 2**64, 2**70, -(2**63), -(2**70))
+WRONG_WHOLE: tuple[Any, ...] = (-1, 0, 1.5, 2.0, float("nan"), float("inf"), None, "2", (), (1,), [1, 2, 3], np.float32(1), 1j)
+WRONG_PAIRS: tuple[Any, ...] = (
+    *WRONG_WHOLE,
+    (1, 2, 3),
+    (1, -1),
+    (1.5, 1),
+    (None, 1),
+    ("1", 1),
+    ((1, 1), 1),
+    np.array([1, 1]),
+    np.array(1),
+    {1, 2},
+    "11",
+    (2**62, 1),
+    (1, 2**70),
+)
+NOT_REAL: tuple[Any, ...] = (None, "0.5", (), [0.5], 1j, object())
+WRONG_REAL: tuple[Any, ...] = (*NOT_REAL, -1.0, 1.0, 1.5, float("nan"), float("inf"), float("-inf"), 1e300)
+WRONG_ALGORITHMS: tuple[Any, ...] = ("fft", "", "Direct", None, 1, b"direct", ["direct"], "direct\0", "\ud800")
+
+
+def wrong_whole(draw: Draw) -> Any:
+    return draw.pick(HUGE) if draw.chance(0.3) else draw.pick(WRONG_WHOLE)
+
+
+def wrong_pair(draw: Draw) -> Any:
+    return draw.pick(HUGE) if draw.chance(0.2) else draw.pick(WRONG_PAIRS)
