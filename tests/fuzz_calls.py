@@ -255,7 +255,7 @@ def inverse_root(draw: Draw, values: _Values) -> dict[str, Any]:
 def empty(draw: Draw, values: _Values) -> dict[str, Any]:
     shape: Any = draw.dims(*[SIDES] * draw.below(5))
     if draw.chance(0.3):
-        shape = draw.pick((0, 1, 17, 1000, True, np.int64(3), -1, (2, -1), 1.5))
+        shape = draw.pick((0, 1, 17, 1000, np.int64(3), -1, (2, -1), 1.5, None, "2", (1.5,)))
     elif draw.chance(0.5):
         shape = list(shape)
     return {"shape": shape, "dtype": draw.pick((np.float32, np.float64, "i4", np.uint8, "?", "c16", np.dtype("f2")))}

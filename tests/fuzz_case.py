@@ -13,7 +13,7 @@ from fastlenet import _core, get_num_threads, ops, set_num_threads
 from fuzz_calls import IN_PLACE, OPS, OUTPUTS, WRITTEN, Call, draw_call, twist
 from fuzz_device import NOT_ON_DEVICE, DeviceCall
 from fuzz_draw import Array, Draw
-from fuzz_known import meets_known_fault
+from fuzz_known import is_known_message, meets_known_fault
 from fuzz_memory import Liar, Memory, address, plain
 from fuzz_oracle import MismatchError, expected, judge
 
@@ -218,14 +218,6 @@ def _apart(call: Call, given: dict[str, Any], changed: list[Array], outputs: lis
     return Verdict(True)
 
 
-def _message(op: str, error: Exception) -> None:
-    text = str(error)
-    if "incompatible function arguments" in text or "can be converted to a scalar index" in text:
-        return  # known, to be mended
-    if "\n" in text or not text.startswith(f"{op}: "):
-        raise FuzzError(f"refused by {type(error).__name__}, but not in one line that names the op: {text!r}")
-
-
 def _check_results(call: Call, result: Any, out: Any, exact: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...]:
     """The results as a tuple, after what holds for all ops: types, dtypes, and the caller's arrays returned."""
     if call.op in WRITTEN:
@@ -298,27 +290,29 @@ def run_case(seed: int, case: int, op: str | None = None, level: str | None = No
     return run_call(draw, draw_call(draw, op), device)
 
 
-def _pack(draw: Draw, call: Call) -> None:
-    """The packed filters that the call asks for, now and then those of another level."""
+def _pack(draw: Draw, memory: Memory, call: Call, given: dict[str, Any]) -> None:
+    """The packed filters that the call asks for, now and then those of another level, in memory of some kind."""
     if not isinstance(call.arguments.get("packed"), str):
         return
-    level, names = _core.level(), ("weight", "algorithm")
+    level = _core.level()
     if draw.chance(0.1):
         _core.set_level(draw.pick(_core.levels_available()))
     try:
-        call.arguments["packed"] = ops.pack_filters(*(call.arguments[name] for name in names))
+        packed = ops.pack_filters(call.arguments["weight"], call.arguments["algorithm"])
+        given["packed"] = memory.array(packed, same=True) if draw.chance(0.5) else packed
     except REFUSALS:
-        call.arguments["packed"] = None
+        given["packed"] = None
+    call.arguments["packed"] = plain(given["packed"])
     _core.set_level(level)
 
 
 def run_call(draw: Draw, call: Call, device: str | None) -> str:
     """Draws the rest of the call, runs it, and compares."""
-    _pack(draw, call)
     good, memory = dict(call.arguments), Memory(draw)
     if draw.chance(0.3):
         twist(draw, call)
     given = _place(draw, memory, call)
+    _pack(draw, memory, call, given)
     exact: Any
     try:
         exact = expected(call)
@@ -332,7 +326,7 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
     demanded = verdict(call, given, out, shapes, exact)
     if call.arguments.get("packed") is not None and demanded.taken:
         demanded = Verdict(None, "packed may be another's")
-    if meets_known_fault(call, given, out, demanded.taken is None):
+    if meets_known_fault(call):
         return "left out"
     memory.note()
     Liar.armed = True
@@ -343,14 +337,14 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
             result = getattr(ops, call.op)(**given, **options)
     except (*REFUSALS, MemoryError) as error:
         Liar.armed = False
-        if "incompatible function arguments" in str(error):
+        if is_known_message(error):
             return "left out"
         if not memory.restore([]):
             raise FuzzError(f"memory was changed, though it refused: {error}; {_describe(given, out)}") from None
         if demanded.taken:
             raise FuzzError(f"refused: {error}; {_describe(given, out)}") from None
-        if not isinstance(error, MemoryError):
-            _message(call.op, error)
+        if not isinstance(error, MemoryError) and ("\n" in str(error) or not str(error).startswith(f"{call.op}: ")):
+            raise FuzzError(f"refused, but not in a line that names the op: {error!r}; {_describe(given, out)}") from None
         return "refused"
     except Exception as error:
         raise FuzzError(f"{type(error).__name__}: {error}; {_describe(given, out)}") from error
@@ -363,7 +357,7 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
         changed = [given[n] for n in WRITTEN.get(call.op, ()) if given[n] is not None]
         if not memory.restore([*changed, *(array for array in results if isinstance(array, np.ndarray))]):
             raise FuzzError("memory was changed outside the outputs")
-        judge(call, exact, results)
+        judge(call, exact, tuple(map(plain, results)))
     except (FuzzError, MismatchError) as error:
         raise FuzzError(f"{error}; {demanded.why} {_describe(given, out)}") from None
     return "taken"

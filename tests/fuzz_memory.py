@@ -14,7 +14,8 @@ from fuzz_draw import Array, Draw
 
 _FILL = 0xFB  # as floats -2.6e36, as int32 negative, as a winner none
 
-ORDERS = ("plain",) * 8 + ("fortran", "permuted", "reversed", "sliced", "broadcast", "windows")
+SHARED = ("broadcast", "windows")  # axes share memory, so that the values become others
+ORDERS = ("plain",) * 8 + ("fortran", "permuted", "reversed", "sliced", *SHARED)
 
 
 class Liar(np.ndarray[Any, Any]):
@@ -76,14 +77,15 @@ class Memory:
     def view(root: Array, start: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         return np.ndarray(shape, dtype, root, start)
 
-    def array(self, values: Array, *, odd: bool = True) -> Array:
-        """These values in memory of some kind. Where axes share memory, other values: those are what it then holds."""
+    def array(self, values: Array, *, odd: bool = True, same: bool = False) -> Array:
+        """These values in memory of some kind; or others, unless they must be the same, where axes share memory."""
         draw = self._draw
         if not odd or values.dtype.hasobject:
             result = values.copy() if values.dtype.hasobject else self.dense(values.shape, values.dtype)
             result[...] = values
             return result
-        result = self._ordered(values, draw.pick(ORDERS))
+        order = draw.pick(ORDERS)
+        result = self._ordered(values, "plain" if same and order in SHARED else order)
         if draw.chance(0.05):
             result.flags.writeable = False
         if draw.chance(0.03):

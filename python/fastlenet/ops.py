@@ -12,6 +12,7 @@ Results have the same bits for any number of threads, and for an image whatever 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -56,9 +57,12 @@ _CACHE_LINE = 64
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
     """An uninitialised C-contiguous array that starts on a cache line (64 bytes)."""
-    dims = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    try:
+        dims = tuple(map(operator.index, shape if isinstance(shape, (tuple, list)) else (shape,)))
+    except TypeError:
+        raise TypeError(f"empty: shape expects an integer or a tuple of integers, got {shape!r}") from None
     if min(dims, default=0) < 0:
-        raise ValueError(f"empty: shape expects sizes of at least 0, got {shape}")
+        raise ValueError(f"empty: shape expects sizes of at least 0, got {shape!r}")
     size = math.prod(dims) * np.dtype(dtype).itemsize
     memory = np.empty(size + _CACHE_LINE, np.uint8)
     start = -memory.__array_interface__["data"][0] % _CACHE_LINE  # faster than memory.ctypes.data

@@ -260,6 +260,11 @@ def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, ou
 # --- convolution + ReLU + max-pooling -----------------------------------------------------------------------------------
 
 
+def _fits(op: str, conv_shape: tuple[int, ...], kernel_size: tuple[int, int]) -> None:
+    if conv_shape[2] < kernel_size[0] or conv_shape[3] < kernel_size[1]:
+        raise ValueError(f"{op}: kernel_size {kernel_size} exceeds the convolution's output {conv_shape[2:]}")
+
+
 def _algorithm(op: str, algorithm: str) -> None:
     """A matter of speed and rounding, which this backend only checks."""
     if algorithm not in ("direct", "winograd"):
@@ -294,8 +299,7 @@ def conv2d_relu_max_pool2d_forward(
         raise ValueError(f"{op}: kernel_size expects at most {DEAD} elements, got {(r, s)}")
     _check_conv(op, x, weight, bias, _pair(op, "padding", padding, 0))
     conv = conv2d_forward(x, weight, bias, padding=padding)
-    if conv.shape[2] < r or conv.shape[3] < s:
-        raise ValueError(f"{op}: kernel_size {(r, s)} exceeds the convolution's output {conv.shape[2:]}")
+    _fits(op, conv.shape, (r, s))
     view = _window_view(conv, r, s)
     windows = view.reshape(*view.shape[:4], r * s)
     winner = _winning_position(windows)
@@ -333,6 +337,7 @@ def conv2d_relu_max_pool2d_backward(
     n, _, h, w = x.shape
     conv_sizes = (_output_size(*sizes) for sizes in zip((h, w), weight.shape[2:], (1, 1), pads, strict=True))
     conv_shape = (n, weight.shape[0], *conv_sizes)
+    _fits(op, conv_shape, (r, s))
     dconv = np.zeros(conv_shape, dy.dtype)
     view = _window_view(dconv, r, s)
     _shape(op, "dy", dy, view.shape[:4])
