@@ -54,3 +54,12 @@ def test_pytorch_weights_as_in_the_readme(tmp_path: Path, monkeypatch: pytest.Mo
 def test_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    """What a page names as code, from one of the project's folders on; `tests/test_*.py` names no file."""
+    folders = "benchmarks|cpp|cuda|docs|python|tests|tools"
+    for command in re.findall(r"`([^`\n]+)`", page.read_text()):
+        for name in re.findall(rf"(?:^|\s)((?:{folders})/[\w/.]+)(?![\w*{{])", command):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
