@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -10,11 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet import ops as kernel_ops
+from fastlenet.fields import Values, integer
 from fastlenet.nn import Linear, Sequential, Sigmoid
 
 __all__ = ["Chain"]
 
 Array = npt.NDArray[Any]
+
+_RATE = Values(float, "a finite number", -sys.float_info.max, sys.float_info.max)
+
+
+def _numbers(name: str, values: Any) -> Array:
+    """Numbers of any kind, in any nesting of lists, as float32."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"Chain: {name} expects numbers, got {type(values).__name__} of {array.dtype}")
+    return np.asarray(array, np.float32)
 
 
 class Chain(Sequential):
@@ -41,13 +56,14 @@ class Chain(Sequential):
 
     @weights.setter
     def weights(self, values: Sequence[float]) -> None:
-        if np.shape(values) != (3,):
-            raise ValueError(f"Chain: weights expects three numbers, got {values!r}")
-        self.parameter_buffer[...] = values
+        weights = _numbers("weights", values)
+        if weights.shape != (3,) or not np.isfinite(weights).all():
+            raise ValueError(f"Chain: weights expects three numbers, finite in float32, got {values!r}")
+        self.parameter_buffer[...] = weights
 
     def __call__(self, x: Any) -> Array:
         """f_w(x), of the shape of x."""
-        values = np.asarray(x, np.float32)
+        values = _numbers("x", x)
         y = super().__call__(values.reshape(-1, 1))
         shaped: Array = y.reshape(values.shape)
         return shaped
@@ -57,27 +73,34 @@ class Chain(Sequential):
 
         With a = s(w1*x), b = s(w2*a): df/dw3 = b, df/dw2 = w3*b(1-b)*a, df/dw1 = w3*b(1-b)*w2*a(1-a)*x.
         """
-        values = np.asarray(x, np.float32)
+        values = _numbers("x", x)
         w1, w2, w3 = self.weights
         a = self.ops.sigmoid_forward(w1 * values)
         b = self.ops.sigmoid_forward(w2 * a)
         outer = w3 * b * (1 - b)
         return outer * w2 * a * (1 - a) * values, outer * a, b
 
+    def _squared_error(self, x: Any, y: Any) -> tuple[Any, Any]:
+        values, target = _numbers("x", x), _numbers("y", y)
+        if target.shape != values.shape:
+            raise ValueError(f"Chain: y expects shape {values.shape}, as x, got {target.shape}")
+        loss, dprediction = self.ops.squared_error(self(values), target)
+        return loss, dprediction
+
     def loss(self, x: Any, y: Any) -> float:
         """L(w) = sum of (y - f_w(x))^2 over the examples."""
-        loss, _ = self.ops.squared_error(self(x), np.asarray(y, np.float32))
-        return float(loss)
+        return float(self._squared_error(x, y)[0])
 
     def loss_gradient(self, x: Any, y: Any) -> Array:
         """grad L(w) = (dL/dw1, dL/dw2, dL/dw3), by the backward pass."""
-        _, dprediction = self.ops.squared_error(self(x), np.asarray(y, np.float32))
+        _, dprediction = self._squared_error(x, y)
         self.backward(dprediction.reshape(-1, 1))
         gradient: Array = self.gradient_buffer.copy()
         return gradient
 
     def gradient_step(self, x: Any, y: Any, rate: float) -> float:
         """One step of gradient descent, w <- w - rate * grad L(w); returns L before it."""
+        rate = _RATE.convert("Chain: rate", rate)
         loss = self.loss(x, y)
         self.loss_gradient(x, y)
         self.ops.sgd_step(self.parameter_buffer, self.gradient_buffer, None, lr=rate)
@@ -89,7 +112,9 @@ class Chain(Sequential):
         progress(step, loss), if given, is called after each step. Raises FloatingPointError when L is no longer finite: the
         rate is then too large.
         """
-        losses = []
+        steps, losses = integer("Chain: steps", steps, 0), []
+        if progress is not None and not callable(progress):
+            raise TypeError(f"Chain: progress expects a function of step and loss, got {progress!r}")
         for step in range(steps):
             losses.append(self.gradient_step(x, y, rate))
             if not np.isfinite(losses[-1]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastlenet import _core
+from fastlenet.fields import integer
 
 __all__ = ["config", "get_num_threads", "set_num_threads", "show_config"]
 
@@ -19,8 +20,8 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Use `count` threads, at least 1, in the whole process. Results do not depend on it, to the bit."""
-    _core.set_num_threads(count)
+    """Use `count` threads, 1..4096, in the whole process. Results do not depend on it, to the bit."""
+    _core.set_num_threads(integer("set_num_threads: count", count, 1, 4096))
 
 
 def config() -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastlenet import ops as kernel_ops
+from fastlenet.fields import integer
 from fastlenet.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
+from fastlenet.nn.layers import PROBABILITY
 from fastlenet.recipe import Recipe
 
 __all__ = ["LeNet"]
@@ -30,6 +32,10 @@ class LeNet(Sequential):
         ops: ModuleType = kernel_ops,
         algorithm: str = "direct",
     ) -> None:
+        name = type(self).__name__
+        classes = integer(f"{name}: classes", classes, 1, 2**31 - 1)
+        dropout = PROBABILITY.convert(f"{name}: dropout", dropout)
+        dropout_fc1 = PROBABILITY.convert(f"{name}: dropout_fc1", dropout_fc1)
         layers: dict[str, Layer] = {
             "conv1": Conv2d(1, 20, 5),  # 28 -> 24
             "relu1": ReLU(),
@@ -50,6 +56,8 @@ class LeNet(Sequential):
     @classmethod
     def of(cls, recipe: Recipe, *, classes: int = 10, ops: ModuleType = kernel_ops) -> LeNet:
         """The network that a recipe starts from: its seed, its dropout, its algorithm."""
+        if not isinstance(recipe, Recipe):
+            raise TypeError(f"{cls.__name__}.of: recipe expects a Recipe, got {type(recipe).__name__}")
         return cls(
             recipe.seed,
             classes=classes,

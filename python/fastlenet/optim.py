@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet.fields import Values
 from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
 
@@ -17,23 +19,37 @@ __all__ = ["SGD", "AdamW", "Muon", "Optimizer"]
 Array = npt.NDArray[Any]
 
 
+_SIZE = Values(float, "a non-negative number", 0, sys.float_info.max)
+_POSITIVE = _SIZE._replace(expected="a positive number", above=True)
+_DECAY = Values(float, "a number in [0, 1)", 0, 1, below=True)
+_FLAG = Values(bool)
+
+
 def _expect(condition: bool, optimizer: str, name: str, expected: str, value: Any) -> None:
     if not condition:
         raise ValueError(f"{optimizer}: {name} expects {expected}, got {value!r}")
 
 
 class Optimizer:
-    """What a checkpoint asks of an optimizer: its rate, its steps and its state, flat buffers and counters by name."""
+    """What a checkpoint asks of an optimizer: its rate, its steps and its state, flat buffers and counters by name.
+
+    A copy or a pickle has its model with it: copy both in one call, deepcopy((model, optimizer)), to have the copies belong
+    together.
+    """
 
     lr: float
 
     def __init__(self, model: Sequential, lr: float, weight_decay: float) -> None:
-        name = type(self).__name__
-        _expect(lr >= 0, name, "lr", "a non-negative number", lr)
-        _expect(weight_decay >= 0, name, "weight_decay", "a non-negative number", weight_decay)
-        self.model, self.lr, self.weight_decay = model, lr, weight_decay
+        if not isinstance(model, Sequential):
+            raise TypeError(f"{type(self).__name__}: model expects an nn.Sequential, got {type(model).__name__}")
+        self.model = model
+        self.lr, self.weight_decay = self._convert("lr", lr, _SIZE), self._convert("weight_decay", weight_decay, _SIZE)
         self.steps = 0
         self.buffers: dict[str, Array] = {}
+
+    def _convert(self, name: str, value: Any, values: Values) -> Any:
+        """An argument's value; the error for a wrong one names the optimizer and the argument."""
+        return values.convert(f"{type(self).__name__}: {name}", value)
 
     def _zeros(self) -> Array:
         buffer: Array = self.model.ops.empty(self.model.parameter_buffer.shape)
@@ -62,6 +78,12 @@ class Optimizer:
             buffer[...] = state[name]
         self.steps = int(state["steps"][0])
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, buffers={})
+        for name, array in state["buffers"].items():  # NumPy does not keep the alignment
+            self.buffers[name] = self._zeros()
+            self.buffers[name][...] = array
+
 
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum; see ops.sgd_step. Source: Sutskever et al. 2013."""
@@ -75,10 +97,10 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(model, lr, weight_decay)
-        _expect(momentum >= 0, "SGD", "momentum", "a non-negative number", momentum)
-        _expect(not nesterov or momentum > 0, "SGD", "nesterov", "momentum above 0", momentum)
-        self.momentum, self.nesterov = momentum, nesterov
-        if momentum:
+        self.momentum = self._convert("momentum", momentum, _SIZE)
+        self.nesterov = self._convert("nesterov", nesterov, _FLAG)
+        _expect(not self.nesterov or self.momentum > 0, "SGD", "nesterov", "momentum above 0", momentum)
+        if self.momentum:
             self.buffers["velocity"] = self._zeros()
 
     def step(self) -> None:
@@ -106,9 +128,10 @@ class AdamW(Optimizer):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(model, lr, weight_decay)
-        _expect(all(0 <= beta < 1 for beta in betas), "AdamW", "betas", "two numbers in [0, 1)", betas)
-        _expect(eps >= 0, "AdamW", "eps", "a non-negative number", eps)
-        self.betas, self.eps = betas, eps
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"AdamW: betas expects two numbers in [0, 1), got {betas!r}")
+        self.betas = self._convert("betas[0]", betas[0], _DECAY), self._convert("betas[1]", betas[1], _DECAY)
+        self.eps = self._convert("eps", eps, _SIZE)
         self.buffers.update(first_moment=self._zeros(), second_moment=self._zeros())
 
     def expect_state(self, state: Mapping[str, Array]) -> None:
@@ -194,11 +217,17 @@ class Muon(Optimizer):
         matrix_lr: float = 0.02,
     ) -> None:
         super().__init__(model, lr, weight_decay)
-        _expect(momentum > 0, "Muon", "momentum", "a positive number", momentum)
-        _expect(matrix_lr >= 0, "Muon", "matrix_lr", "a non-negative number", matrix_lr)
-        self.momentum, self.nesterov = momentum, nesterov
-        self._ratio = matrix_lr / lr if lr else 0.0
+        self.momentum, self.nesterov = (
+            self._convert("momentum", momentum, _POSITIVE),
+            self._convert("nesterov", nesterov, _FLAG),
+        )
+        self._ratio = self._convert("matrix_lr", matrix_lr, _SIZE) / self.lr if self.lr else 0.0
         self.buffers["velocity"] = self._zeros()
+        self._share_out()
+
+    def _share_out(self) -> None:
+        """Which parts of the buffers are matrices, with what makes them orthogonal, and which are not."""
+        model = self.model
         self._matrices: list[tuple[slice, _Orthogonaliser]] = []
         self._rest: list[slice] = []
         start = end = 0
@@ -209,6 +238,13 @@ class Muon(Optimizer):
                 self._rest.append(slice(start, end - array.size))
                 start = end
         self._rest = [part for part in [*self._rest, slice(start, end)] if part.stop > part.start]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_matrices", "_rest")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._share_out()
 
     def step(self) -> None:
         ops, velocity = self.model.ops, self.buffers["velocity"]

@@ -94,6 +94,14 @@ class Trainer(RunState):
         """Ask for an InterruptedRunError after the step at hand."""
         self.stop_requested = True
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._step.wait()
+        return {name: value for name, value in vars(self).items() if name != "_step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._step = self._make_step()
+
     @property
     def batches(self) -> int:
         """The steps of the epoch at hand."""

@@ -11,22 +11,37 @@ import numpy as np
 from fastlenet.fields import Values
 from fastlenet.nn.running import Array, Pass, Shape
 
-__all__ = ["Conv2d", "Dropout", "Flatten", "Layer", "Linear", "MaxPool2d", "MisfitError", "ReLU", "Sigmoid", "gradient_outputs"]
+__all__ = [
+    "PROBABILITY",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "MisfitError",
+    "ReLU",
+    "Sigmoid",
+    "gradient_outputs",
+]
 
 
 _Pair = tuple[int, int]
 _MOST = 2**31 - 1  # channels, features, pixels
 _SIZE = Values(int, "a positive integer below 2^31", 1, _MOST)
 _FLAG = Values(bool)
-_PROBABILITY = Values(float, "a number in [0, 1)", 0, 1, below=True)
+PROBABILITY = Values(float, "a number in [0, 1)", 0, 1, below=True)
 
 
 class MisfitError(ValueError):
     """A shape of examples that a layer cannot take; `expected` says what it takes, of one example."""
 
     def __init__(self, expected: str, shape: Shape) -> None:
-        super().__init__(f"an input expects shape ({expected}), got {shape}")
-        self.expected = expected
+        super().__init__(expected, shape)  # by which it is copied
+        self.expected, self.shape = expected, shape
+
+    def __str__(self) -> str:
+        return f"an input expects shape ({self.expected}), got {self.shape}"
 
 
 class Layer:
@@ -274,7 +289,7 @@ class Dropout(Layer):
     """In training, zeroes each element with probability p and scales the others by 1 / (1 - p); else the identity."""
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p: float = _PROBABILITY.convert("Dropout: p", p)
+        self.p: float = PROBABILITY.convert("Dropout: p", p)
 
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
         y = run.workspace.take((at, "y"), x.shape) if out is None else out

@@ -42,20 +42,18 @@ class Sequential:
         ops: ModuleType = kernel_ops,
         algorithm: str = "direct",
     ) -> None:
+        kind = type(self).__name__
         wrong = [type(layer).__name__ for layer in layers if not isinstance(layer, Layer)]
         if wrong:
             cure = "; unpack it: Sequential(*layers)" if wrong[0] in ("list", "tuple") else ""
-            raise TypeError(f"Sequential: layers expects nn layers, got {wrong[0]}{cure}")
-        self.layers = layers
-        self.names = _names(names, len(layers))
-        self.seed = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert("Sequential: seed", seed)
-        self.algorithm = Values(str, choices=("direct", "winograd")).convert("Sequential: algorithm", algorithm)
+            raise TypeError(f"{kind}: layers expects nn layers, got {wrong[0]}{cure}")
         missing = [name for name in kernel_ops.__all__ if not hasattr(ops, name)]
         if missing:
-            raise TypeError(
-                f"Sequential: ops expects a module with the names of fastlenet.ops, got {ops!r} without {missing[0]}"
-            )
-        self.ops = ops
+            raise TypeError(f"{kind}: ops expects a module like fastlenet.ops, got {ops!r}, which has no {missing[0]}")
+        self.layers, self.ops = layers, ops
+        self.names = _names(names, len(layers))
+        self.seed: int = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert(f"{kind}: seed", seed)
+        self.algorithm: str = Values(str, choices=("direct", "winograd")).convert(f"{kind}: algorithm", algorithm)
         self.training = True
         self.dropout_counter = 0
         self._steps = plan(layers, self.names)
