@@ -119,6 +119,7 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     trainer.History: (lambda: trainer.History([EPOCH]), lambda history: (repr(history), history.accuracy)),
     trainer.Trainer: (started, run_bits),
     trainer.Listener: (trainer.Listener, lambda listener: listener.close()),
+    trainer.Writer: (trainer.Writer, lambda writer: writer.error),
     trainer.Saver: (lambda: trainer.Saver("file", 5.0), lambda saver: (saver.path, saver.seconds)),
     lr_finder.Sweep: (lambda: lr_finder.Sweep([0.1, 0.2], [2.0, 1.0]), lambda sweep: (sweep.suggestion, sweep.table())),
 }
