@@ -17,14 +17,13 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.hpp"
 #include "gil.hpp"
 #include "shapes.hpp"
 
 namespace fastlenet {
 
 namespace py = pybind11;
-
-inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 // Whether it is one of NumPy's masked arrays, whose mask nothing here would look at.
 inline bool is_masked(py::handle object) {

@@ -23,6 +23,11 @@ void for_pieces(std::int64_t count, std::int64_t piece, const Body& body) {
                [&](std::int64_t task) { body(Range{task * piece, std::min(count, (task + 1) * piece)}); });
 }
 
+// What gradients are where there is nothing to add up; none if `to` is null.
+inline void fill_zeros(float* to, std::int64_t count) {
+  if (to != nullptr) for_pieces(count, kPiece, [&](Range r) { std::fill(to + r.begin, to + r.end, 0.0f); });
+}
+
 // A batch cut into blocks of `lanes` images, the last one perhaps not full.
 struct Blocks {
   std::int64_t n, lanes, count;

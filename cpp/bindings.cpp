@@ -5,7 +5,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
 
@@ -21,10 +20,6 @@
 namespace fastlenet {
 
 namespace {
-
-using IntPair = std::array<std::int64_t, 2>;
-
-Pair pair(const IntPair& values) { return {values[0], values[1]}; }
 
 [[noreturn]] void fail(const char* op, const std::string& message) {
   throw std::invalid_argument(std::string(op) + ": " + message);
@@ -49,33 +44,39 @@ struct Gradients {
   py::tuple arrays() const { return py::make_tuple(dx ? py::object(dx->array()) : py::none(), dweight.array(), dbias.array()); }
 };
 
-py::array conv2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair stride, IntPair padding, py::handle out) {
+py::array conv2d_forward(py::handle x_, py::handle weight_, py::handle bias_, py::handle stride, py::handle padding,
+                         py::handle out) {
   Call call("conv2d_forward", out);
   const Input<float> x = call.input<float>("x", x_), weight = call.input<float>("weight", weight_);
   const Input<float> bias = call.optional<float>("bias", bias_);
-  const ConvShape shape = conv_shape(call.op(), x.dims(), weight.dims(), pair(stride), pair(padding));
+  const ConvShape shape =
+      conv_shape(call.op(), x.dims(), weight.dims(), pair(call.op(), "stride", stride), pair(call.op(), "padding", padding));
   expect_bias(call.op(), bias, shape.k);
   const Output<float> y = call.output<float>(0, {shape.n, shape.k, shape.p, shape.q});
   compute(cpu::conv2d_forward, y, x, weight, bias, shape);
   return y.array();
 }
 
-py::tuple conv2d_backward(py::handle dy_, py::handle x_, py::handle weight_, IntPair stride, IntPair padding, bool need_dx,
-                          py::handle out) {
+py::tuple conv2d_backward(py::handle dy_, py::handle x_, py::handle weight_, py::handle stride, py::handle padding,
+                          py::handle need_dx, py::handle out) {
   Call call("conv2d_backward", out, 3);
   const Input<float> dy = call.input<float>("dy", dy_), x = call.input<float>("x", x_);
   const Input<float> weight = call.input<float>("weight", weight_);
-  const ConvShape shape = conv_shape(call.op(), x.dims(), weight.dims(), pair(stride), pair(padding));
+  const ConvShape shape =
+      conv_shape(call.op(), x.dims(), weight.dims(), pair(call.op(), "stride", stride), pair(call.op(), "padding", padding));
   expect_dims(call.op(), "dy", {shape.n, shape.k, shape.p, shape.q}, dy.dims());
-  const Gradients gradients(call, x, weight, need_dx);
+  const Gradients gradients(call, x, weight, truth(need_dx));
   compute(cpu::conv2d_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, x, weight, shape);
   return gradients.arrays();
 }
 
-py::tuple max_pool2d_forward(py::handle x_, IntPair kernel_size, IntPair stride, IntPair padding, py::handle out) {
+py::tuple max_pool2d_forward(py::handle x_, py::handle kernel_size_, py::handle stride, py::handle padding, py::handle out) {
   Call call("max_pool2d_forward", out, 2);
   const Input<float> x = call.input<float>("x", x_);
-  const PoolShape shape = pool_shape(call.op(), x.dims(), pair(kernel_size), pair(stride), pair(padding));
+  const Pair kernel_size = pair(call.op(), "kernel_size", kernel_size_);
+  const PoolShape shape =
+      pool_shape(call.op(), x.dims(), kernel_size, stride.is_none() ? kernel_size : pair(call.op(), "stride", stride),
+                 pair(call.op(), "padding", padding));
   const Output<float> y = call.output<float>(0, pooled_dims(shape));
   const Output<std::int32_t> indices = call.output<std::int32_t>(1, pooled_dims(shape));
   compute(cpu::max_pool2d_forward, y, indices, x, shape);
@@ -101,8 +102,9 @@ std::optional<T> first_wrong(const Input<T>& input, const Wrong& wrong) {
   return first == end ? data[0] : *first;
 }
 
-py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x_shape, py::handle out) {
+py::array max_pool2d_backward(py::handle dy_, py::handle indices_, py::handle x_shape_, py::handle out) {
   Call call("max_pool2d_backward", out);
+  const Dims x_shape = sizes(call.op(), "x_shape", x_shape_);
   const Input<float> dy = call.input<float>("dy", dy_);
   const Input<std::int32_t> indices = call.input<std::int32_t>("indices", indices_);
   const PoolShape shape = unpool_shape(call.op(), dy.dims(), x_shape);
@@ -116,20 +118,22 @@ py::array max_pool2d_backward(py::handle dy_, py::handle indices_, const Dims& x
   return dx.array();
 }
 
-cpu::Algorithm algorithm_named(const char* op, const std::string& name) {
+cpu::Algorithm algorithm_of(const char* op, py::handle value) {
+  constexpr const char* expected = "'direct' or 'winograd'";
+  const std::string name = one_of(op, "algorithm", value, expected);
   if (name == "direct") return cpu::Algorithm::direct;
   if (name == "winograd") return cpu::Algorithm::winograd;
-  fail(op, "algorithm expects 'direct' or 'winograd', got '" + name + "'");
+  throw std::invalid_argument(wanted(op, "algorithm", expected, value));
 }
 
-py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::handle bias_, IntPair padding,
-                                         IntPair kernel_size, const std::string& algorithm_, py::handle packed_,
-                                         py::handle out) {
+py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::handle bias_, py::handle padding,
+                                         py::handle kernel_size, py::handle algorithm_, py::handle packed_, py::handle out) {
   Call call("conv2d_relu_max_pool2d_forward", out, 2);
-  const cpu::Algorithm algorithm = algorithm_named(call.op(), algorithm_);
+  const cpu::Algorithm algorithm = algorithm_of(call.op(), algorithm_);
   const Input<float> x = call.input<float>("x", x_), weight = call.input<float>("weight", weight_);
   const Input<float> bias = call.optional<float>("bias", bias_);
-  const ConvPoolShape shape = conv_pool_shape(call.op(), x.dims(), weight.dims(), pair(padding), pair(kernel_size));
+  const ConvPoolShape shape = conv_pool_shape(call.op(), x.dims(), weight.dims(), pair(call.op(), "padding", padding),
+                                              pair(call.op(), "kernel_size", kernel_size));
   expect_bias(call.op(), bias, shape.conv.k);
   const Input<float> packed = call.optional<float>("packed", packed_);
   if (packed.data()) expect_dims(call.op(), "packed", {cpu::packed_size(algorithm, shape.conv)}, packed.dims());
@@ -139,11 +143,11 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
   return py::make_tuple(y.array(), winners.array());
 }
 
-py::array pack_filters(py::handle weight_, const std::string& algorithm_) {
+py::array pack_filters(py::handle weight_, py::handle algorithm_) {
   Call call("pack_filters");
-  const cpu::Algorithm algorithm = algorithm_named(call.op(), algorithm_);
+  const cpu::Algorithm algorithm = algorithm_of(call.op(), algorithm_);
   const Input<float> weight = call.input<float>("weight", weight_);
-  expect_rank(call.op(), "weight", 4, "(k, c, r, s)", weight.dims());
+  expect_filters(call.op(), weight.dims());
   const Dims& d = weight.dims();
   const ConvShape shape{0, d[1], d[2], d[3], d[0], d[2], d[3], {1, 1}, {0, 0}, 1, 1};
   const Output<float> packed = call.output<float>(0, {cpu::packed_size(algorithm, shape)});
@@ -152,12 +156,14 @@ py::array pack_filters(py::handle weight_, const std::string& algorithm_) {
 }
 
 py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, py::handle x_, py::handle weight_,
-                                          IntPair padding, IntPair kernel_size, bool need_dx, py::handle out) {
+                                          py::handle padding, py::handle kernel_size, py::handle need_dx, py::handle out) {
   Call call("conv2d_relu_max_pool2d_backward", out, 3);
   const Input<float> dy = call.input<float>("dy", dy_), x = call.input<float>("x", x_);
   const Input<float> weight = call.input<float>("weight", weight_);
   const Input<std::uint8_t> winners = call.input<std::uint8_t>("winners", winners_);
-  const ConvPoolShape shape = conv_pool_shape(call.op(), x.dims(), weight.dims(), pair(padding), pair(kernel_size));
+  const ConvPoolShape shape = conv_pool_shape(call.op(), x.dims(), weight.dims(), pair(call.op(), "padding", padding),
+                                              pair(call.op(), "kernel_size", kernel_size));
+  expect_listable(call.op(), shape);
   expect_dims(call.op(), "dy", pooled_dims(shape.pool), dy.dims());
   expect_dims(call.op(), "winners", pooled_dims(shape.pool), winners.dims());
   const std::uint8_t window = static_cast<std::uint8_t>(shape.pool.r * shape.pool.s);
@@ -165,7 +171,7 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
   if (wrong) {
     fail(call.op(), "winners expects values below " + std::to_string(window) + " or 255, got " + std::to_string(*wrong));
   }
-  const Gradients gradients(call, x, weight, need_dx);
+  const Gradients gradients(call, x, weight, truth(need_dx));
   compute(cpu::conv2d_relu_max_pool2d_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, winners, x, weight,
           shape);
   return gradients.arrays();
@@ -174,7 +180,7 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
 // From so few images on, copying transposed weights to rows costs less than computing with them as they are.
 constexpr py::ssize_t kFewImages = 4;
 
-py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, bool skip_zeros, py::handle out) {
+py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, py::handle skip_zeros, py::handle out) {
   Call call("linear_forward", out);
   const Input<float> x = call.input<float>("x", x_);
   const bool transposed = is_transposed(weight_) && x.dims().size() == 2 && x.dims()[0] <= kFewImages;
@@ -184,20 +190,20 @@ py::array linear_forward(py::handle x_, py::handle weight_, py::handle bias_, bo
   expect_bias(call.op(), bias, shape.out);
   const Output<float> y = call.output<float>(0, {shape.n, shape.out});
   if (transposed) {
-    compute(cpu::linear_forward_transposed, y, x, weight, bias, skip_zeros, shape);
+    compute(cpu::linear_forward_transposed, y, x, weight, bias, truth(skip_zeros), shape);
   } else {
     compute(cpu::linear_forward, y, x, weight, bias, shape);
   }
   return y.array();
 }
 
-py::tuple linear_backward(py::handle dy_, py::handle x_, py::handle weight_, bool need_dx, py::handle out) {
+py::tuple linear_backward(py::handle dy_, py::handle x_, py::handle weight_, py::handle need_dx, py::handle out) {
   Call call("linear_backward", out, 3);
   const Input<float> dy = call.input<float>("dy", dy_), x = call.input<float>("x", x_);
   const Input<float> weight = call.input<float>("weight", weight_);
   const LinearShape shape = linear_shape(call.op(), x.dims(), weight.dims());
   expect_dims(call.op(), "dy", {shape.n, shape.out}, dy.dims());
-  const Gradients gradients(call, x, weight, need_dx);
+  const Gradients gradients(call, x, weight, truth(need_dx));
   compute(cpu::linear_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, x, weight, shape);
   return gradients.arrays();
 }
@@ -223,10 +229,12 @@ py::array map_gradient(const char* op, Function function, py::handle dy_, const 
   return dx.array();
 }
 
-py::tuple dropout_forward(py::handle x_, double rate, std::uint64_t seed, std::uint64_t counter, py::handle out) {
+py::tuple dropout_forward(py::handle x_, py::handle rate_, py::handle seed_, py::handle counter_, py::handle out) {
   Call call("dropout_forward", out, 2);
   const Input<float> x = call.input<float>("x", x_);
-  if (!(rate >= 0.0 && rate < 1.0)) fail(call.op(), "rate expects a number in [0, 1), got " + std::to_string(rate));
+  const double rate = number(call.op(), "rate", rate_);
+  if (!(rate >= 0.0 && rate < 1.0)) throw std::invalid_argument(wanted(call.op(), "rate", "a number in [0, 1)", rate_));
+  const std::uint64_t seed = word(call.op(), "seed", seed_), counter = word(call.op(), "counter", counter_);
   const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes), mask = call.output<float>(1, x.dims());
   without_gil([&] { cpu::dropout_forward(y.data(), mask.data(), x.data(), rate, seed, counter, x.size()); });
   return py::make_tuple(y.array(), mask.array());
@@ -241,7 +249,7 @@ void expect_below(const char* op, const char* argument, const Input<std::int64_t
   }
 }
 
-py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, double label_smoothing, py::handle out) {
+py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, py::handle label_smoothing_, py::handle out) {
   Call call("softmax_cross_entropy", out);
   const char* op = call.op();
   const Input<float> logits = call.input<float>("logits", logits_);
@@ -250,8 +258,9 @@ py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, double l
   const std::int64_t rows = logits.dims()[0], classes = logits.dims()[1];
   expect_dims(op, "labels", {rows}, labels.dims());
   if (classes < 1) fail(op, "logits expects at least one class, got shape " + to_string(logits.dims()));
+  const double label_smoothing = number(op, "label_smoothing", label_smoothing_);
   if (!(label_smoothing >= 0.0 && label_smoothing <= 1.0)) {
-    fail(op, "label_smoothing expects a number in [0, 1], got " + std::to_string(label_smoothing));
+    throw std::invalid_argument(wanted(op, "label_smoothing", "a number in [0, 1]", label_smoothing_));
   }
   expect_below(op, "labels", labels, classes);
   const Output<float> dlogits = call.output<float>(0, logits.dims());
@@ -276,40 +285,44 @@ struct Gather {
   Input<std::uint8_t> images;
   Input<std::int64_t> index;
   Input<float> transform;
+  Normalisation normalisation;
   GatherShape shape;
   Output<float> x;
 
-  Gather(py::handle images_, py::handle index_, py::handle transform_, double mean, double std, py::handle out)
+  Gather(py::handle images_, py::handle index_, py::handle transform_, py::handle mean, py::handle std, py::handle out)
       : call("gather_images", out),
         images(call.input<std::uint8_t>("images", images_)),
         index(call.input<std::int64_t>("index", index_)),
         transform(call.optional<float>("transform", transform_)),
+        normalisation(call.op(), mean, std),
         shape(gather_shape(call.op(), images.dims(), index.dims())),
         x(call.output<float>(0, {shape.n, 1, shape.h, shape.w})) {
-    const char* op = call.op();
-    if (!std::isfinite(mean)) fail(op, "mean expects a finite number, got " + std::to_string(mean));
-    if (!(std::isfinite(std) && std > 0.0)) fail(op, "std expects a positive number, got " + std::to_string(std));
-    if (transform.data() != nullptr) expect_dims(op, "transform", {shape.n, 2, 3}, transform.dims());
-    expect_below(op, "index", index, shape.count);
+    if (transform.data() != nullptr) expect_dims(call.op(), "transform", {shape.n, 2, 3}, transform.dims());
+    expect_below(call.op(), "index", index, shape.count);
   }
 };
 
-py::array gather_images(py::handle images, py::handle index, double mean, double std, py::handle transform, py::handle out) {
+py::array gather_images(py::handle images, py::handle index, py::handle mean, py::handle std, py::handle transform,
+                        py::handle out) {
   const Gather g(images, index, transform, mean, std, out);
   if (!transform.is_none()) expect_transformable(g.call.op(), g.shape);
-  without_gil([&] { cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), g.transform.data(), mean, std, g.shape); });
+  without_gil([&] {
+    cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), g.transform.data(), g.normalisation.mean,
+                       g.normalisation.std, g.shape);
+  });
   return g.x.array();
 }
 
-// fastlenet.augment has checked the numbers.
-py::array gather_augmented(py::handle images, py::handle index, double mean, double std, std::int64_t shift, double rotation,
-                           double scale, double shear, double elastic, double elastic_sigma, std::int64_t cutout,
-                           std::uint64_t seed, std::uint32_t epoch, py::handle out) {
+// fastlenet.augment has checked the augmentation's numbers.
+py::array gather_augmented(py::handle images, py::handle index, py::handle mean, py::handle std, std::int64_t shift,
+                           double rotation, double scale, double shear, double elastic, double elastic_sigma,
+                           std::int64_t cutout, std::uint64_t seed, std::uint32_t epoch, py::handle out) {
   const Augmentation augmentation{shift, rotation, scale, shear, elastic, elastic_sigma, cutout};
   const Gather g(images, index, py::none(), mean, std, out);
   expect_transformable(g.call.op(), g.shape);
   without_gil([&] {
-    cpu::gather_augmented(g.x.data(), g.images.data(), g.index.data(), augmentation, seed, epoch, mean, std, g.shape);
+    cpu::gather_augmented(g.x.data(), g.images.data(), g.index.data(), augmentation, seed, epoch, g.normalisation.mean,
+                          g.normalisation.std, g.shape);
   });
   return g.x.array();
 }
@@ -321,25 +334,27 @@ Dims flat_dims(const char* op, const char* argument, py::handle buffer) {
   return dims;
 }
 
-void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, double lr, double momentum, bool nesterov,
-              double weight_decay) {
+void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, py::handle lr, py::handle momentum_,
+              py::handle nesterov, py::handle weight_decay) {
   Call call("sgd_step");
   const Dims dims = flat_dims(call.op(), "parameters", parameters_);
   const Input<float> gradients = call.input<float>("gradients", gradients_);
   expect_dims(call.op(), "gradients", dims, gradients.dims());
   const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
-  float* velocity = nullptr;
+  const auto narrow = [&](const char* name, py::handle value) { return static_cast<float>(number(call.op(), name, value)); };
+  const double momentum = number(call.op(), "momentum", momentum_);
+  std::optional<Output<float>> velocity;
   if (!velocity_.is_none()) {
-    velocity = call.state<float>("velocity", velocity_, dims).data();
+    velocity = call.state<float>("velocity", velocity_, dims);
   } else if (momentum != 0.0) {
     fail(call.op(), "velocity expects an array when momentum is not 0, got None");
   }
-  const SgdStep step{static_cast<float>(lr), static_cast<float>(momentum), static_cast<float>(weight_decay), nesterov};
-  without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), velocity, dims[0], step); });
+  const SgdStep step{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
+  without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), raw(velocity), dims[0], step); });
 }
 
 void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_moment_, py::handle second_moment_,
-               std::int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay) {
+               py::handle step_, py::handle lr, py::handle beta1, py::handle beta2, py::handle eps, py::handle weight_decay) {
   Call call("adam_step");
   const Dims dims = flat_dims(call.op(), "parameters", parameters_);
   const Input<float> gradients = call.input<float>("gradients", gradients_);
@@ -347,18 +362,21 @@ void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_m
   const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
   const Output<float> first_moment = call.state<float>("first_moment", first_moment_, dims);
   const Output<float> second_moment = call.state<float>("second_moment", second_moment_, dims);
-  if (step < 1) fail(call.op(), "step expects a count from 1, got " + std::to_string(step));
-  const AdamStep adam = adam_at(step, lr, beta1, beta2, eps, weight_decay);
+  const std::int64_t step = integer(call.op(), "step", step_, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
+  const auto of = [&](const char* name, py::handle value) { return number(call.op(), name, value); };
+  const AdamStep adam =
+      adam_at(step, of("lr", lr), of("beta1", beta1), of("beta2", beta2), of("eps", eps), of("weight_decay", weight_decay));
   without_gil(
       [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
 }
 
-void ema_step(py::handle average_, py::handle parameters_, double decay) {
+void ema_step(py::handle average_, py::handle parameters_, py::handle decay_) {
   Call call("ema_step");
   const Dims dims = flat_dims(call.op(), "parameters", parameters_);
   const Input<float> parameters = call.input<float>("parameters", parameters_);
   const Output<float> average = call.state<float>("average", average_, dims);
-  without_gil([&] { cpu::ema_step(average.data(), parameters.data(), dims[0], static_cast<float>(decay)); });
+  const float decay = static_cast<float>(number(call.op(), "decay", decay_));
+  without_gil([&] { cpu::ema_step(average.data(), parameters.data(), dims[0], decay); });
 }
 
 void bind_ops(py::module_& m) {
@@ -436,9 +454,8 @@ void bind_machine(py::module_& m) {
   m.def("cgroup_cpus", cgroup_cpus, py::arg("root"));
   m.def(
       "set_num_threads",
-      [](std::int64_t count) {
-        if (count < 1 || count > 4096) fail("set_num_threads", "count expects 1..4096, got " + std::to_string(count));
-        set_num_threads(static_cast<int>(count));
+      [](py::handle count) {
+        set_num_threads(static_cast<int>(integer("set_num_threads", "count", count, 1, 4096, "1..4096")));
       },
       py::arg("count"));
   py::register_exception<cuda::DeviceError>(m, "DeviceError", PyExc_RuntimeError);

@@ -6,6 +6,7 @@
 namespace fastlenet::cpu {
 
 void conv2d_forward(float* y, const float* x, const float* weight, const float* bias, const ConvShape& shape) {
+  if (shape.n == 0 || shape.k == 0) return;
   const KernelTable& table = kernels();
   const Blocks blocks(shape.n, table);
   const std::int64_t x_size = padded_size(shape) * blocks.lanes, y_size = shape.k * shape.p * shape.q;
@@ -23,6 +24,7 @@ void conv2d_forward(float* y, const float* x, const float* weight, const float* 
 
 void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
                      const ConvShape& shape) {
+  if (no_gradients(dx, dweight, dbias, shape)) return;
   const KernelTable& table = kernels();
   const Blocks blocks(shape.n, table);
   const InputGradient gradient(shape);
@@ -53,6 +55,7 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
 }
 
 void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape) {
+  if (shape.n == 0 || shape.c == 0) return;
   const KernelTable& table = kernels();
   const Blocks blocks(shape.n * shape.c, table);  // here a lane is a plane
   const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;

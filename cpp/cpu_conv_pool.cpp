@@ -173,6 +173,7 @@ void pack_filters(float* packed, const float* weight, Algorithm algorithm, const
 
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
                                     const float* packed, Algorithm algorithm, const ConvPoolShape& shape) {
+  if (shape.conv.n == 0 || shape.conv.k == 0) return;
   const bool winograd = algorithm == Algorithm::winograd && winograd_pays(shape);
   // A block takes the time of `lanes` images, however few there are; one by one they cost a little more each.
   if (2 * shape.conv.n <= kernels().lanes) {
@@ -194,7 +195,7 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
   const RowsSizes rows = table.conv2d_rows_sizes(conv);
-  const std::int64_t parts = std::max<std::int64_t>(1, ceil_divide(conv.n, kPart)), lanes = table.lanes;
+  const std::int64_t parts = ceil_divide(conv.n, kPart), lanes = table.lanes;
   const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * pool.p * pool.q, positions = conv.p * conv.q;
   const std::int64_t rows_size = conv.k * conv.r * rows.pitch, windows = pool.p * pool.q;
   const int workers = workers_for(parts);
@@ -278,6 +279,7 @@ void backward_by_lanes(float* dx, float* dweight, float* dbias, const float* dy,
 void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
                                      const float* x, const float* weight, const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
+  if (no_gradients(dx, dweight, dbias, conv)) return;
   const bool narrow = conv.s * conv.c <= kernels().lanes;
   // A loser counts as absent; by lanes it is multiplied by 0, which an infinity or NaN would show.
   const bool finite = narrow && all_finite(x, conv.n * conv.c * conv.h * conv.w) &&

@@ -23,15 +23,22 @@ std::int64_t pieces(const GatherShape& shape) { return ceil_divide(shape.n, kIma
 
 std::int64_t frame_size(const GatherShape& shape, std::int64_t lanes) { return 2 * (shape.h + 3) * (shape.w + 2 + lanes); }
 
-// body(image of the batch, its pixels, worker) for all of them.
+// The number of the n-th image, read once: another thread may have changed it since it was checked.
+std::int64_t number_of(const std::int64_t* index, std::int64_t n, const GatherShape& shape) {
+  const std::int64_t number = __atomic_load_n(index + n, __ATOMIC_RELAXED);
+  return number >= 0 && number < shape.count ? number : 0;
+}
+
+// body(image of the batch, its number, its pixels, worker) for all of them.
 template <typename Body>
 void for_images(const std::uint8_t* images, const std::int64_t* index, const GatherShape& shape, int workers,
                 const Body& body) {
   const std::int64_t pixels = shape.h * shape.w;
   parallel_for(pieces(shape), workers, [&](std::int64_t piece, int worker) {
     for (std::int64_t n = piece * kImages; n < std::min(shape.n, (piece + 1) * kImages); ++n) {
-      if (n + 1 < shape.n) prefetch(images + index[n + 1] * pixels, pixels);
-      body(n, images + index[n] * pixels, worker);
+      if (n + 1 < shape.n) prefetch(images + number_of(index, n + 1, shape) * pixels, pixels);
+      const std::int64_t number = number_of(index, n, shape);
+      body(n, number, images + number * pixels, worker);
     }
   });
 }
@@ -67,13 +74,14 @@ void augment(float* x, const std::uint8_t* image, const Augmentation& augmentati
 
 void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
                    double std, const GatherShape& shape) {
+  if (shape.n * shape.h * shape.w == 0) return;
   const KernelTable& table = kernels();
   const Normalise normalise(mean, std);
   const std::int64_t pixels = shape.h * shape.w, frame = transform ? frame_size(shape, table.lanes) : 0;
   const int workers = workers_for(pieces(shape));
   float* scratch[1];
   Scratch::take(scratch, {workers * frame});
-  for_images(images, index, shape, workers, [&](std::int64_t n, const std::uint8_t* image, int worker) {
+  for_images(images, index, shape, workers, [&](std::int64_t n, std::int64_t, const std::uint8_t* image, int worker) {
     if (transform == nullptr) {
       table.gather_image(x + n * pixels, image, normalise.table, pixels);
     } else {
@@ -86,6 +94,7 @@ void gather_images(float* x, const std::uint8_t* images, const std::int64_t* ind
 
 void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
                       std::uint64_t seed, std::uint32_t epoch, double mean, double std, const GatherShape& shape) {
+  if (shape.n * shape.h * shape.w == 0) return;
   const KernelTable& table = kernels();
   const Normalise normalise(mean, std);
   const bool elastic = augmentation.elastic != 0.0;
@@ -97,11 +106,11 @@ void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* 
   const int workers = workers_for(pieces(shape));
   float* scratch[4];
   Scratch::take(scratch, {workers * frame, workers * words, workers * field, workers * field});
-  for_images(images, index, shape, workers, [&](std::int64_t n, const std::uint8_t* image, int worker) {
+  for_images(images, index, shape, workers, [&](std::int64_t n, std::int64_t number, const std::uint8_t* image, int worker) {
     const Room room{reinterpret_cast<std::int32_t*>(scratch[0] + worker * frame),
                     reinterpret_cast<std::uint32_t*>(scratch[1] + worker * words), scratch[2] + worker * field,
                     scratch[3] + worker * field};
-    const std::uint64_t counter = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(index[n]);
+    const std::uint64_t counter = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(number);
     table.random_words(room.words, seed, kAugmentStream, counter, count);
     augment(x + n * pixels, image, augmentation, gaussian, room, normalise, shape);
   });

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "batches.hpp"
 #include "cpu_ops.hpp"
 #include "frames.hpp"
@@ -56,8 +58,10 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
 // --- by lists of a factor's non-zeros. What its zeros meet must be finite, or the dense product would be NaN: each function
 // returns whether it was, and if not, what it computed is void ---
 
-// Whether lists pay: more than half of x[size] zeros, to judge by its beginning. The bits do not depend on it.
-bool mostly_zeros(const float* x, std::int64_t size) {
+// Whether lists pay: more than half of x[size] zeros, to judge by its beginning. The bits do not depend on it. Their entries
+// are counted by 31 bits.
+bool mostly_zeros(const float* x, std::int64_t size, const LinearShape& shape) {
+  if (std::max({shape.n, shape.in, shape.out}) > std::numeric_limits<std::int32_t>::max() - kernels().lanes) return false;
   const std::int64_t some = std::min(size, kPiece);
   return 2 * kernels().count_zeros(x, some) > some;
 }
@@ -137,9 +141,10 @@ bool input_gradient_by_lists(float* dx, const float* dy, const float* weight, co
 }  // namespace
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
+  if (shape.n == 0 || shape.out == 0) return;
   // Every panel of the weights is transposed once, for all images: a few would not repay it.
   const std::int64_t wide = 16 * kernels().lanes;
-  const bool sparse = shape.n >= 16 && shape.in >= wide && shape.out >= wide && mostly_zeros(x, shape.n * shape.in);
+  const bool sparse = shape.n >= 16 && shape.in >= wide && shape.out >= wide && mostly_zeros(x, shape.n * shape.in, shape);
   if (sparse && forward_by_lists(y, x, weight, bias, shape)) return;
   forward_by_blocks(y, x, weight, bias, shape);
 }
@@ -154,7 +159,13 @@ void linear_forward_transposed(float* y, const float* x, const float* weight, co
 
 void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
                      const LinearShape& shape) {
-  const bool sparse = shape.in >= 16 * kernels().lanes && mostly_zeros(dy, shape.n * shape.out);
+  if (shape.n == 0 || shape.out == 0) {
+    fill_zeros(dx, shape.n * shape.in);
+    fill_zeros(dweight, shape.out * shape.in);
+    fill_zeros(dbias, shape.out);
+    return;
+  }
+  const bool sparse = shape.in >= 16 * kernels().lanes && mostly_zeros(dy, shape.n * shape.out, shape);
   if (sparse && weight_gradient_by_lists(dweight, dbias, dy, x, shape) &&
       (dx == nullptr || input_gradient_by_lists(dx, dy, weight, shape))) {
     return;

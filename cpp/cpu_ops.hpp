@@ -1,6 +1,7 @@
 // The ops on whole batches: who owns which outputs, scratch memory, layouts. Arrays are dense, row-major, NCHW; the
-// names and their meaning are those of fastlenet.ops. Shapes have been checked, indices and labels too; null stands for
-// an absent bias or an unwanted dx.
+// names and their meaning are those of fastlenet.ops. Shapes have been checked; null stands for
+// an absent bias or an unwanted dx. Indices, labels and winners have been checked too, but another Python thread may have
+// changed them since: each is read once, and decides nothing about memory unless it is in range then.
 //
 // Nothing is summed across threads: each task owns its outputs and adds in the order of the images. So the bits do not
 // depend on the number of threads, and an image's outputs not on the batch that it comes in.

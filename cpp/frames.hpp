@@ -1,6 +1,7 @@
 // How images and gradients lie in their blocks: with a border of zeros, spread apart, or as they are.
 #pragma once
 
+#include "batches.hpp"
 #include "kernels.hpp"
 
 namespace fastlenet::cpu {
@@ -12,6 +13,18 @@ inline std::int64_t padded_size(const ConvShape& s) { return s.c * (s.h + 2 * s.
 
 inline Frame padded_frame(const ConvShape& s) {
   return {s.c, s.h, s.w, s.h + 2 * s.padding.h, s.w + 2 * s.padding.w, s.padding.h, s.padding.w, {1, 1}};
+}
+
+// Empty shapes: without images or output channels all gradients are zeros, and there is nothing else to do. Without inputs
+// there is no dx.
+inline bool no_gradients(float*& dx, float* dweight, float* dbias, const ConvShape& s) {
+  const std::int64_t inputs = s.c * s.h * s.w;
+  if (inputs == 0) dx = nullptr;
+  if (s.n > 0 && s.k > 0) return false;
+  fill_zeros(dx, s.n * inputs);
+  fill_zeros(dweight, s.k * s.c * s.r * s.s);
+  fill_zeros(dbias, s.k);
+  return true;
 }
 
 // dx as a convolution of stride 1 over dy: dy's rows spread `stride` apart in a frame with r-1 rows of zeros before

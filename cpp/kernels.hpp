@@ -244,7 +244,8 @@ struct KernelTable {
   // --- loss.hpp ---
 
   // Rows of `classes` logits: losses[rows] and dlogits[rows][classes] = scale * (softmax - target), where target is 1 -
-  // smoothing at the label plus smoothing / classes everywhere. Computed in float64, rounded once.
+  // smoothing at the label plus smoothing / classes everywhere; a label that is no class counts as absent. Computed in float64,
+  // rounded once.
   void (*softmax_cross_entropy)(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
                                 std::int64_t rows, std::int64_t classes, double smoothing, double scale);
   // Returns the sum of (prediction - target)^2 in float64, in order; dprediction = 2 * (prediction - target).

@@ -28,7 +28,7 @@ std::int64_t output_size(std::int64_t size, std::int64_t window, std::int64_t st
 void expect_addressable(const char* op, std::initializer_list<std::int64_t> factors) {
   std::int64_t left = std::numeric_limits<std::int64_t>::max() / 8;
   for (std::int64_t factor : factors) {
-    if (factor == 0) return;
+    if (factor == 0) continue;  // so does NumPy
     left /= factor;
     if (left == 0) fail(op, "the output would be too large to address");
   }
@@ -60,16 +60,20 @@ void expect_dims(const char* op, const char* argument, const Dims& expected, con
   }
 }
 
+void expect_filters(const char* op, const Dims& weight) {
+  expect_rank(op, "weight", 4, "(k, c, r, s)", weight);
+  if (weight[2] < 1 || weight[3] < 1) fail(op, "weight expects filters of at least 1 x 1, got shape " + to_string(weight));
+}
+
 ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair stride, Pair padding) {
   expect_rank(op, "x", 4, "(n, c, h, w)", x);
-  expect_rank(op, "weight", 4, "(k, c, r, s)", weight);
+  expect_filters(op, weight);
   expect_at_least(op, "stride", 1, stride);
   expect_at_least(op, "padding", 0, padding);
   if (weight[1] != x[1]) {
     fail(op, "weight expects " + std::to_string(weight[1]) + " input channels, x has " + std::to_string(x[1]) + " (x shape " +
                  to_string(x) + ")");
   }
-  if (weight[2] < 1 || weight[3] < 1) fail(op, "weight expects a filter of at least 1 x 1, got shape " + to_string(weight));
   expect_addressable(op, {x[2] + 1, padding.h + 1, 8});
   expect_addressable(op, {x[3] + 1, padding.w + 1, 8});
   if (x[2] + 2 * padding.h < weight[2] || x[3] + 2 * padding.w < weight[3]) {
@@ -114,16 +118,18 @@ PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair strid
     fail(op, "kernel_size " + to_string(kernel_size) + " exceeds the padded image of " +
                  to_string(Pair{x[2] + 2 * padding.h, x[3] + 2 * padding.w}) + " (x shape " + to_string(x) + ")");
   }
-  return {x[0],
-          x[1],
-          x[2],
-          x[3],
-          kernel_size.h,
-          kernel_size.w,
-          stride,
-          padding,
-          output_size(x[2], kernel_size.h, stride.h, padding.h),
-          output_size(x[3], kernel_size.w, stride.w, padding.w)};
+  const PoolShape shape{x[0],
+                        x[1],
+                        x[2],
+                        x[3],
+                        kernel_size.h,
+                        kernel_size.w,
+                        stride,
+                        padding,
+                        output_size(x[2], kernel_size.h, stride.h, padding.h),
+                        output_size(x[3], kernel_size.w, stride.w, padding.w)};
+  expect_addressable(op, {shape.n + 64, shape.c + 1, shape.p, shape.q, 4});
+  return shape;
 }
 
 PoolShape unpool_shape(const char* op, const Dims& dy, const Dims& x_shape) {
@@ -143,6 +149,20 @@ ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight,
   return {conv, pool};
 }
 
+void expect_listable(const char* op, const ConvPoolShape& shape) {
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max(), vector = 16, copies = 4;
+  const ConvShape& conv = shape.conv;
+  const std::int64_t line = (conv.w + 2 * conv.padding.w) * conv.c + vector;
+  if (copies * ((conv.h + 2 * conv.padding.h) * line + 2 * vector) > most) {
+    fail(op, "x expects images of fewer than 2^29 numbers, their padding included, got shape " +
+                 to_string({conv.n, conv.c, conv.h, conv.w}));
+  }
+  if (conv.k * (conv.s * conv.c + vector) > most || conv.k * shape.pool.p * shape.pool.q + vector > most) {
+    fail(op, "weight expects fewer than 2^31 numbers in k*s*c, and in k*p*q, got shape " +
+                 to_string({conv.k, conv.c, conv.r, conv.s}));
+  }
+}
+
 LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight) {
   expect_rank(op, "x", 2, "(n, in)", x);
   expect_rank(op, "weight", 2, "(out, in)", weight);
@@ -150,12 +170,14 @@ LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight) {
     fail(op, "weight expects " + std::to_string(weight[1]) + " input features, x has " + std::to_string(x[1]) + " (x shape " +
                  to_string(x) + ")");
   }
+  expect_addressable(op, {x[0], weight[0], 4});
   return {x[0], x[1], weight[0]};
 }
 
 GatherShape gather_shape(const char* op, const Dims& images, const Dims& index) {
   expect_rank(op, "images", 3, "(N, h, w)", images);
   expect_rank(op, "index", 1, "(n,)", index);
+  expect_addressable(op, {index[0], images[1], images[2], 4});
   return {index[0], images[0], images[1], images[2]};
 }
 

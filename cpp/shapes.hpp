@@ -49,11 +49,14 @@ std::string to_string(const Dims& dims);
 
 // Each throws std::invalid_argument: the operation, the argument, what was expected, what came.
 // `bias` and `weight` of rank 0 stand for an absent argument.
+void expect_filters(const char* op, const Dims& weight);
 ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair stride, Pair padding);
 PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding);
 // What max_pool2d_backward knows of its pooling: neither windows nor strides.
 PoolShape unpool_shape(const char* op, const Dims& dy, const Dims& x_shape);
 ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size);
+// Refuses an image or weights whose places 31 bits cannot number, as the lists of winners need.
+void expect_listable(const char* op, const ConvPoolShape& shape);
 LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight);
 GatherShape gather_shape(const char* op, const Dims& images, const Dims& index);
 // Refuses images whose pixels 32 bits cannot number, as look-ups by vectors need.

@@ -4,9 +4,10 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <array>
+#include <limits>
 #include <optional>
 
+#include "../cpp/arguments.hpp"
 #include "../cpp/gil.hpp"
 #include "dlpack.hpp"
 
@@ -18,7 +19,6 @@ namespace {
 
 // The address of an array's first element; None stands for an absent one.
 using Address = std::optional<std::uintptr_t>;
-using IntPair = std::array<std::int64_t, 2>;
 
 template <typename Element>
 Element* at(const Address& address) {
@@ -26,8 +26,6 @@ Element* at(const Address& address) {
 }
 
 float* floats(const Address& address) { return at<float>(address); }
-
-Pair pair(const IntPair& values) { return {values[0], values[1]}; }
 
 // As Python has them: (address or None, factor or offset).
 using RateArgument = std::pair<Address, double>;
@@ -75,33 +73,50 @@ void bind_shapes(py::module_& m) {
   py::class_<ConvShape>(m, "ConvShape").def_property_readonly("y", [](const ConvShape& shape) {
     return py::make_tuple(shape.n, shape.k, shape.p, shape.q);
   });
-  py::class_<PoolShape>(m, "PoolShape").def_property_readonly("y", [](const PoolShape& shape) {
-    return py::make_tuple(shape.n, shape.c, shape.p, shape.q);
-  });
-  py::class_<ConvPoolShape>(m, "ConvPoolShape").def_property_readonly("y", [](const ConvPoolShape& shape) {
-    return py::make_tuple(shape.pool.n, shape.pool.c, shape.pool.p, shape.pool.q);
-  });
+  py::class_<PoolShape>(m, "PoolShape")
+      .def_property_readonly("x", [](const PoolShape& shape) { return py::make_tuple(shape.n, shape.c, shape.h, shape.w); })
+      .def_property_readonly("y", [](const PoolShape& shape) { return py::make_tuple(shape.n, shape.c, shape.p, shape.q); });
+  py::class_<ConvPoolShape>(m, "ConvPoolShape")
+      .def_property_readonly(
+          "y",
+          [](const ConvPoolShape& shape) { return py::make_tuple(shape.pool.n, shape.pool.c, shape.pool.p, shape.pool.q); })
+      .def_property_readonly("window", [](const ConvPoolShape& shape) { return shape.pool.r * shape.pool.s; });
   py::class_<LinearShape>(m, "LinearShape").def_property_readonly("y", [](const LinearShape& shape) {
     return py::make_tuple(shape.n, shape.out);
   });
   py::class_<GatherShape>(m, "GatherShape").def_property_readonly("x", [](const GatherShape& shape) {
     return py::make_tuple(shape.n, 1, shape.h, shape.w);
   });
-  m.def("conv_shape", [](const char* op, const Dims& x, const Dims& weight, IntPair stride, IntPair padding) {
-    return conv_shape(op, x, weight, pair(stride), pair(padding));
+  m.def("conv_shape", [](const char* op, const Dims& x, const Dims& weight, py::handle stride, py::handle padding) {
+    return conv_shape(op, x, weight, pair(op, "stride", stride), pair(op, "padding", padding));
   });
-  m.def("pool_shape", [](const char* op, const Dims& x, IntPair kernel_size, IntPair stride, IntPair padding) {
-    return pool_shape(op, x, pair(kernel_size), pair(stride), pair(padding));
+  m.def("pool_shape", [](const char* op, const Dims& x, py::handle kernel_size, py::handle stride, py::handle padding) {
+    const Pair size = pair(op, "kernel_size", kernel_size);
+    return pool_shape(op, x, size, stride.is_none() ? size : pair(op, "stride", stride), pair(op, "padding", padding));
   });
-  m.def("unpool_shape", unpool_shape);
-  m.def("conv_pool_shape", [](const char* op, const Dims& x, const Dims& weight, IntPair padding, IntPair kernel_size) {
-    return conv_pool_shape(op, x, weight, pair(padding), pair(kernel_size));
+  m.def("unpool_shape",
+        [](const char* op, const Dims& dy, py::handle x_shape) { return unpool_shape(op, dy, sizes(op, "x_shape", x_shape)); });
+  m.def("conv_pool_shape", [](const char* op, const Dims& x, const Dims& weight, py::handle padding, py::handle kernel_size) {
+    return conv_pool_shape(op, x, weight, pair(op, "padding", padding), pair(op, "kernel_size", kernel_size));
   });
   m.def("linear_shape", linear_shape);
   m.def("gather_shape", gather_shape);
   m.def("expect_transformable", expect_transformable);
   m.def("expect_dims", expect_dims);
   m.def("expect_rank", expect_rank);
+  m.def("expect_filters", expect_filters);
+}
+
+void bind_numbers(py::module_& m) {
+  m.def("number", number);
+  m.def("word", word);
+  m.def("count_from_one", [](const char* op, const char* argument, py::handle value) {
+    return integer(op, argument, value, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
+  });
+  m.def("normalisation", [](const char* op, py::handle mean, py::handle std) {
+    const Normalisation found(op, mean, std);
+    return py::make_tuple(found.mean, found.std);
+  });
 }
 
 void bind_layers(py::module_& m) {
@@ -219,6 +234,7 @@ py::object backend() {
   bind_memory(m);
   bind_graphs(m);
   bind_shapes(m);
+  bind_numbers(m);
   bind_layers(m);
   bind_gather(m);
   bind_step(m);

@@ -53,16 +53,17 @@ struct Slots {
   int elements, per_channel;
 };
 
-// One element of a channel: the one at (r, s, c), c fastest, then the bias.
+// One element of a channel: the one at (r, s, c), c fastest, then the bias, which is the only one where there are no channels.
 struct Element {
   int c, r, s;
   bool is_bias, is_there;
   __device__ Element(int number, const ConvShape& conv)
-      : c(number % static_cast<int>(conv.c)),
-        r(number / static_cast<int>(conv.c) / static_cast<int>(conv.s)),
-        s(number / static_cast<int>(conv.c) % static_cast<int>(conv.s)),
+      : c(number % channels(conv)),
+        r(number / channels(conv) / static_cast<int>(conv.s)),
+        s(number / channels(conv) % static_cast<int>(conv.s)),
         is_bias(number == static_cast<int>(conv.c * conv.r * conv.s)),
         is_there(number < static_cast<int>(conv.c * conv.r * conv.s)) {}
+  __device__ static int channels(const ConvShape& conv) { return conv.c > 0 ? static_cast<int>(conv.c) : 1; }
 };
 
 // The lists of `channels` channels from k on, of the windows from `first` on; a warp makes one at a time.

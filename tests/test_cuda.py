@@ -153,7 +153,7 @@ def test_arrays_of_other_libraries(rng: Rng) -> None:
 
 def test_outputs_must_not_overlap_inputs() -> None:
     flat = cuda.from_numpy(np.zeros(10, np.float32))
-    with pytest.raises(ValueError, match="out must not share memory with an input"):
+    with pytest.raises(ValueError, match="out must not share memory with x"):
         cuda.relu_forward(flat[:5], out=flat[1:6])
     assert cuda.relu_forward(flat, out=flat) is flat
     with pytest.raises(TypeError, match="out expects a device array of float32, got ndarray"):

@@ -30,12 +30,15 @@ void softmax_cross_entropy(double* losses, float* dlogits, const float* logits, 
     double sum = 0.0;
     for (int lane = 0; lane < kDoubleLanes; ++lane) sum += sums[lane];
 
-    const double expected = (1.0 - smoothing) * logits[labels[n]] + (smoothing > 0.0 ? off_label * total : 0.0);
+    // Read once, and only used where it is a class: another thread may change it.
+    const std::int64_t label = __atomic_load_n(labels + n, __ATOMIC_RELAXED);
+    const double at_label = label >= 0 && label < classes ? logits[label] : 0.0f;
+    const double expected = (1.0 - smoothing) * at_label + (smoothing > 0.0 ? off_label * total : 0.0);
     losses[n] = maximum + __builtin_log(sum) - expected;
     for (std::int64_t j = 0; j < classes; j += kDoubleLanes) {
       const DoubleVector probability = shifted_exponential(logits + j, classes - j, maximum) / sum;
       for (std::int64_t lane = 0; lane < kDoubleLanes && j + lane < classes; ++lane) {
-        const double target = off_label + (j + lane == labels[n] ? 1.0 - smoothing : 0.0);
+        const double target = off_label + (j + lane == label ? 1.0 - smoothing : 0.0);
         dlogits[j + lane] = static_cast<float>(scale * (probability[lane] - target));
       }
     }

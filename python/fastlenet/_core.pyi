@@ -3,7 +3,6 @@ The compiled kernels; private. Use fastlenet.ops.
 """
 
 from __future__ import annotations
-import collections.abc
 import numpy.typing
 import typing
 
@@ -62,12 +61,12 @@ def adam_step(
     gradients: typing.Any,
     first_moment: typing.Any,
     second_moment: typing.Any,
-    step: typing.SupportsInt,
-    lr: typing.SupportsFloat,
-    beta1: typing.SupportsFloat,
-    beta2: typing.SupportsFloat,
-    eps: typing.SupportsFloat,
-    weight_decay: typing.SupportsFloat,
+    step: typing.Any,
+    lr: typing.Any,
+    beta1: typing.Any,
+    beta2: typing.Any,
+    eps: typing.Any,
+    weight_decay: typing.Any,
 ) -> None: ...
 def cgroup_cpus(root: str) -> int: ...
 def compiler() -> str: ...
@@ -75,36 +74,31 @@ def conv2d_backward(
     dy: typing.Any,
     x: typing.Any,
     weight: typing.Any,
-    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    need_dx: bool,
+    stride: typing.Any,
+    padding: typing.Any,
+    need_dx: typing.Any,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
 def conv2d_forward(
-    x: typing.Any,
-    weight: typing.Any,
-    bias: typing.Any,
-    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    out: typing.Any,
+    x: typing.Any, weight: typing.Any, bias: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def conv2d_relu_max_pool2d_backward(
     dy: typing.Any,
     winners: typing.Any,
     x: typing.Any,
     weight: typing.Any,
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    need_dx: bool,
+    padding: typing.Any,
+    kernel_size: typing.Any,
+    need_dx: typing.Any,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
 def conv2d_relu_max_pool2d_forward(
     x: typing.Any,
     weight: typing.Any,
     bias: typing.Any,
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    algorithm: str,
+    padding: typing.Any,
+    kernel_size: typing.Any,
+    algorithm: typing.Any,
     packed: typing.Any,
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
@@ -112,14 +106,14 @@ def cuda_backend() -> typing.Any: ...
 def cuda_status() -> str: ...
 def dropout_backward(dy: typing.Any, mask: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def dropout_forward(
-    x: typing.Any, rate: typing.SupportsFloat, seed: typing.SupportsInt, counter: typing.SupportsInt, out: typing.Any
+    x: typing.Any, rate: typing.Any, seed: typing.Any, counter: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
-def ema_step(average: typing.Any, parameters: typing.Any, decay: typing.SupportsFloat) -> None: ...
+def ema_step(average: typing.Any, parameters: typing.Any, decay: typing.Any) -> None: ...
 def gather_augmented(
     images: typing.Any,
     index: typing.Any,
-    mean: typing.SupportsFloat,
-    std: typing.SupportsFloat,
+    mean: typing.Any,
+    std: typing.Any,
     shift: typing.SupportsInt,
     rotation: typing.SupportsFloat,
     scale: typing.SupportsFloat,
@@ -132,51 +126,42 @@ def gather_augmented(
     out: typing.Any,
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def gather_images(
-    images: typing.Any,
-    index: typing.Any,
-    mean: typing.SupportsFloat,
-    std: typing.SupportsFloat,
-    transform: typing.Any,
-    out: typing.Any,
+    images: typing.Any, index: typing.Any, mean: typing.Any, std: typing.Any, transform: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def get_num_threads() -> int: ...
 def level() -> str: ...
 def levels_available() -> list[str]: ...
 def levels_built() -> list[str]: ...
 def linear_backward(
-    dy: typing.Any, x: typing.Any, weight: typing.Any, need_dx: bool, out: typing.Any
+    dy: typing.Any, x: typing.Any, weight: typing.Any, need_dx: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def linear_forward(
-    x: typing.Any, weight: typing.Any, bias: typing.Any, skip_zeros: bool, out: typing.Any
+    x: typing.Any, weight: typing.Any, bias: typing.Any, skip_zeros: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_backward(
-    dy: typing.Any, indices: typing.Any, x_shape: collections.abc.Sequence[typing.SupportsInt], out: typing.Any
+    dy: typing.Any, indices: typing.Any, x_shape: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def max_pool2d_forward(
-    x: typing.Any,
-    kernel_size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt], "FixedSize(2)"],
-    out: typing.Any,
+    x: typing.Any, kernel_size: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def multiply_add_peak(threads: typing.SupportsInt, seconds: typing.SupportsFloat) -> float: ...
-def pack_filters(weight: typing.Any, algorithm: str) -> numpy.typing.NDArray[typing.Any]: ...
+def pack_filters(weight: typing.Any, algorithm: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def relu_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def relu_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def set_level(name: str) -> None: ...
-def set_num_threads(count: typing.SupportsInt) -> None: ...
+def set_num_threads(count: typing.Any) -> None: ...
 def sgd_step(
     parameters: typing.Any,
     gradients: typing.Any,
     velocity: typing.Any,
-    lr: typing.SupportsFloat,
-    momentum: typing.SupportsFloat,
-    nesterov: bool,
-    weight_decay: typing.SupportsFloat,
+    lr: typing.Any,
+    momentum: typing.Any,
+    nesterov: typing.Any,
+    weight_decay: typing.Any,
 ) -> None: ...
 def sigmoid_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def sigmoid_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def softmax_cross_entropy(
-    logits: typing.Any, labels: typing.Any, label_smoothing: typing.SupportsFloat, out: typing.Any
+    logits: typing.Any, labels: typing.Any, label_smoothing: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def squared_error(prediction: typing.Any, target: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]: ...

@@ -69,20 +69,10 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Arra
     return memory[start : start + size].view(dtype).reshape(dims)
 
 
-def _pair(op: str, argument: str, value: Pair) -> tuple[int, int]:
-    """An int or a pair of ints as a pair."""
-    try:
-        if isinstance(value, (tuple, list)):
-            first, second = value
-            return first.__index__(), second.__index__()
-        return value.__index__(), value.__index__()
-    except (AttributeError, ValueError):
-        message = f"{op}: {argument} expects an int or a pair of ints, got {value!r}"
-        raise TypeError(message) from None
-
-
 def _int64(op: str, argument: str, values: Any) -> Array:
     """An array of any integer dtype as int64; another dtype is refused rather than truncated."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{op}: {argument} expects an array of integers, got a masked array, whose mask would be ignored")
     array = np.asarray(values)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{op}: {argument} expects an array of integers, got {array.dtype}")
@@ -105,9 +95,7 @@ def conv2d_forward(
     Each output is one chain of multiply-adds over (c, r, s) in order.
     Source: LeCun et al. 1998; lowered to a product as in Chellapilla et al. 2006.
     """
-    op = "conv2d_forward"
-    pairs = _pair(op, "stride", stride), _pair(op, "padding", padding)
-    return _core.conv2d_forward(x, weight, bias, *pairs, out)
+    return _core.conv2d_forward(x, weight, bias, stride, padding, out)
 
 
 def conv2d_backward(
@@ -125,9 +113,7 @@ def conv2d_backward(
     dy: (n, k, p, q); x and weight as given to the forward pass.
     Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,).
     """
-    op = "conv2d_backward"
-    pairs = _pair(op, "stride", stride), _pair(op, "padding", padding)
-    return cast(Gradients, _core.conv2d_backward(dy, x, weight, *pairs, need_dx, out))
+    return cast(Gradients, _core.conv2d_backward(dy, x, weight, stride, padding, need_dx, out))
 
 
 def max_pool2d_forward(
@@ -144,13 +130,7 @@ def max_pool2d_forward(
     Returns y: (n, c, p, q) with p = (h + 2*padding - r)//stride + 1; indices: int32, like y, the place of the maximum
     in its h*w plane. Ties go to the first in row order; a NaN in the window wins.
     """
-    op = "max_pool2d_forward"
-    size = _pair(op, "kernel_size", kernel_size)
-    step = size if stride is None else _pair(op, "stride", stride)
-    return cast(
-        tuple[Array, Array],
-        _core.max_pool2d_forward(x, size, step, _pair(op, "padding", padding), out),
-    )
+    return cast(tuple[Array, Array], _core.max_pool2d_forward(x, kernel_size, stride, padding, out))
 
 
 def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, out: Array | None = None) -> Array:
@@ -158,7 +138,7 @@ def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, ou
 
     dy: (n, c, p, q); indices: int32, like dy, in 0..h*w-1; x_shape: (n, c, h, w). Returns dx of that shape.
     """
-    return _core.max_pool2d_backward(dy, indices, [int(size) for size in x_shape], out)
+    return _core.max_pool2d_backward(dy, indices, x_shape, out)
 
 
 def conv2d_relu_max_pool2d_forward(
@@ -184,9 +164,8 @@ def conv2d_relu_max_pool2d_forward(
     packed: None, or pack_filters(weight, algorithm), which saves a few images the time to do that; the result is the same.
     Source: Lavin & Gray 2016.
     """
-    op = "conv2d_relu_max_pool2d_forward"
-    pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
-    return cast(tuple[Array, Array], _core.conv2d_relu_max_pool2d_forward(x, weight, bias, *pairs, algorithm, packed, out))
+    result = _core.conv2d_relu_max_pool2d_forward(x, weight, bias, padding, kernel_size, algorithm, packed, out)
+    return cast(tuple[Array, Array], result)
 
 
 def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
@@ -214,12 +193,8 @@ def conv2d_relu_max_pool2d_backward(
     Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,). A loser counts as absent, so that an
     infinity or NaN in its place in x does not spread.
     """
-    op = "conv2d_relu_max_pool2d_backward"
-    pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
-    return cast(
-        Gradients,
-        _core.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, *pairs, need_dx, out),
-    )
+    result = _core.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, padding, kernel_size, need_dx, out)
+    return cast(Gradients, result)
 
 
 def linear_forward(

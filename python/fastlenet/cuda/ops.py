@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastlenet.augment import Transform
-from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy, wrap
-from fastlenet.cuda.scalars import Count, Rate, count_argument, rate_argument
-from fastlenet.ops import Pair, _int64, _pair
+from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
+from fastlenet.cuda.call import Call
+from fastlenet.cuda.scalars import Count, Rate
+from fastlenet.ops import Pair
 
 __all__ = [
     "adam_step",
@@ -52,92 +52,13 @@ __all__ = [
 Gradients = tuple[DeviceArray | None, DeviceArray, DeviceArray]
 
 
-# --- arguments and results -------------------------------------------------------------------------------------------------
-
-
-def _input(op: str, argument: str, value: Any, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
-    expected = f"{op}: {argument} expects a device or numpy array of {np.dtype(dtype)}, got "
-    array = wrap(value)
-    if array is None and not isinstance(value, np.ndarray):
-        raise TypeError(expected + type(value).__name__)
-    if (array if array is not None else value).dtype != np.dtype(dtype):
-        raise TypeError(f"{expected}{(array if array is not None else value).dtype}")
-    return from_numpy(value) if array is None else array
-
-
-def _optional(op: str, argument: str, value: Any) -> DeviceArray | None:
-    return None if value is None else _input(op, argument, value)
-
-
-def _integers(op: str, argument: str, values: Any, limit: int) -> DeviceArray:
-    """Class labels or numbers of images, as int64 on the device; from the host in any integer dtype, checked."""
-    array = wrap(values)
-    if array is not None:
-        return _input(op, argument, array, np.int64)
-    host = _int64(op, argument, values)
-    wrong = np.flatnonzero((host < 0) | (host >= limit))
-    if wrong.size:
-        raise ValueError(
-            f"{op}: {argument} expects values in 0..{limit - 1}, got {host.reshape(-1)[wrong[0]]} at position {wrong[0]}"
-        )
-    return from_numpy(host)
-
-
-def _overlap(a: DeviceArray, b: DeviceArray) -> bool:
-    return bool(a.size and b.size) and a.address < b.address + b.nbytes and b.address < a.address + a.nbytes
-
-
-def _output(
-    op: str,
-    argument: str,
-    given: DeviceArray | None,
-    shape: Sequence[int],
-    apart: Sequence[DeviceArray | None],
-    dtype: npt.DTypeLike = np.float32,
-    in_place: bool = False,
-) -> DeviceArray:
-    """The caller's array if it fits, else a new one; it must not share memory with those in `apart`."""
-    if given is None:
-        return empty(shape, dtype)
-    if not isinstance(given, DeviceArray) or given.dtype != np.dtype(dtype):
-        came = given.dtype if isinstance(given, DeviceArray) else type(given).__name__
-        raise TypeError(f"{op}: {argument} expects a device array of {np.dtype(dtype)}, got {came}")
-    device().expect_dims(op, argument, list(shape), list(given.shape))
-    if not given.flags.writeable:
-        raise ValueError(f"{op}: {argument} expects a writable array")
-    for other in apart:
-        if other is not None and _overlap(given, other) and not (in_place and given.address == other.address):
-            raise ValueError(f"{op}: {argument} must not share memory with an input")
-    return given
-
-
-def _outputs(op: str, out: Any, count: int) -> tuple[Any, ...]:
-    if out is None:
-        return (None,) * count
-    if not isinstance(out, tuple) or len(out) != count:
-        raise TypeError(f"{op}: out expects a tuple of {count} arrays")
-    return out
-
-
-def _gradients(
-    op: str, out: Any, dy: DeviceArray, x: DeviceArray, weight: DeviceArray, need_dx: bool
-) -> tuple[DeviceArray | None, DeviceArray, DeviceArray]:
-    given, inputs = _outputs(op, out, 3), (dy, x, weight)
-    dx = _output(op, "out[0]", given[0], x.shape, inputs) if need_dx else None
-    dweight = _output(op, "out[1]", given[1], weight.shape, inputs)
-    return dx, dweight, _output(op, "out[2]", given[2], weight.shape[:1], inputs)
-
-
 def _at(array: DeviceArray | None) -> int | None:
     return None if array is None else array.address
 
 
-def _expect_shape(op: str, argument: str, expected: Sequence[int], array: DeviceArray | None) -> None:
-    if array is not None:
-        device().expect_dims(op, argument, list(expected), list(array.shape))
-
-
 def _expect_algorithm(op: str, algorithm: str) -> None:
+    if not isinstance(algorithm, str):
+        raise TypeError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
     if algorithm not in ("direct", "winograd"):
         raise ValueError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
 
@@ -148,11 +69,11 @@ def _expect_algorithm(op: str, algorithm: str) -> None:
 def conv2d_forward(
     x: Any, weight: Any, bias: Any = None, *, stride: Pair = 1, padding: Pair = 0, out: DeviceArray | None = None
 ) -> DeviceArray:
-    op = "conv2d_forward"
-    x, weight, bias = _input(op, "x", x), _input(op, "weight", weight), _optional(op, "bias", bias)
-    shape = device().conv_shape(op, x.shape, weight.shape, _pair(op, "stride", stride), _pair(op, "padding", padding))
-    _expect_shape(op, "bias", weight.shape[:1], bias)
-    y = _output(op, "out", out, shape.y, (x, weight, bias))
+    call = Call("conv2d_forward", out)
+    x, weight, bias = call.input("x", x), call.input("weight", weight), call.optional("bias", bias)
+    shape = device().conv_shape(call.op, x.shape, weight.shape, stride, padding)
+    call.expect_shape("bias", weight.shape[:1], bias)
+    y = call.output(0, shape.y)
     device().conv2d_forward(y.address, x.address, weight.address, _at(bias), shape)
     return y
 
@@ -160,11 +81,11 @@ def conv2d_forward(
 def conv2d_backward(
     dy: Any, x: Any, weight: Any, *, stride: Pair = 1, padding: Pair = 0, need_dx: bool = True, out: Any = None
 ) -> Gradients:
-    op = "conv2d_backward"
-    dy, x, weight = _input(op, "dy", dy), _input(op, "x", x), _input(op, "weight", weight)
-    shape = device().conv_shape(op, x.shape, weight.shape, _pair(op, "stride", stride), _pair(op, "padding", padding))
-    _expect_shape(op, "dy", shape.y, dy)
-    gradients = _gradients(op, out, dy, x, weight, need_dx)
+    call = Call("conv2d_backward", out, 3)
+    dy, x, weight = call.input("dy", dy), call.input("x", x), call.input("weight", weight)
+    shape = device().conv_shape(call.op, x.shape, weight.shape, stride, padding)
+    call.expect_shape("dy", shape.y, dy)
+    gradients = call.gradients(x, weight, need_dx)
     device().conv2d_backward(*map(_at, gradients), dy.address, x.address, weight.address, shape)
     return gradients
 
@@ -172,29 +93,23 @@ def conv2d_backward(
 def max_pool2d_forward(
     x: Any, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0, out: Any = None
 ) -> tuple[DeviceArray, DeviceArray]:
-    op = "max_pool2d_forward"
-    x, size = _input(op, "x", x), _pair(op, "kernel_size", kernel_size)
-    step = size if stride is None else _pair(op, "stride", stride)
-    shape = device().pool_shape(op, x.shape, size, step, _pair(op, "padding", padding))
-    given = _outputs(op, out, 2)
-    y = _output(op, "out[0]", given[0], shape.y, (x,))
-    indices = _output(op, "out[1]", given[1], shape.y, (x,), np.int32)
+    call = Call("max_pool2d_forward", out, 2)
+    x = call.input("x", x)
+    shape = device().pool_shape(call.op, x.shape, kernel_size, stride, padding)
+    y, indices = call.output(0, shape.y), call.output(1, shape.y, np.int32)
     device().max_pool2d_forward(y.address, indices.address, x.address, shape)
     return y, indices
 
 
 def max_pool2d_backward(dy: Any, indices: Any, x_shape: Sequence[int], *, out: DeviceArray | None = None) -> DeviceArray:
-    op = "max_pool2d_backward"
-    dims = [int(size) for size in x_shape]
-    dy, host = _input(op, "dy", dy), indices
-    indices = _input(op, "indices", indices, np.int32)
-    shape = device().unpool_shape(op, dy.shape, dims)
-    _expect_shape(op, "indices", dy.shape, indices)
-    plane = dims[2] * dims[3]
-    if isinstance(host, np.ndarray) and ((host < 0) | (host >= plane)).any():
-        wrong = host[(host < 0) | (host >= plane)]
-        raise ValueError(f"{op}: indices expects values in 0..{plane - 1}, got {wrong[0]}")
-    dx = _output(op, "out", out, dims, (dy, indices))
+    call, host = Call("max_pool2d_backward", out), indices
+    dy, indices = call.input("dy", dy), call.input("indices", indices, np.int32)
+    shape = device().unpool_shape(call.op, dy.shape, x_shape)
+    call.expect_shape("indices", dy.shape, indices)
+    if isinstance(host, np.ndarray):
+        plane = math.prod(shape.x[2:])
+        call.expect_none(host, lambda index: (index < 0) | (index >= plane), "indices", f"in 0..{plane - 1}")
+    dx = call.output(0, shape.x)
     device().max_pool2d_backward(dx.address, dy.address, indices.address, shape)
     return dx
 
@@ -212,24 +127,23 @@ def conv2d_relu_max_pool2d_forward(
 ) -> tuple[DeviceArray, DeviceArray]:
     """As `fastlenet.ops` has it, computed directly whatever the algorithm; `packed` is not looked at."""
     del packed
-    op = "conv2d_relu_max_pool2d_forward"
-    _expect_algorithm(op, algorithm)
-    x, weight, bias = _input(op, "x", x), _input(op, "weight", weight), _optional(op, "bias", bias)
-    pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
-    shape = device().conv_pool_shape(op, x.shape, weight.shape, *pairs)
-    _expect_shape(op, "bias", weight.shape[:1], bias)
-    given, inputs = _outputs(op, out, 2), (x, weight, bias)
-    y = _output(op, "out[0]", given[0], shape.y, inputs)
-    winners = _output(op, "out[1]", given[1], shape.y, inputs, np.uint8)
+    call = Call("conv2d_relu_max_pool2d_forward", out, 2)
+    _expect_algorithm(call.op, algorithm)
+    x, weight, bias = call.input("x", x), call.input("weight", weight), call.optional("bias", bias)
+    shape = device().conv_pool_shape(call.op, x.shape, weight.shape, padding, kernel_size)
+    call.expect_shape("bias", weight.shape[:1], bias)
+    y, winners = call.output(0, shape.y), call.output(1, shape.y, np.uint8)
     device().conv2d_relu_max_pool2d_forward(y.address, winners.address, x.address, weight.address, _at(bias), shape)
     return y, winners
 
 
 def pack_filters(weight: Any, algorithm: str = "direct") -> DeviceArray:
     """The weight as it is: this backend has no other layout of it."""
-    op = "pack_filters"
-    _expect_algorithm(op, algorithm)
-    return _input(op, "weight", weight)
+    call = Call("pack_filters")
+    _expect_algorithm(call.op, algorithm)
+    packed = call.input("weight", weight)
+    device().expect_filters(call.op, packed.shape)
+    return packed
 
 
 def conv2d_relu_max_pool2d_backward(
@@ -243,18 +157,16 @@ def conv2d_relu_max_pool2d_backward(
     need_dx: bool = True,
     out: Any = None,
 ) -> Gradients:
-    op = "conv2d_relu_max_pool2d_backward"
-    dy, x, weight, host = _input(op, "dy", dy), _input(op, "x", x), _input(op, "weight", weight), winners
-    winners = _input(op, "winners", winners, np.uint8)
-    pairs = _pair(op, "padding", padding), _pair(op, "kernel_size", kernel_size)
-    shape = device().conv_pool_shape(op, x.shape, weight.shape, *pairs)
-    _expect_shape(op, "dy", shape.y, dy)
-    _expect_shape(op, "winners", shape.y, winners)
-    window = math.prod(pairs[1])
-    if isinstance(host, np.ndarray) and ((host >= window) & (host != 255)).any():
-        wrong = host[(host >= window) & (host != 255)]
-        raise ValueError(f"{op}: winners expects values below {window} or 255, got {wrong[0]}")
-    gradients = _gradients(op, out, dy, x, weight, need_dx)
+    call, host = Call("conv2d_relu_max_pool2d_backward", out, 3), winners
+    dy, x, weight = call.input("dy", dy), call.input("x", x), call.input("weight", weight)
+    winners = call.input("winners", winners, np.uint8)
+    shape = device().conv_pool_shape(call.op, x.shape, weight.shape, padding, kernel_size)
+    call.expect_shape("dy", shape.y, dy)
+    call.expect_shape("winners", shape.y, winners)
+    if isinstance(host, np.ndarray):
+        window = shape.window
+        call.expect_none(host, lambda winner: (winner >= window) & (winner != 255), "winners", f"below {window} or 255")
+    gradients = call.gradients(x, weight, need_dx)
     addresses = (*map(_at, gradients), dy.address, winners.address, x.address, weight.address)
     device().conv2d_relu_max_pool2d_backward(*addresses, shape)
     return gradients
@@ -264,21 +176,21 @@ def linear_forward(
     x: Any, weight: Any, bias: Any = None, *, skip_zeros: bool = False, out: DeviceArray | None = None
 ) -> DeviceArray:
     del skip_zeros  # a matter of speed
-    op = "linear_forward"
-    x, weight, bias = _input(op, "x", x), _input(op, "weight", weight), _optional(op, "bias", bias)
-    shape = device().linear_shape(op, x.shape, weight.shape)
-    _expect_shape(op, "bias", weight.shape[:1], bias)
-    y = _output(op, "out", out, shape.y, (x, weight, bias))
+    call = Call("linear_forward", out)
+    x, weight, bias = call.input("x", x), call.input("weight", weight), call.optional("bias", bias)
+    shape = device().linear_shape(call.op, x.shape, weight.shape)
+    call.expect_shape("bias", weight.shape[:1], bias)
+    y = call.output(0, shape.y)
     device().linear_forward(y.address, x.address, weight.address, _at(bias), shape)
     return y
 
 
 def linear_backward(dy: Any, x: Any, weight: Any, *, need_dx: bool = True, out: Any = None) -> Gradients:
-    op = "linear_backward"
-    dy, x, weight = _input(op, "dy", dy), _input(op, "x", x), _input(op, "weight", weight)
-    shape = device().linear_shape(op, x.shape, weight.shape)
-    _expect_shape(op, "dy", shape.y, dy)
-    gradients = _gradients(op, out, dy, x, weight, need_dx)
+    call = Call("linear_backward", out, 3)
+    dy, x, weight = call.input("dy", dy), call.input("x", x), call.input("weight", weight)
+    shape = device().linear_shape(call.op, x.shape, weight.shape)
+    call.expect_shape("dy", shape.y, dy)
+    gradients = call.gradients(x, weight, need_dx)
     device().linear_backward(*map(_at, gradients), dy.address, x.address, weight.address, shape)
     return gradients
 
@@ -287,16 +199,18 @@ def linear_backward(dy: Any, x: Any, weight: Any, *, need_dx: bool = True, out: 
 
 
 def _map(op: str, x: Any, out: DeviceArray | None) -> DeviceArray:
-    x = _input(op, "x", x)
-    y = _output(op, "out", out, x.shape, (x,), in_place=True)
+    call = Call(op, out)
+    x = call.input("x", x)
+    y = call.output(0, x.shape, in_place=True)
     getattr(device(), op)(y.address, x.address, x.size)
     return y
 
 
 def _map_gradient(op: str, dy: Any, name: str, other: Any, out: DeviceArray | None) -> DeviceArray:
-    dy, other = _input(op, "dy", dy), _input(op, name, other)
-    _expect_shape(op, "dy", other.shape, dy)
-    dx = _output(op, "out", out, dy.shape, (dy, other), in_place=True)
+    call = Call(op, out)
+    dy, other = call.input("dy", dy), call.input(name, other)
+    call.expect_shape("dy", other.shape, dy)
+    dx = call.output(0, dy.shape, in_place=True)
     getattr(device(), op)(dx.address, dy.address, other.address, dy.size)
     return dx
 
@@ -320,14 +234,13 @@ def sigmoid_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> Devi
 def dropout_forward(
     x: Any, rate: float, seed: int, counter: int | Count, *, out: Any = None
 ) -> tuple[DeviceArray, DeviceArray]:
-    op = "dropout_forward"
-    x = _input(op, "x", x)
+    call = Call("dropout_forward", out, 2)
+    x, rate = call.input("x", x), call.number("rate", rate)
     if not 0 <= rate < 1:
-        raise ValueError(f"{op}: rate expects a number in [0, 1), got {rate}")
-    given = _outputs(op, out, 2)
-    y = _output(op, "out[0]", given[0], x.shape, (x,), in_place=True)
-    mask = _output(op, "out[1]", given[1], x.shape, (x, y))
-    device().dropout_forward(y.address, mask.address, x.address, rate, seed % 2**64, count_argument(counter), x.size)
+        raise ValueError(f"{call.op}: rate expects a number in [0, 1), got {rate}")
+    numbers = rate, device().word(call.op, "seed", seed), call.count("counter", counter)
+    y, mask = call.output(0, x.shape, in_place=True), call.output(1, x.shape)
+    device().dropout_forward(y.address, mask.address, x.address, *numbers, x.size)
     return y, mask
 
 
@@ -341,27 +254,28 @@ def dropout_backward(dy: Any, mask: Any, *, out: DeviceArray | None = None) -> D
 def softmax_cross_entropy(
     logits: Any, labels: Any, *, label_smoothing: float = 0.0, out: DeviceArray | None = None
 ) -> tuple[DeviceArray, DeviceArray]:
-    op = "softmax_cross_entropy"
-    logits = _input(op, "logits", logits)
-    device().expect_rank(op, "logits", 2, "(n, classes)", logits.shape)
+    call = Call("softmax_cross_entropy", out)
+    logits = call.input("logits", logits)
+    device().expect_rank(call.op, "logits", 2, "(n, classes)", logits.shape)
     rows, classes = logits.shape
     if classes < 1:
-        raise ValueError(f"{op}: logits expects at least one class, got shape {logits.shape}")
+        raise ValueError(f"{call.op}: logits expects at least one class, got shape {logits.shape}")
+    label_smoothing = call.number("label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
-    labels = _integers(op, "labels", labels, classes)
-    _expect_shape(op, "labels", (rows,), labels)
-    dlogits, loss = _output(op, "out", out, logits.shape, (logits,)), empty((), np.float64)
+        raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
+    labels = call.integers("labels", labels, classes)
+    call.expect_shape("labels", (rows,), labels)
+    dlogits, loss = call.output(0, logits.shape), empty((), np.float64)
     addresses = loss.address, dlogits.address, logits.address, labels.address
     device().softmax_cross_entropy(*addresses, rows, classes, label_smoothing)
     return loss, dlogits
 
 
 def squared_error(prediction: Any, target: Any, *, out: DeviceArray | None = None) -> tuple[DeviceArray, DeviceArray]:
-    op = "squared_error"
-    prediction, target = _input(op, "prediction", prediction), _input(op, "target", target)
-    _expect_shape(op, "target", prediction.shape, target)
-    dprediction = _output(op, "out", out, prediction.shape, (prediction, target), in_place=True)
+    call = Call("squared_error", out)
+    prediction, target = call.input("prediction", prediction), call.input("target", target)
+    call.expect_shape("target", prediction.shape, target)
+    dprediction = call.output(0, prediction.shape, in_place=True)
     loss = empty((), np.float64)
     device().squared_error(loss.address, dprediction.address, prediction.address, target.address, prediction.size)
     return loss, dprediction
@@ -369,7 +283,7 @@ def squared_error(prediction: Any, target: Any, *, out: DeviceArray | None = Non
 
 def inverse_root(square: Any) -> Rate:
     """As `fastlenet.ops` has it, of one float64 on the device, where the result is too."""
-    square = _input("inverse_root", "square", square, np.float64)
+    square = Call("inverse_root").input("square", square, np.float64)
     result = empty((), np.float64)
     device().inverse_root(result.address, square.address)
     return Rate(result)
@@ -390,47 +304,31 @@ def prepare(transform: Transform, images: DeviceArray) -> None:
 def gather_images(
     images: Any, index: Any, *, mean: float, std: float, transform: Any = None, out: DeviceArray | None = None
 ) -> DeviceArray:
-    op = "gather_images"
-    images = _input(op, "images", images, np.uint8)
-    index = _integers(op, "index", index, len(images))
-    shape = device().gather_shape(op, images.shape, index.shape)
-    if not math.isfinite(mean):
-        raise ValueError(f"{op}: mean expects a finite number, got {mean}")
-    if not (math.isfinite(std) and std > 0):
-        raise ValueError(f"{op}: std expects a positive number, got {std}")
+    call = Call("gather_images", out)
+    images = call.input("images", images, np.uint8)
+    device().expect_rank(call.op, "images", 3, "(N, h, w)", images.shape)
+    index = call.integers("index", index, len(images))
+    shape = device().gather_shape(call.op, images.shape, index.shape)
+    mean, std = device().normalisation(call.op, mean, std)
     drawn = transform if isinstance(transform, Transform) else None
-    transform = None if drawn else _optional(op, "transform", transform)
-    _expect_shape(op, "transform", (len(index), 2, 3), transform)
+    transform = None if drawn else call.optional("transform", transform)
+    call.expect_shape("transform", (len(index), 2, 3), transform)
     if transform is not None or drawn is not None:
-        device().expect_transformable(op, shape)
-    x = _output(op, "out", out, shape.x, (images, index, transform))
+        device().expect_transformable(call.op, shape)
+    x = call.output(0, shape.x)
     addresses = x.address, images.address, index.address
     if drawn is None:
         device().gather_images(*addresses, _at(transform), mean, std, shape)
         return x
     chosen = drawn.augmentation
     taps = _taps(chosen.elastic_sigma, max(images.shape[1:])) if chosen.elastic else None
-    numbers = {**drawn.numbers, "epoch": count_argument(drawn.epoch)}
+    numbers = {**drawn.numbers, "epoch": call.count("epoch", drawn.epoch)}
     radius = 0 if taps is None else taps.size // 2
     device().gather_augmented(*addresses, *numbers.values(), _at(taps), radius, mean, std, shape)
     return x
 
 
 # --- optimizer steps, in place -----------------------------------------------------------------------------------------------
-
-
-def _state(op: str, argument: str, value: Any, shape: Sequence[int]) -> DeviceArray:
-    """A buffer that a step changes: on the device already, since a copy there would change for nobody."""
-    array = wrap(value)
-    if array is None:
-        raise TypeError(f"{op}: {argument} expects a device array of float32, got {type(value).__name__}")
-    return _output(op, argument, array, shape, ())
-
-
-def _flat(op: str, parameters: Any) -> DeviceArray:
-    array = _state(op, "parameters", parameters, getattr(parameters, "shape", ()))
-    device().expect_rank(op, "parameters", 1, "(count,)", array.shape)
-    return array
 
 
 def sgd_step(
@@ -443,14 +341,16 @@ def sgd_step(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    op = "sgd_step"
-    parameters, gradients = _flat(op, parameters), _input(op, "gradients", gradients)
-    _expect_shape(op, "gradients", parameters.shape, gradients)
+    call = Call("sgd_step")
+    shape, gradients = call.flat("parameters", parameters), call.input("gradients", gradients)
+    call.expect_shape("gradients", shape, gradients)
+    parameters = call.state("parameters", parameters, shape)
     if velocity is None and momentum != 0:
-        raise ValueError(f"{op}: velocity expects an array when momentum is not 0, got None")
-    velocity = None if velocity is None else _state(op, "velocity", velocity, parameters.shape)
+        raise ValueError(f"{call.op}: velocity expects an array when momentum is not 0, got None")
+    velocity = None if velocity is None else call.state("velocity", velocity, shape)
     addresses = parameters.address, gradients.address, _at(velocity)
-    device().sgd_step(*addresses, rate_argument(lr), parameters.size, momentum, nesterov, weight_decay)
+    rule = call.number("momentum", momentum), bool(nesterov), call.number("weight_decay", weight_decay)
+    device().sgd_step(*addresses, call.rate("lr", lr), parameters.size, *rule)
 
 
 def adam_step(
@@ -466,21 +366,19 @@ def adam_step(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> None:
-    op = "adam_step"
-    parameters, gradients = _flat(op, parameters), _input(op, "gradients", gradients)
-    _expect_shape(op, "gradients", parameters.shape, gradients)
-    first = _state(op, "first_moment", first_moment, parameters.shape)
-    second = _state(op, "second_moment", second_moment, parameters.shape)
-    if isinstance(step, int) and step < 1:
-        raise ValueError(f"{op}: step expects a count from 1, got {step}")
+    call = Call("adam_step")
+    shape, gradients = call.flat("parameters", parameters), call.input("gradients", gradients)
+    call.expect_shape("gradients", shape, gradients)
+    parameters = call.state("parameters", parameters, shape)
+    first, second = call.state("first_moment", first_moment, shape), call.state("second_moment", second_moment, shape)
     addresses = parameters.address, gradients.address, first.address, second.address
-    numbers = count_argument(step), rate_argument(lr)
-    device().adam_step(*addresses, parameters.size, *numbers, beta1, beta2, eps, weight_decay)
+    numbers = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
+    rule = [call.number(name, value) for name, value in numbers.items()]
+    device().adam_step(*addresses, parameters.size, call.count("step", step, 1), call.rate("lr", lr), *rule)
 
 
 def ema_step(average: Any, parameters: Any, *, decay: float) -> None:
-    op = "ema_step"
-    parameters = _input(op, "parameters", parameters)
-    device().expect_rank(op, "parameters", 1, "(count,)", parameters.shape)
-    average = _state(op, "average", average, parameters.shape)
-    device().ema_step(average.address, parameters.address, parameters.size, decay)
+    call = Call("ema_step")
+    shape, parameters = call.flat("parameters", parameters), call.input("parameters", parameters)
+    average = call.state("average", average, shape)
+    device().ema_step(average.address, parameters.address, parameters.size, call.number("decay", decay))

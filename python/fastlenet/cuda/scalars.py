@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fastlenet.cuda.array import DeviceArray
 
-__all__ = ["Count", "Rate", "count_argument", "rate_argument"]
+__all__ = ["Count", "Rate"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,3 @@ class Count:
 
     def __add__(self, more: int) -> Count:
         return replace(self, offset=self.offset + more)
-
-
-def rate_argument(rate: float | Rate) -> tuple[int | None, float]:
-    """As the compiled backend takes it."""
-    return (rate.base.address, rate.factor) if isinstance(rate, Rate) else (None, rate)
-
-
-def count_argument(count: int | Count) -> tuple[int | None, int]:
-    """As the compiled backend takes it."""
-    return (count.base.address, count.offset % 2**64) if isinstance(count, Count) else (None, count % 2**64)

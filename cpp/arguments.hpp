@@ -1,0 +1,152 @@
+// Numbers out of Python: checked, or one line that names the op and the argument, says what it expects, and what came.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+
+#include "shapes.hpp"
+
+namespace fastlenet {
+
+namespace py = pybind11;
+
+inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+// What came, for a message: as Python writes it, unless that is long or not one line.
+inline std::string shown(py::handle object) {
+  const auto text = py::reinterpret_steal<py::object>(PyObject_Repr(object.ptr()));
+  if (!text) {
+    PyErr_Clear();
+    return "an object of " + type_name(object);
+  }
+  std::string line = py::str(text).cast<std::string>();
+  return line.size() > 60 || line.find('\n') != std::string::npos ? "an object of " + type_name(object) : line;
+}
+
+inline std::string wanted(const char* op, const char* argument, const char* expected, py::handle got) {
+  return std::string(op) + ": " + argument + " expects " + expected + ", got " + shown(got);
+}
+
+// Python's int, or what passes for one, like those of NumPy; null where it does not.
+inline py::object as_index(py::handle value) {
+  auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+    PyErr_Clear();
+  }
+  return index;
+}
+
+// An integer in least..most, which is described by `expected`.
+inline std::int64_t integer(const char* op, const char* argument, py::handle value, std::int64_t least, std::int64_t most,
+                            const char* expected) {
+  const py::object index = as_index(value);
+  if (!index) throw py::type_error(wanted(op, argument, expected, value));
+  int overflow = 0;
+  const long long number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0 || number < least || number > most) throw std::invalid_argument(wanted(op, argument, expected, value));
+  return number;
+}
+
+// One of 64 bits: a seed, a counter.
+inline std::uint64_t word(const char* op, const char* argument, py::handle value) {
+  constexpr const char* expected = "an integer in 0..2^64-1";
+  const py::object index = as_index(value);
+  if (!index) throw py::type_error(wanted(op, argument, expected, value));
+  const std::uint64_t number = PyLong_AsUnsignedLongLong(index.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw std::invalid_argument(wanted(op, argument, expected, value));
+  }
+  return number;
+}
+
+// An int, or two. No kernel, stride or padding needs more than 31 bits, so that no sum or product of two of them overflows.
+inline Pair pair(const char* op, const char* argument, py::handle value) {
+  constexpr const char* expected = "an int or a pair of ints, below 2^31";
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  const auto side = [&](py::handle one) {
+    const py::object index = as_index(one);
+    if (!index) throw py::type_error(wanted(op, argument, expected, value));
+    int overflow = 0;
+    const long long number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+    if (overflow != 0 || number < -most || number > most) throw std::invalid_argument(wanted(op, argument, expected, value));
+    return static_cast<std::int64_t>(number);
+  };
+  if (!PyTuple_Check(value.ptr()) && !PyList_Check(value.ptr())) {
+    const std::int64_t both = side(value);
+    return {both, both};
+  }
+  // A tuple of its own: a list may change while its first element is asked for its value.
+  const auto two = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
+  if (!two) throw py::error_already_set();
+  if (PyTuple_GET_SIZE(two.ptr()) != 2) throw py::type_error(wanted(op, argument, expected, value));
+  const std::int64_t first = side(PyTuple_GET_ITEM(two.ptr(), 0));
+  return {first, side(PyTuple_GET_ITEM(two.ptr(), 1))};
+}
+
+// A shape: a sequence of non-negative ints.
+inline Dims sizes(const char* op, const char* argument, py::handle value) {
+  constexpr const char* expected = "a sequence of non-negative ints";
+  const auto all = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
+  if (!all) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
+    PyErr_Clear();
+    throw py::type_error(wanted(op, argument, expected, value));
+  }
+  Dims dims;
+  for (const py::handle size : py::reinterpret_borrow<py::tuple>(all)) {
+    const py::object index = as_index(size);
+    if (!index) throw py::type_error(wanted(op, argument, expected, value));
+    int overflow = 0;
+    const long long number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+    if (overflow != 0 || number < 0) throw std::invalid_argument(wanted(op, argument, expected, value));
+    dims.push_back(number);
+  }
+  return dims;
+}
+
+inline double number(const char* op, const char* argument, py::handle value) {
+  const double result = PyFloat_AsDouble(value.ptr());
+  if (result == -1.0 && PyErr_Occurred() != nullptr) {
+    const bool wrong_type = PyErr_ExceptionMatches(PyExc_TypeError) != 0;
+    if (!wrong_type && !PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
+    PyErr_Clear();
+    if (wrong_type) throw py::type_error(wanted(op, argument, "a number", value));
+    throw std::invalid_argument(wanted(op, argument, "a number within a float's range", value));
+  }
+  return result;
+}
+
+// What Python takes for true.
+inline bool truth(py::handle value) {
+  const int result = PyObject_IsTrue(value.ptr());
+  if (result < 0) throw py::error_already_set();
+  return result != 0;
+}
+
+inline std::string one_of(const char* op, const char* argument, py::handle value, const char* expected) {
+  if (!PyUnicode_Check(value.ptr())) throw py::type_error(wanted(op, argument, expected, value));
+  return value.cast<std::string>();
+}
+
+// (pixel / 255 - mean) / std must be numbers in float32, whatever the pixel.
+struct Normalisation {
+  double mean, std;
+
+  Normalisation(const char* op, py::handle mean_, py::handle std_)
+      : mean(number(op, "mean", mean_)), std(number(op, "std", std_)) {
+    if (!std::isfinite(mean)) throw std::invalid_argument(wanted(op, "mean", "a finite number", mean_));
+    if (!(std::isfinite(std) && std > 0.0)) throw std::invalid_argument(wanted(op, "std", "a positive number", std_));
+    if ((1.0 + std::abs(mean)) / std > static_cast<double>(std::numeric_limits<float>::max())) {
+      throw std::invalid_argument(wanted(op, "std", "a number so large that (1 + |mean|) / std fits float32", std_));
+    }
+  }
+};
+
+}  // namespace fastlenet

@@ -1,0 +1,154 @@
+"""The arrays of one call of an op: brought to the device, checked, and kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy, wrap
+from fastlenet.cuda.scalars import Count, Rate
+from fastlenet.ops import _int64
+
+__all__ = ["Call"]
+
+
+class Call:
+    """By name, what an op reads and what it writes.
+
+    No two may share memory if the op writes one of them, whatever their roles; only an output that may work in place can be an
+    input, all of it.
+    """
+
+    def __init__(self, op: str, out: Any = None, outputs: int = 1) -> None:
+        self.op = op
+        if outputs == 1:
+            self._given: tuple[Any, ...] = (out,)
+        elif out is None:
+            self._given = (None,) * outputs
+        elif isinstance(out, tuple) and len(out) == outputs:
+            self._given = out
+        else:
+            got = len(out) if isinstance(out, tuple) else type(out).__name__
+            raise TypeError(f"{op}: out expects a tuple of {outputs} arrays, got {got}")
+        self._arrays: list[tuple[str, DeviceArray, bool, bool]] = []  # name, array, whether it is written, and may be in place
+
+    # --- what it reads ---
+
+    def input(self, argument: str, value: Any, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
+        """An array on the device, or a copy there of one in the host's memory."""
+        expected = f"{self.op}: {argument} expects a device or numpy array of {np.dtype(dtype)}, got "
+        array = wrap(value)
+        if array is None and not isinstance(value, np.ndarray):
+            raise TypeError(expected + type(value).__name__)
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(expected + "a masked array, whose mask would be ignored; fill it with .filled(value)")
+        found = np.asarray(value) if array is None else array  # of the base class: no method of a subclass is believed
+        if found.dtype != np.dtype(dtype):
+            raise TypeError(f"{expected}{found.dtype}")
+        if array is None:
+            return from_numpy(found)
+        self._add(argument, array, written=False)
+        return array
+
+    def optional(self, argument: str, value: Any) -> DeviceArray | None:
+        return None if value is None else self.input(argument, value)
+
+    def integers(self, argument: str, values: Any, limit: int) -> DeviceArray:
+        """Class labels or numbers of images, as int64 on the device; from the host in any integer dtype, checked."""
+        array = wrap(values)
+        if array is not None:
+            return self.input(argument, array, np.int64)
+        host = _int64(self.op, argument, values)
+        wrong = np.flatnonzero((host < 0) | (host >= limit))
+        if wrong.size:
+            got = f"{host.reshape(-1)[wrong[0]]} at position {wrong[0]}"
+            raise ValueError(f"{self.op}: {argument} expects values in 0..{limit - 1}, got {got}")
+        return from_numpy(host)
+
+    # --- what it writes ---
+
+    def output(self, i: int, shape: Sequence[int], dtype: npt.DTypeLike = np.float32, *, in_place: bool = False) -> DeviceArray:
+        """The i-th output: the caller's array if it fits, else a new one."""
+        if self._given[i] is None:
+            return empty(shape, dtype)
+        return self._changed("out" if len(self._given) == 1 else f"out[{i}]", self._given[i], shape, dtype, in_place)
+
+    def gradients(
+        self, x: DeviceArray, weight: DeviceArray, need_dx: bool
+    ) -> tuple[DeviceArray | None, DeviceArray, DeviceArray]:
+        """dx, where it is wanted, dweight and dbias."""
+        dx = self.output(0, x.shape) if need_dx else None
+        return dx, self.output(1, weight.shape), self.output(2, weight.shape[:1])
+
+    def state(self, argument: str, value: Any, shape: Sequence[int]) -> DeviceArray:
+        """A buffer that a step changes: on the device already, since a copy there would change for nobody."""
+        array = wrap(value)
+        if array is None:
+            raise TypeError(f"{self.op}: {argument} expects a device array of float32, got {type(value).__name__}")
+        return self._changed(argument, array, shape, np.float32, False)
+
+    def flat(self, argument: str, value: Any) -> tuple[int, ...]:
+        """The shape of a flat buffer, which others must have."""
+        array = wrap(value)
+        shape = tuple(getattr(value, "shape", ())) if array is None else array.shape
+        device().expect_rank(self.op, argument, 1, "(count,)", shape)
+        return shape
+
+    def _changed(self, argument: str, given: Any, shape: Sequence[int], dtype: npt.DTypeLike, in_place: bool) -> DeviceArray:
+        if not isinstance(given, DeviceArray) or given.dtype != np.dtype(dtype):
+            came = given.dtype if isinstance(given, DeviceArray) else type(given).__name__
+            raise TypeError(f"{self.op}: {argument} expects a device array of {np.dtype(dtype)}, got {came}")
+        self.expect_shape(argument, shape, given)
+        if not given.flags.writeable:
+            raise ValueError(f"{self.op}: {argument} expects a writable array")
+        self._add(argument, given, written=True, in_place=in_place)
+        return given
+
+    # --- checks ---
+
+    def expect_shape(self, argument: str, expected: Sequence[int], array: DeviceArray | None) -> None:
+        if array is not None:
+            device().expect_dims(self.op, argument, list(expected), list(array.shape))
+
+    def expect_none(self, host: npt.NDArray[Any], wrong: Any, argument: str, expected: str) -> None:
+        """Refuses what came from the host with a value that is wrong."""
+        found = wrong(np.asarray(host))
+        if found.any():
+            raise ValueError(f"{self.op}: {argument} expects values {expected}, got {np.asarray(host)[found][0]}")
+
+    def _add(self, argument: str, array: DeviceArray, written: bool, in_place: bool = False) -> None:
+        for other, second, also_written, may in self._arrays:
+            if not (written or also_written) or not _overlap(array, second):
+                continue
+            if written != also_written and (in_place or may) and _same(array, second):
+                continue
+            output, shared = (argument, other) if written else (other, argument)
+            raise ValueError(f"{self.op}: {output} must not share memory with {shared}")
+        self._arrays.append((argument, array, written, in_place))
+
+    # --- numbers ---
+
+    def number(self, argument: str, value: Any) -> float:
+        result: float = device().number(self.op, argument, value)
+        return result
+
+    def rate(self, argument: str, value: float | Rate) -> tuple[int | None, float]:
+        """A number, or a learning rate on the device, as the compiled backend takes it."""
+        return (value.base.address, value.factor) if isinstance(value, Rate) else (None, self.number(argument, value))
+
+    def count(self, argument: str, value: int | Count, least: int = 0) -> tuple[int | None, int]:
+        """Steps or a counter, known here or on the device, as the compiled backend takes it."""
+        if isinstance(value, Count):
+            return value.base.address, value.offset % 2**64
+        return None, (device().count_from_one if least else device().word)(self.op, argument, value)
+
+
+def _overlap(a: DeviceArray, b: DeviceArray) -> bool:
+    return bool(a.size and b.size) and a.address < b.address + b.nbytes and b.address < a.address + a.nbytes
+
+
+def _same(a: DeviceArray, b: DeviceArray) -> bool:
+    return a.address == b.address and a.nbytes == b.nbytes
