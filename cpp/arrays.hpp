@@ -46,8 +46,11 @@ inline py::array expect_array(const char* op, const char* argument, py::handle o
   if (is_masked(object)) fail("a masked array, whose mask would be ignored; fill it with .filled(value)");
   py::array array = py::reinterpret_borrow<py::array>(object);
   if (!py::detail::npy_api::get().PyArray_EquivTypes_(array.dtype().ptr(), dtype.ptr())) {
-    fail(py::str(array.dtype()).cast<std::string>() + "; convert it with .astype(numpy." + py::str(dtype).cast<std::string>() +
-         ")");
+    // A cast is advised only where it keeps what the numbers say: to floats, or to as many integers or more.
+    const char* casting = dtype.kind() == 'f' ? "same_kind" : "safe";
+    const bool keeps = py::module_::import("numpy").attr("can_cast")(array.dtype(), dtype, casting).cast<bool>();
+    const std::string name = py::str(dtype).cast<std::string>();
+    fail(py::str(array.dtype()).cast<std::string>() + (keeps ? "; convert it with .astype(numpy." + name + ")" : ""));
   }
   return array;
 }

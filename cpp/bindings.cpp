@@ -461,6 +461,7 @@ void bind_machine(py::module_& m) {
   py::register_exception<cuda::DeviceError>(m, "DeviceError", PyExc_RuntimeError);
   m.def("cuda_status", cuda::status);
   m.def("cuda_backend", cuda::backend);
+  m.def("version", [] { return std::string(FASTLENET_VERSION); });
   m.def("compiler", [] { return std::string(FASTLENET_COMPILER); });
   m.def("multiply_add_peak", cpu::multiply_add_peak, py::arg("threads"), py::arg("seconds"), py::call_guard<WithoutGil>());
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastlenet.data
 from conftest import Array, write_idx
 from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist
 
@@ -31,18 +33,26 @@ def test_mnist(mnist: Dataset) -> None:
     assert (mnist.mean, mnist.std) == (round(pixels.mean(), 4), round(pixels.std(), 4))
 
 
-def test_mnist_loads_in_half_a_second() -> None:
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        load_mnist()
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+def test_mnist_loads_without_delay() -> None:
+    """In at most twice the time that it takes to decompress the files and to hash them, a third of a second."""
+    ratios = []
+    for _ in range(5):
+        times = []
+        for work in (_decompress_and_hash, load_mnist):
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+        ratios.append(times[1] / times[0])
+    assert min(ratios) < 2
+
+
+def _decompress_and_hash() -> None:
+    for path in fastlenet.data._MNIST.glob("*.gz"):
+        hashlib.md5(path.read_bytes(), usedforsecurity=False).digest()
+        gzip.decompress(path.read_bytes())
 
 
 def test_a_damaged_installation_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import fastlenet.data
-
     for path in fastlenet.data._MNIST.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     damaged = tmp_path / f"{LABELS}.gz"

@@ -42,6 +42,7 @@ __all__: list[str] = [
     "sigmoid_forward",
     "softmax_cross_entropy",
     "squared_error",
+    "version",
 ]
 
 class Recording:
@@ -165,3 +166,4 @@ def softmax_cross_entropy(
     logits: typing.Any, labels: typing.Any, label_smoothing: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def squared_error(prediction: typing.Any, target: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]: ...
+def version() -> str: ...

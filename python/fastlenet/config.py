@@ -26,10 +26,8 @@ def set_num_threads(count: int) -> None:
 
 def config() -> dict[str, Any]:
     """The facts that show_config() prints."""
-    from importlib.metadata import version  # takes as long to import as a tenth of NumPy
-
     return {
-        "version": version("fastlenet"),
+        "version": _core.version(),
         "level": _core.level(),
         "levels_built": _core.levels_built(),
         "levels_available": _core.levels_available(),
