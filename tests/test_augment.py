@@ -246,7 +246,7 @@ def test_spread_of_displacements() -> None:
         ({"scale": 1.0}, ValueError, r"scale expects a number in \[0, 1\), got 1.0"),
         ({"shear": 1.5}, ValueError, r"shear expects a number in \[0, 1\]"),
         ({"elastic": math.inf}, ValueError, "elastic expects pixels"),
-        ({"elastic_sigma": 0}, ValueError, r"elastic_sigma expects pixels in \(0, 1000\], got 0"),
+        ({"elastic_sigma": 1e-200}, ValueError, r"elastic_sigma expects pixels in \[0.001, 1000\], got 1e-200"),
     ],
 )
 def test_wrong_fields(options: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from conftest import Array, Result, one_line, write_idx
-from fastlenet.data import DataError, files, load_idx_directory
+from fastlenet.data import DataError, files, load_idx_directory, load_torchvision
 
 NAMES = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 TRAIN = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
@@ -174,3 +176,27 @@ def test_letters_from_the_command_line(train_here: Callable[..., Result], tmp_pa
     assert result.code == 0 and "emnist-letters (turned upright): 10 test images, 30 training images" in result.out
     assert re.search(r"fc2\.weight +\(26, 500\)", result.out)
     assert "d/emnist: no such folder" in one_line(train_here("--data-dir", "d/emnist"))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (np.arange(30) % 10, None),
+        (np.stack([np.arange(30) % 10] * 8, axis=1), None),  # QMNIST's, of which the first column is the digit
+        (np.arange(29) % 10, "MNIST is not as it should be; train_labels expects 30 labels"),
+        (np.arange(30), "MNIST is not as it should be; train_labels expects labels in 0..9 for 10 classes, got 0..29"),
+        (np.arange(30) + 256, "got 256..285"),
+    ],
+)
+def test_what_torchvision_hands_over(targets: Array, message: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is, it is a data set or one DataError: here by a stand-in for torchvision."""
+
+    def mnist(root: str, *, train: bool, download: bool) -> SimpleNamespace:
+        return SimpleNamespace(data=TRAIN, targets=targets)
+
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(datasets=SimpleNamespace(MNIST=mnist)))
+    if message is None:
+        assert load_torchvision("MNIST").train_labels.tolist() == LABELS.tolist()
+        return
+    with pytest.raises(DataError, match=re.escape(message)):
+        load_torchvision("MNIST")

@@ -63,7 +63,7 @@ class Augmentation:
     scale: float = _of(0.0, float, "a number in [0, 1)", 0, 1, below=True)
     shear: float = _of(0.0, float, "a number in [0, 1]", 0, 1)
     elastic: float = _of(0.0, float, "pixels in [0, 1e6]", 0, 1e6)
-    elastic_sigma: float = _of(4.0, float, "pixels in (0, 1000]", 0, 1000, above=True)
+    elastic_sigma: float = _of(4.0, float, "pixels in [0.001, 1000]", 0.001, 1000)
     cutout: int = _of(0, _PIXELS)
 
     def __post_init__(self) -> None:

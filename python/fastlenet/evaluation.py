@@ -33,7 +33,7 @@ def _evaluating(model: Sequential) -> Iterator[None]:
 
 
 def expect_fit(model: Sequential, data: Dataset) -> None:
-    """Raises ValueError unless there are test images and the model takes them to the scores of the classes. Tries one."""
+    """Try one test image; raises TypeError or ValueError unless there is one and the model makes the classes' scores of it."""
     if not isinstance(data, Dataset):
         raise TypeError(f"data expects a Dataset, got {type(data).__name__}")
     if not isinstance(model, Sequential):
