@@ -415,6 +415,8 @@ def test_a_frozen_model_refuses_what_the_model_refuses() -> None:
     frozen(np.zeros((1, 1, 28, 28), np.float32))
     with pytest.raises(TypeError, match="x expects a numpy array of float32, got float64"):
         frozen(np.zeros((1, 1, 28, 28)))
+    with pytest.raises(TypeError, match=r"x expects .*, got a masked array"):
+        frozen(np.ma.zeros((1, 1, 28, 28), np.float32))
 
 
 def test_copies_are_independent(rng: Rng) -> None:

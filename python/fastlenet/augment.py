@@ -14,7 +14,6 @@ Sources: Simard et al. 2003 (elastic distortion), DeVries & Taylor 2017 (cutout)
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +79,8 @@ class Augmentation:
 
     def at(self, seed: int, epoch: int) -> Transform:
         """The distortions of an epoch, for `gather_images`. seed: reduced modulo 2^64; epoch: in 0..2^32-1, else ValueError."""
-        return Transform(self, operator.index(seed) % 2**64, EPOCH.convert("Augmentation.at: epoch", epoch))
+        whole = Values(int, "an integer").convert("Augmentation.at: seed", seed)
+        return Transform(self, whole % 2**64, EPOCH.convert("Augmentation.at: epoch", epoch))
 
 
 def _below(count: int, word: int) -> int:

@@ -67,6 +67,8 @@ class Optimizer:
     def expect_state(self, state: Mapping[str, Array]) -> None:
         """ValueError, which names the buffer, unless load_state can take the state: same names, shapes and dtypes, finite."""
         name = type(self).__name__
+        if not isinstance(state, Mapping):
+            raise TypeError(f"{name}: state expects a mapping from names to arrays, got {type(state).__name__}")
         expect_arrays(f"{name}: state", state, self.state())
         steps = int(state["steps"][0])
         _expect(steps >= 0, name, "steps", "a count", steps)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastlenet import ops as kernel_ops
 from fastlenet._core import Recording
-from fastlenet.nn.plan import Step, replayable, run_forward
+from fastlenet.nn.plan import Step, expect_examples, replayable, run_forward
 from fastlenet.nn.running import Array, Pass, Shape, Workspace, Workspaces
 
 __all__ = ["Frozen"]
@@ -60,6 +60,7 @@ class Frozen:
                 return y
         elif self._replays and type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and len(x) <= _FEW:
             return self._record(x)
+        expect_examples(x)
         workspace = self._workspaces.take()
         try:
             return run_forward(self._steps, x, self._pass(x, workspace))

@@ -23,6 +23,7 @@ __all__ = [
     "ReLU",
     "Sigmoid",
     "gradient_outputs",
+    "slide",
 ]
 
 
@@ -88,7 +89,7 @@ def _sizes(name: str, value: Any, least: int) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def _slide(shape: Shape, channels: int | None, window: _Pair, stride: _Pair, padding: _Pair) -> tuple[int, int]:
+def slide(shape: Shape, channels: int | None, window: _Pair, stride: _Pair, padding: _Pair) -> tuple[int, int]:
     """The size of what a window makes that slides over images of shape (c, h, w). MisfitError if it does not fit in."""
     legend = "c" if channels is None else str(channels)
     if len(shape) != 3 or (shape[0] != channels if channels is not None else False):
@@ -126,7 +127,7 @@ class Conv2d(Layer):
         return self.in_channels * math.prod(self.kernel_size)
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (self.out_channels, *_slide(shape, self.in_channels, self.kernel_size, self.stride, self.padding))
+        return (self.out_channels, *slide(shape, self.in_channels, self.kernel_size, self.stride, self.padding))
 
     def multiply_adds(self, shape: Shape) -> int:
         return math.prod(self.output_shape(shape)) * self.fan_in()
@@ -177,7 +178,7 @@ class MaxPool2d(Layer):
             raise ValueError(f"MaxPool2d: padding expects at most half of kernel_size {kernel_size!r}, got {padding!r}")
 
     def output_shape(self, shape: Shape) -> Shape:
-        sizes = _slide(shape, None, self.kernel_size, self.stride, self.padding)
+        sizes = slide(shape, None, self.kernel_size, self.stride, self.padding)
         return (shape[0], *sizes)
 
     def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:

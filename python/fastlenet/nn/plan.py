@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from fastlenet.nn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, MisfitError, ReLU, Sigmoid, gradient_outputs
+from fastlenet.nn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, MisfitError, ReLU, Sigmoid, gradient_outputs, slide
 from fastlenet.nn.running import Array, Pass, Shape
 
-__all__ = ["Step", "plan", "replayable", "run_backward", "run_forward"]
+__all__ = ["Step", "expect_examples", "plan", "replayable", "run_backward", "run_forward"]
 
 
 class _ConvReLUMaxPool(Layer):
@@ -36,7 +37,12 @@ class _ConvReLUMaxPool(Layer):
         )
 
     def output_shape(self, shape: Shape) -> Shape:
-        return self.pool.output_shape(self.conv.output_shape(shape))
+        # The pooling windows are disjoint, and the convolution's stride is 1: as one window that is as large as both.
+        window = (
+            self.conv.kernel_size[0] + self.pool.kernel_size[0] - 1,
+            self.conv.kernel_size[1] + self.pool.kernel_size[1] - 1,
+        )
+        return (self.conv.out_channels, *slide(shape, self.conv.in_channels, window, self.pool.kernel_size, self.conv.padding))
 
     def pack(self, weight: Array, backend: ModuleType, algorithm: str) -> Array | None:
         packed: Array = backend.pack_filters(weight, algorithm)
@@ -108,14 +114,19 @@ def replayable(steps: Sequence[Step]) -> bool:
     return all(type(step.layer) in layers for step in steps)
 
 
+def expect_examples(x: Any) -> None:
+    """Raises TypeError for what is no array, or has no axis of examples."""
+    if not getattr(x, "shape", ()):
+        got = f"one of shape {x.shape}" if hasattr(x, "shape") else type(x).__name__
+        raise TypeError(f"x expects an array of float32, one example in each row, got {got}")
+
+
 def run_forward(steps: Sequence[Step], x: Array, run: Pass) -> Array:
     """Runs the plan, in the workspace; the result is an array of the caller's own, unless the pass will be replayed.
 
     Raises TypeError and ValueError, which name the layer.
     """
-    if not getattr(x, "shape", ()):
-        got = f"one of shape {x.shape}" if hasattr(x, "shape") else type(x).__name__
-        raise TypeError(f"x expects an array of float32, one example in each row, got {got}")
+    expect_examples(x)
     for step in steps:
         try:
             out = None

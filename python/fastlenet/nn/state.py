@@ -64,11 +64,13 @@ def as_parameters(arrays: Mapping[str, Array], own: Mapping[str, Array]) -> dict
 
 
 def expect_arrays(what: str, arrays: Mapping[str, Array], own: Mapping[str, Array]) -> None:
-    """ValueError, which names the array, unless they have the names, shapes and dtypes of our own, and finite numbers."""
+    """ValueError, which names the array, unless they have the names, shapes and dtypes of our own, and finite numbers;
+    TypeError for what is no array.
+    """
     try:
         expect_shapes(_shapes(arrays), _shapes(own))
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what}: {error}") from None
     for name, array in arrays.items():
         if array.dtype != own[name].dtype:
             raise ValueError(f"{what}: {name} expects {own[name].dtype}, got {array.dtype}")
@@ -77,6 +79,9 @@ def expect_arrays(what: str, arrays: Mapping[str, Array], own: Mapping[str, Arra
 
 
 def _shapes(arrays: Mapping[str, Array]) -> dict[str, Shape]:
+    for name, array in arrays.items():
+        if not hasattr(array, "shape"):
+            raise TypeError(f"{name} expects an array, got {type(array).__name__}")
     return {name: array.shape for name, array in arrays.items()}
 
 
