@@ -16,6 +16,7 @@ import numpy as np
 
 import fastlenet
 from fastlenet import _core
+from fastlenet.files import write_atomically
 
 __all__ = ["RESULTS", "alternate", "machine", "peak", "print_machine", "print_table", "save", "spread"]
 
@@ -94,5 +95,5 @@ def save(name: str, result: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    path.write_text(json.dumps({"command": command, "machine": machine(), **result}, indent=1) + "\n")
+    write_atomically(path, json.dumps({"command": command, "machine": machine(), **result}, indent=1).encode() + b"\n")
     print(f"saved benchmarks/results/{path.name}")

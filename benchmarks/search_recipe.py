@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,6 +26,7 @@ from typing import Any
 from fastlenet import LeNet, fit
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.evaluation import predict, score
+from fastlenet.files import write_atomically
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
 from fastlenet.run_state import DivergedError
 from measuring import RESULTS, machine, print_machine, print_table
@@ -53,14 +53,12 @@ class Trials:
     def save(self) -> None:
         """Replaces the file as a whole."""
         self.path.parent.mkdir(exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
         content = {
             "validation": VALIDATION,
             "machine": machine(),
             "trials": [t | (summary(t) if t["runs"] else {}) for t in self.trials if t["runs"] or "ensembles" in t],
         }
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(temporary, self.path)
+        write_atomically(self.path, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def summary(trial: Trial) -> dict[str, float]:
@@ -85,6 +83,8 @@ def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
         trial["runs"].append({"seed": recipe.seed, "diverged": str(error)})
         print(f"  seed {recipe.seed}: {error}", flush=True)
         return
+    if history.interrupted:
+        raise KeyboardInterrupt
     last = history.epochs[-1]
     assert last.accuracy is not None and last.test_loss is not None
     seconds = sum(epoch.seconds for epoch in history.epochs)
@@ -105,7 +105,8 @@ def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, data: Dataset) -> Non
     alone: dict[bool, list[Any]] = {False: [], True: []}
     for seed in range(seeds):
         model = LeNet.of(replace(recipe, seed=seed))
-        fit(model, data, replace(recipe, seed=seed), evaluate_every_epoch=False)
+        if fit(model, data, replace(recipe, seed=seed), evaluate_every_epoch=False).interrupted:
+            raise KeyboardInterrupt
         for tta, probabilities in alone.items():
             probabilities.append(predict([model], data, tta=tta))
     trial["ensembles"] = []

@@ -232,10 +232,10 @@ def test_free_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def save(path: Path) -> None:
         if path == Path("state-2.safetensors"):
-            assert save_somewhere(save, "state") == Path("state-3.safetensors")
+            assert save_somewhere(save, "state.safetensors") == Path("state-3.safetensors")
         write_atomically(path, path.name.encode())
 
-    assert save_somewhere(save, "state") == Path("state-2.safetensors")
+    assert save_somewhere(save, "state.safetensors") == Path("state-2.safetensors")
     for name in ("state-2.safetensors", "state-3.safetensors"):
         assert Path(name).read_text() == name
 
@@ -248,20 +248,23 @@ def test_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert save_somewhere(lambda path: write_atomically(path, b"new"), "state") == tmp_path / "home" / "state.safetensors"
+    assert (
+        save_somewhere(lambda path: write_atomically(path, b"new"), "state.safetensors")
+        == tmp_path / "home" / "state.safetensors"
+    )
 
     def full_at_home(path: Path) -> None:
         if "home" in str(path):
             raise CheckpointError(f"{path}: full")
         write_atomically(path, b"new")
 
-    assert save_somewhere(full_at_home, "state") == tmp_path / "temporary" / "state.safetensors"
+    assert save_somewhere(full_at_home, "state.safetensors") == tmp_path / "temporary" / "state.safetensors"
 
     def full(path: Path) -> None:
         raise CheckpointError(f"{path}: full")
 
     with pytest.raises(CheckpointError, match=r"^state.safetensors: .*home/state-2.safetensors: full; .*temporary/.*: full$"):
-        save_somewhere(full, "state")
+        save_somewhere(full, "state.safetensors")
     assert names(tmp_path / "home") == names(tmp_path / "temporary") == ["state.safetensors"]
 
 

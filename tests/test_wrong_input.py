@@ -163,8 +163,12 @@ def test_disk_full_while_saving(train_here: Train, small_mnist: Path, tmp_path: 
 
 
 def test_full_log(train_here: Train, small_mnist: Path) -> None:
+    """Told when it happens, and after the accuracy: the training goes on."""
     result = train_here("--data-dir", small_mnist, "--dry-run", "--log-json", "/dev/full")
-    assert one_line(result).endswith("/dev/full: cannot be written (No space left on device)")
+    assert result.code == 2 and "final accuracy" in result.out
+    during, end = result.err.splitlines()
+    assert "/dev/full: cannot be written (No space left on device); the training goes on" in during
+    assert end.endswith("/dev/full: cannot be written (No space left on device)")
 
 
 @pytest.mark.parametrize("flags", [["--help"], ["--dry-run"], ["--dry-run", "--quiet"]], ids=str)

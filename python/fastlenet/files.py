@@ -180,14 +180,14 @@ def _remove_if_abandoned(path: Path) -> None:
 # --- names ---------------------------------------------------------------------------------------------------------------
 
 
-def _claim(folder: Path, stem: str) -> Path:
-    """A new, empty file STEM.safetensors, STEM-2.safetensors, ...: no other process gets the same."""
+def _claim(path: Path) -> Path:
+    """A new, empty file of that name, or NAME-2, NAME-3, ... before the suffix: no other process gets the same."""
     number = 1
     while True:
-        path = folder / (f"{stem}.safetensors" if number == 1 else f"{stem}-{number}.safetensors")
+        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-            return path
+            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            return free
         except FileExistsError:
             number += 1
 
@@ -201,17 +201,17 @@ def _places() -> Iterator[Path]:
         yield Path(tempfile.gettempdir())
 
 
-def save_somewhere(save: Callable[[Path], None], stem: str) -> Path:
-    """Call save with a path STEM.safetensors, STEM-2.safetensors, ... that nobody else has, where it succeeds: that path.
+def save_somewhere(save: Callable[[Path], None], name: str) -> Path:
+    """Call save with a path of that name, or NAME-2, NAME-3, ..., that nobody else has, where it succeeds: that path.
 
     Tried are the current folder, the home folder, the temporary one. Raises CheckpointError, which says why, if all fail.
     """
     reasons = []
     for folder in _places():
         try:
-            path = _claim(folder, stem)
+            path = _claim(folder / name)
         except OSError as error:
-            reasons.append(str(_cannot_be_written(folder / f"{stem}.safetensors", error)))
+            reasons.append(str(_cannot_be_written(folder / name, error)))
             continue
         try:
             save(path)

@@ -124,8 +124,9 @@ def make_parser() -> Parser:
         prog="python -m fastlenet.train",
         description="Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy "
         "after each epoch. The same seed gives the same bits, whatever the number of threads.",
-        epilog="Ctrl-C saves the training state and says how to go on. Exit codes: 0 done, 2 wrong usage or input, "
-        "3 a mistake in fastlenet, 130 Ctrl-C, 141 where the reader of the output has gone.",
+        epilog="Ctrl-C, SIGTERM and SIGHUP save the training state and say how to go on. Exit codes: 0 done, 2 wrong usage or "
+        "input, or a file that could not be written, 3 a mistake in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 where "
+        "the reader of the output has gone.",
     )
 
     add_recipe_flags(parser)
@@ -259,7 +260,7 @@ def _check_files(given: dict[str, Any]) -> None:
         if first != name and (first, name) not in _MAY_BE_THE_SAME:
             raise UsageError(f"{flag_of(first)} and {flag_of(name)} are both {path}; give each a file of its own")
     for name, path in outputs.items():
-        expect_writable(path, as_a_whole=name in ("checkpoint", "save_model"))
+        expect_writable(path, as_a_whole=name != "log_json")
     anew = "checkpoint" in given and taken[_real("checkpoint", given["checkpoint"])] != "resume"
     if anew and Path(given["checkpoint"]).exists():
         raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 from fastlenet.command import one_line, tell
+from fastlenet.files import CheckpointError
+from fastlenet.listener import Listener, Writer
 from fastlenet.profiling import Line, Profiler, profile_table
-from fastlenet.trainer import Epoch, Listener, Trainer
+from fastlenet.trainer import Epoch, Trainer
 
 __all__ = ["Console", "JsonLog", "LogError", "StepProfile", "StepTimes"]
 
@@ -84,15 +87,19 @@ class Console(Listener):
                 bar.close()
 
 
-class LogError(ValueError):
+class LogError(CheckpointError):
     """A log that cannot be written; one line."""
 
 
-class JsonLog(Listener):
-    """One line of JSON per epoch, on disk as soon as the epoch is over. Raises LogError."""
+class JsonLog(Writer):
+    """One line of JSON per epoch, on disk as soon as the epoch is over. Raises LogError, where the file cannot be opened.
+
+    What a full disk does not take is written with the next line.
+    """
 
     def __init__(self, path: str | os.PathLike[str], resumed: bool) -> None:
-        self.path = path
+        self.path = Path(path)
+        self._pending = b""
         with self._writing():
             # Unbuffered, so that what a full disk did not take is not tried again when the file is closed.
             self._stream = open(path, "ab" if resumed else "wb", buffering=0)  # noqa: SIM115
@@ -105,10 +112,10 @@ class JsonLog(Listener):
             raise LogError(f"{self.path}: cannot be written ({error.strerror or error})") from None
 
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        line = json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}).encode() + b"\n"
-        with self._writing():
-            while line:  # a disk that is almost full takes a part, and says so when it is given the rest
-                line = line[self._stream.write(line) :]
+        self._pending += json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}).encode() + b"\n"
+        with self.attempt(), self._writing():
+            while self._pending:  # a disk that is almost full takes a part, and says so when it is given the rest
+                self._pending = self._pending[self._stream.write(self._pending) :]
 
     def close(self) -> None:
         self._stream.close()

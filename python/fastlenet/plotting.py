@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+from fastlenet.files import write_atomically
+from fastlenet.listener import Writer
 from fastlenet.lr_finder import Sweep
-from fastlenet.trainer import Epoch, Listener, Trainer
+from fastlenet.trainer import Epoch, Trainer
 
 __all__ = ["Plot", "PlotError", "expect_plottable", "plot_sweep"]
 
@@ -33,13 +36,12 @@ def expect_plottable(path: str | os.PathLike[str]) -> None:
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise PlotError(f"{path}: the plot cannot be written ({error.strerror or error})") from None
+    picture = io.BytesIO()
+    figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=150)
+    write_atomically(path, picture.getvalue())
 
 
-class Plot(Listener):
+class Plot(Writer):
     """Draws loss and accuracy over the epochs, anew after each one.
 
     Between the epochs' means it shows the training loss of every hundredth of an epoch, but for the part of a resumed run that
@@ -47,7 +49,7 @@ class Plot(Listener):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
+        self.path = Path(path)
         self._runs: list[_Run] = []
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
@@ -75,7 +77,8 @@ class Plot(Listener):
         accuracies.set_ylabel("accuracy, %")
         lines = [*losses.get_legend_handles_labels()[0], *accuracies.get_legend_handles_labels()[0]]
         losses.legend(handles=lines, loc="center right")
-        _save(figure, self.path)
+        with self.attempt():
+            _save(figure, self.path)
 
 
 class _Run:

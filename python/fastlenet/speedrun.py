@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from fastlenet import data as data_sets
-from fastlenet.checkpoint import CheckpointError, expect_writable
 from fastlenet.command import UsageError, run_command
 from fastlenet.config import config, get_num_threads
+from fastlenet.files import CheckpointError, expect_writable, save_somewhere, write_atomically
 from fastlenet.flags import Parser, add_recipe_flags, expect_in_range, expect_seeds, file_name, usage_error
 from fastlenet.recipe import RECIPES, Recipe, named_recipe
+from fastlenet.signals import STOP_SIGNALS, StopSignals, exit_with
 
 __all__ = ["main"]
 
@@ -52,7 +53,10 @@ class Run:
 
 
 def _output_of(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace")
+    """Of a process that signals to this one's group do not reach; it is killed with whatever ends the waiting."""
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace", start_new_session=True
+    )
 
 
 def _last_words(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
@@ -240,8 +244,20 @@ def _speedrun(arguments: argparse.Namespace, command: Sequence[str]) -> int:
             "target": target,
             "results": results,
         }
-        Path(arguments.json).write_text(json.dumps(facts, indent=1) + "\n")
+        _write(Path(arguments.json), json.dumps(facts, indent=1) + "\n")
     return 0 if results[contenders[0].name]["accuracy_mean"] >= target else 1
+
+
+def _write(path: Path, text: str) -> None:
+    """As a whole, unless it is a device or a pipe; elsewhere if that fails, and a CheckpointError says where."""
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+        return
+    try:
+        write_atomically(path, text.encode())
+    except CheckpointError as error:
+        place = save_somewhere(lambda other: write_atomically(other, text.encode()), "fastlenet-speedrun.json")
+        raise CheckpointError(f"{error}; {place} holds the results") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -250,10 +266,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
 
     def command() -> int:
-        return _speedrun(_parser().parse(given), given)
+        with StopSignals(*STOP_SIGNALS):
+            return _speedrun(_parser().parse(given), given)
 
     return run_command("fastlenet.speedrun", command, SpeedrunError, data_sets.DataError, CheckpointError)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main())

@@ -84,7 +84,7 @@ def _save_stopped(run: EnsembleRun, checkpoint: Path | None, signals: StopSignal
             trouble, path = f"{error}; ", None
     if path is None:
         try:
-            path = save_somewhere(run.trainer.save, "fastlenet-interrupted")
+            path = save_somewhere(run.trainer.save, "fastlenet-interrupted.safetensors")
         except CheckpointError as error:
             raise CheckpointError(f"interrupted, and nothing could be saved: {trouble}{error}") from None
     tell("\n" + one_line(f"interrupted; {trouble}saved. To go on: {shlex.join([*_COMMAND, '--resume', str(path)])}"))
@@ -101,7 +101,8 @@ def _finish(
 ) -> int:
     """Save the trained networks and report on them. Raises CheckpointError, after the report, where a file was not written."""
     failed = [listener.error for listener in listeners if isinstance(listener, Writer) and listener.error is not None]
-    is_kept = any(isinstance(listener, Saver) and listener.error is None for listener in listeners)
+    savers = [listener for listener in listeners if isinstance(listener, Saver)]
+    is_kept = any(saver.error is None for saver in savers)
     if "save_model" in given:
         try:
             save_model(given["save_model"], join_members(states))
@@ -109,7 +110,7 @@ def _finish(
             console.say(f"saved {one_line(given['save_model'])}")
         except CheckpointError as error:
             failed.append(error)
-    if failed and not is_kept:
+    if (savers or "save_model" in given) and not is_kept:
         failed.append(CheckpointError(_save_networks(states, None, _networks(states))))
     accuracy = run.evaluate(states, report=console.say)
     seconds |= {"training": run.training_seconds, "evaluation": run.evaluation_seconds}
@@ -135,7 +136,7 @@ def _save_networks(states: Sequence[State], path: str | None, what: str) -> str:
         except CheckpointError as error:
             trouble = f"{error}; "
     try:
-        return f"{trouble}{save_somewhere(save, 'fastlenet-finished')} holds {what}, for --load-model"
+        return f"{trouble}{save_somewhere(save, 'fastlenet-finished.safetensors')} holds {what}, for --load-model"
     except CheckpointError as error:
         return f"{trouble}{what} could not be saved elsewhere: {error}"
 

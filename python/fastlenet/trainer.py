@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 from fastlenet.dataset import Dataset
 from fastlenet.evaluation import BATCH_SIZE, evaluate, expect_fit
 from fastlenet.fields import Values, integer
-from fastlenet.files import CheckpointError, reserve
+from fastlenet.files import reserve
+from fastlenet.listener import SECONDS, Listener, Saver, Writer
 from fastlenet.nn import Dropout, Sequential
 from fastlenet.recipe import Recipe, named_recipe
 from fastlenet.run_state import DivergedError, Epoch, History, RunState
@@ -24,24 +24,6 @@ from fastlenet.signals import StopSignals
 from fastlenet.training_step import TrainingStep
 
 __all__ = ["DivergedError", "Epoch", "History", "InterruptedRunError", "Listener", "Saver", "Trainer", "Writer", "fit"]
-
-
-class Listener:
-    """What wants to know how a run goes on; every method may be overridden."""
-
-    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-        """After a step on `images` images with the mean loss float(loss); on a GPU, float() is what waits for the step, and the
-        loss is that of the next step after it.
-        """
-
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        """After an epoch."""
-
-    def finish(self, trainer: Trainer) -> None:
-        """After the last step and its epoch; the model's weights are not yet their average."""
-
-    def close(self) -> None:
-        """When the run is over, however it ended; for whoever made the listener to call."""
 
 
 class InterruptedRunError(Exception):
@@ -218,63 +200,6 @@ class Trainer(RunState):
             raise InterruptedRunError
 
 
-_SECONDS = Values(float, "a non-negative number", 0)
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=2)
-
-
-class Writer(Listener):
-    """A listener that writes a file. A failure is told once, and the next time it is tried again: `error` is the last one's, or
-    None.
-
-    tell: what a failure is told to, and that it is over; a warning unless one says so.
-    """
-
-    error: CheckpointError | None = None
-    tell: Callable[[str], None] = staticmethod(_warn)
-
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """For the block that writes, and raises CheckpointError where it cannot."""
-        try:
-            yield
-        except CheckpointError as error:
-            if self.error is None:
-                self.tell(f"{error}; the training goes on, and the next time it is tried again")
-            self.error = error
-        else:
-            if self.error is not None:
-                self.tell("it could be written this time")
-            self.error = None
-
-
-class Saver(Writer):
-    """Writes a checkpoint after every epoch, and between them every so many seconds."""
-
-    def __init__(self, path: str | os.PathLike[str], seconds: float = 10.0) -> None:
-        self.path, self.seconds = Path(path), _SECONDS.convert("seconds", seconds)
-        self._due = time.monotonic() + seconds
-
-    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-        if time.monotonic() >= self._due and trainer.position < trainer.batches:
-            self.save(trainer)
-
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        self.save(trainer)
-
-    def finish(self, trainer: Trainer) -> None:
-        """Once more if the last time failed, and after no epochs at all."""
-        if self.error is not None or not self.path.exists():
-            self.save(trainer)
-
-    def save(self, trainer: Trainer) -> None:
-        with self.attempt():
-            trainer.save(self.path)
-        self._due = time.monotonic() + self.seconds
-
-
 def fit(
     model: Sequential,
     data: Dataset,
@@ -311,7 +236,7 @@ def fit(
     """
     if not isinstance(recipe, (str, Recipe)):
         raise TypeError(f"recipe expects a Recipe or the name of one, got {type(recipe).__name__}")
-    checkpoint_seconds = _SECONDS.convert("checkpoint_seconds", checkpoint_seconds)
+    checkpoint_seconds = SECONDS.convert("checkpoint_seconds", checkpoint_seconds)
     try:
         recipe = named_recipe(recipe, **changes) if isinstance(recipe, str) else replace(recipe, **changes)
     except TypeError as error:
@@ -335,5 +260,5 @@ def _run(trainer: Trainer, listeners: tuple[Listener, ...], saver: Saver | None)
                 saver.save(trainer)
             trainer.take_average()
     if saver is not None and saver.error is not None:
-        _warn(f"{saver.error}: the model has its weights, the checkpoint has not")
+        warnings.warn(f"{saver.error}; the model has its weights, the checkpoint has not", RuntimeWarning, stacklevel=3)
     return trainer.history
