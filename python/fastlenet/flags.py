@@ -124,9 +124,9 @@ def make_parser() -> Parser:
         prog="python -m fastlenet.train",
         description="Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy "
         "after each epoch. The same seed gives the same bits, whatever the number of threads.",
-        epilog="Ctrl-C, SIGTERM and SIGHUP save the training state and say how to go on. Exit codes: 0 done, 2 wrong usage or "
-        "input, or a file that could not be written, 3 a mistake in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 where "
-        "the reader of the output has gone.",
+        epilog="Ctrl-C saves the training state and says how to go on, as do SIGTERM and SIGHUP. Exit codes: 0 done, 2 wrong "
+        "usage or input, or a file that could not be written, 3 a mistake in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, "
+        "141 where the reader of the output has gone.",
     )
 
     add_recipe_flags(parser)
