@@ -376,8 +376,6 @@ def _wrong(draw: Draw, call: Call, name: str) -> Any:
     if name == "algorithm":
         return draw.pick(WRONG_ALGORITHMS)
     if name == "x_shape":
-        if name in call.twists:
-            return value
         sizes: list[Any] = [int(size) for size in value]
         wrong: list[Any] = [sizes[:3], [*sizes, 1], (), None, 4, "1111", sizes[::-1]]
         i = draw.below(4)
@@ -391,5 +389,6 @@ def twist(draw: Draw, call: Call) -> None:
     """Makes one argument of the call wrong, seldom two."""
     for _ in range(1 if draw.chance(0.9) else 2):
         name = draw.pick(list(call.arguments))
-        call.arguments[name] = _wrong(draw, call, name)
-        call.twists += (name,)
+        if name not in call.twists:
+            call.arguments[name] = _wrong(draw, call, name)
+            call.twists += (name,)

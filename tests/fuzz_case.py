@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastlenet import _core, get_num_threads, ops, set_num_threads
 from fuzz_calls import IN_PLACE, OPS, OUTPUTS, WRITTEN, Call, draw_call, twist
 from fuzz_device import NOT_ON_DEVICE, DeviceCall
-from fuzz_draw import Array, Draw
+from fuzz_draw import MOST_ELEMENTS, Array, Draw
 from fuzz_known import is_known_message, meets_known_fault
 from fuzz_memory import Liar, Memory, address, plain
 from fuzz_oracle import MismatchError, expected, judge
@@ -59,8 +59,12 @@ def _place(draw: Draw, memory: Memory, call: Call) -> dict[str, Any]:
             elif other.dtype == np.float32:
                 given[second][...] = 1
     call.arguments = {name: plain(value) for name, value in given.items()}
-    call.exact = call.exact and not any(np.abs(call.arguments[n].astype("f8")).max(initial=0) > 9 for n in _float_names(call))
+    call.exact = call.exact and all(_small_integers(call.arguments[name]) for name in _float_names(call))  # still, where shared
     return given
+
+
+def _small_integers(array: Array) -> bool:
+    return bool((np.abs(array) <= 9).all() and (array == np.rint(array)).all())
 
 
 def _float_names(call: Call) -> list[str]:
@@ -88,7 +92,7 @@ def _right(memory: Memory, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Arra
 def _wrong_out(draw: Draw, memory: Memory, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
     """An output of another kind, which is mostly refused."""
     choice = draw.below(7)
-    if choice == 0:
+    if choice == 0 and np.prod(shape) < MOST_ELEMENTS and max(shape, default=0) < MOST_ELEMENTS:
         return _right(memory, draw.pick([(*shape, 1), shape[1:], tuple(s + 1 for s in shape), (0,)]), dtype)
     if choice == 1:
         return _right(memory, shape, draw.pick([d for d in ("f8", "i4", "u1", ">f4", "f4", "?") if np.dtype(d) != dtype]))

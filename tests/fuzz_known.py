@@ -6,7 +6,7 @@ import numpy as np
 
 from fuzz_calls import Call
 
-_NUMBERS = ("x_shape", "seed", "counter", "algorithm", "beta1", "beta2")
+_NUMBERS = ("x_shape", "seed", "counter", "step", "algorithm", "beta1", "beta2")
 # Messages that are not in one line, or do not name the op.
 _MESSAGES = ("incompatible function arguments", "can be converted to a scalar index")
 

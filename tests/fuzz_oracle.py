@@ -290,6 +290,8 @@ def _step(call: Call, exact: Any, actual: Any) -> None:
     rates = {name: value for name, value in call.arguments.items() if isinstance(value, (float, np.floating))}
     if not all(abs(rate) < 1e30 for rate in rates.values()) or not all(0 <= rates.get(b, 0) < 1 for b in ("beta1", "beta2")):
         return
+    if rates.get("eps", 0) < 0:  # it may cancel the root
+        return
     with np.errstate(all="ignore"):
         bounds = {"sgd_step": _sgd_bounds, "adam_step": _adam_bounds, "ema_step": _ema_bounds}[call.op](call)
     for name, a, e, (bound, largest) in zip(WRITTEN[call.op], actual, exact, bounds, strict=True):
@@ -330,7 +332,7 @@ def _adam_bounds(call: Call) -> list[Any]:
     change = rate * first / denominator
     lost = np.sqrt(4 * TINY * correction) / denominator
     bound = gamma(3) * p * (1 + lr * decay) + (gamma(14) + lost) * change + 16 * TINY * (1 + (1 + rate) / denominator)
-    largest = np.maximum(np.maximum(p, change), np.maximum(g**2, second))
+    largest = np.maximum(np.maximum(p, change + rate * first), np.maximum(g**2, second))
     return [
         # An infinite second moment is divided by: what it may round to is not looked at.
         (bound, np.where(np.isfinite(change + second) | np.isnan(change), largest, LARGEST)),
