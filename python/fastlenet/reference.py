@@ -7,7 +7,6 @@ filter or window; gradients dx, dweight, dbias, dy.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,7 +83,7 @@ def _shape(op: str, name: str, array: Array, expected: tuple[int, ...]) -> None:
 
 
 def _pair(op: str, name: str, value: Pair, least: int) -> tuple[int, int]:
-    first, second = map(operator.index, value if isinstance(value, (tuple, list)) else (value, value))
+    first, second = value if isinstance(value, (tuple, list)) else (value, value)
     if first < least or second < least:
         raise ValueError(f"{op}: {name} expects integers of at least {least}, got {(first, second)}")
     return first, second
