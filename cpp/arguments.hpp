@@ -17,15 +17,21 @@ namespace py = pybind11;
 
 inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
+// Python's text; none where it has half of a pair of surrogates, which UTF-8 does not have.
+inline std::optional<std::string> utf8(py::handle text) {
+  Py_ssize_t size = 0;
+  const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (bytes != nullptr) return std::string(bytes, static_cast<std::size_t>(size));
+  PyErr_Clear();
+  return std::nullopt;
+}
+
 // What came, for a message: as Python writes it, unless that is long or not one line.
 inline std::string shown(py::handle object) {
   const auto text = py::reinterpret_steal<py::object>(PyObject_Repr(object.ptr()));
-  if (!text) {
-    PyErr_Clear();
-    return "an object of " + type_name(object);
-  }
-  std::string line = py::str(text).cast<std::string>();
-  return line.size() > 60 || line.find('\n') != std::string::npos ? "an object of " + type_name(object) : line;
+  if (!text) PyErr_Clear();
+  const std::optional<std::string> line = text ? utf8(text) : std::nullopt;
+  return !line || line->size() > 60 || line->find('\n') != std::string::npos ? "an object of " + type_name(object) : *line;
 }
 
 inline std::string wanted(const char* op, const char* argument, const char* expected, py::handle got) {
@@ -132,7 +138,9 @@ inline bool truth(py::handle value) {
 
 inline std::string one_of(const char* op, const char* argument, py::handle value, const char* expected) {
   if (!PyUnicode_Check(value.ptr())) throw py::type_error(wanted(op, argument, expected, value));
-  return value.cast<std::string>();
+  const std::optional<std::string> text = utf8(value);
+  if (!text) throw std::invalid_argument(wanted(op, argument, expected, value));
+  return *text;
 }
 
 // (pixel / 255 - mean) / std must be numbers in float32, whatever the pixel.

@@ -7,24 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastlenet.augment import Augmentation
-from fuzz_draw import (
-    BATCHES,
-    CHANNELS,
-    EXACT,
-    FEATURES,
-    FILTERS,
-    HUGE,
-    SIDES,
-    WRONG_ALGORITHMS,
-    WRONG_REAL,
-    Draw,
-    wrong_array,
-    wrong_pair,
-    wrong_places,
-    wrong_whole,
-)
+from fuzz_draw import BATCHES, CHANNELS, EXACT, FEATURES, FILTERS, SIDES, Draw
 
 MOST_PRODUCTS = 1_500_000
 
@@ -62,6 +48,13 @@ WRITTEN = {
     "adam_step": ("parameters", "first_moment", "second_moment"),
     "ema_step": ("average",),
 }
+
+
+_DTYPES = {("max_pool2d_forward", 1): np.int32, ("conv2d_relu_max_pool2d_forward", 1): np.uint8}
+
+
+def out_dtype(op: str, i: int) -> npt.DTypeLike:
+    return _DTYPES.get((op, i), np.float32)
 
 
 @dataclass
@@ -350,45 +343,3 @@ OPS = [op for op in GENERATORS for _ in range(1 if op in _ONCE else 3)]
 def draw_call(draw: Draw, op: str) -> Call:
     values = _Values(draw)
     return Call(op, GENERATORS[op](draw, values), values.exact)
-
-
-# --- made wrong ------------------------------------------------------------------------------------------------------------
-
-_PAIRS = ("stride", "padding", "kernel_size")
-_WHOLE = ("seed", "counter", "step")
-_PLACES = ("labels", "index", "indices", "winners")
-_REAL = ("rate", "label_smoothing", "mean", "std", "lr", "momentum", "weight_decay", "beta1", "beta2", "eps", "decay")
-
-
-def _wrong(draw: Draw, call: Call, name: str) -> Any:
-    """Something else for that argument; itself where nothing is made up for it."""
-    value = call.arguments[name]
-    if name in _PLACES:
-        return wrong_places(draw, np.asarray(value))
-    if isinstance(value, np.ndarray) and name != "x_shape":
-        return wrong_array(draw, value)
-    if name in _PAIRS:
-        return wrong_pair(draw)
-    if name in _WHOLE:
-        return wrong_whole(draw)
-    if name in _REAL:
-        return draw.pick(WRONG_REAL)
-    if name == "algorithm":
-        return draw.pick(WRONG_ALGORITHMS)
-    if name == "x_shape":
-        sizes: list[Any] = [int(size) for size in value]
-        wrong: list[Any] = [sizes[:3], [*sizes, 1], (), None, 4, "1111", sizes[::-1]]
-        i = draw.below(4)
-        return draw.pick([*wrong, *([*sizes[:i], other, *sizes[i + 1 :]] for other in (0, -1, 1.9, sizes[i] + 1, None, *HUGE))])
-    if name in ("bias", "velocity", "packed", "transform"):
-        return draw.pick((np.zeros(1, np.float32), np.zeros((), np.float32), 0.0, [], "x", object()))
-    return value
-
-
-def twist(draw: Draw, call: Call) -> None:
-    """Makes one argument of the call wrong, seldom two."""
-    for _ in range(1 if draw.chance(0.9) else 2):
-        name = draw.pick(list(call.arguments))
-        if name not in call.twists:
-            call.arguments[name] = _wrong(draw, call, name)
-            call.twists += (name,)

@@ -11,13 +11,11 @@ from conftest import gamma
 from fastlenet import reference
 from fastlenet.augment import Transform
 from fuzz_calls import WRITTEN, Call
+from fuzz_compare import LARGEST, TINY, MismatchError, expect_equal, expect_none, expect_within
 from fuzz_draw import Array
 from test_augment import sampling_bound
 from test_sigmoid import Truth
 from test_winograd import by_tiles, matrices
-
-LARGEST = float(np.finfo(np.float32).max)
-TINY = 2.0**-149  # the step of the smallest numbers: what a product may lose below them
 
 # Their results are float32's own: nothing is added, or in one order.
 _ROUNDED_ALIKE = (
@@ -30,10 +28,6 @@ _ROUNDED_ALIKE = (
     "pack_filters",
     "empty",
 )
-
-
-class MismatchError(AssertionError):
-    """An op's result is not what it must be."""
 
 
 def _convert(arguments: dict[str, Any], change: Callable[[Array], Array]) -> dict[str, Any]:
@@ -66,42 +60,15 @@ def _sizes(call: Call, **changes: Any) -> tuple[Any, ...]:
     return _run(call.op, arguments | changes)
 
 
-# --- comparisons ------------------------------------------------------------------------------------------------------------
-
-
-def _equal(what: str, actual: Array, exact: Array) -> None:
-    with np.errstate(over="ignore"):
-        wrong = ~((actual == exact) | (np.isnan(actual) & np.isnan(exact)) if actual.dtype.kind == "f" else actual == exact)
-    _none(what, wrong, actual, exact)
-
-
-def _none(what: str, wrong: Array, actual: Array, exact: Array) -> None:
-    if wrong.any():
-        at = tuple(int(i[0]) for i in np.nonzero(wrong)) if wrong.ndim else ()
-        raise MismatchError(
-            f"{what}: {int(wrong.sum())} of {wrong.size} wrong, at {at} {actual[at]!r} instead of {exact[at]!r}"
-        )
-
-
-def _within(what: str, actual: Array, exact: Array, bound: Array, largest: Array) -> None:
-    """Where no sum can leave float32's range (`largest` bounds what it passes); what is not finite must be as it is exactly."""
-    with np.errstate(all="ignore"):
-        calm = largest < LARGEST / 2
-        off = calm & ~(np.abs(actual.astype(np.float64) - exact) <= bound)
-        wild = ~np.isfinite(largest)
-        odd = wild & (np.isnan(actual) != np.isnan(exact)) | wild & ~np.isnan(exact) & (actual != exact)
-    _none(what, off | odd, actual, exact)
-
-
 def _sum(what: str, actual: Array, exact: Array, sizes: Array, terms: int, call: Call) -> None:
     """A sum of so many products, in any order, with or without fused multiply-adds (Higham 2002)."""
     if call.exact:
-        _equal(what, actual.astype(np.float64), exact)
+        expect_equal(what, actual.astype(np.float64), exact)
         return
     if _mixes_huge(call):  # an infinity may meet a sum that has left the range
         sizes = np.where(np.isfinite(sizes), sizes, LARGEST)
     with np.errstate(all="ignore"):
-        _within(what, actual, exact, gamma(terms) * sizes + terms * TINY, sizes)
+        expect_within(what, actual, exact, gamma(terms) * sizes + terms * TINY, sizes)
 
 
 def _floats(call: Call) -> list[Array]:
@@ -180,8 +147,8 @@ def _fused_forward(call: Call, exact: Any, actual: Any) -> None:
     a, (y, winners) = call.arguments, actual
     winograd = a["algorithm"] == "winograd"
     if call.exact and not winograd:
-        _equal("y", y.astype(np.float64), exact[0])
-        _equal("winners", winners, exact[1])
+        expect_equal("y", y.astype(np.float64), exact[0])
+        expect_equal("winners", winners, exact[1])
         return
     numbers = {name: None if a[name] is None else a[name].astype(np.float64) for name in ("x", "weight", "bias")}
     conv = _windows(reference.conv2d_forward(**numbers, padding=a["padding"]), a["kernel_size"])
@@ -190,18 +157,18 @@ def _fused_forward(call: Call, exact: Any, actual: Any) -> None:
     bounds, sizes = (_windows(array, a["kernel_size"]) for array in _fused_bound(call))
     bound, largest, best = bounds.max(-1), sizes.max(-1), conv.max(-1)
     dead = winners == reference.DEAD
-    _none("winners", ~dead & (winners >= conv.shape[-1]), winners, exact[1])
+    expect_none("winners", ~dead & (winners >= conv.shape[-1]), winners, exact[1])
     chosen = np.take_along_axis(conv, np.where(dead, 0, winners)[..., None].astype(np.int64), -1)[..., 0]
     calm = largest < LARGEST / 2
-    _none("y", calm & ~(np.abs(y - np.maximum(best, 0)) <= bound), y, exact[0])
-    _none("winners", calm & ~dead & ~(chosen >= best - 2 * bound), winners, exact[1])
-    _none("dead winners", calm & dead & ~((best <= bound) & (y == 0)), winners, exact[1])
+    expect_none("y", calm & ~(np.abs(y - np.maximum(best, 0)) <= bound), y, exact[0])
+    expect_none("winners", calm & ~dead & ~(chosen >= best - 2 * bound), winners, exact[1])
+    expect_none("dead winners", calm & dead & ~((best <= bound) & (y == 0)), winners, exact[1])
     if winograd or _mixes_huge(call):
         return  # what is not finite may spread (ops' docstring)
     # An infinity or NaN is that of the reference: the first of the largest, or of the NaN.
     wild = (np.isnan(best) | (best == np.inf)) & ~np.isfinite(largest)
-    _none("y", wild & ~((y == exact[0]) | (np.isnan(y) & np.isnan(exact[0]))), y, exact[0])
-    _none("winners", wild & (winners != exact[1]), winners, exact[1])
+    expect_none("y", wild & ~((y == exact[0]) | (np.isnan(y) & np.isnan(exact[0]))), y, exact[0])
+    expect_none("winners", wild & (winners != exact[1]), winners, exact[1])
 
 
 def _linear_forward(call: Call, exact: Any, actual: Any) -> None:
@@ -218,7 +185,7 @@ def _linear_backward(call: Call, exact: Any, actual: Any) -> None:
 
 def _rounded_alike(call: Call, exact: Any, actual: Any) -> None:
     for i, (a, e) in enumerate(zip(actual, exact, strict=True)):
-        _equal(f"result {i}", a, e)
+        expect_equal(f"result {i}", a, e)
 
 
 def _sigmoid_forward(call: Call, exact: Any, actual: Any) -> None:
@@ -233,7 +200,7 @@ def _sigmoid_backward(call: Call, exact: Any, actual: Any) -> None:
     rest = np.abs(1 - call.arguments["y"].astype(np.float64))
     with np.errstate(all="ignore"):
         largest = np.maximum(np.maximum(dy * y, y * rest), np.abs(exact[0]))
-        _within("dx", actual[0], exact[0], gamma(3) * np.abs(exact[0]) + TINY * (1 + dy + rest), largest)
+        expect_within("dx", actual[0], exact[0], gamma(3) * np.abs(exact[0]) + TINY * (1 + dy + rest), largest)
 
 
 def _softmax_cross_entropy(call: Call, exact: Any, actual: Any) -> None:
@@ -244,7 +211,7 @@ def _softmax_cross_entropy(call: Call, exact: Any, actual: Any) -> None:
     if not (abs(loss - exact_loss) <= bound or loss == exact_loss or np.isnan([loss, exact_loss]).all()):
         raise MismatchError(f"loss: {loss!r} instead of {exact_loss!r}")
     bound = np.spacing(np.abs(exact_gradient).astype(np.float32)) / 2 + 1e-12 / max(len(dlogits), 1)
-    _within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
+    expect_within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
 
 
 def _squared_error(call: Call, exact: Any, actual: Any) -> None:
@@ -254,7 +221,7 @@ def _squared_error(call: Call, exact: Any, actual: Any) -> None:
     if not (abs(loss - exact_loss) <= bound or loss == exact_loss or np.isnan([loss, exact_loss]).all()):
         raise MismatchError(f"loss: {loss!r} instead of {exact_loss!r}")
     with np.errstate(all="ignore"):
-        _within("dprediction", gradient, exact_gradient, gamma(1) * np.abs(exact_gradient) + TINY, np.abs(exact_gradient))
+        expect_within("dprediction", gradient, exact_gradient, gamma(1) * np.abs(exact_gradient) + TINY, np.abs(exact_gradient))
 
 
 def _inverse_root(call: Call, exact: Any, actual: Any) -> None:
@@ -267,7 +234,7 @@ def _gather_images(call: Call, exact: Any, actual: Any) -> None:
     a = call.arguments
     transform, (h, w), mean, std = a["transform"], a["images"].shape[1:], abs(float(a["mean"])), float(a["std"])
     if transform is None or (isinstance(transform, Transform) and not transform.augmentation.warps):
-        _equal("x", actual[0], exact[0])
+        expect_equal("x", actual[0], exact[0])
         return
     if not exact[0].size:
         return
@@ -282,7 +249,7 @@ def _gather_images(call: Call, exact: Any, actual: Any) -> None:
             # Beyond what a float32 can place, the sample is any that the image has; black outside it is left.
             bound = np.where(np.isfinite(bound), bound, 0)[:, None, None, None] + np.zeros(exact[0].shape)
     off = ~(np.abs(actual[0].astype(np.float64) - exact[0]) <= bound)
-    _none("x", off & (np.abs(exact[0]) < LARGEST / 2), actual[0], exact[0])
+    expect_none("x", off & (np.abs(exact[0]) < LARGEST / 2), actual[0], exact[0])
 
 
 def _step(call: Call, exact: Any, actual: Any) -> None:
@@ -299,7 +266,7 @@ def _step(call: Call, exact: Any, actual: Any) -> None:
             continue
         if _mixes_huge(call):
             largest = np.where(np.isfinite(largest), largest, LARGEST)
-        _within(name, a, e, bound, largest)
+        expect_within(name, a, e, bound, largest)
 
 
 def _sizes_of(call: Call, *names: str) -> list[Any]:
