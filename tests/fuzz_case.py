@@ -146,7 +146,7 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
         Liar.armed = False
         if not memory.restore([]):
             raise FuzzError(f"memory was changed, though it refused: {error}; {_describe(given, out)}") from None
-        if demanded.taken:
+        if demanded.taken and f"{call.op}: on a GPU, " not in str(error):  # its kernels number what they touch by 31 bits
             raise FuzzError(f"refused: {error}; {_describe(given, out)}") from None
         if not isinstance(error, MemoryError) and ("\n" in str(error) or not str(error).startswith(f"{call.op}: ")):
             raise FuzzError(f"refused, but not in a line that names the op: {error!r}; {_describe(given, out)}") from None

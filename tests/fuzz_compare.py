@@ -32,7 +32,7 @@ def expect_within(what: str, actual: Array, exact: Array, bound: Array, largest:
     """Where no sum can leave float32's range (`largest` bounds what it passes); what is not finite must be as it is exactly."""
     with np.errstate(all="ignore"):
         calm = largest < LARGEST / 2
-        off = calm & ~(np.abs(actual.astype(np.float64) - exact) <= bound)
+        off = calm & ~((np.abs(actual.astype(np.float64) - exact) <= bound) | (np.isnan(actual) & np.isnan(exact)))
         wild = ~np.isfinite(largest)
         odd = wild & (np.isnan(actual) != np.isnan(exact)) | wild & ~np.isnan(exact) & (actual != exact)
     expect_none(what, off | odd, actual, exact)

@@ -30,6 +30,10 @@ class DeviceCall:
             return array
         if array.dtype not in (np.float32, np.float64, np.int32, np.int64, np.uint8):
             return array
+        if not array.size:  # and lies nowhere
+            self._hosts.append((cuda.empty(array.shape, array.dtype), array))
+            self._hosts[-1][0].flags.writeable = array.flags.writeable
+            return self._hosts[-1][0]
         for i, root in enumerate(self._memory.roots):
             start = address(array) - address(root)
             if not (start >= 0 and start + array.nbytes <= root.size):

@@ -248,6 +248,8 @@ def wrap(array: Any) -> DeviceArray | None:
     """
     if isinstance(array, DeviceArray):
         return array
+    if isinstance(array, type):  # which has the attributes of its arrays, but is none
+        return None
     interface = getattr(array, "__cuda_array_interface__", None)
     if interface is None:
         location = getattr(array, "__dlpack_device__", None)

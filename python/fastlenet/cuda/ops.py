@@ -3,7 +3,7 @@
 Inputs are DeviceArrays, or what another library has in the same device's memory; a NumPy array is copied there in each call.
 `out` and the results are DeviceArrays, the loss one float64 of them. A call returns before its work is done. Labels, indices
 and winners given as NumPy arrays are checked at once; those on the device are checked there, a wrong one counts as absent,
-and the next reading of a result raises the ValueError.
+and the next reading of a result raises the ValueError. One image, and all weights, have fewer than 2^31 elements.
 
 The same call gives the same bits, run after run: nothing is added in an order that could change.
 """
