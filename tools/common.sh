@@ -23,3 +23,9 @@ configure() {
 compile() {
   cmake --build "$1" -j "$(nproc)" > "$1/compile.log" 2>&1 || { cat "$1/compile.log"; return 1; }
 }
+
+# copy_sources FOLDER: what a build needs, as FOLDER/source, for a build of its own or with a fault planted.
+copy_sources() {
+  mkdir -p "$1/source"
+  cp -r CMakeLists.txt pyproject.toml cpp cuda python "$1/source/"
+}

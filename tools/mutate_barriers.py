@@ -55,7 +55,7 @@ def passes(folder: Path, names: str) -> bool:
 def main() -> int:
     folder = Path(sys.argv[1]).resolve()
     (folder / "source").mkdir(parents=True)
-    for name in ("CMakeLists.txt", "cpp", "cuda", "python"):
+    for name in ("CMakeLists.txt", "pyproject.toml", "cpp", "cuda", "python"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / "source" / name)
     build(folder)
