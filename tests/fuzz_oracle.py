@@ -103,8 +103,11 @@ def _gradients(call: Call, exact: Any, actual: Any, terms: tuple[int, int, int])
 
 
 def _conv2d_backward(call: Call, exact: Any, actual: Any) -> None:
+    """But for dx where a weight is not finite, which spreads (ops' docstring)."""
     dy, weight = call.arguments["dy"], call.arguments["weight"]
     positions = dy.shape[0] * dy.shape[2] * dy.shape[3]
+    if not _finite(weight):
+        exact, actual = (None, *exact[1:]), (None, *actual[1:])
     _gradients(call, exact, actual, (weight.shape[0] * weight.shape[2] * weight.shape[3], positions, positions))
 
 

@@ -111,7 +111,8 @@ def conv2d_backward(
     """The gradients of conv2d_forward.
 
     dy: (n, k, p, q); x and weight as given to the forward pass.
-    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,).
+    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,). An infinity or NaN in weight may spread
+    over dx, as NaN: it is multiplied by the zeros around and between dy's elements too.
     """
     return cast(Gradients, _core.conv2d_backward(dy, x, weight, stride, padding, need_dx, out))
 
