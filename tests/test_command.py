@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
@@ -344,3 +345,44 @@ def test_trouble_during_imports(what: str, module: str, tiny_mnist: Path, tmp_pa
         "RuntimeError": (3, "internal error: RuntimeError: at an import (please report it"),
     }[what]
     assert message in one_line(Result(result.code, result.out, result.err.removeprefix("\n")), code)
+
+
+def test_in_a_thread_that_is_not_the_main_one(run: Run, tiny_mnist: Path) -> None:
+    """Where Python allows no signal handlers."""
+    results: list[Result] = []
+    arguments = ["--data-dir", str(tiny_mnist), "--epochs", "1", "--quiet"]
+    thread = threading.Thread(target=lambda: results.append(run(train.main, arguments)))
+    thread.start()
+    thread.join()
+    (result,) = results
+    assert result.code == 0 and result.out.startswith("final accuracy") and result.err == ""
+
+
+AT_A_CALL = """
+import os, signal, sys
+
+count = 0
+
+def profile(frame, event, argument):
+    global count
+    if event == "call" and "fastlenet" in sys.modules and sys.excepthook is not sys.__excepthook__:
+        count += 1
+        if count == int(os.environ["AT"]):
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+sys.setprofile(profile)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", [*(1, 3000), *(pytest.param(10 * 2**i, marks=pytest.mark.slow) for i in range(14)), 10**6], ids=lambda n: f"call{n}"
+)
+def test_interrupted_at_any_call(call: int, tiny_mnist: Path, tmp_path: Path) -> None:
+    """From the moment on that the package has begun to be imported."""
+    (tmp_path / "sitecustomize.py").write_text(AT_A_CALL)
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    arguments = ("--epochs", "1", "--data-dir", tiny_mnist, "--save-model", "model")
+    result = process('"$@"', *arguments, folder=tmp_path, AT=str(call), PYTHONPATH=paths)
+    assert "Traceback" not in result.err and result.code == (130 if "interrupted" in result.err else 0), result
+    assert result.code == (0 if call == 10**6 else 130)

@@ -175,10 +175,16 @@ def test_ctrl_c(flags: list[str], train_here: Train, small_mnist: Path, tmp_path
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
 
 
-def on_a_terminal(*arguments: str | Path, folder: Path, stdout: int | None = None) -> str:
-    """What the command writes to a pseudo-terminal, 120 columns wide, that is its standard error, and its output too."""
+def open_terminal() -> tuple[int, int]:
+    """A pseudo-terminal, 120 columns wide: our end, and that of a process."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    return master, slave
+
+
+def on_a_terminal(*arguments: str | Path, folder: Path, stdout: int | None = None) -> str:
+    """What the command writes to a pseudo-terminal that is its standard error, and its output too."""
+    master, slave = open_terminal()
     output = slave if stdout is None else stdout
     process = subprocess.Popen(train_command(*arguments), cwd=folder, stdout=output, stderr=slave)
     os.close(slave)
@@ -187,7 +193,7 @@ def on_a_terminal(*arguments: str | Path, folder: Path, stdout: int | None = Non
         while chunk := os.read(master, 4096):
             text += chunk
     os.close(master)
-    assert process.wait() == 0
+    assert process.wait() == 0, text
     return text.decode(errors="replace")
 
 
@@ -205,6 +211,26 @@ def test_lines_above_the_bar(small_mnist: Path, tmp_path: Path) -> None:
     lines = re.findall(r"(.)Train Epoch: 1 \[\d+/2000 \(\d+%\)\]\tLoss: \d+\.\d{6}(.)", text, re.DOTALL)
     assert len(lines) == 10 and "images/s, loss" in text
     assert all(before in "\r\n" and after in "\r\n" for before, after in lines)
+
+
+@pytest.mark.parametrize("variable", ["TQDM_MININTERVAL", "TQDM_GUI"])
+def test_a_bar_that_cannot_be_drawn(variable: str, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tqdm's variables may say what its code does not take; the run goes on without a bar."""
+    monkeypatch.setenv(variable, "x")
+    text = on_a_terminal("--data-dir", small_mnist, "--epochs", "1", "--batch-size", "50", folder=tmp_path)
+    assert re.search(r"final accuracy \d+\.\d\d%", text) and "rror" not in text
+
+
+def test_a_terminal_that_goes_away(small_mnist: Path, tmp_path: Path) -> None:
+    """A bar that nobody sees any more costs neither the run nor its exit code."""
+    master, slave = open_terminal()
+    command = train_command("--data-dir", small_mnist, "--epochs", 1, "--batch-size", 2, "--log-interval", 100)
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave, text=True)
+    os.close(slave)
+    assert os.read(master, 4096)  # the bar
+    os.close(master)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "final accuracy" in out
 
 
 def test_recipe_schedule() -> None:

@@ -17,6 +17,7 @@ from conftest import Result
 from fastlenet import LeNet, Recipe
 from fastlenet.data import Dataset
 from fastlenet.lr_finder import find_lr
+from fastlenet.trainer import DivergedError
 
 Train = Callable[..., Result]
 
@@ -33,6 +34,14 @@ def test_find_lr(mnist: Dataset) -> None:
     assert again == sweep
     with pytest.raises(ValueError, match="high expects a rate above low, "):
         find_lr(LeNet(), mnist, recipe, low=1.0, high=0.1)
+
+
+def test_find_lr_without_a_loss(mnist: Dataset) -> None:
+    """Weights so large that the first loss already is not finite: said, where there is no rate to suggest."""
+    model = LeNet()
+    model.parameter_buffer[...] = 1e30
+    with pytest.raises(DivergedError, match="the loss is not finite before the first step"):
+        find_lr(model, mnist, Recipe(), steps=3)
 
 
 def test_find_lr_command(train_here: Train, small_mnist: Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import NoReturn, TextIO
 
 from fastlenet.signals import StoppedBySignal
@@ -49,6 +49,8 @@ def run_command(name: str, command: Callable[[], int], *expected: type[Exception
     """
     try:
         try:
+            if signal.getsignal(signal.SIGINT) is _end_at_once:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             _print_whatever_comes()
             return command()
         finally:
@@ -71,8 +73,16 @@ def fail_in_one_line(name: str) -> None:
         sys.exit(code)
 
     sys.excepthook = end
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_at_once)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """At Ctrl-C while modules are imported: some of them take a KeyboardInterrupt for a module that is missing."""
+    tell("\ninterrupted")
+    os._exit(128 + number)
 
 
 def _explain(name: str, error: BaseException, expected: tuple[type[Exception], ...]) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -32,19 +32,15 @@ class Console(Listener):
         """Print a line; above the bar, where there is one."""
         if self.quiet:
             return
-        if self._bar is not None:
-            self._bar.write(text)
-        else:
-            print(text)
-        print(end="", flush=True)
+        self._on_bar("clear")
+        print(text, flush=True)
+        self._on_bar("refresh")
 
     def warn(self, text: str) -> None:
         """Print a line on standard error, above the bar, however quiet one is to be, if anyone is left to read it."""
-        with suppress(OSError):
-            if self._bar is not None:
-                self._bar.write(one_line(text), file=sys.stderr)
-            else:
-                tell(one_line(text))
+        self._on_bar("clear")
+        tell(one_line(text))
+        self._on_bar("refresh")
 
     def _open_bar(self, trainer: Trainer, done: int) -> None:
         try:
@@ -57,17 +53,28 @@ class Console(Listener):
                 unit=" images",
                 leave=False,
                 mininterval=0.1,
-                file=sys.stderr,
-                write_bytes=False,
             )
-        except Exception:  # whatever tqdm raises where one of its TQDM_ variables makes no sense
+        except Exception:
             self._has_bar = False
+
+    def _on_bar(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the bar, if there is one. It is given up at any error: nobody trains for the bar.
+
+        tqdm raises what it pleases where one of its TQDM_ variables makes no sense, or where the terminal has gone.
+        """
+        if self._bar is None:
+            return None
+        try:
+            return getattr(self._bar, method)(*arguments)
+        except Exception:
+            self._bar, self._has_bar = None, False
+            return None
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
         if self._has_bar and self._bar is None:
             self._open_bar(trainer, trainer.images - images)
-        if self._bar is not None and self._bar.update(images):  # drawn anew, ten times a second at most
-            self._bar.set_postfix_str(f"loss {trainer.mean_loss():.4f}")
+        if self._has_bar and self._on_bar("update", images):  # drawn anew, ten times a second at most
+            self._on_bar("set_postfix_str", f"loss {trainer.mean_loss():.4f}")
         if self.log_interval and trainer.position % self.log_interval == 0:
             seen, total = trainer.images, len(trainer.data.train_images)
             self.say(f"Train Epoch: {trainer.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {float(loss):.6f}")
@@ -81,10 +88,8 @@ class Console(Listener):
         )
 
     def close(self) -> None:
-        bar, self._bar = self._bar, None
-        if bar is not None:
-            with suppress(OSError):  # of a terminal that has gone
-                bar.close()
+        self._on_bar("close")
+        self._bar = None
 
 
 class LogError(CheckpointError):
