@@ -42,6 +42,8 @@ BACKENDS = [*_core.levels_available(), *ORDERS]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTHONPATH" in os.environ:  # so that commands that run in folders of their own test this package, not an installed one
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
     expression = config.option.markexpr or ""
     if "cuda" in expression and "not cuda" not in expression:
         try:
