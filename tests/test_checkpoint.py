@@ -21,6 +21,14 @@ TENSORS = {"model.a": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer.s
 FACTS = {"epoch": 2, "recipe": {"lr": 0.1}}
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_not_written(number: float, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: not written; fc2\.bias holds a number that is not finite$"):
+        save_model(path, {"fc2.bias": np.array([0, number], np.float32)})
+    assert not path.exists()
+
+
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     save_checkpoint(path, TENSORS, FACTS)

@@ -52,6 +52,14 @@ def refused(error: type[Exception], message: str, use: Callable[..., Any], *argu
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+@pytest.mark.parametrize("use", ["evaluate", "evaluate, tta", "predict"])
+def test_a_model_that_is_not_finite(use: str, number: float, few: Dataset) -> None:
+    model = LeNet()
+    model.parameters()["fc1.weight"][3, 4] = number
+    refused(ValueError, r"^model expects finite parameters, got NaN or infinity in fc1\.weight$", USES[use], model, few)
+
+
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_models_and_data_that_do_not_go_together(use: Callable[..., Any], few: Dataset) -> None:
     model = LeNet()

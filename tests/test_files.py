@@ -14,9 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fastlenet.checkpoint import load_model, save_model
 from fastlenet.files import CheckpointError, expect_writable, reserve, save_somewhere, write_atomically
+from fastlenet.flags import flag_of, make_parser
 
 
 def names(folder: Path) -> list[str]:
@@ -144,6 +147,20 @@ def test_names_of_any_length(letter: str, tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(CheckpointError, match=r"cannot be written \(File name too long\)"):
         expect_writable(tmp_path / (letter * 256))
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expect_writable("~/a.st")
+    write_atomically("~/a.st", b"new")
+    with reserve("~/b.st"), reserve("~/a.st", "~/a.st"):
+        assert (tmp_path / ".b.st.lock").exists()
+    save_model("~/m.st", {"bias": np.ones(2)})
+    assert list(load_model("~/m.st")["bias"]) == [1, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.st", "m.st"]
+    names = {"save_model": "~/m.st", "checkpoint": "~/c.st", "log_json": "~/l", "resume": "~/r.st"}
+    given = make_parser().parse([part for name, path in names.items() for part in (flag_of(name), path)])
+    assert vars(given) == {name: path.replace("~", str(tmp_path)) for name, path in names.items()}
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import reprlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,8 +60,14 @@ def _dump(tensors: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
 
 
 def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
-    """Write a state_dict as a safetensors file that PyTorch's users can load too."""
-    write_atomically(Path(path), _dump(state, {"format": "np"}))
+    """Write a state_dict as a safetensors file that PyTorch's users can load too.
+
+    Raises CheckpointError where it cannot be written, and for numbers that are not finite, which no network would load.
+    """
+    for name, array in state.items():
+        if np.asarray(array).dtype.kind == "f" and not np.isfinite(array).all():
+            raise CheckpointError(f"{shown_path(path)}: not written; {name} holds a number that is not finite")
+    write_atomically(path, _dump(state, {"format": "np"}))
 
 
 def load_model(path: str | os.PathLike[str], model: Sequential | None = None) -> dict[str, Array]:
@@ -106,7 +111,7 @@ def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
 def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write a training state: arrays, and facts that JSON can hold. Raises CheckpointError; the old file then stays."""
     metadata = {"format": _FORMAT, "digest": _digest(tensors, facts), "facts": facts}
-    write_atomically(Path(path), _dump(tensors, {_KEY: json.dumps(metadata)}))
+    write_atomically(path, _dump(tensors, {_KEY: json.dumps(metadata)}))
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -114,7 +119,6 @@ def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES)
 
     max_bytes: of arrays; a file that has more is refused before they are read.
     """
-    path = Path(path)
     file = TensorFile(path)
     if _KEY not in file.metadata:
         raise NoCheckpointError(f"{shown_path(path)}: not a checkpoint of fastlenet; load_model reads files of parameters")

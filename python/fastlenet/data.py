@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet.dataset import Dataset
+from fastlenet.files import user_path
 from fastlenet.idx import DataError
-from fastlenet.idx_folder import TORCHVISION_NAMES, IdxSet, find_set, user_folder
+from fastlenet.idx_folder import TORCHVISION_NAMES, IdxSet, find_set
 
 __all__ = ["TORCHVISION_NAMES", "DataError", "Dataset", "files", "load_idx_directory", "load_mnist", "load_torchvision"]
 
@@ -46,7 +47,7 @@ def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
 
     Raises DataError, in one line that names the file, for anything that is not such a set, or more than one.
     """
-    found = find_set(user_folder(directory))
+    found = find_set(user_path(directory))
     arrays, classes = found.read()
     return _dataset(found.name, *arrays, classes=classes)
 
@@ -56,7 +57,7 @@ def files(directory: str | os.PathLike[str] | None = None) -> list[str]:
 
     Raises DataError, also for EMNIST, whose files do not hold the images as they are trained on.
     """
-    found = find_set(_MNIST if directory is None else user_folder(directory))
+    found = find_set(_MNIST if directory is None else user_path(directory))
     if found.lies_on_its_side:
         raise DataError(f"{found.folder}: the images of {found.prefix.rstrip('-')} lie on their side in its files")
     return [str(path) for path in found.paths()]
@@ -101,7 +102,7 @@ def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Datase
     except ImportError as error:
         raise DataError(f"--dataset needs torchvision ({error}); pip install 'fastlenet[torchvision]'") from None
     arrays: list[Bytes] = []
-    folder = str(user_folder(root))
+    folder = str(user_path(root))
     for train in (True, False):
         options: dict[str, Any] = {"train": train} if name != "EMNIST" else {"train": train, "split": "letters"}
         try:

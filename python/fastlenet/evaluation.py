@@ -52,16 +52,24 @@ def expect_fit(model: Sequential, data: Dataset) -> None:
         raise ValueError(f"{data.name}: model expects {data.classes} outputs, the data's classes, got {scores} for an image")
 
 
+def _expect_finite(model: Sequential) -> None:
+    """ValueError for a parameter that is infinite or NaN: the largest of NaN scores is always the first one."""
+    odd = [name for name, array in model.parameters().items() if not np.isfinite(array).all()]
+    if odd:
+        raise ValueError(f"model expects finite parameters, got NaN or infinity in {', '.join(odd)}")
+
+
 def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False) -> tuple[float, float]:
     """The accuracy (a fraction) and the mean loss on the test images; leaves the model's mode as it was.
 
     batch_size: images at a time, at least 1. tta: average the probabilities of each image and of its shifts by one pixel.
-    Raises TypeError and ValueError, for a model and data that do not go together too.
+    Raises TypeError and ValueError, for a model and data that do not go together and for parameters that are not finite too.
     """
     if tta:
         return score(predict([model], data, batch_size, tta=True), data.test_labels)
     batch_size = integer("batch_size", batch_size, 1)
     expect_fit(model, data)
+    _expect_finite(model)
     ops, count = model.ops, len(data.test_images)
     correct, loss = 0, 0.0
     with _evaluating(model):
@@ -86,6 +94,7 @@ def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = BATCH
         raise ValueError("models expects at least one model, got none")
     for model in models:
         expect_fit(model, data)
+        _expect_finite(model)
     count, shifts = len(data.test_images), _SHIFTS if tta else _SHIFTS[:1]
     sums = np.zeros((count, data.classes))
     for model in models:

@@ -14,13 +14,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CheckpointError", "expect_writable", "reserve", "save_somewhere", "shown_path", "write_atomically"]
+__all__ = [
+    "CheckpointError",
+    "expect_writable",
+    "reserve",
+    "save_somewhere",
+    "shown_path",
+    "user_path",
+    "write_atomically",
+]
 
 _StrPath = str | os.PathLike[str]
 
 
 class CheckpointError(ValueError):
     """A file that cannot be written or used; the message is one line that names it and says what is wrong."""
+
+
+def user_path(path: _StrPath) -> Path:
+    """The path, with ~ in front replaced by the home folder."""
+    return Path(os.path.expanduser(path))
 
 
 def shown_path(path: _StrPath) -> str:
@@ -79,7 +92,7 @@ def expect_writable(path: _StrPath, *, as_a_whole: bool = True) -> None:
 
     as_a_whole: it will be replaced; otherwise it is written in place, and may be a device or a pipe.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         target, status = _target(path, as_a_whole=as_a_whole)
         if as_a_whole or status is None:
@@ -98,7 +111,7 @@ def write_atomically(path: _StrPath, data: bytes) -> None:
     Written under a temporary name in the same folder, synced, renamed; then the folder is synced. Symbolic links are followed,
     and a file that is replaced hands its mode on. Raises CheckpointError.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         target, status = _target(path)
         with _temporary_file(target) as (descriptor, temporary):
@@ -234,10 +247,11 @@ def reserve(path: _StrPath, goes_on: _StrPath | None = None) -> Iterator[None]:
     lies a locked one, .NAME.lock, meanwhile: the lock ends with the process, however that ends; where the file system has no
     locks, other runs are not noticed.
     """
-    path = Path(path)
+    path = user_path(path)
     expect_writable(path)
     with _lock(path):
-        if path.exists() and not (goes_on is not None and Path(goes_on).exists() and path.samefile(goes_on)):
+        before = None if goes_on is None else user_path(goes_on)
+        if path.exists() and not (before is not None and before.exists() and path.samefile(before)):
             raise CheckpointError(
                 f"{shown_path(path)}: exists; resume the run that wrote it, choose another name, or remove it"
             )

@@ -86,7 +86,7 @@ def file_name(text: str) -> str:
     """The type of a flag that names a file or a folder."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"a name is expected, got {text!r}")
-    return text
+    return os.path.expanduser(text)  # which a shell leaves as it is in --flag=~/name
 
 
 _FILE: dict[str, Any] = {"type": file_name, "metavar": "FILE"}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastlenet.idx import MAX_BYTES, DataError, read_idx
 
-__all__ = ["TORCHVISION_NAMES", "IdxSet", "find_set", "user_folder"]
+__all__ = ["TORCHVISION_NAMES", "IdxSet", "find_set"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -23,15 +23,6 @@ _SUBFOLDERS = ("raw", *(f"{name}/raw" for name in TORCHVISION_NAMES), "gzip")
 _PREFIXED = re.compile(r"(?P<prefix>.+-)train-images[-.]idx3-ubyte(\.gz)?")
 _SECOND_PARTS = ("t10k", "test")
 _SHOWN = 5  # names in an error
-
-
-def user_folder(directory: str | os.PathLike[str]) -> Path:
-    """The path, with ~ in front replaced by the home folder."""
-    path = Path(directory)
-    try:
-        return path.expanduser()
-    except RuntimeError:  # of a user that there is not
-        return path
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
 from fastlenet.fields import Values
-from fastlenet.files import CheckpointError
+from fastlenet.files import CheckpointError, user_path
 
 if TYPE_CHECKING:
     from fastlenet.run_state import Epoch
@@ -73,7 +73,7 @@ class Saver(Writer):
     """Writes a checkpoint after every epoch, and between them every so many seconds."""
 
     def __init__(self, path: str | os.PathLike[str], seconds: float = 10.0) -> None:
-        self.path, self.seconds = Path(path), SECONDS.convert("seconds", seconds)
+        self.path, self.seconds = user_path(path), SECONDS.convert("seconds", seconds)
         self._due = time.monotonic() + seconds
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:

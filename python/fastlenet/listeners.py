@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, SupportsFloat
 
 from fastlenet.command import one_line, tell
-from fastlenet.files import CheckpointError
+from fastlenet.files import CheckpointError, user_path
 from fastlenet.listener import Listener, Writer
 from fastlenet.profiling import Line, Profiler, profile_table
 from fastlenet.trainer import Epoch, Trainer
@@ -103,11 +102,11 @@ class JsonLog(Writer):
     """
 
     def __init__(self, path: str | os.PathLike[str], resumed: bool) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         self._pending = b""
         with self._writing():
             # Unbuffered, so that what a full disk did not take is not tried again when the file is closed.
-            self._stream = open(path, "ab" if resumed else "wb", buffering=0)  # noqa: SIM115
+            self._stream = open(self.path, "ab" if resumed else "wb", buffering=0)  # noqa: SIM115
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

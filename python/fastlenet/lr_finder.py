@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import SupportsFloat
 
 from fastlenet.dataset import Dataset
-from fastlenet.evaluation import expect_fit
 from fastlenet.fields import Values, integer
 from fastlenet.nn import Sequential
 from fastlenet.recipe import Recipe
@@ -77,7 +76,6 @@ def find_lr(
     steps = integer("steps", steps, 2)
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe expects a Recipe, got {type(recipe).__name__}")
-    expect_fit(model, data)
     endless = replace(recipe, epochs=steps, batch_size_end=0, plain_epochs=0)  # the record stops it
     trainer = Trainer(model, data, endless, evaluate_every_epoch=False)
     trainer.rate = lambda step: low * (high / low) ** (step / (steps - 1))

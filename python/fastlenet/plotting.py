@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from fastlenet.files import write_atomically
+from fastlenet.files import user_path, write_atomically
 from fastlenet.listener import Writer
 from fastlenet.lr_finder import Sweep
 from fastlenet.trainer import Epoch, Trainer
@@ -49,7 +49,7 @@ class Plot(Writer):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         self._runs: list[_Run] = []
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:

@@ -46,7 +46,7 @@ def stored(settings: dict[str, Any]) -> dict[str, Any]:
         whole["data_dir"] = "data"
     for name in ("data_dir", "load_model"):
         if whole[name] is not None:
-            whole[name] = os.path.abspath(os.path.expanduser(whole[name]))
+            whole[name] = os.path.abspath(whole[name])
     return whole
 
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.files import CheckpointError, shown_path
+from fastlenet.files import CheckpointError, shown_path, user_path
 from fastlenet.foreign import what_it_is
 
 __all__ = ["MAX_BYTES", "MAX_HEADER", "READ_TYPES", "TensorFile"]
@@ -57,7 +57,7 @@ class TensorFile:
     """The header of a safetensors file: names, types, shapes. Raises CheckpointError for anything else, without reading on."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         with self._opened() as stream:
             self.entries, self.metadata = _read_header(stream)
 
