@@ -380,6 +380,13 @@ def test_the_model_is_in_evaluation_mode(small: Dataset) -> None:
     assert not model.training
 
 
+def test_a_checkpoint_in_the_home_folder(small: Dataset, home: Path) -> None:
+    """Where no shell has spelt it out."""
+    fit(LeNet(), small, epochs=1, checkpoint="~/state")
+    history = fit(LeNet(), small, epochs=1, resume="~/state", checkpoint="~/state")
+    assert len(history.epochs) == 1 and [path.name for path in home.iterdir()] == ["state"]
+
+
 def test_a_checkpoint_that_cannot_be(small: Dataset, tmp_path: Path) -> None:
     """Refused before the first step: a folder that there is not, and the checkpoint of another run, which stays."""
     model = LeNet()
