@@ -242,7 +242,6 @@ def fit(
     except TypeError as error:
         raise TypeError(f"fit: {error}") from None
     trainer = Trainer(model, data, recipe, test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
-    checkpoint, resume = (None if path is None else os.path.expanduser(path) for path in (checkpoint, resume))
     with nullcontext() if checkpoint is None else reserve(checkpoint, resume):
         if resume is not None:
             trainer.restore(resume, allow_level_change=allow_level_change)
