@@ -5,8 +5,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
-#include <optional>
 #include <string>
 
 #include "shapes.hpp"
@@ -17,21 +17,13 @@ namespace py = pybind11;
 
 inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
-// Python's text; none where it has half of a pair of surrogates, which UTF-8 does not have.
-inline std::optional<std::string> utf8(py::handle text) {
-  Py_ssize_t size = 0;
-  const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
-  if (bytes != nullptr) return std::string(bytes, static_cast<std::size_t>(size));
-  PyErr_Clear();
-  return std::nullopt;
-}
-
 // What came, for a message: as Python writes it, unless that is long or not one line.
 inline std::string shown(py::handle object) {
   const auto text = py::reinterpret_steal<py::object>(PyObject_Repr(object.ptr()));
-  if (!text) PyErr_Clear();
-  const std::optional<std::string> line = text ? utf8(text) : std::nullopt;
-  return !line || line->size() > 60 || line->find('\n') != std::string::npos ? "an object of " + type_name(object) : *line;
+  const char* line = text ? PyUnicode_AsUTF8(text.ptr()) : nullptr;
+  if (line == nullptr) PyErr_Clear();
+  const bool short_line = line != nullptr && std::strlen(line) <= 60 && std::strchr(line, '\n') == nullptr;
+  return short_line ? line : "an object of " + type_name(object);
 }
 
 inline std::string wanted(const char* op, const char* argument, const char* expected, py::handle got) {
@@ -129,6 +121,13 @@ inline double number(const char* op, const char* argument, py::handle value) {
   return result;
 }
 
+// Of a whole: a rate of dropout, what a moving mean keeps.
+inline double fraction(const char* op, const char* argument, py::handle value) {
+  const double result = number(op, argument, value);
+  if (!(result >= 0.0 && result < 1.0)) throw std::invalid_argument(wanted(op, argument, "a number in [0, 1)", value));
+  return result;
+}
+
 // What Python takes for true.
 inline bool truth(py::handle value) {
   const int result = PyObject_IsTrue(value.ptr());
@@ -136,11 +135,8 @@ inline bool truth(py::handle value) {
   return result != 0;
 }
 
-inline std::string one_of(const char* op, const char* argument, py::handle value, const char* expected) {
-  if (!PyUnicode_Check(value.ptr())) throw py::type_error(wanted(op, argument, expected, value));
-  const std::optional<std::string> text = utf8(value);
-  if (!text) throw std::invalid_argument(wanted(op, argument, expected, value));
-  return *text;
+inline bool is(py::handle value, const char* ascii) {
+  return PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), ascii) == 0;
 }
 
 // (pixel / 255 - mean) / std must be numbers in float32, whatever the pixel.
@@ -151,7 +147,7 @@ struct Normalisation {
       : mean(number(op, "mean", mean_)), std(number(op, "std", std_)) {
     if (!std::isfinite(mean)) throw std::invalid_argument(wanted(op, "mean", "a finite number", mean_));
     if (!(std::isfinite(std) && std > 0.0)) throw std::invalid_argument(wanted(op, "std", "a positive number", std_));
-    if ((1.0 + std::abs(mean)) / std > static_cast<double>(std::numeric_limits<float>::max())) {
+    if (1.0 + std::abs(mean) > std * static_cast<double>(std::numeric_limits<float>::max())) {
       throw std::invalid_argument(wanted(op, "std", "a number so large that (1 + |mean|) / std fits float32", std_));
     }
   }

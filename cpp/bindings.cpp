@@ -119,11 +119,11 @@ py::array max_pool2d_backward(py::handle dy_, py::handle indices_, py::handle x_
 }
 
 cpu::Algorithm algorithm_of(const char* op, py::handle value) {
-  constexpr const char* expected = "'direct' or 'winograd'";
-  const std::string name = one_of(op, "algorithm", value, expected);
-  if (name == "direct") return cpu::Algorithm::direct;
-  if (name == "winograd") return cpu::Algorithm::winograd;
-  throw std::invalid_argument(wanted(op, "algorithm", expected, value));
+  if (is(value, "direct")) return cpu::Algorithm::direct;
+  if (is(value, "winograd")) return cpu::Algorithm::winograd;
+  const std::string message = wanted(op, "algorithm", "'direct' or 'winograd'", value);
+  if (!PyUnicode_Check(value.ptr())) throw py::type_error(message);
+  throw std::invalid_argument(message);
 }
 
 py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::handle bias_, py::handle padding,
@@ -232,8 +232,7 @@ py::array map_gradient(const char* op, Function function, py::handle dy_, const 
 py::tuple dropout_forward(py::handle x_, py::handle rate_, py::handle seed_, py::handle counter_, py::handle out) {
   Call call("dropout_forward", out, 2);
   const Input<float> x = call.input<float>("x", x_);
-  const double rate = number(call.op(), "rate", rate_);
-  if (!(rate >= 0.0 && rate < 1.0)) throw std::invalid_argument(wanted(call.op(), "rate", "a number in [0, 1)", rate_));
+  const double rate = fraction(call.op(), "rate", rate_);
   const std::uint64_t seed = word(call.op(), "seed", seed_), counter = word(call.op(), "counter", counter_);
   const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes), mask = call.output<float>(1, x.dims());
   without_gil([&] { cpu::dropout_forward(y.data(), mask.data(), x.data(), rate, seed, counter, x.size()); });
@@ -364,8 +363,9 @@ void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_m
   const Output<float> second_moment = call.state<float>("second_moment", second_moment_, dims);
   const std::int64_t step = integer(call.op(), "step", step_, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
   const auto of = [&](const char* name, py::handle value) { return number(call.op(), name, value); };
+  const auto below_one = [&](const char* name, py::handle value) { return fraction(call.op(), name, value); };
   const AdamStep adam =
-      adam_at(step, of("lr", lr), of("beta1", beta1), of("beta2", beta2), of("eps", eps), of("weight_decay", weight_decay));
+      adam_at(step, of("lr", lr), below_one("beta1", beta1), below_one("beta2", beta2), of("eps", eps), of("weight_decay", weight_decay));
   without_gil(
       [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
 }

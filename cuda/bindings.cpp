@@ -109,6 +109,7 @@ void bind_shapes(py::module_& m) {
 
 void bind_numbers(py::module_& m) {
   m.def("number", number);
+  m.def("fraction", fraction);
   m.def("word", word);
   m.def("count_from_one", [](const char* op, const char* argument, py::handle value) {
     return integer(op, argument, value, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from backends import ops
 from conftest import expect_equal, expect_same_bits, integers, normals
+from fastlenet import ops as cpu_ops
 from fastlenet import reference
 
 Array = npt.NDArray[Any]
@@ -278,3 +279,85 @@ def test_empty_is_aligned() -> None:
         array = ops.empty(shape)
         assert (array.ctypes.data % 64 == 0 or array.size == 0) and array.dtype == np.float32 and array.flags.c_contiguous
     assert ops.empty((2, 3), np.uint8).dtype == np.uint8
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------------
+
+SMALL = np.zeros((1, 1, 4, 4), np.float32)
+FLAT = np.zeros(4, np.float32)
+PIXELS = np.zeros((1, 2, 2), np.uint8)
+PAIRS = (np.array([2, 2]), np.array([[2, 2], [2, 2]]), 2.0, "2", None, (2,), (2, 2, 2), (2, 2.0), [None, 2], {2, 3}, object())
+LARGE = (2**31, 2**63, 2**70, -(2**70), (1, 2**70))
+SIZES = ((1.9, 1, 4, 4), "1144", None, 4, np.zeros((4, 1)), [1, 1, 4, None])
+NUMBERS = ("0.5", None, [0.5], np.zeros(2), 1j)
+INTEGERS = (0.5, "1", None, np.zeros(2, int), [1])
+
+WRONG_TYPES = [
+    *(("conv2d_forward", (SMALL, SMALL), {name: value}) for name in ("stride", "padding") for value in PAIRS),
+    *(("max_pool2d_forward", (SMALL,), {"kernel_size": value}) for value in PAIRS),
+    *(("max_pool2d_forward", (SMALL, 2), {"stride": value}) for value in PAIRS if value is not None),
+    *(("conv2d_relu_max_pool2d_forward", (SMALL, SMALL[..., :2]), {"kernel_size": value}) for value in PAIRS),
+    *(("max_pool2d_backward", (SMALL, SMALL.astype(np.int32)), {"x_shape": value}) for value in SIZES),
+    *(("dropout_forward", (FLAT,), {"rate": value, "seed": 1, "counter": 1}) for value in NUMBERS),
+    *(("dropout_forward", (FLAT,), {"seed": value, "rate": 0.5, "counter": 1}) for value in INTEGERS),
+    *(("dropout_forward", (FLAT,), {"counter": value, "rate": 0.5, "seed": 1}) for value in INTEGERS),
+    *(("softmax_cross_entropy", (SMALL[0, 0], [0] * 4), {"label_smoothing": value}) for value in NUMBERS),
+    *(("gather_images", (PIXELS, [0]), {"mean": value, "std": 1}) for value in NUMBERS),
+    *(("gather_images", (PIXELS, [0]), {"std": value, "mean": 1}) for value in NUMBERS),
+    *(("pack_filters", (SMALL,), {"algorithm": value}) for value in (None, 1, b"direct")),
+]
+WRONG_VALUES = [
+    *(("conv2d_forward", (SMALL, SMALL), {name: value}) for name in ("stride", "padding") for value in LARGE),
+    *(("max_pool2d_forward", (SMALL,), {"kernel_size": value}) for value in LARGE),
+    *(("max_pool2d_backward", (SMALL, SMALL.astype(np.int32)), {"x_shape": (1, 1, 4, value)}) for value in (2**70, -1)),
+    *(("dropout_forward", (FLAT,), {"seed": value, "rate": 0.5, "counter": 1}) for value in (-1, 2**64)),
+    ("dropout_forward", (FLAT,), {"rate": 10**400, "seed": 1, "counter": 1}),
+    ("dropout_forward", (FLAT,), {"rate": 1e-50 - 1, "seed": 1, "counter": 1}),
+    ("softmax_cross_entropy", (SMALL[0, 0], [0] * 4), {"label_smoothing": np.nan}),
+    *(("gather_images", (PIXELS, [0]), {"std": value, "mean": 0}) for value in (1e-300, 1e-39, 0, np.inf)),
+    ("gather_images", (PIXELS, [0]), {"std": 0.1, "mean": 1e38}),
+    ("pack_filters", (SMALL[..., :0],), {}),
+    *(("pack_filters", (SMALL,), {"algorithm": value}) for value in ("", "\ud800", "direct\0")),
+]
+
+
+@pytest.mark.usefixtures("device_kind")
+@pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
+@pytest.mark.parametrize(("kind", "calls"), [(TypeError, WRONG_TYPES), (ValueError, WRONG_VALUES)], ids=["type", "value"])
+def test_numbers_that_are_none(kind: type[Exception], calls: list[Any], module: Any) -> None:
+    """One short line: the op, the argument, what it expects, what came."""
+    for op, arguments, options in calls:
+        name = next(iter(options), "weight")
+        with pytest.raises(kind) as error:
+            getattr(module, op)(*arguments, **options)
+        message = str(error.value)
+        assert message.startswith(f"{op}: {name} expects ") and ", got " in message, message
+        assert "\n" not in message and len(message) < 200, message
+
+
+STEPS = {"sgd_step": ("lr", "momentum", "weight_decay"), "adam_step": ("step", "lr", "beta1", "beta2", "eps", "weight_decay")}
+
+
+@pytest.mark.parametrize("module", [cpu_ops, reference], ids=["ops", "reference"])
+@pytest.mark.parametrize(("op", "name"), [(op, name) for op, names in STEPS.items() for name in names])
+def test_numbers_of_a_step(op: str, name: str, module: Any) -> None:
+    arrays = [np.ones(3, np.float32) for _ in range(3 if op == "sgd_step" else 4)]
+    good: dict[str, Any] = {"lr": 0.1} if op == "sgd_step" else {"lr": 0.1, "step": 1}
+    for value in INTEGERS[1:] if name == "step" else NUMBERS:
+        with pytest.raises(TypeError, match=f"^{op}: {name} expects .*, got "):
+            getattr(module, op)(*arrays, **good | {name: value})
+    if name in ("beta1", "beta2", "step"):
+        for value in (-1, 0) if name == "step" else (1, -0.1, 1e300):
+            with pytest.raises(ValueError, match=f"^{op}: {name} expects .*, got "):
+                getattr(module, op)(*arrays, **good | {name: value})
+    assert all((array == 1).all() for array in arrays)
+
+
+def test_scalars_of_numpy_are_numbers() -> None:
+    x = integers(np.random.default_rng(0), (2, 1, 6, 6))
+    pair = (np.int64(2), np.uint8(2))
+    expect_same_bits(cpu_ops.max_pool2d_forward(x, pair, stride=np.array(2)), cpu_ops.max_pool2d_forward(x, 2))
+    expect_same_bits(
+        cpu_ops.dropout_forward(x, np.float64(0.5), np.uint64(2**64 - 1), np.int32(3)),
+        cpu_ops.dropout_forward(x, 0.5, 2**64 - 1, 3),
+    )

@@ -3,6 +3,9 @@
 Arrays are NumPy float32, images NCHW. Inputs may have any strides and alignment (they are copied when not C-contiguous
 and aligned); another dtype is a TypeError, a wrong shape a ValueError, and both name the argument. Empty batches work.
 `out` is an array, or a tuple in the order of the returned arrays, to be filled and returned instead of new ones.
+Arrays that an op writes share no memory with any other of its arguments; where a docstring says "May work in place", `out` may be
+an input, all of it. Subclasses are read and written as the plain arrays that they are; a masked array is a TypeError.
+Another thread that writes an argument meanwhile changes the result, but nothing else.
 
 Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window; gradients dx, dweight,
 dbias, dy.
@@ -129,7 +132,7 @@ def max_pool2d_forward(
 
     x: (n, c, h, w). Padding, at most half a window, never wins.
     Returns y: (n, c, p, q) with p = (h + 2*padding - r)//stride + 1; indices: int32, like y, the place of the maximum
-    in its h*w plane. Ties go to the first in row order; a NaN in the window wins.
+    in its h*w plane. Ties go to the first in row order; the first NaN in the window wins.
     """
     return cast(tuple[Array, Array], _core.max_pool2d_forward(x, kernel_size, stride, padding, out))
 
@@ -157,7 +160,7 @@ def conv2d_relu_max_pool2d_forward(
 
     x: (n, c, h, w); weight: (k, c, r, s); bias: (k,) or None. An odd last row or column of the convolution drops.
     Returns y: (n, k, p, q) and winners: uint8, like y: the position of the maximum in its window, row by row, or
-    255 where ReLU is dead (maximum <= 0). Ties go to the first; a NaN in the window wins.
+    255 where ReLU is dead (maximum <= 0). Ties go to the first; the first NaN in the window wins.
     algorithm: "direct", which gives the same bits as the three ops one after the other; or "winograd", which computes 3x3 and
     5x5 filters with 2x2 windows by fewer multiply-adds where that is faster (other shapes directly). It rounds more: on random
     data y errs by up to 1e-5 of its largest element, directly by up to 1e-6; docs/performance.md has the bound. Values that
@@ -305,7 +308,8 @@ def gather_images(
 ) -> Array:
     """A batch of normalised images, (images[index] / 255 - mean) / std, each rounded once to float32.
 
-    images: uint8 (N, h, w); index: (n,) of any integer dtype, in 0..N-1. Returns x: (n, 1, h, w).
+    images: uint8 (N, h, w); index: (n,) of any integer dtype, in 0..N-1; (1 + |mean|) / std must fit float32.
+    Returns x: (n, 1, h, w).
     transform: None; or float32 (n, 2, 3): output pixel (i, j) is the bilinear sample of the raw image at
     (row, column) = transform[n] @ (i, j, 1), with zeros outside the image; or an `Augmentation(...).at(seed, epoch)`, which
     distorts each image at random, the same way wherever its number stands in `index`. Images have at most 32,000 pixels a side
@@ -353,7 +357,7 @@ def adam_step(
 ) -> None:
     """One step of AdamW, in place; `step` counts from 1 and corrects the bias of the moments.
 
-    All are flat float32 buffers of one size; the moments start at 0. Weight decay is decoupled:
+    All are flat float32 buffers of one size; the moments start at 0; beta1 and beta2 lie in [0, 1). Weight decay is decoupled:
     parameters *= 1 - lr * weight_decay first. Source: Loshchilov & Hutter 2019.
     """
     _core.adam_step(parameters, gradients, first_moment, second_moment, step, lr, beta1, beta2, eps, weight_decay)

@@ -7,8 +7,8 @@ filter or window; gradients dx, dweight, dbias, dy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fastlenet.augment import Transform
 from fastlenet.philox import STREAM_DROPOUT, philox
+from fastlenet.reference_call import Call
 
 __all__ = [
     "adam_step",
@@ -49,68 +50,8 @@ Gradients = tuple[Array | None, Array, Array]
 DEAD = 255
 
 
-# --- arguments and results ----------------------------------------------------------------------------------------------
-
-
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
     return np.empty(shape, dtype)
-
-
-def _floats(op: str, **arrays: Any) -> None:
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"{op}: {name} expects a numpy array of float32 or float64, got {type(array).__name__}")
-        if array.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{op}: {name} expects a numpy array of float32 or float64, got {array.dtype}")
-
-
-def _of_dtype(op: str, name: str, array: Any, dtype: npt.DTypeLike) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != dtype:
-        got = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{op}: {name} expects a numpy array of {np.dtype(dtype)}, got {got}")
-
-
-def _rank(op: str, name: str, array: Array, rank: int) -> None:
-    if array.ndim != rank:
-        raise ValueError(f"{op}: {name} expects {rank} dimensions, got shape {array.shape}")
-
-
-def _shape(op: str, name: str, array: Array, expected: tuple[int, ...]) -> None:
-    if array.shape != expected:
-        raise ValueError(f"{op}: {name} expects shape {expected}, got {array.shape}")
-
-
-def _pair(op: str, name: str, value: Pair, least: int) -> tuple[int, int]:
-    first, second = value if isinstance(value, (tuple, list)) else (value, value)
-    if first < least or second < least:
-        raise ValueError(f"{op}: {name} expects integers of at least {least}, got {(first, second)}")
-    return first, second
-
-
-def _integers(op: str, name: str, values: Any, limit: int) -> Array:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{op}: {name} expects an array of integers, got {array.dtype}")
-    array = array.astype(np.int64)
-    if array.size and (array.min() < 0 or array.max() >= limit):
-        raise ValueError(f"{op}: {name} expects values in 0..{limit - 1}, got {array.min()}..{array.max()}")
-    return array
-
-
-def _into(out: Array | None, result: Array) -> Array:
-    """The result itself, or copied into the caller's array."""
-    if out is None:
-        return result
-    _shape("reference", "out", out, result.shape)
-    out[...] = result
-    return out
-
-
-def _into_each(out: Any, results: tuple[Array | None, ...]) -> tuple[Any, ...]:
-    outs = (None,) * len(results) if out is None else out
-    return tuple(None if b is None else _into(a, b) for a, b in zip(outs, results, strict=True))
 
 
 def _output_size(size: int, window: int, stride: int, padding: int) -> int:
@@ -127,17 +68,16 @@ def _patches(x: Array, window: tuple[int, int], stride: tuple[int, int], padding
     return sliding_window_view(padded, window, axis=(2, 3))[:, :, ::step_h, ::step_w]
 
 
-def _check_conv(op: str, x: Array, weight: Array, bias: Array | None, padding: tuple[int, int]) -> None:
-    _floats(op, x=x, weight=weight, bias=bias)
-    _rank(op, "x", x, 4)
-    _rank(op, "weight", weight, 4)
+def _check_conv(call: Call, x: Array, weight: Array, bias: Array | None, padding: tuple[int, int]) -> None:
+    call.rank("x", x, 4)
+    call.filters(weight)
     if weight.shape[1] != x.shape[1]:
-        raise ValueError(f"{op}: weight expects {weight.shape[1]} input channels, x has {x.shape[1]} (x shape {x.shape})")
+        raise ValueError(f"{call.op}: weight expects {weight.shape[1]} input channels, x has {x.shape[1]} (x shape {x.shape})")
     for filter_size, size, pad in zip(weight.shape[2:], x.shape[2:], padding, strict=True):
-        if not 1 <= filter_size <= size + 2 * pad:
-            raise ValueError(f"{op}: weight's filter of {weight.shape[2:]} exceeds the padded image (x shape {x.shape})")
+        if filter_size > size + 2 * pad:
+            raise ValueError(f"{call.op}: weight's filter of {weight.shape[2:]} exceeds the padded image (x shape {x.shape})")
     if bias is not None:
-        _shape(op, "bias", bias, (weight.shape[0],))
+        call.shape("bias", bias, (weight.shape[0],))
 
 
 def conv2d_forward(
@@ -149,11 +89,17 @@ def conv2d_forward(
     padding: Pair = 0,
     out: Array | None = None,
 ) -> Array:
-    op = "conv2d_forward"
-    strides, pads = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0)
-    _check_conv(op, x, weight, bias, pads)
+    call = Call("conv2d_forward", out)
+    x, weight, bias = call.floats(x=x, weight=weight, bias=bias)
+    strides, pads = call.pair("stride", stride, 1), call.pair("padding", padding, 0)
+    _check_conv(call, x, weight, bias, pads)
+    y = _convolution(x, weight, bias, strides, pads)
+    return cast(Array, call.returns(y))
+
+
+def _convolution(x: Array, weight: Array, bias: Array | None, strides: tuple[int, int], pads: tuple[int, int]) -> Array:
     y = np.einsum("ncpqrs,kcrs->nkpq", _patches(x, weight.shape[2:], strides, pads), weight, optimize=True)
-    return _into(out, y if bias is None else y + bias[:, None, None])
+    return np.asarray(y if bias is None else y + bias[:, None, None])
 
 
 def conv2d_backward(
@@ -166,14 +112,19 @@ def conv2d_backward(
     need_dx: bool = True,
     out: Any = None,
 ) -> Gradients:
-    op = "conv2d_backward"
-    strides, pads = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0)
-    _check_conv(op, x, weight, None, pads)
-    _floats(op, dy=dy)
-    n, _, h, w = x.shape
-    k, _, r, s = weight.shape
-    p, q = (_output_size(*sizes) for sizes in zip((h, w), (r, s), strides, pads, strict=True))
-    _shape(op, "dy", dy, (n, k, p, q))
+    call = Call("conv2d_backward", out)
+    dy, x, weight = call.floats(dy=dy, x=x, weight=weight)
+    strides, pads = call.pair("stride", stride, 1), call.pair("padding", padding, 0)
+    _check_conv(call, x, weight, None, pads)
+    sizes = zip(x.shape[2:], weight.shape[2:], strides, pads, strict=True)
+    call.shape("dy", dy, (x.shape[0], weight.shape[0], *(_output_size(*axis) for axis in sizes)))
+    return cast(Gradients, call.returns(*_convolution_gradients(dy, x, weight, strides, pads, need_dx)))
+
+
+def _convolution_gradients(
+    dy: Array, x: Array, weight: Array, strides: tuple[int, int], pads: tuple[int, int], need_dx: bool
+) -> Gradients:
+    (n, _, h, w), (_, _, r, s), (p, q) = x.shape, weight.shape, dy.shape[2:]
     dweight = np.einsum("nkpq,ncpqrs->kcrs", dy, _patches(x, (r, s), strides, pads), optimize=True)
     dbias = dy.sum(axis=(0, 2, 3))
     dx = None
@@ -186,8 +137,7 @@ def conv2d_backward(
                 columns = slice(j, j + strides[1] * q, strides[1])
                 padded[:, :, rows, columns] += np.einsum("nkpq,kc->ncpq", dy, weight[:, :, i, j], optimize=True)
         dx = padded[:, :, pads[0] : pads[0] + h, pads[1] : pads[1] + w]
-    results = _into_each(out, (dx, dweight, dbias))
-    return results[0], results[1], results[2]
+    return dx, dweight, dbias
 
 
 # --- max-pooling --------------------------------------------------------------------------------------------------------
@@ -198,11 +148,6 @@ def _winning_position(windows: Array) -> Array:
     return np.asarray(windows.argmax(axis=-1))
 
 
-def _pixels(op: str, name: str, shape: Sequence[int]) -> None:
-    if min(shape[2:]) < 1:
-        raise ValueError(f"{op}: {name} expects planes of at least one pixel, got shape {tuple(shape)}")
-
-
 def max_pool2d_forward(
     x: Array,
     kernel_size: Pair,
@@ -211,18 +156,18 @@ def max_pool2d_forward(
     padding: Pair = 0,
     out: Any = None,
 ) -> tuple[Array, Array]:
-    op = "max_pool2d_forward"
-    _floats(op, x=x)
-    _rank(op, "x", x, 4)
-    r, s = _pair(op, "kernel_size", kernel_size, 1)
-    strides = (r, s) if stride is None else _pair(op, "stride", stride, 1)
-    pads = _pair(op, "padding", padding, 0)
-    _pixels(op, "x", x.shape)
+    call = Call("max_pool2d_forward", out)
+    (x,) = call.floats(x=x)
+    call.rank("x", x, 4)
+    r, s = call.pair("kernel_size", kernel_size, 1)
+    strides = (r, s) if stride is None else call.pair("stride", stride, 1)
+    pads = call.pair("padding", padding, 0)
+    call.pixels("x", x.shape)
     if pads[0] > r // 2 or pads[1] > s // 2:
-        raise ValueError(f"{op}: padding expects at most half of kernel_size {(r, s)}, got {pads}")
+        raise ValueError(f"{call.op}: padding expects at most half of kernel_size {(r, s)}, got {pads}")
     h, w = x.shape[2:]
     if h + 2 * pads[0] < r or w + 2 * pads[1] < s:
-        raise ValueError(f"{op}: kernel_size {(r, s)} exceeds the padded image (x shape {x.shape})")
+        raise ValueError(f"{call.op}: kernel_size {(r, s)} exceeds the padded image (x shape {x.shape})")
     # -inf outside the image; where even the image is -inf, the first position inside it must win.
     padding_widths = ((0, 0), (0, 0), (pads[0], pads[0]), (pads[1], pads[1]))
     values = np.pad(x, padding_widths, constant_values=-np.inf)
@@ -240,35 +185,34 @@ def max_pool2d_forward(
     winner = np.where(lost, inside.argmax(axis=-1), winner)
     y = np.take_along_axis(candidates, winner[..., None], -1)[..., 0]
     indices = np.take_along_axis(np.broadcast_to(place, candidates.shape), winner[..., None], -1)[..., 0]
-    results = _into_each(out, (y, indices.astype(np.int32)))
-    return results[0], results[1]
+    return cast(tuple[Array, Array], call.returns(y, indices.astype(np.int32)))
 
 
 def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, out: Array | None = None) -> Array:
-    op = "max_pool2d_backward"
-    _floats(op, dy=dy)
-    _pixels(op, "x_shape", x_shape)
-    n, c, h, w = x_shape
-    _of_dtype(op, "indices", indices, np.int32)
-    _shape(op, "indices", indices, dy.shape)
-    flat = _integers(op, "indices", indices, h * w).reshape(n * c, dy.shape[2] * dy.shape[3])
+    call = Call("max_pool2d_backward", out)
+    dims = call.sizes("x_shape", x_shape)
+    (dy,), indices = call.floats(dy=dy), call.array("indices", indices, np.int32)
+    if len(dims) != 4:
+        raise ValueError(f"{call.op}: x_shape expects 4 dimensions (n, c, h, w), got shape {dims}")
+    n, c, h, w = dims
+    call.rank("dy", dy, 4)
+    call.shape("dy", dy, (n, c, *dy.shape[2:]))
+    call.pixels("x_shape", dims)
+    call.shape("indices", indices, dy.shape)
+    flat = call.below("indices", indices, h * w).reshape(n * c, dy.shape[2] * dy.shape[3])
     dx = np.zeros((n * c, h * w), dy.dtype)
     np.add.at(dx, (np.arange(n * c)[:, None], flat), dy.reshape(flat.shape))
-    return _into(out, dx.reshape(n, c, h, w))
+    return cast(Array, call.returns(dx.reshape(n, c, h, w)))
 
 
 # --- convolution + ReLU + max-pooling -----------------------------------------------------------------------------------
 
 
-def _fits(op: str, conv_shape: tuple[int, ...], kernel_size: tuple[int, int]) -> None:
+def _check_windows(call: Call, conv_shape: tuple[int, ...], kernel_size: tuple[int, int]) -> None:
     if conv_shape[2] < kernel_size[0] or conv_shape[3] < kernel_size[1]:
-        raise ValueError(f"{op}: kernel_size {kernel_size} exceeds the convolution's output {conv_shape[2:]}")
-
-
-def _algorithm(op: str, algorithm: str) -> None:
-    """A matter of speed and rounding, which this backend only checks."""
-    if algorithm not in ("direct", "winograd"):
-        raise ValueError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
+        raise ValueError(f"{call.op}: kernel_size {kernel_size} exceeds the convolution's output {conv_shape[2:]}")
+    if kernel_size[0] * kernel_size[1] > DEAD:
+        raise ValueError(f"{call.op}: kernel_size expects at most {DEAD} elements, got {kernel_size}")
 
 
 def _window_view(x: Array, r: int, s: int) -> Array:
@@ -291,31 +235,31 @@ def conv2d_relu_max_pool2d_forward(
     packed: Array | None = None,
     out: Any = None,
 ) -> tuple[Array, Array]:
-    op = "conv2d_relu_max_pool2d_forward"
+    call = Call("conv2d_relu_max_pool2d_forward", out)
     del packed  # a matter of speed
-    _algorithm(op, algorithm)
-    r, s = _pair(op, "kernel_size", kernel_size, 1)
-    if r * s > DEAD:
-        raise ValueError(f"{op}: kernel_size expects at most {DEAD} elements, got {(r, s)}")
-    _check_conv(op, x, weight, bias, _pair(op, "padding", padding, 0))
-    conv = conv2d_forward(x, weight, bias, padding=padding)
-    _fits(op, conv.shape, (r, s))
+    call.one_of("algorithm", algorithm, "direct", "winograd")  # a matter of speed and rounding
+    x, weight, bias = call.floats(x=x, weight=weight, bias=bias)
+    r, s = call.pair("kernel_size", kernel_size, 1)
+    pads = call.pair("padding", padding, 0)
+    _check_conv(call, x, weight, bias, pads)
+    conv = _convolution(x, weight, bias, (1, 1), pads)
+    _check_windows(call, conv.shape, (r, s))
     view = _window_view(conv, r, s)
     windows = view.reshape(*view.shape[:4], r * s)
     winner = _winning_position(windows)
     maximum = np.take_along_axis(windows, winner[..., None], -1)[..., 0]
     dead = maximum <= 0
-    results = _into_each(out, (np.where(dead, 0, maximum), np.where(dead, DEAD, winner).astype(np.uint8)))
-    return results[0], results[1]
+    y = np.where(dead, maximum.dtype.type(0), maximum)
+    return cast(tuple[Array, Array], call.returns(y, np.where(dead, DEAD, winner).astype(np.uint8)))
 
 
 def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
     """The weights as they are."""
-    op = "pack_filters"
-    _algorithm(op, algorithm)
-    _floats(op, weight=weight)
-    _rank(op, "weight", weight, 4)
-    return weight
+    call = Call("pack_filters")
+    call.one_of("algorithm", algorithm, "direct", "winograd")
+    (packed,) = call.floats(weight=weight)
+    call.filters(packed)
+    return cast(Array, packed)
 
 
 def conv2d_relu_max_pool2d_backward(
@@ -329,106 +273,109 @@ def conv2d_relu_max_pool2d_backward(
     need_dx: bool = True,
     out: Any = None,
 ) -> Gradients:
-    op = "conv2d_relu_max_pool2d_backward"
-    r, s = _pair(op, "kernel_size", kernel_size, 1)
-    pads = _pair(op, "padding", padding, 0)
-    _check_conv(op, x, weight, None, pads)
-    _floats(op, dy=dy)
-    n, _, h, w = x.shape
-    conv_sizes = (_output_size(*sizes) for sizes in zip((h, w), weight.shape[2:], (1, 1), pads, strict=True))
-    conv_shape = (n, weight.shape[0], *conv_sizes)
-    _fits(op, conv_shape, (r, s))
+    call = Call("conv2d_relu_max_pool2d_backward", out)
+    (dy, x, weight), winners = call.floats(dy=dy, x=x, weight=weight), call.array("winners", winners, np.uint8)
+    r, s = call.pair("kernel_size", kernel_size, 1)
+    pads = call.pair("padding", padding, 0)
+    _check_conv(call, x, weight, None, pads)
+    conv_sizes = (_output_size(*sizes) for sizes in zip(x.shape[2:], weight.shape[2:], (1, 1), pads, strict=True))
+    conv_shape = (x.shape[0], weight.shape[0], *conv_sizes)
+    _check_windows(call, conv_shape, (r, s))
     dconv = np.zeros(conv_shape, dy.dtype)
     view = _window_view(dconv, r, s)
-    _shape(op, "dy", dy, view.shape[:4])
-    _of_dtype(op, "winners", winners, np.uint8)
-    _shape(op, "winners", winners, view.shape[:4])
+    call.shape("dy", dy, view.shape[:4])
+    call.shape("winners", winners, view.shape[:4])
     alive = np.nonzero(winners != DEAD)
     position = winners[alive].astype(np.int64)
     if position.size and position.max() >= r * s:
-        raise ValueError(f"{op}: winners expects values below {r * s} or {DEAD}, got {position.max()}")
+        raise ValueError(f"{call.op}: winners expects values below {r * s} or {DEAD}, got {position.max()}")
     place = (*alive, position // s, position % s)
     view[place] = dy[alive]
-    return conv2d_backward(dconv, x, weight, padding=padding, need_dx=need_dx, out=out)
+    return cast(Gradients, call.returns(*_convolution_gradients(dconv, x, weight, (1, 1), pads, need_dx)))
 
 
 # --- linear -------------------------------------------------------------------------------------------------------------
 
 
-def _check_linear(op: str, x: Array, weight: Array) -> None:
-    _floats(op, x=x, weight=weight)
-    _rank(op, "x", x, 2)
-    _rank(op, "weight", weight, 2)
+def _check_linear(call: Call, x: Array, weight: Array) -> None:
+    call.rank("x", x, 2)
+    call.rank("weight", weight, 2)
     if weight.shape[1] != x.shape[1]:
-        raise ValueError(f"{op}: weight expects {weight.shape[1]} input features, x has {x.shape[1]} (x shape {x.shape})")
+        raise ValueError(f"{call.op}: weight expects {weight.shape[1]} input features, x has {x.shape[1]} (x shape {x.shape})")
 
 
 def linear_forward(
     x: Array, weight: Array, bias: Array | None = None, *, skip_zeros: bool = False, out: Array | None = None
 ) -> Array:
     del skip_zeros  # a matter of speed
-    op = "linear_forward"
-    _check_linear(op, x, weight)
+    call = Call("linear_forward", out)
+    x, weight, bias = call.floats(x=x, weight=weight, bias=bias)
+    _check_linear(call, x, weight)
     y = x @ weight.T
     if bias is not None:
-        _floats(op, bias=bias)
-        _shape(op, "bias", bias, (weight.shape[0],))
+        call.shape("bias", bias, (weight.shape[0],))
         y = y + bias
-    return _into(out, y)
+    return cast(Array, call.returns(y))
 
 
 def linear_backward(dy: Array, x: Array, weight: Array, *, need_dx: bool = True, out: Any = None) -> Gradients:
-    op = "linear_backward"
-    _check_linear(op, x, weight)
-    _floats(op, dy=dy)
-    _shape(op, "dy", dy, (x.shape[0], weight.shape[0]))
-    results = _into_each(out, (dy @ weight if need_dx else None, dy.T @ x, dy.sum(axis=0)))
-    return results[0], results[1], results[2]
+    call = Call("linear_backward", out)
+    dy, x, weight = call.floats(dy=dy, x=x, weight=weight)
+    _check_linear(call, x, weight)
+    call.shape("dy", dy, (x.shape[0], weight.shape[0]))
+    return cast(Gradients, call.returns(dy @ weight if need_dx else None, dy.T @ x, dy.sum(axis=0)))
 
 
 # --- element by element -------------------------------------------------------------------------------------------------
 
 
+def _map(op: str, function: Callable[[Array], Any], x: Array, out: Array | None) -> Array:
+    call = Call(op, out)
+    (x,) = call.floats(x=x)
+    return cast(Array, call.returns(np.asarray(function(x)), in_place=True))
+
+
+def _map_gradient(
+    op: str, function: Callable[[Array, Array], Any], dy: Array, name: str, other: Array, out: Array | None
+) -> Array:
+    call = Call(op, out)
+    dy, other = call.floats(dy=dy, **{name: other})
+    call.shape("dy", dy, other.shape)
+    return cast(Array, call.returns(np.asarray(function(dy, other)), in_place=True))
+
+
 def relu_forward(x: Array, *, out: Array | None = None) -> Array:
-    _floats("relu_forward", x=x)
-    return _into(out, np.where(x <= 0, x.dtype.type(0), x))
+    return _map("relu_forward", lambda x: np.where(x <= 0, x.dtype.type(0), x), x, out)
 
 
 def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    _floats("relu_backward", dy=dy, y=y)
-    _shape("relu_backward", "dy", dy, y.shape)
-    return _into(out, np.where(y > 0, dy, dy.dtype.type(0)))
+    return _map_gradient("relu_backward", lambda dy, y: np.where(y > 0, dy, dy.dtype.type(0)), dy, "y", y, out)
+
+
+def _sigmoid(x: Array) -> Array:
+    e = np.exp(-np.abs(x.astype(np.float64)))  # in (0, 1]: neither branch can overflow
+    return np.asarray(np.where(x >= 0, 1, e) / (1 + e)).astype(x.dtype)
 
 
 def sigmoid_forward(x: Array, *, out: Array | None = None) -> Array:
-    _floats("sigmoid_forward", x=x)
-    e = np.exp(-np.abs(x.astype(np.float64)))  # in (0, 1]: neither branch can overflow
-    return _into(out, (np.where(x >= 0, 1, e) / (1 + e)).astype(x.dtype))
+    return _map("sigmoid_forward", _sigmoid, x, out)
 
 
 def sigmoid_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    _floats("sigmoid_backward", dy=dy, y=y)
-    _shape("sigmoid_backward", "dy", dy, y.shape)
-    return _into(out, dy * (y * (1 - y)))
+    return _map_gradient("sigmoid_backward", lambda dy, y: dy * (y * (1 - y)), dy, "y", y, out)
 
 
 def dropout_forward(x: Array, rate: float, seed: int, counter: int, *, out: Any = None) -> tuple[Array, Array]:
-    op = "dropout_forward"
-    _floats(op, x=x)
-    rate = float(rate)  # a NumPy scalar would keep its precision
-    if not 0 <= rate < 1:
-        raise ValueError(f"{op}: rate expects a number in [0, 1), got {rate}")
-    words = philox(seed, STREAM_DROPOUT, counter, x.size).astype(np.uint64)
+    call = Call("dropout_forward", out)
+    (x,), rate = call.floats(x=x), call.fraction("rate", rate)
+    words = philox(call.word("seed", seed), STREAM_DROPOUT, call.word("counter", counter), x.size).astype(np.uint64)
     kept = (words >= np.uint64(round(rate * 2**32))).reshape(x.shape)
     mask = np.where(kept, 1 / (1 - rate), 0.0).astype(x.dtype)
-    results = _into_each(out, (x * mask, mask))
-    return results[0], results[1]
+    return cast(tuple[Array, Array], call.returns(np.asarray(x * mask), mask, in_place=True))
 
 
 def dropout_backward(dy: Array, mask: Array, *, out: Array | None = None) -> Array:
-    _floats("dropout_backward", dy=dy, mask=mask)
-    _shape("dropout_backward", "dy", dy, mask.shape)
-    return _into(out, dy * mask)
+    return _map_gradient("dropout_backward", lambda dy, mask: dy * mask, dy, "mask", mask, out)
 
 
 # --- losses -------------------------------------------------------------------------------------------------------------
@@ -437,19 +384,19 @@ def dropout_backward(dy: Array, mask: Array, *, out: Array | None = None) -> Arr
 def softmax_cross_entropy(
     logits: Array, labels: Any, *, label_smoothing: float = 0.0, out: Array | None = None
 ) -> tuple[float, Array]:
-    op = "softmax_cross_entropy"
-    _floats(op, logits=logits)
-    _rank(op, "logits", logits, 2)
+    call = Call("softmax_cross_entropy", out)
+    (logits,) = call.floats(logits=logits)
+    call.rank("logits", logits, 2)
     n, classes = logits.shape
     if classes < 1:
-        raise ValueError(f"{op}: logits expects at least one class, got shape {logits.shape}")
-    label_smoothing = float(label_smoothing)  # a NumPy scalar would keep its precision
+        raise ValueError(f"{call.op}: logits expects at least one class, got shape {logits.shape}")
+    label_smoothing = call.number("label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
-    index = _integers(op, "labels", labels, classes)
-    _shape(op, "labels", index, (n,))
+        raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
+    index = call.integers("labels", labels, classes)
+    call.shape("labels", index, (n,))
     if n == 0:
-        return float("nan"), _into(out, np.empty_like(logits))
+        return float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
     target = np.full((n, classes), label_smoothing / classes)
     target[np.arange(n), index] += 1 - label_smoothing
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)  # the largest exponent is 0
@@ -458,20 +405,23 @@ def softmax_cross_entropy(
     log_softmax = shifted - np.log(sums)
     with np.errstate(invalid="ignore"):
         loss = -np.where(target > 0, target * log_softmax, 0).sum() / n
-    return float(loss), _into(out, ((exponentials / sums - target) / n).astype(logits.dtype))
+    return float(loss), call.returns(((exponentials / sums - target) / n).astype(logits.dtype))
 
 
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:
-    _floats("squared_error", prediction=prediction, target=target)
-    _shape("squared_error", "target", target, prediction.shape)
+    call = Call("squared_error", out)
+    prediction, target = call.floats(prediction=prediction, target=target)
+    call.shape("target", target, prediction.shape)
     difference = prediction.astype(np.float64) - target
-    return float((difference**2).sum()), _into(out, (2 * difference).astype(prediction.dtype))
+    dprediction = np.asarray(2 * difference).astype(prediction.dtype)
+    return float((difference**2).sum()), call.returns(dprediction, in_place=True)
 
 
 def inverse_root(square: float) -> float:
+    square = Call("inverse_root").number("square", square)
     if square < 0:
         raise ValueError(f"inverse_root: square expects a number of at least 0, got {square}")
-    return float(square) ** -0.5 if square else 0.0
+    return float(square**-0.5) if square else 0.0
 
 
 # --- batches ------------------------------------------------------------------------------------------------------------
@@ -521,24 +471,23 @@ def gather_images(
     transform: Array | Transform | None = None,
     out: Array | None = None,
 ) -> Array:
-    op = "gather_images"
-    _of_dtype(op, "images", images, np.uint8)
-    _rank(op, "images", images, 3)
-    if not np.isfinite(mean):
-        raise ValueError(f"{op}: mean expects a finite number, got {mean}")
-    if not (np.isfinite(std) and std > 0):
-        raise ValueError(f"{op}: std expects a positive number, got {std}")
-    numbers = _integers(op, "index", index, len(images))
-    _rank(op, "index", numbers, 1)
+    call = Call("gather_images", out)
+    images = call.array("images", images, np.uint8)
+    call.rank("images", images, 3)
+    mean, std = call.normalisation(mean, std)
+    numbers = call.integers("index", index, len(images))
+    call.rank("index", numbers, 1)
+    if transform is not None and max(images.shape[1:]) > 32000:
+        raise ValueError(f"{call.op}: images expects at most 32000 pixels a side for a transform, got shape {images.shape}")
     if transform is None:
         values = images[numbers]
     elif isinstance(transform, Transform):
         values = _distort(images, numbers, transform)
     else:
-        _floats(op, transform=transform)
-        _shape(op, "transform", transform, (len(numbers), 2, 3))
-        values = _bilinear(images[numbers], _affine_places(transform, *images.shape[1:]))
-    return _into(out, ((values / 255 - mean) / std).astype(np.float32)[:, None])
+        (affine,) = call.floats(transform=transform)
+        call.shape("transform", affine, (len(numbers), 2, 3))
+        values = _bilinear(images[numbers], _affine_places(affine, *images.shape[1:]))
+    return cast(Array, call.returns(((values / 255 - mean) / std).astype(np.float32)[:, None]))
 
 
 # --- optimizer steps, in place ------------------------------------------------------------------------------------------
@@ -554,10 +503,11 @@ def sgd_step(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    _floats("sgd_step", parameters=parameters, gradients=gradients, velocity=velocity)
-    for name, array in (("gradients", gradients), ("velocity", velocity)):
-        if array is not None:
-            _shape("sgd_step", name, array, parameters.shape)
+    call = Call("sgd_step")
+    (gradients,) = call.floats(gradients=gradients)
+    parameters, velocity = call.state(parameters=parameters, velocity=velocity)
+    call.shape("gradients", gradients, parameters.shape)
+    lr, momentum, weight_decay = call.numbers(lr=lr, momentum=momentum, weight_decay=weight_decay)
     if velocity is None and momentum != 0:
         raise ValueError("sgd_step: velocity expects an array when momentum is not 0, got None")
     gradient = gradients + weight_decay * parameters
@@ -581,12 +531,15 @@ def adam_step(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> None:
-    op = "adam_step"
-    _floats(op, parameters=parameters, gradients=gradients, first_moment=first_moment, second_moment=second_moment)
-    for name, array in (("gradients", gradients), ("first_moment", first_moment), ("second_moment", second_moment)):
-        _shape(op, name, array, parameters.shape)
-    if step < 1:
-        raise ValueError(f"{op}: step expects a count from 1, got {step}")
+    call = Call("adam_step")
+    (gradients,) = call.floats(gradients=gradients)
+    parameters, first_moment, second_moment = call.state(
+        parameters=parameters, first_moment=first_moment, second_moment=second_moment
+    )
+    call.shape("gradients", gradients, parameters.shape)
+    step = call.integer("step", step, 1, 2**63 - 1, "a count from 1")
+    beta1, beta2 = call.fraction("beta1", beta1), call.fraction("beta2", beta2)
+    lr, eps, weight_decay = call.numbers(lr=lr, eps=eps, weight_decay=weight_decay)
     first_moment[...] = beta1 * first_moment + (1 - beta1) * gradients
     second_moment[...] = beta2 * second_moment + (1 - beta2) * gradients**2
     corrected = first_moment / (1 - beta1**step)
@@ -595,6 +548,9 @@ def adam_step(
 
 
 def ema_step(average: Array, parameters: Array, *, decay: float) -> None:
-    _floats("ema_step", average=average, parameters=parameters)
-    _shape("ema_step", "parameters", parameters, average.shape)
+    call = Call("ema_step")
+    (parameters,) = call.floats(parameters=parameters)
+    (average,) = call.state(average=average)
+    call.shape("parameters", parameters, average.shape)
+    (decay,) = call.numbers(decay=decay)
     average[...] = decay * average + (1 - decay) * parameters

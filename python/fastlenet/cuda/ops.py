@@ -235,9 +235,7 @@ def dropout_forward(
     x: Any, rate: float, seed: int, counter: int | Count, *, out: Any = None
 ) -> tuple[DeviceArray, DeviceArray]:
     call = Call("dropout_forward", out, 2)
-    x, rate = call.input("x", x), call.number("rate", rate)
-    if not 0 <= rate < 1:
-        raise ValueError(f"{call.op}: rate expects a number in [0, 1), got {rate}")
+    x, rate = call.input("x", x), device().fraction(call.op, "rate", rate)
     numbers = rate, device().word(call.op, "seed", seed), call.count("counter", counter)
     y, mask = call.output(0, x.shape, in_place=True), call.output(1, x.shape)
     device().dropout_forward(y.address, mask.address, x.address, *numbers, x.size)
@@ -372,8 +370,8 @@ def adam_step(
     parameters = call.state("parameters", parameters, shape)
     first, second = call.state("first_moment", first_moment, shape), call.state("second_moment", second_moment, shape)
     addresses = parameters.address, gradients.address, first.address, second.address
-    numbers = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
-    rule = [call.number(name, value) for name, value in numbers.items()]
+    betas = [device().fraction(call.op, name, value) for name, value in (("beta1", beta1), ("beta2", beta2))]
+    rule = *betas, call.number("eps", eps), call.number("weight_decay", weight_decay)
     device().adam_step(*addresses, parameters.size, call.count("step", step, 1), call.rate("lr", lr), *rule)
 
 
