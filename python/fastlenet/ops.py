@@ -3,8 +3,8 @@
 Arrays are NumPy float32, images NCHW. Inputs may have any strides and alignment (they are copied when not C-contiguous
 and aligned); another dtype is a TypeError, a wrong shape a ValueError, and both name the argument. Empty batches work.
 `out` is an array, or a tuple in the order of the returned arrays, to be filled and returned instead of new ones.
-Arrays that an op writes share no memory with any other of its arguments; where a docstring says "May work in place", `out` may be
-an input, all of it. Subclasses are read and written as the plain arrays that they are; a masked array is a TypeError.
+Arrays that an op writes share no memory with any other of its arguments; where a docstring says "May work in place", `out` may
+be an input, all of it. Subclasses are read and written as the plain arrays that they are; a masked array is a TypeError.
 Another thread that writes an argument meanwhile changes the result, but nothing else.
 
 Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window; gradients dx, dweight,
