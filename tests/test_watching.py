@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from conftest import Result
+from conftest import Result, one_line
 from fastlenet import LeNet, Recipe
 from fastlenet.data import Dataset
-from fastlenet.lr_finder import find_lr
+from fastlenet.lr_finder import Sweep, find_lr
+from fastlenet.plotting import PlotError
 from fastlenet.trainer import DivergedError
 
 Train = Callable[..., Result]
@@ -65,6 +66,30 @@ def test_plot(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
         assert picture.startswith(start) and len(picture) > 5000
     wrong = train_here(*epochs, "--plot", "curves.txt")
     assert wrong.code == 2 and "curves.txt: the name of a plot expects one of the endings" in wrong.err
+
+
+def test_a_matplotlib_that_cannot_be_used(
+    train_here: Train, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a configuration that makes no sense: one line, before anything is trained."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ValueError('backend: no such thing\\nsecond line')")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = one_line(train_here("--data-dir", small_mnist, "--plot", "curves.png"))
+    assert message.endswith("a plot needs matplotlib, which cannot be imported (backend: no such thing)")
+
+
+def test_a_suggestion_outlives_its_picture(train_here: Train, small_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise PlotError("curves.png: cannot be drawn (no fonts)")
+
+    monkeypatch.setattr("fastlenet.flags.expect_plottable", lambda path: None)
+    monkeypatch.setattr("fastlenet.train.plot_sweep", fail)
+    monkeypatch.setattr("fastlenet.train.find_lr", lambda *arguments: Sweep([0.1], [2.3]))
+    result = train_here("--data-dir", small_mnist, "--find-lr", "--plot", "curves.png")
+    assert one_line(result).endswith("cannot be drawn (no fonts)") and result.out.endswith("suggested --lr 0.05\n")
 
 
 def test_times(train_here: Train, small_mnist: Path) -> None:

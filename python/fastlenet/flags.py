@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from fastlenet.checkpoint import MAX_MEMBERS, expect_writable
 from fastlenet.command import UsageError, one_line, tell
 from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.evaluation import BATCH_SIZE
+from fastlenet.fields import INT64_MAX
 from fastlenet.plotting import expect_plottable
 from fastlenet.recipe import CHOICES, RECIPES, Recipe
 
@@ -49,7 +51,7 @@ _RANGES: dict[str, tuple[int, int | None]] = {
     "threads": (1, 4096),
     "log_interval": (0, None),
     "validation": (0, None),
-    "test_batch_size": (1, None),
+    "test_batch_size": (1, INT64_MAX),
     "ensemble": (1, MAX_MEMBERS),
     "seeds": (1, None),
 }
@@ -247,6 +249,7 @@ def check_flags(given: dict[str, Any]) -> None:
         raise UsageError(f"--find-lr does not train; leave out {', '.join(map(flag_of, undone))}")
     _check_files(given)
     if "plot" in given:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # what it says of its cache folder is not of this run
         expect_plottable(given["plot"])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from fastlenet.files import user_path, write_atomically
+from fastlenet.files import CheckpointError, user_path, write_atomically
 from fastlenet.listener import Writer
 from fastlenet.lr_finder import Sweep
 from fastlenet.trainer import Epoch, Trainer
@@ -16,7 +16,7 @@ from fastlenet.trainer import Epoch, Trainer
 __all__ = ["Plot", "PlotError", "expect_plottable", "plot_sweep"]
 
 
-class PlotError(ValueError):
+class PlotError(CheckpointError):
     """A plot that cannot be drawn; one line that says what to do."""
 
 
@@ -25,7 +25,13 @@ def _figure() -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise PlotError(f"a plot needs matplotlib ({error}); pip install 'fastlenet[plot]'") from None
+    except Exception as error:  # of a configuration that makes no sense, as MPLBACKEND
+        raise PlotError(f"a plot needs matplotlib, which cannot be imported ({_first_line(error)})") from None
     return Figure(figsize=(8, 4.5), layout="constrained")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def expect_plottable(path: str | os.PathLike[str]) -> None:
@@ -37,7 +43,10 @@ def expect_plottable(path: str | os.PathLike[str]) -> None:
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=150)
+    try:
+        figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=150)
+    except Exception as error:  # matplotlib, which reads fonts and a configuration, raises what it pleases
+        raise PlotError(f"{path}: cannot be drawn ({_first_line(error)})") from None
     write_atomically(path, picture.getvalue())
 
 

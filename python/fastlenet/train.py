@@ -172,9 +172,9 @@ def _restore(run: EnsembleRun, given: dict[str, Any], seed: int) -> None:
 def _find_lr(trainer: Trainer, console: Console, plot: str | None) -> int:
     sweep = find_lr(trainer.model, trainer.data, trainer.recipe)
     console.say(sweep.table())
-    if plot is not None:
-        plot_sweep(sweep, plot)
     print(f"suggested --lr {sweep.suggestion:.2g}", flush=True)
+    if plot is not None:  # after the line, which a picture that cannot be written would cost
+        plot_sweep(sweep, plot)
     return 0
 
 
