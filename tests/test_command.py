@@ -7,6 +7,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -145,6 +146,31 @@ def test_random_lines_of_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytes
         expect_no_traceback(result, (0, 1, 2), line)
         codes.add(result.code)
     assert codes == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("echo one >&2; echo two >&2; echo >&2; exit 3", "two"),
+        ("kill -KILL $$", "ended by signal 9"),
+        ("exit 0", "printed no accuracy"),
+        ("printf '\\377' >&2; exit 1", r"\xff"),
+    ],
+)
+def test_a_run_that_fails(program: str, message: str) -> None:
+    """Told by its last line, or by how it ended."""
+    with pytest.raises(speedrun.SpeedrunError) as raised:
+        speedrun._run(["sh", "-c", program], 0)
+    assert str(raised.value).endswith(f": {message}")
+
+
+def test_an_interrupted_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(speedrun, "_run", interrupt)
+    result = run(speedrun.main, ["--data-dir", str(tiny_mnist)])
+    assert result.code == 130 and result.err == "\ninterrupted\n"
 
 
 @pytest.mark.parametrize(

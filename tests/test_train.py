@@ -115,6 +115,12 @@ def test_profile(train_here: Train, small_mnist: Path) -> None:
     assert [bool(share) for name, _, share, _ in lines if "conv" in name or "linear" in name] == [True] * 8
 
 
+def test_profile_of_a_single_step(train_here: Train, small_mnist: Path) -> None:
+    """Says that there is none, and why."""
+    result = train_here("--data-dir", small_mnist, "--epochs", 1, "--dry-run", "--profile")
+    assert result.code == 0 and "no profile: it leaves out an epoch's first step" in result.out
+
+
 def test_help(train_here: Train) -> None:
     result = train_here("--help")
     assert result.code == 0

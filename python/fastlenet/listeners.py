@@ -147,6 +147,8 @@ class StepTimes(Listener):
 class StepProfile(StepTimes):
     """Prints, after the last epoch, what its training steps spent their time on."""
 
+    _NOTHING = "no profile: it leaves out an epoch's first step, and the last epoch had no other in this run"
+
     def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        if trainer.epoch == trainer.recipe.epochs and self.lines:
-            print(profile_table(self.lines, self.seconds), flush=True)
+        if trainer.epoch == trainer.recipe.epochs:
+            print(profile_table(self.lines, self.seconds) if self.lines else self._NOTHING, flush=True)
