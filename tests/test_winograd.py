@@ -168,7 +168,7 @@ def test_an_unknown_algorithm(module: Any, rng: Rng) -> None:
     x, weight, _ = arguments(LENET["conv2"], rng)
     with pytest.raises(ValueError, match="conv2d_relu_max_pool2d_forward: algorithm expects 'direct' or 'winograd', got 'fft'"):
         module.conv2d_relu_max_pool2d_forward(x, weight, algorithm="fft")
-    with pytest.raises(ValueError, match="Sequential: algorithm expects 'direct' or 'winograd', got 'fft'"):
+    with pytest.raises(ValueError, match="LeNet: algorithm expects one of direct, winograd, got 'fft'"):
         LeNet(ops=module, algorithm="fft")
 
 
