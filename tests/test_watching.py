@@ -25,7 +25,7 @@ Train = Callable[..., Result]
 
 def test_find_lr(mnist: Dataset) -> None:
     """It ends where the loss has diverged to three times the smallest, and suggests half of that one's rate."""
-    recipe = Recipe(shift=0)
+    recipe = Recipe(shift=0, batch_size=32)
     sweep = find_lr(LeNet(), mnist, recipe, low=1e-4, high=10, steps=200)
     assert len(sweep.rates) == len(sweep.losses) < 200
     assert sweep.rates[0] == pytest.approx(1e-4) and sweep.rates == sorted(sweep.rates)
@@ -46,7 +46,7 @@ def test_find_lr_without_a_loss(mnist: Dataset) -> None:
 
 
 def test_find_lr_command(train_here: Train, small_mnist: Path) -> None:
-    result = train_here("--data-dir", small_mnist, "--find-lr")
+    result = train_here("--data-dir", small_mnist, "--batch-size", 16, "--find-lr")
     assert result.code == 0 and re.search(r"suggested --lr 0\.\d+\n$", result.out)
     rates = [float(rate) for rate in re.findall(r"^ +(\d\.\d+e[-+]\d+) +\d+\.\d+$", result.out, re.MULTILINE)]
     assert rates == sorted(rates) and len(rates) > 5
