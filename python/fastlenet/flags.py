@@ -47,13 +47,13 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
 }
 # Flag: least, most. Of a command's flags those are checked that it has.
-_RANGES: dict[str, tuple[int, int | None]] = {
+_RANGES: dict[str, tuple[int, int]] = {
     "threads": (1, 4096),
-    "log_interval": (0, None),
-    "validation": (0, None),
+    "log_interval": (0, INT64_MAX),
+    "validation": (0, INT64_MAX),
     "test_batch_size": (1, INT64_MAX),
     "ensemble": (1, MAX_MEMBERS),
-    "seeds": (1, None),
+    "seeds": (1, INT64_MAX),
 }
 
 # Read first, then written as a whole.
@@ -234,8 +234,10 @@ def expect_in_range(given: dict[str, Any]) -> None:
     """UsageError for a number out of its range."""
     for name, (least, most) in _RANGES.items():
         value = given.get(name, least)
-        if not least <= value <= (value if most is None else most):
-            expected = f"an integer of at least {least}" if most is None else f"an integer in {least}..{most}"
+        if not least <= value <= most:
+            expected = f"an integer in {least}..{most}"
+            if most == INT64_MAX:
+                expected = f"an integer of at least {least}" if value < least else "an integer below 2^63"
             raise UsageError(f"{flag_of(name)} expects {expected}, got {value}")
 
 
