@@ -100,7 +100,7 @@ def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Datase
     try:
         from torchvision import datasets
     except ImportError as error:
-        raise DataError(f"--dataset needs torchvision ({error}); pip install 'fastlenet[torchvision]'") from None
+        raise DataError(f"the data sets of torchvision need it ({error}); pip install 'fastlenet[torchvision]'") from None
     arrays: list[Bytes] = []
     folder = str(user_path(root))
     for train in (True, False):
