@@ -242,6 +242,8 @@ def test_labels_of_any_integer_dtype_but_no_floats() -> None:
     for module in (ops, reference):
         with pytest.raises(TypeError, match="labels expects an array of integers, got float64"):
             module.softmax_cross_entropy(logits, [0.0, 2.0])
+        with pytest.raises(ValueError, match=r"^softmax_cross_entropy: labels expects .* got rows of different lengths$"):
+            module.softmax_cross_entropy(logits, [[0], [1, 2]])
 
 
 def test_out_must_fit() -> None:

@@ -76,7 +76,10 @@ def _int64(op: str, argument: str, values: Any) -> Array:
     """An array of any integer dtype as int64; another dtype is refused rather than truncated."""
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{op}: {argument} expects an array of integers, got a masked array, whose mask would be ignored")
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{op}: {argument} expects an array of integers, got rows of different lengths") from None
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{op}: {argument} expects an array of integers, got {array.dtype}")
     return array.astype(np.int64, copy=False)

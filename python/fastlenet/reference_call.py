@@ -57,7 +57,10 @@ class Call:
         """Numbers in 0..limit-1, of any integer dtype."""
         if isinstance(values, np.ma.MaskedArray):
             raise TypeError(self._wanted(name, "an array of integers", _MASKED))
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            raise ValueError(self._wanted(name, "an array of integers", "rows of different lengths")) from None
         if array.dtype.kind not in "iu" and array.size:
             raise TypeError(self._wanted(name, "an array of integers", array.dtype))
         self._add(name, array, False)
