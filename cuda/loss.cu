@@ -46,7 +46,10 @@ __global__ void __launch_bounds__(kThreads, 8)
     dlogits[j] = static_cast<float>(scale * (exp(logits[j] - maximum) / sum - target));
   }
   if (lane == 0) {
-    losses[row] = maximum + log(sum) - ((1.0 - smoothing) * at_label + (smoothing > 0.0 ? off_label * total : 0.0));
+    // A weight of 0 leaves its logit out, which may be infinite.
+    const double expected =
+        (smoothing < 1.0 ? (1.0 - smoothing) * at_label : 0.0) + (smoothing > 0.0 ? off_label * total : 0.0);
+    losses[row] = maximum + log(sum) - expected;
   }
 }
 

@@ -145,7 +145,12 @@ class Memory:
         """From here on nothing may change."""
         self._before = [root.copy() for root in self.roots]
 
-    def restore(self, written: Iterable[Array]) -> bool:
+    def rewind(self) -> None:
+        """As it was then."""
+        for root, before in zip(self.roots, self._before, strict=True):
+            root[...] = before
+
+    def only_changed(self, written: Iterable[Array]) -> bool:
         """Whether nothing changed but what lies in these arrays."""
         written = list(written)
         for root, before in zip(self.roots, self._before, strict=True):

@@ -107,6 +107,15 @@ def test_softmax_cross_entropy(shape: tuple[int, int], smoothing: float, rng: Rn
     expect_within(dlogits, exact, np.spacing(np.abs(exact).astype(np.float32)) / 2 + 1e-12 / shape[0])
 
 
+@pytest.mark.parametrize(("smoothing", "loss"), [(0.0, np.log(2)), (0.5, np.inf), (1.0, np.inf)])
+def test_softmax_cross_entropy_of_an_infinite_logit(smoothing: float, loss: float) -> None:
+    """Of probability 0: the loss is infinite where the target asks for it, and never NaN."""
+    logits, labels = np.float32([[-np.inf, 1, 1]]), [1]
+    for module in (ops, reference):
+        assert module.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)[0] == pytest.approx(loss)
+    assert ops.softmax_cross_entropy(logits, [0], label_smoothing=1.0)[0] == np.inf
+
+
 def test_sigmoid_backward(rng: Rng) -> None:
     """Three roundings: 1 - y, its product with y, the product with dy."""
     y, dy = rng.random(1000, np.float32), normals(rng, (1000,))

@@ -106,7 +106,7 @@ max_pool2d_forward, dropout_forward, softmax_cross_entropy = (
     ("op", "planted", "message"),
     [
         ("max_pool2d_forward", last_index_off_by_one, "result 1: 1 of"),
-        ("dropout_forward", overlap_not_checked, "memory shared with out"),
+        ("dropout_forward", overlap_not_checked, "must not share memory with"),
         ("softmax_cross_entropy", labels_not_checked, "labels expects values in"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -33,7 +33,9 @@ void softmax_cross_entropy(double* losses, float* dlogits, const float* logits, 
     // Read once, and only used where it is a class: another thread may change it.
     const std::int64_t label = __atomic_load_n(labels + n, __ATOMIC_RELAXED);
     const double at_label = label >= 0 && label < classes ? logits[label] : 0.0f;
-    const double expected = (1.0 - smoothing) * at_label + (smoothing > 0.0 ? off_label * total : 0.0);
+    // A weight of 0 leaves its logit out, which may be infinite.
+    const double expected =
+        (smoothing < 1.0 ? (1.0 - smoothing) * at_label : 0.0) + (smoothing > 0.0 ? off_label * total : 0.0);
     losses[n] = maximum + __builtin_log(sum) - expected;
     for (std::int64_t j = 0; j < classes; j += kDoubleLanes) {
       const DoubleVector probability = shifted_exponential(logits + j, classes - j, maximum) / sum;
