@@ -83,6 +83,12 @@ def types(session: nox.Session) -> None:
 
 
 @session(".[dev]")
+def imports(session: nox.Session) -> None:
+    """Each module imports only from the floors below its own, and in no circle: the contracts in pyproject.toml."""
+    session.run("lint-imports", *session.posargs)
+
+
+@session(".[dev]")
 def stub(session: nox.Session) -> None:
     """_core.pyi is what the bindings say; `nox -s stub -- --renew` rewrites it."""
     script(session, "stub.py", *([] if "--renew" in session.posargs else ["--check"]))

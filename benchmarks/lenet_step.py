@@ -8,8 +8,8 @@ from typing import Any
 
 from fastlenet import LeNet, fit, get_num_threads, set_num_threads
 from fastlenet.data import Dataset, load_mnist
-from fastlenet.listeners import StepTimes
 from fastlenet.profiling import Line, Profiler
+from fastlenet.training.callbacks.step_times import StepTimes
 from measuring import peak
 from peers import LR, MOMENTUM, PLAIN, TRAINED
 
@@ -49,11 +49,11 @@ def _round(profiler: Profiler, state: dict[str, Any], data: Dataset, batch: int,
     """Every kernel's line after one epoch of `data`, from the trained parameters."""
     model = LeNet(ops=profiler, algorithm=algorithm)
     model.load_state_dict(state)
-    listener = StepTimes(profiler)
+    callback = StepTimes(profiler)
     plain = {**PLAIN, "lr": LR, "momentum": MOMENTUM, "algorithm": algorithm}
-    fit(model, data, listeners=(listener,), epochs=1, batch_size=batch, evaluate_every_epoch=False, **plain)
+    fit(model, data, callbacks=(callback,), epochs=1, batch_size=batch, evaluate_every_epoch=False, **plain)
     by = {"conv2 forward": "conv2 forward by Winograd"} if algorithm == "winograd" else {}
-    return {by.get(NAMES[name], NAMES[name]): line for name, line in listener.lines.items() if name != "profiler"}
+    return {by.get(NAMES[name], NAMES[name]): line for name, line in callback.lines.items() if name != "profiler"}
 
 
 def measure_kernels(rounds: int, batch: int = 128, steps: int = 40, threads: int = 1) -> list[Kernel]:

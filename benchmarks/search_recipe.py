@@ -25,10 +25,10 @@ from typing import Any
 
 from fastlenet import LeNet, fit
 from fastlenet.data import Dataset, load_mnist
-from fastlenet.evaluation import predict, score
 from fastlenet.files import write_atomically
-from fastlenet.recipe import RECIPES, Recipe, named_recipe
-from fastlenet.run_state import DivergedError
+from fastlenet.training.evaluation import predict, score
+from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
+from fastlenet.training.state import DivergedError
 from measuring import RESULTS, machine, print_machine, print_table
 
 VALIDATION = 5000

@@ -264,7 +264,7 @@ def train(tmp_path: Path) -> Callable[..., Result]:
 @pytest.fixture
 def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """The same in this process, which saves the time of starting Python, and sees what a test has patched."""
-    from fastlenet.train import main
+    from fastlenet.cli.train import main
 
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

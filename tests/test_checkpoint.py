@@ -15,7 +15,14 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import expect_same_bits
 from fastlenet import LeNet
-from fastlenet.checkpoint import CheckpointError, expect_writable, load_checkpoint, load_model, save_checkpoint, save_model
+from fastlenet.training.checkpoint import (
+    CheckpointError,
+    expect_writable,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    save_model,
+)
 
 TENSORS = {"model.a": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer.steps": np.array([7], np.int64)}
 FACTS = {"epoch": 2, "recipe": {"lr": 0.1}}
@@ -124,7 +131,7 @@ def test_expect_writable(tmp_path: Path) -> None:
         expect_writable(tmp_path / "no" / "such")
     code = """
 import os
-from fastlenet.checkpoint import CheckpointError, expect_writable
+from fastlenet.training.checkpoint import CheckpointError, expect_writable
 if os.geteuid() == 0: os.setuid(65534)
 try: expect_writable("/etc/fastlenet")
 except CheckpointError as error: print(error)

@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 
 from conftest import Result, one_line, train_command, write_idx
-from fastlenet import get_num_threads, lr_finder, set_num_threads, speedrun, train
+from fastlenet import get_num_threads, set_num_threads
+from fastlenet.cli import train
 from fastlenet.data import Dataset
-from fastlenet.recipe import CHOICES, RECIPES, Recipe
+from fastlenet.speedrun import protocol as speedrun
+from fastlenet.training import lr_finder
+from fastlenet.training.recipe import CHOICES, RECIPES, Recipe
 
 Main = Callable[[list[str]], int]
 Run = Callable[[Main, list[str]], Result]
@@ -220,7 +223,8 @@ def test_flags_that_do_not_go_together(main: Main, arguments: list[str], message
     ids=repr,
 )
 @pytest.mark.parametrize(
-    "place", ["fastlenet.train.check_flags", "fastlenet.train.load_idx_directory", "fastlenet.trainer.Trainer.run"]
+    "place",
+    ["fastlenet.cli.train.check_flags", "fastlenet.cli.train.load_idx_directory", "fastlenet.training.trainer.Trainer.run"],
 )
 def test_any_error_anywhere(
     place: str, error: BaseException, code: int, message: str, run: Run, tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch
@@ -359,7 +363,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-@pytest.mark.parametrize("module", ["numpy", "fastlenet.checkpoint", "fastlenet.trainer", "safetensors"])
+@pytest.mark.parametrize("module", ["numpy", "fastlenet.training.checkpoint", "fastlenet.training.trainer", "safetensors"])
 @pytest.mark.parametrize("what", ["SIGINT", "MemoryError", "RuntimeError"])
 def test_trouble_during_imports(what: str, module: str, tiny_mnist: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(AT_AN_IMPORT)

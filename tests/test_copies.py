@@ -16,11 +16,13 @@ import pytest
 
 import fastlenet
 from conftest import normals
-from fastlenet import LeNet, augment, checkpoint, data, evaluation, lr_finder, nn, ops, optim, recipe, trainer
+from fastlenet import LeNet, augment, data, nn, ops, optim
 from fastlenet.data import Dataset
+from fastlenet.training import checkpoint, evaluation, lr_finder, recipe, trainer
+from fastlenet.training.callbacks import saver
 
 Rng = np.random.Generator
-MODULES = [fastlenet, augment, checkpoint, data, evaluation, lr_finder, nn, optim, recipe, trainer]
+MODULES = [fastlenet, augment, checkpoint, data, evaluation, lr_finder, nn, optim, recipe, saver, trainer]
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 28, 28), np.uint8)
 LABELS = np.arange(48, dtype=np.uint8) % 10
 DATA = Dataset("random", IMAGES, LABELS, IMAGES[:16], LABELS[:16], 10, 0.1, 0.3)
@@ -63,7 +65,7 @@ def stepped(optimizer: Any) -> Any:
 def started(**changes: Any) -> trainer.Trainer:
     """A run that was stopped after its second step."""
 
-    class Stop(trainer.Listener):
+    class Stop(trainer.Callback):
         def batch(self, run: Any, loss: Any, images: int) -> None:
             run.stop_requested = run.position == 2
 
@@ -118,9 +120,9 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     trainer.Epoch: (lambda: EPOCH, repr),
     trainer.History: (lambda: trainer.History([EPOCH]), lambda history: (repr(history), history.accuracy)),
     trainer.Trainer: (started, run_bits),
-    trainer.Listener: (trainer.Listener, lambda listener: listener.close()),
-    trainer.Writer: (trainer.Writer, lambda writer: writer.error),
-    trainer.Saver: (lambda: trainer.Saver("file", 5.0), lambda saver: (saver.path, saver.seconds)),
+    trainer.Callback: (trainer.Callback, lambda callback: callback.close()),
+    saver.Writer: (saver.Writer, lambda writer: writer.error),
+    saver.Saver: (lambda: saver.Saver("file", 5.0), lambda saver: (saver.path, saver.seconds)),
     lr_finder.Sweep: (lambda: lr_finder.Sweep([0.1, 0.2], [2.0, 1.0]), lambda sweep: (sweep.suggestion, sweep.table())),
 }
 

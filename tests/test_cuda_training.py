@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 
 from conftest import Result, expect_same_bits, one_line, write_idx
-from fastlenet import LeNet, cuda, fit, training_step
+from fastlenet import LeNet, cuda, fit
 from fastlenet import ops as cpu_ops
-from fastlenet.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.data import Dataset
-from fastlenet.lr_finder import find_lr
-from fastlenet.recipe import Recipe
-from fastlenet.trainer import DivergedError, History, InterruptedRunError, Listener, Trainer
+from fastlenet.training import cuda_step, step
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
+from fastlenet.training.lr_finder import find_lr
+from fastlenet.training.recipe import Recipe
+from fastlenet.training.trainer import Callback, DivergedError, History, InterruptedRunError, Trainer
 from test_cuda import emulation, in_every_order
 
 Train = Callable[..., Result]
@@ -69,7 +70,7 @@ def test_training_beside_the_cpu(name: str, few: Dataset) -> None:
 def test_a_captured_step_is_its_ops(name: str, few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates, counters, epochs and images that graphs find on the device give the bits of those that the host hands over."""
     captured, history = trained(few, RECIPES[name])
-    monkeypatch.setattr(cuda, "TrainingStep", training_step.TrainingStep)
+    monkeypatch.setattr(cuda_step, "CapturedStep", step.TrainingStep)
     op_by_op, expected = trained(few, RECIPES[name])
     expect_same_bits(captured, op_by_op)
     # The sum over an epoch is fused with the product in one of them.
@@ -85,7 +86,7 @@ def test_training_in_every_order(few: Dataset) -> None:
 def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
     """In the middle of an epoch, to the bits of a straight one."""
 
-    class Stop(Listener):
+    class Stop(Callback):
         def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
             trainer.stop_requested = (trainer.epoch, trainer.position) == (1, 2)
 
@@ -112,14 +113,14 @@ def test_a_run_of_another_length(few: Dataset, tmp_path: Path, monkeypatch: pyte
         return trained(there, recipe | {"epochs": 3}, resume=tmp_path / "state")[0]
 
     captured = longer()
-    monkeypatch.setattr(cuda, "TrainingStep", training_step.TrainingStep)
+    monkeypatch.setattr(cuda_step, "CapturedStep", step.TrainingStep)
     expect_same_bits(captured, longer())
 
 
 def test_a_run_in_the_same_trainer_goes_on(few: Dataset, tmp_path: Path) -> None:
     """Stopped, asked to run on, and set back to a checkpoint: its sum of the losses is that of the steps that count."""
 
-    class Stop(Listener):
+    class Stop(Callback):
         def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
             trainer.stop_requested = trainer.position == 2
 
@@ -177,26 +178,26 @@ def test_the_loss_of_every_step(few: Dataset) -> None:
     """Whoever asks for it waits for the step; its mean over the epoch is what the device has summed up."""
     losses = []
 
-    class Watch(Listener):
+    class Watch(Callback):
         def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
             losses.append(float(loss) * images)
             assert trainer.mean_loss() == pytest.approx(sum(losses) / trainer.images, rel=1e-14)
 
-    _, history = trained(few, RECIPES["sgd"] | {"epochs": 1}, listeners=(Watch(),))
+    _, history = trained(few, RECIPES["sgd"] | {"epochs": 1}, callbacks=(Watch(),))
     assert len(losses) == 4 and history.epochs[0].loss == pytest.approx(sum(losses) / 70, rel=1e-14)
 
 
 def test_no_synchronisation_within_an_epoch(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
 
-    class Count(Listener):
+    class Count(Callback):
         def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
             reads.append(len(copies))
 
     copies: list[Any] = []
     numpy = cuda.DeviceArray.numpy
     monkeypatch.setattr(cuda.DeviceArray, "numpy", lambda array: copies.append(array) or numpy(array))
-    trained(few, RECIPES["muon"] | {"epochs": 1}, listeners=(Count(),))
+    trained(few, RECIPES["muon"] | {"epochs": 1}, callbacks=(Count(),))
     assert reads[:3] == [reads[0]] * 3 and reads[3] == reads[0] + 1  # the loss, with the last step
 
 

@@ -47,17 +47,17 @@ def test_mnist_loads_without_delay() -> None:
 
 
 def _decompress_and_hash() -> None:
-    for path in fastlenet.data._MNIST.glob("*.gz"):
+    for path in fastlenet.data.mnist.FOLDER.glob("*.gz"):
         hashlib.md5(path.read_bytes(), usedforsecurity=False).digest()
         gzip.decompress(path.read_bytes())
 
 
 def test_a_damaged_installation_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for path in fastlenet.data._MNIST.iterdir():
+    for path in fastlenet.data.mnist.FOLDER.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     damaged = tmp_path / f"{LABELS}.gz"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(fastlenet.data, "_MNIST", tmp_path)
+    monkeypatch.setattr(fastlenet.data.mnist, "FOLDER", tmp_path)
     with pytest.raises(DataError, match=rf"{LABELS}\.gz: damaged, its MD5 sum is not \w+; install fastlenet again"):
         load_mnist()
 
@@ -219,7 +219,7 @@ def test_a_name_too_long(tmp_path: Path) -> None:
 # What the command prints on standard error, and its peak of resident memory in KiB.
 PEAK = """
 import sys
-from fastlenet.train import main
+from fastlenet.cli.train import main
 code = main(["--data-dir", sys.argv[1]])
 print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
 sys.exit(code)

@@ -11,10 +11,10 @@ import pytest
 
 from conftest import Array, expect_same_bits
 from fastlenet import LeNet, fit
-from fastlenet.dataset import Dataset
-from fastlenet.evaluation import evaluate
-from fastlenet.recipe import Recipe
-from fastlenet.trainer import Trainer
+from fastlenet.data.dataset import Dataset
+from fastlenet.training.evaluation import evaluate
+from fastlenet.training.recipe import Recipe
+from fastlenet.training.trainer import Trainer
 
 COUNT = 12
 LABELS = np.arange(COUNT) % 10

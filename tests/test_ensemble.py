@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import Result, expect_same_bits, one_line, train_command
 from fastlenet import LeNet, fit
-from fastlenet.checkpoint import CheckpointError
 from fastlenet.data import load_idx_directory
-from fastlenet.ensemble import join_members, split_members
-from fastlenet.evaluation import predict, score
-from fastlenet.trainer import History, Listener, Trainer
+from fastlenet.training.checkpoint import CheckpointError
+from fastlenet.training.ensemble import join_members, split_members
+from fastlenet.training.evaluation import predict, score
+from fastlenet.training.trainer import Callback, History, Trainer
 
 Train = Callable[..., Result]
 
@@ -83,10 +83,10 @@ def test_a_network_that_diverges_loses_no_other(
     """The finished ones are saved, the one line says where, and they can be evaluated."""
     run = Trainer.run
 
-    def diverge(trainer: Trainer, *listeners: Listener) -> History:
+    def diverge(trainer: Trainer, *callbacks: Callback) -> History:
         if trainer.recipe.seed == 7:  # the third network
             trainer.model.parameter_buffer[:] = np.nan
-        return run(trainer, *listeners)
+        return run(trainer, *callbacks)
 
     monkeypatch.setattr(Trainer, "run", diverge)
     settings = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 100, "--seed", 5]

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from fastlenet import LeNet, Recipe, fit, nn
-from fastlenet.dataset import Dataset
-from fastlenet.ensemble import EnsembleRun
-from fastlenet.evaluation import evaluate, predict, score
-from fastlenet.lr_finder import find_lr
-from fastlenet.trainer import Saver, Trainer
+from fastlenet.data.dataset import Dataset
+from fastlenet.training.callbacks.saver import Saver
+from fastlenet.training.ensemble import EnsembleRun
+from fastlenet.training.evaluation import evaluate, predict, score
+from fastlenet.training.lr_finder import find_lr
+from fastlenet.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

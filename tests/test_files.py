@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet.checkpoint import load_model, save_model
+from fastlenet.cli.flags import flag_of, make_parser
 from fastlenet.files import CheckpointError, expect_writable, reserve, save_somewhere, write_atomically
-from fastlenet.flags import flag_of, make_parser
+from fastlenet.training.checkpoint import load_model, save_model
 
 
 def names(folder: Path) -> list[str]:

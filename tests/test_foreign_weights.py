@@ -21,8 +21,8 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import Result, expect_same_bits, one_line
 from fastlenet import LeNet
-from fastlenet.checkpoint import CheckpointError, load_model
 from fastlenet.nn import Flatten, Linear, Sequential
+from fastlenet.training.checkpoint import CheckpointError, load_model
 
 Array = npt.NDArray[Any]
 Train = Callable[..., Result]
@@ -188,8 +188,8 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     code = f"""
 import resource
 from fastlenet import LeNet, fit
-from fastlenet.checkpoint import CheckpointError, load_checkpoint, load_model
-from fastlenet.ensemble import load_members
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, load_model
+from fastlenet.training.ensemble import load_members
 model = LeNet()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for read in (load_model, load_checkpoint, lambda path: load_model(path, model), lambda path: load_members(path, model)):
@@ -212,7 +212,7 @@ assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8192, "kilo
 
 def test_an_ensemble_is_judged_before_it_is_read(tmp_path: Path) -> None:
     """Whether its members are this network, and how many there are."""
-    from fastlenet.ensemble import load_members
+    from fastlenet.training.ensemble import load_members
 
     shapes = {f"member{i}.{name}": array.shape for i in range(2) for name, array in LeNet().state_dict().items()}
     path = huge(tmp_path / "model", shapes, 16 << 30, "member1.fc3.bias")
@@ -295,7 +295,7 @@ def test_what_the_system_does_not_give(tmp_path: Path) -> None:
     """No permission, also for root without its rights; a name that no file can have."""
     code = """
 import os, sys
-from fastlenet.checkpoint import CheckpointError, load_model
+from fastlenet.training.checkpoint import CheckpointError, load_model
 if os.geteuid() == 0: os.setuid(65534)
 try: load_model(sys.argv[1])
 except CheckpointError as error: print(error)

@@ -16,11 +16,11 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_bytes
 
-from fastlenet.checkpoint import CheckpointError, load_checkpoint, load_model, save_checkpoint, save_model
 from fastlenet.data import Dataset
 from fastlenet.nn import Dropout, Flatten, Linear, ReLU, Sequential
-from fastlenet.recipe import Recipe
-from fastlenet.trainer import DivergedError, InterruptedRunError, Listener, Trainer
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, load_model, save_checkpoint, save_model
+from fastlenet.training.recipe import Recipe
+from fastlenet.training.trainer import Callback, DivergedError, InterruptedRunError, Trainer
 
 Array = npt.NDArray[Any]
 Draw = np.random.Generator
@@ -56,7 +56,7 @@ def trainer(recipe: Recipe) -> Trainer:
     return Trainer(model, DATA, recipe, evaluate_every_epoch=False, passengers={"member0.a": np.ones(2, np.float32)})
 
 
-class Stop(Listener):
+class Stop(Callback):
     def batch(self, trainer: Trainer, loss: Any, images: int) -> None:
         trainer.stop_requested = (trainer.epoch, trainer.position) >= (1, 2)
 

@@ -15,13 +15,14 @@ import pytest
 
 from conftest import Result, expect_same_bits, one_line, write_idx
 from fastlenet import LeNet, _core
-from fastlenet.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from fastlenet.data import Dataset, load_idx_directory
-from fastlenet.ensemble import EnsembleRun
 from fastlenet.nn import Flatten, Linear, Sequential
-from fastlenet.recipe import Recipe
-from fastlenet.run_state import OtherLevelError
-from fastlenet.trainer import InterruptedRunError, Listener, Trainer, fit
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from fastlenet.training.ensemble import EnsembleRun
+from fastlenet.training.fit import fit
+from fastlenet.training.recipe import Recipe
+from fastlenet.training.state import OtherLevelError
+from fastlenet.training.trainer import Callback, InterruptedRunError, Trainer
 
 Train = Callable[..., Result]
 
@@ -144,7 +145,7 @@ def test_normalisation_comes_along_to_all_networks(tiny_mnist: Path, tmp_path: P
 # --- another length ---
 
 
-class StopAt(Listener):
+class StopAt(Callback):
     def __init__(self, epoch: int, position: int) -> None:
         self.place = epoch, position
 
@@ -152,7 +153,7 @@ class StopAt(Listener):
         trainer.stop_requested = (trainer.epoch, trainer.position) >= self.place
 
 
-class Rates(Listener):
+class Rates(Callback):
     """The learning rate of each step."""
 
     def __init__(self) -> None:
@@ -181,7 +182,7 @@ def test_longer(place: tuple[int, int], schedule: str, tiny_mnist: Path, tmp_pat
         run.run()
     run.save(path)
     longer, rates = network(), Rates()
-    history = fit(longer, data, new, resume=path, checkpoint=path, listeners=(rates,))
+    history = fit(longer, data, new, resume=path, checkpoint=path, callbacks=(rates,))
     assert rates.rates == [new.rate(step, 35) for step in range(steps, 35)]
     assert [epoch.epoch for epoch in history.epochs] == [1, 2, 3, 4, 5]
     straight = Trainer(network(), data, new)
@@ -239,7 +240,7 @@ def test_shorter(tiny_mnist: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not fit this run; epochs expects at least 3, where it stands, got 2"):
         fit(network(), data, recipe, epochs=2, resume=path)
     rates = Rates()
-    history = fit(network(), data, recipe, epochs=3, resume=path, listeners=(rates,))
+    history = fit(network(), data, recipe, epochs=3, resume=path, callbacks=(rates,))
     assert len(history.epochs) == 3 and rates.rates == [replace(recipe, epochs=3).rate(step, 21) for step in range(17, 21)]
 
 
@@ -266,7 +267,7 @@ def test_the_average_of_another_length(tiny_mnist: Path, tmp_path: Path) -> None
     longer.restore(path)
     seen = {}
 
-    class Look(Listener):
+    class Look(Callback):
         def batch(self, trainer: Trainer, loss: Any, images: int) -> None:
             seen[trainer.optimizer.steps] = trainer.average["parameters"].tobytes() == trainer.model.parameter_buffer.tobytes()
 
@@ -315,7 +316,7 @@ def settings_in(path: str) -> dict[str, Any]:
 def test_another_level_in_words_of_python(tiny_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
     fit(network(), data, epochs=1, checkpoint=path)
-    monkeypatch.setattr("fastlenet.run_state._level", lambda model: "another")
+    monkeypatch.setattr("fastlenet.training.state._level", lambda model: "another")
     with pytest.raises(
         OtherLevelError, match=r"another, whose last bits differ; .*or allow it with allow_level_change=True$"
     ) as caught:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import Array
-from fastlenet.idx import MAX_BYTES, DataError, read_idx
+from fastlenet.data.idx import MAX_BYTES, DataError, read_idx
 
 Generator = np.random.Generator
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fastlenet.checkpoint import load_checkpoint
+from fastlenet.training.checkpoint import load_checkpoint
 
 # Forks a process for each run it is asked for, which saves the time of starting Python. A run tells its steps, and saves every
 # five of them: its clock ticks once a step. If asked to, it stands still after so many steps, or in a save: with the temporary
@@ -26,9 +26,9 @@ NURSERY = """
 import json, os, stat, sys, time, traceback
 from pathlib import Path
 from fastlenet import LeNet, fit, set_num_threads
-from fastlenet.checkpoint import save_model
+from fastlenet.training.checkpoint import save_model
 from fastlenet.data import load_idx_directory
-from fastlenet.trainer import Listener
+from fastlenet.training.trainer import Callback
 
 data = load_idx_directory(sys.argv[1])
 recipe = dict(batch_size=16, batch_size_end=32, seed=9, lr=0.01, dropout=0.3, dropout_fc1=0.1, ema=0.9, ema_every=3, shift=2,
@@ -38,7 +38,7 @@ ticks = 0
 def tell(*words):
     print(*words, flush=True)
 
-class Steps(Listener):
+class Steps(Callback):
     def __init__(self, most):
         self.most = most
     def batch(self, trainer, loss, images):
@@ -70,7 +70,7 @@ def run(folder, epochs, threads, stage, number, most):
     time.monotonic = lambda: ticks
     state, model = Path("state"), LeNet(seed=9, dropout=0.3, dropout_fc1=0.1)
     fit(model, data, epochs=epochs, checkpoint=state, checkpoint_seconds=5, resume=state if state.exists() else None,
-        listeners=(Steps(most),), **recipe)
+        callbacks=(Steps(most),), **recipe)
     save_model("model", model.state_dict())
 
 for line in sys.stdin:

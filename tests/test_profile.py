@@ -13,9 +13,9 @@ import pytest
 
 from fastlenet import LeNet, fit, ops, profiling
 from fastlenet.data import Dataset
-from fastlenet.listeners import StepTimes
 from fastlenet.profiling import Profiler
-from fastlenet.trainer import Trainer
+from fastlenet.training.callbacks.step_times import StepTimes
+from fastlenet.training.trainer import Trainer
 
 STEPS = 40
 
@@ -28,6 +28,7 @@ class _Replay(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("replay")
+        self.name = "replay"
         self.seconds = 0.0
         self._memory = np.zeros(2**18)
 
@@ -77,8 +78,8 @@ def test_ops_and_python_explain_the_step(mnist: Dataset) -> None:
     for _ in range(5):
         profiler, replay = Profiler(), _Replay()
         whole, python = StepTimes(profiler), _PythonTimes(replay)
-        fit(LeNet(ops=profiler), data, epochs=1, batch_size=128, listeners=(whole,))
-        fit(LeNet(ops=replay), data, epochs=1, batch_size=128, listeners=(python,))
+        fit(LeNet(ops=profiler), data, epochs=1, batch_size=128, callbacks=(whole,))
+        fit(LeNet(ops=replay), data, epochs=1, batch_size=128, callbacks=(python,))
         explained = sum(line.seconds for line in whole.lines.values()) + python.seconds
         gaps.append(explained / whole.seconds - 1)
         if abs(gaps[-1]) < 0.05:
@@ -98,6 +99,7 @@ def test_every_op_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
         return run
 
     backend = ModuleType("backend")
+    backend.name = "backend"  # type: ignore[attr-defined]
     backend.relu_forward, backend.relu_backward = work(0.25), work(0.5)  # type: ignore[attr-defined]
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     profiler, x = Profiler(backend), ops.empty((2, 3))

@@ -14,13 +14,13 @@ import pytest
 
 from conftest import Result, expect_same_bits
 from fastlenet import Augmentation, LeNet, fit, get_num_threads, set_num_threads
-from fastlenet.checkpoint import load_checkpoint
 from fastlenet.data import Dataset, load_idx_directory
-from fastlenet.evaluation import evaluate, predict, score
 from fastlenet.optim import SGD, AdamW, Muon
 from fastlenet.philox import permutation, philox
-from fastlenet.recipe import RECIPES, Recipe, named_recipe
-from fastlenet.trainer import DivergedError, Epoch, InterruptedRunError, Listener, Trainer
+from fastlenet.training.checkpoint import load_checkpoint
+from fastlenet.training.evaluation import evaluate, predict, score
+from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
+from fastlenet.training.trainer import Callback, DivergedError, Epoch, InterruptedRunError, Trainer
 
 Train = Callable[..., Result]
 
@@ -184,7 +184,7 @@ def test_the_steps_are_counted_ahead(data: Dataset) -> None:
     """The rate ends where the schedule ends, whatever the batch sizes."""
     rates = []
 
-    class Rates(Listener):
+    class Rates(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
             rates.append(trainer.optimizer.lr)
 
@@ -218,11 +218,11 @@ def test_the_average_of_the_weights(data: Dataset) -> None:
     recipe = Recipe(epochs=2, batch_size=500, ema=0.5, ema_start=0.25, ema_every=2, shift=0)
     steps: list[Any] = []
 
-    class Weights(Listener):
+    class Weights(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
             steps.append(trainer.model.parameter_buffer.astype(np.float64))
 
-    model, epochs = trained(data, recipe, listeners=(Weights(),))
+    model, epochs = trained(data, recipe, callbacks=(Weights(),))
     average = steps[1]  # after a quarter of the eight steps
     for step in (3, 5, 7):
         average = 0.5 * average + 0.5 * steps[step]
@@ -265,7 +265,7 @@ def test_everything_on_is_the_same_to_the_bit(optimizer: str, data: Dataset, tmp
         set_num_threads(before)
         expect_same_bits(other.parameter_buffer, straight.parameter_buffer)
 
-    class Stop(Listener):
+    class Stop(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
             trainer.stop_requested = (trainer.epoch, trainer.position) in ((0, 2), (1, 3), (1, 6), (2, 1))
 
@@ -286,7 +286,7 @@ def test_streams_are_separate(data: Dataset) -> None:
     """Another feature's random numbers disturb neither the initial weights nor the order of the images."""
     losses = {}
 
-    class First(Listener):
+    class First(Callback):
         def __init__(self, name: str) -> None:
             self.name = name
 
@@ -346,7 +346,7 @@ def test_what_is_not_finite_is_never_saved(data: Dataset, tmp_path: Path) -> Non
     trainer.save(path)
     good = path.read_bytes()
 
-    class Break(Listener):
+    class Break(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
             if trainer.position == 3:
                 trainer.model.parameter_buffer[7] = np.inf

@@ -13,16 +13,17 @@ import pytest
 
 from conftest import Result, one_line
 from fastlenet import LeNet, _core
-from fastlenet.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.data import load_idx_directory
 from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, Sequential
-from fastlenet.recipe import named_recipe
-from fastlenet.trainer import InterruptedRunError, Listener, Trainer, fit
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
+from fastlenet.training.fit import fit
+from fastlenet.training.recipe import named_recipe
+from fastlenet.training.trainer import Callback, InterruptedRunError, Trainer
 
 Train = Callable[..., Result]
 
 
-class StopAt(Listener):
+class StopAt(Callback):
     def __init__(self, epoch: int, position: int) -> None:
         self.place = epoch, position
 

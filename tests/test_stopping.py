@@ -20,13 +20,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from conftest import Result, one_line, train_command
-from fastlenet import LeNet, checkpoint, signals, train
-from fastlenet.checkpoint import CheckpointError, load_checkpoint
+from fastlenet import LeNet, signals
+from fastlenet.cli import train
 from fastlenet.data import Dataset, load_idx_directory
-from fastlenet.ensemble import split_members
 from fastlenet.files import reserve
-from fastlenet.listeners import Console
-from fastlenet.trainer import DivergedError, Listener, Trainer, fit
+from fastlenet.training import checkpoint
+from fastlenet.training.callbacks.console import Console
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
+from fastlenet.training.ensemble import split_members
+from fastlenet.training.fit import fit
+from fastlenet.training.trainer import Callback, DivergedError, Trainer
 
 Train = Callable[..., Result]
 
@@ -306,7 +309,7 @@ def test_a_run_without_epochs_has_a_checkpoint(train_here: Train, small: Dataset
 # --- in Python -----------------------------------------------------------------------------------------------------------
 
 
-class At(Listener):
+class At(Callback):
     """Does something after so many steps."""
 
     def __init__(self, step: int, action: Callable[[], object]) -> None:
@@ -321,7 +324,7 @@ def test_ctrl_c_in_fit(small: Dataset, tmp_path: Path) -> None:
     """The history so far comes back, the model can be used, and the checkpoint leads to the bits of an undisturbed run."""
     model, straight = LeNet(), LeNet()
     ctrl_c = At(8, lambda: signal.raise_signal(signal.SIGINT))
-    history = fit(model, small, checkpoint=tmp_path / "state", listeners=(ctrl_c,), **PLAIN)
+    history = fit(model, small, checkpoint=tmp_path / "state", callbacks=(ctrl_c,), **PLAIN)
     assert history.interrupted and len(history.epochs) == 1 and not model.training
     assert steps_in(tmp_path / "state") == 8 and [path.name for path in tmp_path.iterdir()] == ["state"]
     history = fit(model, small, resume=tmp_path / "state", checkpoint=tmp_path / "state", **PLAIN)
@@ -338,7 +341,7 @@ def test_a_second_ctrl_c_in_fit(small: Dataset, monkeypatch: pytest.MonkeyPatch)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(model, small, listeners=(At(3, twice),), **PLAIN)
+        fit(model, small, callbacks=(At(3, twice),), **PLAIN)
     assert not model.training
 
 
@@ -346,29 +349,29 @@ def test_a_handler_of_the_users_own(small: Dataset) -> None:
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
-        history = fit(LeNet(), small, listeners=(At(3, lambda: signal.raise_signal(signal.SIGINT)),), **PLAIN)
+        history = fit(LeNet(), small, callbacks=(At(3, lambda: signal.raise_signal(signal.SIGINT)),), **PLAIN)
     finally:
         signal.signal(signal.SIGINT, before)
     assert not history.interrupted and len(history.epochs) == 3 and came == [signal.SIGINT]
 
 
-def test_a_listener_stops_fit(small: Dataset) -> None:
+def test_a_callback_stops_fit(small: Dataset) -> None:
     """With averaged weights, the model has them."""
     model = LeNet()
 
-    class Stop(Listener):
+    class Stop(Callback):
         def epoch(self, trainer: Trainer, epoch: Any) -> None:
             self.average = trainer.average["parameters"].copy()
             trainer.stop()
 
     stop = Stop()
-    history = fit(model, small, listeners=(stop,), ema=0.9, ema_start=0.1, **PLAIN)
+    history = fit(model, small, callbacks=(stop,), ema=0.9, ema_start=0.1, **PLAIN)
     assert history.interrupted and len(history.epochs) == 1 and not model.training
     assert np.array_equal(model.parameter_buffer, stop.average)
 
 
 def test_the_model_is_in_evaluation_mode(small: Dataset) -> None:
-    """Whether the training ended, diverged, or failed in a listener."""
+    """Whether the training ended, diverged, or failed in a callback."""
     model = LeNet()
     fit(model, small, epochs=1)
     assert not model.training
@@ -376,7 +379,7 @@ def test_the_model_is_in_evaluation_mode(small: Dataset) -> None:
         fit(model, small, epochs=1, lr=1e30)
     assert not model.training
     with pytest.raises(ZeroDivisionError):
-        fit(LeNet(), small, epochs=1, listeners=(At(2, lambda: 1 // 0),))
+        fit(LeNet(), small, epochs=1, callbacks=(At(2, lambda: 1 // 0),))
     assert not model.training
 
 

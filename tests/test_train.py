@@ -22,8 +22,8 @@ from safetensors.numpy import load_file
 from conftest import Result, expect_same_bits, one_line, train_command
 from fastlenet import LeNet, _core
 from fastlenet.data import Dataset
-from fastlenet.recipe import Recipe
-from fastlenet.trainer import fit
+from fastlenet.training.fit import fit
+from fastlenet.training.recipe import Recipe
 
 Train = Callable[..., Result]
 EPOCH_LINE = re.compile(r"epoch (\d)/(\d)   accuracy +(\d+\.\d\d)%   loss (\d\.\d{4})   (\d+\.\d\d) s   ([\d,]+) images/s")

@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from cases import FUSED, LENET, WINOGRAD, Fused
 from conftest import Guarded, expect_same_bits, expect_within, gamma, normals
 from fastlenet import LeNet, fit, get_num_threads, ops, reference, set_num_threads
-from fastlenet.checkpoint import load_model
 from fastlenet.data import load_idx_directory
+from fastlenet.training.checkpoint import load_model
 
 Array = npt.NDArray[Any]
 Rng = np.random.Generator

@@ -17,7 +17,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from conftest import Result, one_line, train_command, write_idx
-from fastlenet.trainer import Saver, Trainer
+from fastlenet.training.callbacks.saver import Saver
+from fastlenet.training.trainer import Trainer
 
 Train = Callable[..., Result]
 
@@ -204,7 +205,7 @@ def test_batches_larger_than_the_data(train_here: Train, small_mnist: Path) -> N
 
 
 def test_not_enough_memory(train_here: Train, small_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(trainer: Trainer, *listeners: Any) -> None:
+    def run(trainer: Trainer, *callbacks: Any) -> None:
         np.empty(2**60, np.uint8)
 
     monkeypatch.setattr(Trainer, "run", run)

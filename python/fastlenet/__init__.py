@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 # `python -m fastlenet.train` imports this first, argv[0] is "-m" meanwhile, and the module's name is what argv leaves out.
 if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].removeprefix("-m").startswith("fastlenet."):
-    from fastlenet.command import fail_in_one_line
+    from fastlenet.cli.command import fail_in_one_line
 
     fail_in_one_line("fastlenet")
 
 from fastlenet import augment, nn, ops, optim, reference
 from fastlenet.augment import Augmentation
-from fastlenet.chain import Chain
 from fastlenet.config import config, get_num_threads, set_num_threads, show_config
-from fastlenet.lenet import LeNet
-from fastlenet.recipe import RECIPES, Recipe
+from fastlenet.models.chain import Chain
+from fastlenet.models.lenet import LeNet
+from fastlenet.training.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from fastlenet import cuda
-    from fastlenet.trainer import fit
+    from fastlenet.training.fit import fit
 
 __all__ = [
     "RECIPES",
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("fastlenet.cuda")  # which makes it an attribute here
     if name != "fit":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fastlenet.trainer import fit
+    from fastlenet.training.fit import fit
 
     globals()["fit"] = fit  # found without this function from now on
     return fit

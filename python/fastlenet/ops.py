@@ -55,6 +55,8 @@ Array = npt.NDArray[Any]
 Pair = int | tuple[int, int]
 Gradients = tuple[Array | None, Array, Array]
 
+name = "cpu"  # of this backend
+
 _CACHE_LINE = 64
 
 

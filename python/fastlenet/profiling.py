@@ -61,7 +61,7 @@ class Profiler(ModuleType):
 
     def __init__(self, ops: ModuleType = kernel_ops) -> None:
         super().__init__(ops.__name__)
-        self._ops = ops
+        self._ops, self.name = ops, ops.name
         self.lines: dict[str, Line] = {}
 
     def __getattr__(self, name: str) -> Any:

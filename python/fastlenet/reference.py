@@ -49,6 +49,8 @@ Pair = int | tuple[int, int]
 Gradients = tuple[Array | None, Array, Array]
 DEAD = 255
 
+name = "reference"  # of this backend
+
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
     return np.empty(shape, dtype)

@@ -5,19 +5,64 @@ command that installs it.
 """
 
 from fastlenet._core import DeviceError
-from fastlenet.cuda import ops as _ops
 from fastlenet.cuda.array import DeviceArray, from_dlpack, from_numpy
 from fastlenet.cuda.graph import Graph, synchronize
-from fastlenet.cuda.ops import *  # noqa: F403
-from fastlenet.cuda.training_step import TrainingStep
+from fastlenet.cuda.ops import (
+    adam_step,
+    conv2d_backward,
+    conv2d_forward,
+    conv2d_relu_max_pool2d_backward,
+    conv2d_relu_max_pool2d_forward,
+    dropout_backward,
+    dropout_forward,
+    ema_step,
+    empty,
+    gather_images,
+    inverse_root,
+    linear_backward,
+    linear_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+    pack_filters,
+    relu_backward,
+    relu_forward,
+    sgd_step,
+    sigmoid_backward,
+    sigmoid_forward,
+    softmax_cross_entropy,
+    squared_error,
+)
 
 __all__ = [
     "DeviceArray",
     "DeviceError",
     "Graph",
-    "TrainingStep",
+    "adam_step",
+    "conv2d_backward",
+    "conv2d_forward",
+    "conv2d_relu_max_pool2d_backward",
+    "conv2d_relu_max_pool2d_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "ema_step",
+    "empty",
     "from_dlpack",
     "from_numpy",
+    "gather_images",
+    "inverse_root",
+    "linear_backward",
+    "linear_forward",
+    "max_pool2d_backward",
+    "max_pool2d_forward",
+    "pack_filters",
+    "relu_backward",
+    "relu_forward",
+    "sgd_step",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "softmax_cross_entropy",
+    "squared_error",
     "synchronize",
-    *_ops.__all__,
 ]
+
+name = "cuda"  # of this backend

@@ -13,8 +13,8 @@ import numpy as np
 
 from fastlenet import ops as kernel_ops
 from fastlenet._core import Recording
-from fastlenet.nn.plan import Step, expect_examples, replayable, run_forward
-from fastlenet.nn.running import Array, Pass, Shape, Workspace, Workspaces
+from fastlenet.nn.context import Array, Pass, Shape, Workspace, Workspaces
+from fastlenet.nn.fusion import Step, expect_examples, replayable, run_forward
 
 __all__ = ["Frozen"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastlenet.fields import Values
-from fastlenet.nn.running import Array, Pass, Shape
+from fastlenet.nn.context import Array, Pass, Shape
 
 __all__ = [
     "PROBABILITY",

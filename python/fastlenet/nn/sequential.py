@@ -12,10 +12,10 @@ import numpy as np
 
 from fastlenet import ops as kernel_ops
 from fastlenet.fields import Values
+from fastlenet.nn.context import Array, Pass, Workspace, Workspaces
 from fastlenet.nn.frozen import Frozen
+from fastlenet.nn.fusion import plan, replayable, run_backward, run_forward
 from fastlenet.nn.layers import Layer
-from fastlenet.nn.plan import plan, replayable, run_backward, run_forward
-from fastlenet.nn.running import Array, Pass, Workspace, Workspaces
 from fastlenet.nn.state import as_parameters, own_names
 from fastlenet.nn.summary import summarise
 from fastlenet.philox import STREAM_INIT, uniform

@@ -1,0 +1,1 @@
+"""The command lines: flags, settings, one line and an exit code for whatever a user can get wrong."""

@@ -1,0 +1,282 @@
+"""The flags of python -m fastlenet.train: what they are called, what they may say, what they come to."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fastlenet.cli.command import UsageError
+from fastlenet.data import TORCHVISION_NAMES
+from fastlenet.fields import INT64_MAX
+from fastlenet.streams import one_line, tell
+from fastlenet.training.callbacks.plot import expect_plottable
+from fastlenet.training.checkpoint import MAX_MEMBERS, expect_writable
+from fastlenet.training.evaluation import BATCH_SIZE
+from fastlenet.training.recipe import CHOICES, RECIPES, Recipe
+
+__all__ = [
+    "SETTINGS",
+    "Parser",
+    "add_recipe_flags",
+    "check_flags",
+    "expect_in_range",
+    "expect_seeds",
+    "file_name",
+    "flag_of",
+    "make_parser",
+    "recipe_of",
+    "settings_of",
+    "usage_error",
+]
+
+# Beside the recipe's fields, what decides the result or what is reported of it: a checkpoint holds both, for --resume.
+SETTINGS: dict[str, Any] = {
+    "recipe": "default",
+    "ensemble": 1,
+    "test_batch_size": BATCH_SIZE,
+    "validation": 0,
+    "dry_run": False,
+    "data_dir": None,
+    "dataset": None,
+    "load_model": None,
+    "device": "cpu",
+}
+# Flag: least, most. Of a command's flags those are checked that it has.
+_RANGES: dict[str, tuple[int, int]] = {
+    "threads": (1, 4096),
+    "log_interval": (0, INT64_MAX),
+    "validation": (0, INT64_MAX),
+    "test_batch_size": (1, INT64_MAX),
+    "ensemble": (1, MAX_MEMBERS),
+    "seeds": (1, INT64_MAX),
+}
+
+# Read first, then written as a whole.
+_MAY_BE_THE_SAME = (("resume", "checkpoint"), ("load_model", "save_model"))
+
+
+# What --find-lr would leave undone, since it does not train.
+_NOT_WITH_FIND_LR = ("checkpoint", "save_model", "log_json", "ensemble", "profile", "times")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose errors are one line whatever was typed, and never go to standard output."""
+
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """Of the process where None is given; exits with 2 for flags that there are not."""
+        values = self.parse_args(arguments)
+        for name, value in vars(values).items():
+            if isinstance(value, list):  # what argparse before Python 3.13 makes of --epochs=--
+                self.error(f"argument {flag_of(name)}: expected one argument")
+        return values
+
+    def print_help(self, file: Any = None) -> None:
+        """Unlike argparse's, which keeps to itself that the output does not take it all."""
+        print(self.format_help(), end="", file=file)
+
+    def error(self, message: str) -> NoReturn:
+        tell(f"{self.format_usage()}{self.prog}: error: {one_line(message)}")
+        sys.exit(2)
+
+
+def file_name(text: str) -> str:
+    """The type of a flag that names a file or a folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"a name is expected, got {text!r}")
+    return os.path.expanduser(text)  # which a shell leaves as it is in --flag=~/name
+
+
+_FILE: dict[str, Any] = {"type": file_name, "metavar": "FILE"}
+
+
+def flag_of(name: str) -> str:
+    """How the command line spells a setting: --save-model for save_model."""
+    return "--" + name.replace("_", "-")
+
+
+def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """--recipe, and a flag for every field of a Recipe."""
+    group = parser.add_argument_group("recipe", "Named recipes, and a flag for each of their fields; 0 is off.")
+    names = "; ".join(f"{name}: {recipe}" for name, recipe in RECIPES.items())
+    _add(group, "--recipe", names, choices=tuple(RECIPES))
+    for field in fields(Recipe):
+        kind: type = type(field.default)
+        options: dict[str, Any] = {"type": kind, "metavar": {int: "N", float: "X"}.get(kind)}
+        if kind is bool:
+            options = {"action": argparse.BooleanOptionalAction}
+        elif kind is str:
+            options = {"choices": CHOICES[field.name]}
+        group.add_argument(flag_of(field.name), help=field.metadata["help"], default=argparse.SUPPRESS, **options)
+
+
+def _add(group: Any, flag: str, help: str, **options: Any) -> None:
+    """A flag that leaves no trace when it is not given."""
+    default = SETTINGS.get(flag[2:].replace("-", "_"))
+    text = help + (f" (default: {default})" if default not in (None, False) else "")
+    group.add_argument(flag, help=text, default=argparse.SUPPRESS, **options)
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="python -m fastlenet.train",
+        description="Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy "
+        "after each epoch. The same seed gives the same bits, whatever the number of threads.",
+        epilog="Ctrl-C saves the training state and says how to go on, as do SIGTERM and SIGHUP. Exit codes: 0 done, 2 wrong "
+        "usage or input, or a file that could not be written, 3 a mistake in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, "
+        "141 where the reader of the output has gone.",
+    )
+
+    add_recipe_flags(parser)
+    _add(parser, "--ensemble", "train N networks, of seeds S, S+1, ..., and average their probabilities", type=int, metavar="N")
+    data = parser.add_argument_group("data")
+    _add(
+        data,
+        "--data-dir",
+        "folder of four IDX files (train-images-idx3-ubyte, ...), raw or .gz, instead of MNIST",
+        type=file_name,
+        metavar="DIR",
+    )
+    _add(
+        data,
+        "--dataset",
+        "a data set of torchvision (extra torchvision), under --data-dir or ./data",
+        choices=TORCHVISION_NAMES,
+    )
+    _add(
+        data,
+        "--validation",
+        "hold out the last N training images, and report on them instead of the test set",
+        type=int,
+        metavar="N",
+    )
+    _add(data, "--test-batch-size", "images per batch of the evaluation", type=int, metavar="N")
+    files = parser.add_argument_group("files")
+    _add(files, "--save-model", "write the final parameters (safetensors)", **_FILE)
+    _add(
+        files,
+        "--load-model",
+        "start from these parameters (safetensors); with --epochs 0, evaluate them",
+        **_FILE,
+    )
+    _add(files, "--checkpoint", "save the training state here after each epoch and every 10 s", **_FILE)
+    _add(
+        files,
+        "--resume",
+        "go on from a checkpoint, with all its settings; --epochs and --data-dir may be others; saves to the same file unless "
+        "told otherwise",
+        **_FILE,
+    )
+    _add(files, "--log-json", "write one JSON object per epoch", **_FILE)
+    _add(
+        files,
+        "--plot",
+        "draw loss and accuracy after each epoch (extra plot: matplotlib); .png, .svg, .pdf",
+        **_FILE,
+    )
+    running = parser.add_argument_group("running")
+    _add(running, "--device", "where to compute; cuda needs a build with FASTLENET_CUDA=ON", choices=("cpu", "cuda"))
+    _add(running, "--threads", "threads (default: the CPUs that this process may use)", type=int, metavar="N")
+    _add(running, "--log-interval", "print the loss every N batches", type=int, metavar="N")
+    _add(running, "--dry-run", "one batch per epoch, to see that everything works", action="store_true")
+    _add(running, "--profile", "say at the end where the time of a training step went", action="store_true")
+    _add(
+        running,
+        "--find-lr",
+        "do not train: sweep the learning rate from 1e-4 to where the loss diverges, and suggest one; --plot draws the curve",
+        action="store_true",
+    )
+    _add(running, "--times", "say at the end what the seconds were spent on", action="store_true")
+    _add(running, "--quiet", "print nothing but the final accuracy", action="store_true")
+    _add(
+        running,
+        "--allow-level-change",
+        "resume a checkpoint of another instruction-set level, or on another --device: the last bits will differ",
+        action="store_true",
+    )
+    return parser
+
+
+def settings_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a new run: the recipe's, the defaults, and what was given."""
+    known = SETTINGS | asdict(RECIPES[given.get("recipe", "default")])
+    return known | {name: value for name, value in given.items() if name in known}
+
+
+def recipe_of(settings: dict[str, Any]) -> Recipe:
+    """The recipe in the settings. Raises UsageError, which names the flag that is out of its range."""
+    try:
+        recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
+    except ValueError as error:
+        raise usage_error(error) from None
+    expect_seeds(recipe, settings.get("ensemble", 1))
+    return recipe
+
+
+def usage_error(error: ValueError) -> UsageError:
+    """The same of a flag, for an error that begins with a setting's name."""
+    name, _, rest = str(error).partition(" ")
+    return UsageError(f"{flag_of(name)} {rest}")
+
+
+def expect_seeds(recipe: Recipe, count: int) -> None:
+    """UsageError unless that many networks have a seed each, counted from the recipe's."""
+    last = 2**64 - 1
+    if recipe.seed + count - 1 > last:
+        raise UsageError(f"--seed expects at most {last - count + 1} for {count} networks, got {recipe.seed}")
+
+
+def expect_in_range(given: dict[str, Any]) -> None:
+    """UsageError for a number out of its range."""
+    for name, (least, most) in _RANGES.items():
+        value = given.get(name, least)
+        if not least <= value <= most:
+            expected = f"an integer in {least}..{most}"
+            if most == INT64_MAX:
+                expected = f"an integer of at least {least}" if value < least else "an integer below 2^63"
+            raise UsageError(f"{flag_of(name)} expects {expected}, got {value}")
+
+
+def check_flags(given: dict[str, Any]) -> None:
+    """UsageError or CheckpointError, before anything is read or written, for what can be seen to be wrong ahead."""
+    expect_in_range(given)
+    if given.get("ensemble", 1) > 1 and "load_model" in given:
+        raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
+    undone = [name for name in _NOT_WITH_FIND_LR if given.get("find_lr", False) and name in given]
+    if undone:
+        raise UsageError(f"--find-lr does not train; leave out {', '.join(map(flag_of, undone))}")
+    _check_files(given)
+    if "plot" in given:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # what it says of its cache folder is not of this run
+        expect_plottable(given["plot"])
+
+
+def _check_files(given: dict[str, Any]) -> None:
+    """The files to be written: each another, none that is read (but a checkpoint that goes on), all of them possible."""
+    outputs = {name: given[name] for name in ("checkpoint", "save_model", "log_json", "plot") if name in given}
+    inputs = {name: given[name] for name in ("resume", "load_model") if name in given}
+    taken: dict[str, str] = {}
+    for name, path in (inputs | outputs).items():
+        first = taken.setdefault(_real(name, path), name)
+        if first != name and (first, name) not in _MAY_BE_THE_SAME:
+            raise UsageError(f"{flag_of(first)} and {flag_of(name)} are both {path}; give each a file of its own")
+    for name, path in outputs.items():
+        expect_writable(path, as_a_whole=name != "log_json")
+    anew = "checkpoint" in given and taken[_real("checkpoint", given["checkpoint"])] != "resume"
+    if anew and Path(given["checkpoint"]).exists():
+        raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")
+    if "resume" in given and "checkpoint" not in given:
+        expect_writable(given["resume"])
+
+
+def _real(name: str, path: str) -> str:
+    """Where a file lies, links followed."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:  # of the working folder, which a relative name needs
+        raise UsageError(f"{flag_of(name)} {path}: the working folder is gone ({error.strerror}); give a full name") from None

@@ -1,0 +1,165 @@
+"""The run of python -m fastlenet.train: however it ends, what was trained is kept, and a line says where."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+from fastlenet._core import DeviceError
+from fastlenet.files import save_somewhere
+from fastlenet.signals import StopSignals
+from fastlenet.streams import discard_output, one_line, tell
+from fastlenet.training.callbacks.console import Console
+from fastlenet.training.callbacks.saver import Saver, Writer
+from fastlenet.training.checkpoint import CheckpointError, save_model
+from fastlenet.training.ensemble import EnsembleRun, join_members
+from fastlenet.training.trainer import Callback, DivergedError, InterruptedRunError, Trainer
+
+__all__ = ["run_and_save"]
+
+State = dict[str, Any]
+
+_COMMAND = ("python", "-m", "fastlenet.train")
+
+
+def run_and_save(
+    run: EnsembleRun,
+    console: Console,
+    callbacks: Sequence[Callback],
+    given: dict[str, Any],
+    seconds: dict[str, float],
+    signals: StopSignals,
+) -> int:
+    """Train, save, report; returns the exit code. The callbacks are closed at the end."""
+    savers = [callback for callback in callbacks if isinstance(callback, Saver)]
+    checkpoint = savers[0].path if savers else None
+    if run.trainer.recipe.epochs:
+        signals.stop = run.stop
+    try:
+        states = _train(run, console, callbacks, checkpoint, signals)
+    except DivergedError as error:
+        raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
+    except DeviceError as error:
+        raise DeviceError(f"{error}{_kept(run, checkpoint, given)}") from None
+    except BaseException:  # memory that does not suffice, a second Ctrl-C, a mistake
+        kept = _kept(run, checkpoint, given).removeprefix("; ")
+        if kept:
+            console.close()
+            tell(one_line(kept))
+        raise
+    finally:
+        for callback in callbacks:
+            callback.close()
+    return states if isinstance(states, int) else _finish(run, states, console, callbacks, given, seconds)
+
+
+def _train(
+    run: EnsembleRun, console: Console, callbacks: Sequence[Callback], checkpoint: Path | None, signals: StopSignals
+) -> list[State] | int:
+    """The networks' parameters; or the exit code of a run that was stopped, and is saved."""
+    try:
+        return run.run(*callbacks, started=lambda trainer: _say_start(console, run, trainer))
+    except InterruptedRunError:
+        console.close()
+        return _save_stopped(run, checkpoint, signals)
+    except OSError:  # of an output that has gone, as a terminal that is closed: between two steps too
+        if run.finished or run.trainer.optimizer.steps:
+            _save_stopped(run, checkpoint, signals)
+        if signals.number is None:
+            raise
+        discard_output()
+        return 128 + signals.number
+
+
+def _save_stopped(run: EnsembleRun, checkpoint: Path | None, signals: StopSignals) -> int:
+    """Save the state of a run that stopped between two steps, and say how to go on; the exit code."""
+    trouble = ""
+    path = checkpoint
+    if path is not None:
+        try:
+            run.trainer.save(path)
+        except CheckpointError as error:
+            trouble, path = f"{error}; ", None
+    if path is None:
+        try:
+            path = save_somewhere(run.trainer.save, "fastlenet-interrupted.safetensors")
+        except CheckpointError as error:
+            raise CheckpointError(f"interrupted, and nothing could be saved: {trouble}{error}") from None
+    tell("\n" + one_line(f"interrupted; {trouble}saved. To go on: {shlex.join([*_COMMAND, '--resume', str(path)])}"))
+    return 2 if trouble else 128 + (signals.number or SIGINT)
+
+
+def _finish(
+    run: EnsembleRun,
+    states: list[State],
+    console: Console,
+    callbacks: Sequence[Callback],
+    given: dict[str, Any],
+    seconds: dict[str, float],
+) -> int:
+    """Save the trained networks and report on them. Raises CheckpointError, after the report, where a file was not written."""
+    failed = [callback.error for callback in callbacks if isinstance(callback, Writer) and callback.error is not None]
+    savers = [callback for callback in callbacks if isinstance(callback, Saver)]
+    is_kept = any(saver.error is None for saver in savers)
+    if "save_model" in given:
+        try:
+            save_model(given["save_model"], join_members(states))
+            is_kept = True
+            console.say(f"saved {one_line(given['save_model'])}")
+        except CheckpointError as error:
+            failed.append(error)
+    if (savers or "save_model" in given) and not is_kept:
+        failed.append(CheckpointError(_save_networks(states, None, _networks(states))))
+    accuracy = run.evaluate(states, report=console.say)
+    seconds |= {"training": run.training_seconds, "evaluation": run.evaluation_seconds}
+    if given.get("times", False):
+        print("   ".join(f"{name} {value:.3f} s" for name, value in seconds.items()))
+    print(f"final accuracy {accuracy:.2%}", flush=True)
+    if failed:
+        raise CheckpointError("; ".join(map(str, failed)))
+    return 0
+
+
+def _save_networks(states: Sequence[State], path: str | None, what: str) -> str:
+    """Save networks there, or elsewhere where that fails or there is no path; says where they are, or why they are nowhere."""
+
+    def save(path: str | Path) -> None:
+        save_model(path, join_members(states))
+
+    trouble = ""
+    if path is not None:
+        try:
+            save(path)
+            return f"{path} holds {what}, for --load-model"
+        except CheckpointError as error:
+            trouble = f"{error}; "
+    try:
+        return f"{trouble}{save_somewhere(save, 'fastlenet-finished.safetensors')} holds {what}, for --load-model"
+    except CheckpointError as error:
+        return f"{trouble}{what} could not be saved elsewhere: {error}"
+
+
+def _networks(states: Sequence[State]) -> str:
+    return "the network" if len(states) == 1 else f"the {len(states)} networks"
+
+
+def _kept(run: EnsembleRun, checkpoint: Path | None, given: dict[str, Any]) -> str:
+    """What is left of a run that failed: the last checkpoint, and the networks that were finished before, saved here."""
+    kept = f"; {checkpoint} holds the last good state" if checkpoint is not None and checkpoint.exists() else ""
+    if not run.finished:
+        return kept
+    return f"{kept}; {_save_networks(run.finished, given.get('save_model'), f'{_networks(run.finished)} finished before')}"
+
+
+def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:
+    if run.count > 1:
+        console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {trainer.recipe.seed}")
+    if trainer.epoch or trainer.position:
+        console.say(f"resumed in epoch {trainer.epoch + 1} at step {trainer.position}")
+        if trainer.schedule_note:
+            console.say(trainer.schedule_note)
+    elif not console.quiet:
+        console.say(f"before training   accuracy {trainer.evaluate()[0]:7.2%}")

@@ -1,0 +1,176 @@
+"""The four IDX files of a data set in a folder, under the names that they have in practice, and what is in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastlenet.data.dataset import Bytes, Dataset, mean_std
+from fastlenet.data.idx import MAX_BYTES, DataError, read_idx
+from fastlenet.files import user_path
+
+__all__ = ["TORCHVISION_NAMES", "IdxSet", "find_set", "load_idx_directory"]
+
+TORCHVISION_NAMES = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST")
+# Where torchvision keeps them under its root, and where EMNIST's archive has them.
+_SUBFOLDERS = ("raw", *(f"{name}/raw" for name in TORCHVISION_NAMES), "gzip")
+# EMNIST puts the name of the split in front, and calls the second part test.
+_PREFIXED = re.compile(r"(?P<prefix>.+-)train-images[-.]idx3-ubyte(\.gz)?")
+_SECOND_PARTS = ("t10k", "test")
+_SHOWN = 5  # names in an error
+
+
+def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
+    """The data set of the four standard files (train-images-idx3-ubyte, ...) in a folder, raw or gzipped.
+
+    Or of train-images.idx3-ubyte, of folders of these names with the files in them, or in a subfolder where torchvision keeps
+    them (raw, MNIST/raw, FashionMNIST/raw, ...). Or one split of EMNIST, whose images lie on their side in the files and are
+    turned upright, as the data set's name says. There are ten classes, unless labels beyond 9 are in use: then as many as there
+    are labels; labels that count from 1 to 10 or more become 0, 1, ... `~` is the home folder.
+
+    Raises DataError, in one line that names the file, for anything that is not such a set, or more than one.
+    """
+    found = find_set(user_path(directory))
+    arrays, classes = found.read()
+    return Dataset(found.name, *arrays, classes, *mean_std(arrays[0]))
+
+
+@dataclass(frozen=True)
+class IdxSet:
+    """The files of one data set: where they lie, and what stands in front of the standard names."""
+
+    folder: Path
+    name: str
+    prefix: str = ""
+
+    @property
+    def lies_on_its_side(self) -> bool:
+        """Whether its images are stored with rows and columns exchanged, as EMNIST's are."""
+        return self.prefix.startswith("emnist-")
+
+    def path(self, part: str, kind: str) -> Path:
+        """Where the file of that part ("train", "t10k") and kind ("images-idx3", "labels-idx1") is. Raises DataError."""
+        parts = ("train",) if part == "train" else _SECOND_PARTS
+        for name in parts:
+            found = _find(self.folder, f"{self.prefix}{name}-{kind}")
+            if found is not None:
+                return found
+        raise DataError(f"{self.folder / f'{self.prefix}{part}-{kind}-ubyte'}: no such file, gzipped or not")
+
+    def paths(self) -> list[Path]:
+        """Training images and labels, test images and labels. Raises DataError."""
+        return [self.path(part, kind) for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+    def read(self) -> tuple[tuple[Bytes, Bytes, Bytes, Bytes], int]:
+        """The four arrays, images upright and labels counted from 0, and the number of classes. Raises DataError."""
+        arrays: list[Bytes] = []
+        for part in ("train", "t10k"):
+            paths = self.path(part, "images-idx3"), self.path(part, "labels-idx1")
+            images = read_idx(paths[0], 3, MAX_BYTES - sum(array.nbytes for array in arrays))
+            labels = read_idx(paths[1], 1, MAX_BYTES - sum(array.nbytes for array in [*arrays, images]))
+            if len(images) != len(labels):
+                raise DataError(f"{paths[1]}: {len(labels):,} labels for the {len(images):,} images of {paths[0].name}")
+            if 0 in images.shape:
+                raise DataError(f"{paths[0]}: no images in it, its sizes are {images.shape}")
+            arrays += [images, labels]
+        if self.lies_on_its_side:
+            arrays[::2] = [np.ascontiguousarray(images.transpose(0, 2, 1)) for images in arrays[::2]]
+        if arrays[0].shape[1:] != arrays[2].shape[1:]:
+            raise DataError(
+                f"{self.folder}: training images of {arrays[0].shape[1:]} and test images of {arrays[2].shape[1:]} pixels"
+            )
+        first, classes = self._label_range(arrays[1], arrays[3])
+        if first:
+            arrays[1::2] = [labels - np.uint8(first) for labels in arrays[1::2]]
+        return (arrays[0], arrays[1], arrays[2], arrays[3]), classes
+
+    def _label_range(self, train: Bytes, test: Bytes) -> tuple[int, int]:
+        """The first label, and how many classes there are: ten, unless every label from 0 or 1 to a larger one is in use."""
+        if max(train.max(), test.max()) <= 9:
+            return 0, 10
+        used = np.flatnonzero(np.bincount(train, minlength=256))
+        first, last = int(used[0]), int(used[-1])
+        if first <= 1 and len(used) == last - first + 1 and first <= test.min() and test.max() <= last:
+            return first, len(used)
+        wrong, part = (train, "train") if train.max() > 9 else (test, "t10k")
+        raise DataError(
+            f"{self.path(part, 'labels-idx1')}: label {wrong.max()} is out of the range 0..9; more classes than ten need every "
+            f"label, from 0 or 1 on, among the training labels, which have {len(used)} values in {first}..{last}"
+        )
+
+
+def find_set(root: Path) -> IdxSet:
+    """The one data set in a folder, or in a subfolder where torchvision keeps it. Raises DataError, for several too."""
+    try:
+        if not root.is_dir():
+            raise DataError(f"{root}: not a folder" if root.exists() else f"{root}: no such folder")
+        found = _sets_of(root)
+        if not found:
+            raise DataError(
+                f"{root}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in it, nor in its raw or MNIST/raw; "
+                f"{_listing(root)}"
+            )
+    except PermissionError:
+        raise DataError(f"{root}: no permission to look into it") from None
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror})") from None
+    if len(found) > 1:
+        places = [one.prefix.rstrip("-") or str(one.folder.relative_to(root)) for one in found]
+        together = len({one.folder for one in found}) == 1
+        cure = "copy the files of one to a folder of its own" if together else "name the folder of one of them"
+        raise DataError(f"{root}: several data sets, {', '.join(places)}; {cure}")
+    return found[0]
+
+
+def _sets_of(root: Path) -> list[IdxSet]:
+    """The data sets in the folder itself, or else in the subfolders."""
+    name = root.resolve().name
+    found = _sets(root, name)
+    if not found:
+        for subfolder in _SUBFOLDERS:
+            found += _sets(root / subfolder, subfolder.split("/")[0] if "/" in subfolder else name)
+    return found
+
+
+def _sets(folder: Path, name: str) -> list[IdxSet]:
+    """The data sets in a folder: the one of the standard names, else all of those with something in front."""
+    if _find(folder, "train-images-idx3") is not None:
+        return [IdxSet(folder, name)]
+    if not folder.is_dir():
+        return []
+    matches = (_PREFIXED.fullmatch(entry) for entry in os.listdir(folder))
+    prefixes = sorted({match["prefix"] for match in matches if match is not None})
+    sets = [IdxSet(folder, prefix.rstrip("-"), prefix) for prefix in prefixes]
+    return [IdxSet(one.folder, f"{one.name} (turned upright)", one.prefix) if one.lies_on_its_side else one for one in sets]
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    """The file of that name, with its last - or a dot, raw or .gz; or the one in a folder of that name, as Kaggle has it."""
+    names = [f"{name}{suffix}" for name in (f"{stem}-ubyte", f"{_dotted(stem)}-ubyte") for suffix in ("", ".gz")]
+    paths = [folder / name for name in names if (folder / name).exists()]
+    for path in paths:
+        if not path.is_dir():
+            return path
+        inside = [path / name for name in names if (path / name).is_file()]
+        if inside:
+            return inside[0]
+    return paths[0] if paths else None
+
+
+def _dotted(stem: str) -> str:
+    """train-images.idx3, as some copies have it."""
+    start, _, dimensions = stem.rpartition("-")
+    return f"{start}.{dimensions}"
+
+
+def _listing(folder: Path) -> str:
+    """What is in a folder instead: a few names, on one line."""
+    names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
+    if not names:
+        return "it is empty"
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_SHOWN])
+    return f"it has {shown}" + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

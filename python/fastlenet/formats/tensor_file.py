@@ -1,0 +1,183 @@
+"""Safetensors files, whoever made them: the header is judged before a tensor is read, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.files import CheckpointError, shown_path, user_path
+from fastlenet.formats.foreign import what_it_is
+
+__all__ = ["MAX_BYTES", "MAX_HEADER", "READ_TYPES", "TensorFile"]
+
+Array = npt.NDArray[Any]
+
+MAX_BYTES = 2 << 30  # of tensors that are read where no model says how many to expect; LeNet's are 1.7 MB
+MAX_HEADER = 16 << 20  # bytes: the history of 80,000 epochs
+_MAX_DIMENSIONS = 32  # what every version of NumPy can hold
+_BF16 = "BF16"
+_TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    _BF16: "<u2",  # the upper half of a float32
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "|u1",
+    "BOOL": "|b1",
+}
+READ_TYPES = tuple(sorted({*_TYPES.values()}))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the header says of a tensor; start: its first byte's place in the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int  # bytes
+
+
+class TensorFile:
+    """The header of a safetensors file: names, types, shapes. Raises CheckpointError for anything else, without reading on."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = user_path(path)
+        with self._opened() as stream:
+            self.entries, self.metadata = _read_header(stream)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: entry.shape for name, entry in self.entries.items()}
+
+    @property
+    def size(self) -> int:
+        """The bytes of all tensors."""
+        return sum(entry.size for entry in self.entries.values())
+
+    def read(self, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
+        """All tensors, bfloat16 as float32. Raises CheckpointError, before any is read, for more bytes or other types."""
+        if self.size > max_bytes:
+            raise CheckpointError(
+                f"{shown_path(self.path)}: {self.size:,} bytes of tensors, where at most {max_bytes:,} are expected"
+            )
+        for name, entry in self.entries.items():
+            if entry.dtype not in _TYPES:
+                raise CheckpointError(
+                    f"{shown_path(self.path)}: {_quoted(name)} is of type {_quoted(entry.dtype)}; convert it to one of those "
+                    f"that are read, {', '.join(_TYPES)}"
+                )
+        with self._opened() as stream:
+            return {name: _read_tensor(stream, entry) for name, entry in self.entries.items()}
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        """The file, and one line about it for whatever goes wrong."""
+        try:
+            if not self.path.is_file():
+                raise CheckpointError(f"{shown_path(self.path)}: {'not a file' if self.path.exists() else 'no such file'}")
+            with open(self.path, "rb") as stream:
+                yield stream
+        except (CheckpointError, MemoryError):
+            raise
+        except PermissionError:
+            raise CheckpointError(f"{shown_path(self.path)}: no permission to read it") from None
+        except OSError as error:
+            raise CheckpointError(f"{shown_path(self.path)}: cannot be read ({error.strerror or error})") from None
+        except _OtherFormatError as error:
+            raise CheckpointError(f"{shown_path(self.path)}: {error}") from None
+        except Exception as error:  # the border: what parsing a stranger's bytes can raise is not to be listed
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+            raise CheckpointError(f"{shown_path(self.path)}: damaged, or not a safetensors file ({reason})") from None
+
+
+class _OtherFormatError(Exception):
+    """A file of another format; the message says which, and how it is converted."""
+
+
+def _quoted(name: str) -> str:
+    text = repr(name)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Safetensors: the header's length in 8 bytes, the header as JSON, the tensors' bytes one after the other."""
+    size = os.fstat(stream.fileno()).st_size
+    head = stream.read(512)
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{" or length > MAX_HEADER:
+        other = what_it_is(head, Path(stream.name))
+        if other is not None:
+            raise _OtherFormatError(other)
+    _expect(size > 8, "empty" if size == 0 else f"{size} bytes are no header")
+    _expect(length <= MAX_HEADER, f"a header of {length:,} bytes, where at most {MAX_HEADER:,} are expected")
+    _expect(8 + length <= size, f"a header of {length:,} bytes in a file of {size:,}")
+    stream.seek(8)
+    header = json.loads(stream.read(length).decode(), object_pairs_hook=_without_twins)
+    _expect(isinstance(header, dict), "a header that is no object of JSON")
+    metadata = header.pop("__metadata__", {})
+    _expect(
+        isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values()), "metadata that is not text"
+    )
+    entries = {name: _entry(name, fields, 8 + length) for name, fields in header.items()}
+    end = 8 + length
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
+        _expect(entry.start == end, f"{_quoted(name)} does not start where the tensor before it ends")
+        end += entry.size
+    _expect(end == size, f"{size:,} bytes, where its header tells of {end:,}")
+    return entries, metadata
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    _expect(len(made) == len(pairs), "a name that occurs twice in its header")
+    return made
+
+
+def _entry(name: str, fields: Any, first: int) -> Entry:
+    """A tensor's entry in the header, of which nothing is believed; first: where the tensors' bytes begin."""
+    what = f"a wrong entry for {_quoted(name)}"
+    _expect(isinstance(fields, dict) and {"dtype", "shape", "data_offsets"} <= fields.keys(), what)
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    _expect(isinstance(dtype, str), what)
+    _expect(isinstance(shape, list) and len(shape) <= _MAX_DIMENSIONS and all(map(_is_count, shape)), what)
+    _expect(isinstance(offsets, list) and len(offsets) == 2 and all(map(_is_count, offsets)), what)
+    start, end = offsets
+    _expect(start <= end, what)
+    if dtype in _TYPES:
+        _expect(math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize == end - start, what)
+    return Entry(dtype, tuple(shape), first + start, end - start)
+
+
+def _read_tensor(stream: BinaryIO, entry: Entry) -> Array:
+    dtype = np.dtype(_TYPES[entry.dtype])
+    stream.seek(entry.start)
+    array: Array = np.fromfile(stream, dtype, entry.size // dtype.itemsize)
+    _expect(array.nbytes == entry.size, "cut short while it was read")
+    if entry.dtype == _BF16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.reshape(entry.shape)

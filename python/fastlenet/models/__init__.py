@@ -1,0 +1,1 @@
+"""The networks: LeNet, and the assignment's chain of sigmoids."""

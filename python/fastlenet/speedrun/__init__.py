@@ -1,0 +1,1 @@
+"""How good and how fast recipes are: python -m fastlenet.speedrun."""

@@ -1,0 +1,1 @@
+"""Training: recipes, the trainer and what it calls back, checkpoints, evaluation, ensembles."""

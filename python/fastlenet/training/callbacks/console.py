@@ -1,0 +1,83 @@
+"""What a training run shows on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, SupportsFloat
+
+from fastlenet.streams import one_line, tell
+from fastlenet.training.trainer import Callback, Epoch, Trainer
+
+__all__ = ["Console"]
+
+
+class Console(Callback):
+    """What the user sees: a line per epoch; while one runs, a bar on a terminal, or a line every log_interval batches."""
+
+    def __init__(self, quiet: bool, log_interval: int) -> None:
+        self.quiet, self.log_interval = quiet, log_interval
+        self._bar: Any = None
+        self._has_bar = not quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    def say(self, text: str = "") -> None:
+        """Print a line; above the bar, where there is one."""
+        if self.quiet:
+            return
+        self._on_bar("clear")
+        print(text, flush=True)
+        self._on_bar("refresh")
+
+    def warn(self, text: str) -> None:
+        """Print a line on standard error, above the bar, however quiet one is to be, if anyone is left to read it."""
+        self._on_bar("clear")
+        tell(one_line(text))
+        self._on_bar("refresh")
+
+    def _open_bar(self, trainer: Trainer, done: int) -> None:
+        try:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                desc=f"epoch {trainer.epoch + 1}/{trainer.recipe.epochs}",
+                total=trainer.images_per_epoch,
+                initial=done,
+                unit=" images",
+                leave=False,
+                mininterval=0.1,
+            )
+        except Exception:
+            self._has_bar = False
+
+    def _on_bar(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the bar, if there is one. It is given up at any error: nobody trains for the bar.
+
+        tqdm raises what it pleases where one of its TQDM_ variables makes no sense, or where the terminal has gone.
+        """
+        if self._bar is None:
+            return None
+        try:
+            return getattr(self._bar, method)(*arguments)
+        except Exception:
+            self._bar, self._has_bar = None, False
+            return None
+
+    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+        if self._has_bar and self._bar is None:
+            self._open_bar(trainer, trainer.images - images)
+        if self._has_bar and self._on_bar("update", images):  # drawn anew, ten times a second at most
+            self._on_bar("set_postfix_str", f"loss {trainer.mean_loss():.4f}")
+        if self.log_interval and trainer.position % self.log_interval == 0:
+            seen, total = trainer.images, len(trainer.data.train_images)
+            self.say(f"Train Epoch: {trainer.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {float(loss):.6f}")
+
+    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        self.close()
+        accuracy = "" if epoch.accuracy is None else f"accuracy {epoch.accuracy:7.2%}   "
+        self.say(
+            f"epoch {epoch.epoch}/{trainer.recipe.epochs}   {accuracy}loss {epoch.loss:.4f}   "
+            f"{epoch.seconds:.2f} s   {epoch.images_per_second:,.0f} images/s"
+        )
+
+    def close(self) -> None:
+        self._on_bar("close")
+        self._bar = None

@@ -1,0 +1,122 @@
+"""The training step on a GPU: one captured graph, launched again and again, on a data set that lies on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
+from fastlenet.cuda.graph import Graph
+from fastlenet.cuda.ops import prepare
+from fastlenet.cuda.scalars import Count, Rate
+from fastlenet.training.state import DivergedError, RunState
+from fastlenet.training.step import Average, TrainingStep
+
+__all__ = ["CapturedStep"]
+
+
+class CapturedStep(TrainingStep):
+    """A graph for each size of batch, with and without distortions, and for each thing to be done to the average of the
+    weights; made when first needed, with the optimizer's momentum and so on as they are then.
+
+    What changes from launch to launch lies on the device: where the run stands in the epoch's order and among its rates, and
+    the loss so far. The host sets them at the start of an epoch and reads them at its end, or when someone asks for the loss.
+    """
+
+    def __init__(self, state: RunState) -> None:
+        super().__init__(state)
+        data, size = state.data, len(self._x)
+        self._images, self._all_labels = from_numpy(data.train_images), from_numpy(data.train_labels.astype(np.int64))
+        self._all_numbers = empty((len(data.train_images),), np.int64)  # in the order of the epoch
+        self._rates = empty((max(1, state.steps),), np.float64)
+        self._index, self._labels = empty((size,), np.int64), empty((size,), np.int64)
+        self._rate = empty((), np.float64)
+        self._layout: np.dtype[Any] = device().progress
+        self._progress = empty((self._layout.itemsize,), np.uint8)
+        self._host_rates: list[float] = []
+        self._graphs: dict[tuple[Any, ...], tuple[Graph, DeviceArray]] = {}
+        self._unread = False
+
+    def start(self) -> None:
+        self.wait()  # for what an interrupted run has left unread
+        super().start()
+        state = self._state
+        if self._transform is not None:
+            prepare(self._transform, self._images)
+        first = state.optimizer.steps
+        self._host_rates = [state.rate(first + step) for step in range(state.batches - state.position)]
+        self._rates[: len(self._host_rates)][...] = self._host_rates
+        self._all_numbers[...] = self._order
+        progress = np.zeros(1, self._layout)
+        progress["loss_sum"], progress["images"], progress["epoch"] = state.loss_sum, state.images, state.epoch
+        progress["all_steps"], progress["dropout_counter"] = first, state.model.dropout_counter
+        self._progress[...] = progress.view(np.uint8)
+        self._first = first
+        if not self._graphs:
+            self._graph(len(self._x))  # makes the buffers of all smaller batches, which their graphs share
+
+    def run(self, images: int) -> DeviceArray:
+        """One step, queued; its mean loss, which float() waits for."""
+        state = self._state
+        graph, loss = self._graph(images)
+        graph.launch()
+        self._unread = True
+        state.optimizer.lr = self._host_rates[state.optimizer.steps - self._first]
+        state.optimizer.steps += 1
+        state.model.dropout_counter += 1
+        return loss
+
+    def wait(self) -> None:
+        if not self._unread:
+            return
+        state = self._state
+        state.loss_sum = float(self._progress.numpy().view(self._layout)["loss_sum"][0])
+        self._unread = False
+        if not np.isfinite(state.loss_sum):
+            raise DivergedError(f"the loss is {state.loss_sum} in epoch {state.epoch + 1} by step {state.position}")
+
+    def _graph(self, images: int) -> tuple[Graph, DeviceArray]:
+        """The next step's graph, and where it leaves the loss."""
+        average = self._average_due()
+        key = images, self._transform is None, average
+        if key not in self._graphs:
+            losses: list[DeviceArray] = []
+            self._graphs[key] = Graph(lambda: losses.append(self._queue(images, average))), losses[0]
+        return self._graphs[key]
+
+    def _queue(self, images: int, average: Average) -> DeviceArray:
+        """The work of a step, which is to be captured."""
+        backend, progress = device(), self._progress.address
+        index, labels = self._index[:images], self._labels[:images]
+        data = self._all_numbers.address, self._all_labels.address, self._rates.address
+        backend.begin_step(progress, *data, index.address, labels.address, self._rate.address, images)
+        with self._numbers_on_the_device() as transform:
+            loss: DeviceArray = self._compute(self._images, labels, index, transform, average)
+        backend.end_step(progress, loss.address, images)
+        return loss
+
+    @contextmanager
+    def _numbers_on_the_device(self) -> Iterator[Any]:
+        """The optimizer and the model with the device's numbers in the place of their own, which come back; the transform."""
+        optimizer: Any = self._state.optimizer
+        model: Any = self._state.model
+        transform, kept = self._transform, (optimizer.lr, optimizer.steps, model.dropout_counter)
+        optimizer.lr, optimizer.steps = Rate(self._rate), self._count("all_steps")
+        model.dropout_counter = self._count("dropout_counter")
+        try:
+            yield None if transform is None else replace(transform, epoch=self._count("epoch"))
+        finally:
+            optimizer.lr, optimizer.steps, model.dropout_counter = kept
+
+    def _count(self, name: str) -> Count:
+        fields = self._layout.fields
+        assert fields is not None
+        start = fields[name][1]
+        return Count(self._progress[start : start + 8])
+
+    def _check(self, loss: Any) -> None:
+        """Not now: the loss is known when the graph has run."""

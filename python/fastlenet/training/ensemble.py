@@ -1,0 +1,171 @@
+"""Ensembles: networks of one recipe and different seeds, whose probabilities are averaged; one file holds them all."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.fields import integer
+from fastlenet.files import shown_path
+from fastlenet.formats.tensor_file import TensorFile
+from fastlenet.nn import Sequential
+from fastlenet.nn.state import expect_arrays
+from fastlenet.training.checkpoint import MAX_MEMBERS, CheckpointError, expect_parameters, load_checkpoint
+from fastlenet.training.evaluation import predict, score
+from fastlenet.training.facts import RunFacts
+from fastlenet.training.trainer import Callback, InterruptedRunError, Trainer
+
+__all__ = ["EnsembleRun", "join_members", "load_members", "split_members"]
+
+Array = npt.NDArray[Any]
+State = Mapping[str, Array]
+Value = TypeVar("Value")
+
+
+def _numbered(states: Sequence[State]) -> dict[str, Array]:
+    return {f"member{i}.{name}": array for i, state in enumerate(states) for name, array in state.items()}
+
+
+def join_members(states: Sequence[State]) -> dict[str, Array]:
+    """The state_dicts of an ensemble's members as one, with keys as "member0.conv1.weight"; of a single one as it is."""
+    return dict(states[0]) if len(states) == 1 else _numbered(states)
+
+
+def split_members(state: Mapping[str, Value], path: str | os.PathLike[str]) -> list[dict[str, Value]]:
+    """The members' state_dicts that join_members joined, of arrays or of what belongs to them.
+
+    Raises CheckpointError, naming the file, where some are missing, or where there are more than MAX_MEMBERS.
+    """
+    members: dict[str, dict[str, Value]] = {}
+    for name, value in state.items():
+        match = re.fullmatch(r"member(0|[1-9]\d*)\.(.+)", name)
+        if match is None:
+            return [dict(state)]
+        members.setdefault(match[1], {})[match[2]] = value
+    numbers = [str(number) for number in range(min(len(members), MAX_MEMBERS))]
+    missing = [number for number in numbers if number not in members]
+    if missing:
+        raise CheckpointError(f"{shown_path(path)}: an ensemble without member {missing[0]}")
+    if len(members) > MAX_MEMBERS:
+        raise CheckpointError(f"{shown_path(path)}: an ensemble of {len(members)} networks, more than {MAX_MEMBERS}")
+    return [members[number] for number in numbers]
+
+
+def load_members(path: str | os.PathLike[str], model: Sequential) -> list[dict[str, Array]]:
+    """The state_dicts in a file of one network or of an ensemble: of networks like `model`, or it is refused before it is read.
+
+    Raises CheckpointError.
+    """
+    file = TensorFile(path)
+    names = [expect_parameters(path, shapes, model) for shapes in split_members(file.shapes, path)]
+    members = split_members(file.read(file.size), path)
+    return [{own[name]: array for name, array in state.items()} for own, state in zip(names, members, strict=True)]
+
+
+def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) -> list[dict[str, Array]]:
+    """The finished networks in a restored checkpoint: so many, of the trainer's kind. Raises CheckpointError."""
+    members = split_members(trainer.passengers, path) if trainer.passengers else []
+    if len(members) != count:
+        raise CheckpointError(f"{shown_path(path)}: holds {len(members)} finished networks, not {count}")
+    try:
+        for number, member in enumerate(members):
+            expect_arrays(f"network {number + 1}", member, trainer.model.parameters())
+    except ValueError as error:
+        raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
+    return members
+
+
+class EnsembleRun:
+    """Trains an ensemble's members one after the other; the checkpoint of each carries those before it.
+
+    make: from the number of a member to its Trainer; count: members, of which one makes a plain run. Raises ValueError where
+    there is no seed for the last one.
+    """
+
+    def __init__(self, make: Callable[[int], Trainer], count: int) -> None:
+        self._make, self.count = make, integer("count", count, 1)
+        self.member = 0
+        self.trainer = make(0)
+        first = self.trainer.recipe.seed
+        if first + self.count > 2**64:
+            raise ValueError(f"seed expects at most 2^64-{self.count}, for {self.count} networks, got {first}")
+        self.training_seconds = self.evaluation_seconds = 0.0
+        self.finished: list[dict[str, Array]] = []  # the parameters of the members before the one at hand
+
+    def restore(self, path: str | os.PathLike[str], seed: int, *, allow_level_change: bool = False) -> None:
+        """Go on from the checkpoint of a run whose first member had that seed. Raises CheckpointError and then changes nothing.
+
+        The number of epochs may be another one while the first member is trained: those that are finished cannot go on.
+        """
+        try:
+            recipe = RunFacts.of(load_checkpoint(path)[1]).recipe
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
+        member = recipe.seed - seed
+        if not 0 <= member < self.count:
+            raise CheckpointError(f"{shown_path(path)}: of seed {recipe.seed}, this run has {seed} to {seed + self.count - 1}")
+        trainer = self._make(member)
+        if member and recipe.epochs != trainer.recipe.epochs:
+            raise CheckpointError(
+                f"{shown_path(path)}: {member} of its networks are finished, after {recipe.epochs} epochs, and cannot go on; "
+                f"epochs expects {recipe.epochs}, got {trainer.recipe.epochs}"
+            )
+        trainer.restore(path, allow_level_change=allow_level_change)
+        self.finished = _expect_members(path, trainer, member)
+        self.member, self.trainer = member, trainer
+
+    def stop(self) -> None:
+        """Ask for an InterruptedRunError after the step at hand."""
+        self.trainer.stop()
+
+    def run(self, *callbacks: Callback, started: Callable[[Trainer], None] = lambda trainer: None) -> list[dict[str, Array]]:
+        """Train to the end and return the members' parameters; calls started before each one's training.
+
+        Raises what Trainer.run raises; trainer.save then holds everything that was trained.
+        """
+        while True:
+            started(self.trainer)
+            self._run_member(callbacks)
+            done = {name: np.array(array) for name, array in self.trainer.model.state_dict().items()}
+            if self.member + 1 == self.count:
+                return [*self.finished, done]
+            if self.trainer.stop_requested:
+                raise InterruptedRunError
+            self.finished.append(done)
+            self.member += 1
+            following = self._make(self.member)
+            following.passengers = _numbered(self.finished)
+            following.normalise(self.trainer.data.mean, self.trainer.data.std)  # as the checkpoint says, after a resumption
+            before, self.trainer = self.trainer, following
+            if before.stop_requested:  # asked for in between, at whatever moment
+                following.stop()
+
+    def _run_member(self, callbacks: tuple[Callback, ...]) -> None:
+        self.trainer.run(*callbacks)
+        self.training_seconds += sum(epoch.seconds for epoch in self.trainer.history.epochs)
+        self.evaluation_seconds += self.trainer.evaluation_seconds
+
+    def evaluate(self, states: Sequence[State], report: Callable[[str], None]) -> float:
+        """The accuracy (a fraction) of the trained members together; reports each one's where there are several."""
+        trainer = self.trainer
+        if len(states) == 1:
+            known = trainer.history.accuracy
+            return trainer.evaluate()[0] if known is None else known
+        start = time.perf_counter()
+        probabilities = []
+        for number, state in enumerate(states):
+            trainer.model.load_state_dict(state)
+            probabilities.append(predict([trainer.model], trainer.data, trainer.test_batch_size, tta=trainer.recipe.tta))
+            report(f"network {number + 1}   accuracy {score(probabilities[-1], trainer.data.test_labels)[0]:7.2%}")
+        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / len(states), trainer.data.test_labels)
+        report(f"ensemble    accuracy {accuracy:7.2%}   test loss {loss:.4f}")
+        self.evaluation_seconds += time.perf_counter() - start
+        return accuracy

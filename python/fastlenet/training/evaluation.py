@@ -1,0 +1,141 @@
+"""How well models do on test images: one, several whose probabilities are averaged, with or without test-time augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.data.dataset import Dataset
+from fastlenet.fields import integer
+from fastlenet.nn import Sequential
+
+__all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "predict", "score"]
+
+Array = npt.NDArray[Any]
+
+BATCH_SIZE = 250  # test images at a time, unless one says otherwise: their activations stay below 10 MB
+
+_SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+
+
+@contextmanager
+def _evaluating(model: Sequential) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.training = training
+
+
+def expect_fit(model: Sequential, data: Dataset) -> None:
+    """Try one test image; raises TypeError or ValueError unless there is one and the model makes the classes' scores of it."""
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data expects a Dataset, got {type(data).__name__}")
+    if not isinstance(model, Sequential):
+        raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
+    if len(data.test_images) == 0:
+        raise ValueError(f"{data.name}: no test images to report on; data.hold_out(count) takes some of the training images")
+    h, w = data.test_images.shape[1:]
+    x = model.ops.gather_images(data.test_images[:1], np.arange(1), mean=data.mean, std=data.std)
+    try:
+        with _evaluating(model):
+            got = model(x).shape
+    except ValueError as error:
+        raise ValueError(f"{data.name}: images of {h}x{w} pixels in one channel are not for this model; {error}") from None
+    if got != (1, data.classes):
+        scores = f"{got[1]} scores" if len(got) == 2 else f"an output of shape {got[1:]}"
+        raise ValueError(f"{data.name}: model expects {data.classes} outputs, the data's classes, got {scores} for an image")
+
+
+def _expect_finite(model: Sequential) -> None:
+    """ValueError for a parameter that is infinite or NaN: the largest of NaN scores is always the first one."""
+    odd = [name for name, array in model.parameters().items() if not np.isfinite(array).all()]
+    if odd:
+        raise ValueError(f"model expects finite parameters, got NaN or infinity in {', '.join(odd)}")
+
+
+def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False) -> tuple[float, float]:
+    """The accuracy (a fraction) and the mean loss on the test images; leaves the model's mode as it was.
+
+    batch_size: images at a time, at least 1. tta: average the probabilities of each image and of its shifts by one pixel.
+    Raises TypeError and ValueError, for a model and data that do not go together and for parameters that are not finite too.
+    """
+    if tta:
+        return score(predict([model], data, batch_size, tta=True), data.test_labels)
+    batch_size = integer("batch_size", batch_size, 1)
+    expect_fit(model, data)
+    _expect_finite(model)
+    ops, count = model.ops, len(data.test_images)
+    correct, loss = 0, 0.0
+    with _evaluating(model):
+        for start in range(0, count, batch_size):
+            images, labels = data.test_images[start : start + batch_size], data.test_labels[start : start + batch_size]
+            x = ops.gather_images(images, np.arange(len(images)), mean=data.mean, std=data.std)
+            logits = model(x)
+            batch_loss, _ = ops.softmax_cross_entropy(logits, labels)
+            loss += float(batch_loss) * len(images)
+            correct += int((logits.argmax(axis=1) == labels).sum())
+    return correct / count, loss / count
+
+
+def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False) -> Array:
+    """The probabilities of the test images' classes, float64 (N, classes): the mean over models and, with tta, over shifts.
+
+    Raises as evaluate does, and ValueError without a model.
+    """
+    batch_size = integer("batch_size", batch_size, 1)
+    models = [models] if isinstance(models, Sequential) else list(models)
+    if not models:
+        raise ValueError("models expects at least one model, got none")
+    for model in models:
+        expect_fit(model, data)
+        _expect_finite(model)
+    count, shifts = len(data.test_images), _SHIFTS if tta else _SHIFTS[:1]
+    sums = np.zeros((count, data.classes))
+    for model in models:
+        with _evaluating(model):
+            for start in range(0, count, batch_size):
+                images = data.test_images[start : start + batch_size]
+                for down, right in shifts:
+                    view = _shifted(images, down, right)
+                    x = model.ops.gather_images(view, np.arange(len(view)), mean=data.mean, std=data.std)
+                    sums[start : start + batch_size] += _softmax(np.asarray(model(x)))
+    return sums / (len(models) * len(shifts))
+
+
+def score(probabilities: Array, labels: Array) -> tuple[float, float]:
+    """The accuracy (a fraction) of probabilities (N, classes) for labels (N,), and their mean loss -log p[label].
+
+    Raises ValueError for other shapes, for labels that are no classes, and where there are none.
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != (len(probabilities),) or probabilities.size == 0:
+        shapes = f"{probabilities.shape} and {labels.shape}"
+        raise ValueError(f"score expects probabilities (N, classes) and labels (N,) with N > 0, got shapes {shapes}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels expects integers, got {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"labels expects 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+    of_label = np.take_along_axis(probabilities, labels.astype(np.int64)[:, None], axis=1)
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return accuracy, float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).mean())
+
+
+def _shifted(images: Array, down: int, right: int) -> Array:
+    """Images (n, h, w) moved by one pixel at most, with zeros where nothing was."""
+    if (down, right) == (0, 0):
+        return images
+    h, w = images.shape[1:]
+    framed = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    return np.ascontiguousarray(framed[:, 1 - down : 1 - down + h, 1 - right : 1 - right + w])
+
+
+def _softmax(logits: Array) -> Array:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities

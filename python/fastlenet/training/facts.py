@@ -1,0 +1,181 @@
+"""What a checkpoint says of its run beside the arrays: one schema, by which a file is judged before it changes anything."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from fastlenet.training.recipe import Recipe
+
+__all__ = ["Epoch", "RunFacts", "Schema", "is_count", "judge"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to: mean training loss, test accuracy (a fraction) and loss, seconds and images/s of training."""
+
+    epoch: int
+    loss: float
+    accuracy: float | None
+    test_loss: float | None
+    seconds: float
+    images_per_second: float
+
+
+def _is_word(value: Any) -> bool:
+    """Short text, fit to stand in an error's line."""
+    return isinstance(value, str) and len(value) <= 100 and value.isprintable()
+
+
+def is_count(value: Any) -> bool:
+    """Whether JSON gave a count that every counter here can hold."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return (type(value) is float and math.isfinite(value)) or is_count(value)
+
+
+def _is_size(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_share(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 <= value <= 1)
+
+
+def _is_loss(value: Any) -> bool:
+    """Of the test images; a network with finite weights can have an infinite one."""
+    return value is None or type(value) is float or is_count(value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+_MOST_EPOCHS = 10**5  # of growing batches; a file can hold the history of fewer
+
+# A name, what its value must be, and how an error says that.
+Schema = Mapping[str, tuple[Callable[[Any], bool], str]]
+_FACTS: Schema = {
+    "version": (_is_word, "a word"),
+    "level": (_is_word, "a word"),
+    "recipe": (_is_object, "an object"),
+    "settings": (_is_object, "an object"),
+    "data": (_is_word, "a word"),
+    "steps": (is_count, "a count"),
+    "epoch": (is_count, "a count"),
+    "position": (is_count, "a count"),
+    "dropout_counter": (is_count, "a count"),
+    "sums": (_is_list, "a list"),
+    "history": (_is_list, "a list"),
+}
+_EPOCH: Schema = {
+    "epoch": (is_count, "a count"),
+    "loss": (_is_number, "a finite number"),
+    "accuracy": (_is_share, "a number in [0, 1]"),
+    "test_loss": (_is_loss, "a number"),
+    "seconds": (_is_size, "a finite, non-negative number"),
+    "images_per_second": (_is_size, "a finite, non-negative number"),
+}
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def judge(where: str, values: Any, schema: Schema) -> None:
+    """ValueError unless `values` is an object with what the schema wants."""
+    _expect(isinstance(values, dict), f"{where} expects an object, got {reprlib.repr(values)}")
+    for name, (holds, expected) in schema.items():
+        _expect(name in values, f"{where} lacks {name}")
+        _expect(holds(values[name]), f"{name} in {where} expects {expected}, got {reprlib.repr(values[name])}")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The facts of a run between two steps. epoch: how many are complete; position: batches of the one at hand.
+
+    The sums are of the epoch at hand: losses times images, images, seconds. normalisation: of the images, mean and standard
+    deviation; None in files that do not say it.
+    """
+
+    version: str
+    level: str
+    recipe: Recipe
+    settings: dict[str, Any]
+    data: str
+    normalisation: tuple[float, float] | None
+    steps: int
+    epoch: int
+    position: int
+    dropout_counter: int
+    loss_sum: float
+    images: int
+    seconds: float
+    history: tuple[Epoch, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As a checkpoint holds them."""
+        facts = asdict(self)
+        facts["sums"] = [facts.pop(name) for name in ("loss_sum", "images", "seconds")]
+        return facts
+
+    @classmethod
+    def of(cls, facts: Any) -> RunFacts:
+        """What as_json gave. Raises ValueError, in one line, for anything that it cannot have given."""
+        judge("the facts", facts, _FACTS)
+        sums, history, pair = facts["sums"], facts["history"], facts.get("normalisation")
+        _expect(
+            len(sums) == 3 and _is_number(sums[0]) and is_count(sums[1]) and _is_size(sums[2]),
+            f"sums expects a number, a count and seconds, got {reprlib.repr(sums)}",
+        )
+        _expect(
+            pair is None or (_is_list(pair) and len(pair) == 2 and all(map(_is_number, pair)) and pair[1] > 0),
+            f"normalisation expects a mean and a standard deviation, got {reprlib.repr(pair)}",
+        )
+        for number, epoch in enumerate(history, 1):
+            judge("its history", epoch, _EPOCH)
+            _expect(epoch["epoch"] == number, f"epoch {epoch['epoch']} stands at place {number} of its history")
+        _expect(len(history) == facts["epoch"], f"{len(history)} epochs in its history, of {facts['epoch']}")
+        made = cls(
+            recipe=_recipe(facts["recipe"]),
+            normalisation=None if pair is None else (pair[0], pair[1]),
+            loss_sum=float(sums[0]),
+            images=sums[1],
+            seconds=float(sums[2]),
+            history=tuple(Epoch(**{name: epoch[name] for name in _EPOCH}) for epoch in history),
+            **{name: facts[name] for name in _FACTS.keys() - {"recipe", "sums", "history"}},
+        )
+        made._expect_place()
+        return made
+
+    def _expect_place(self) -> None:
+        """ValueError unless the run can stand where it says it stands."""
+        where = f"epoch {self.epoch} of {self.recipe.epochs}, position {self.position}, {self.images} images"
+        inside = self.epoch < self.recipe.epochs and self.position <= self.images
+        at_rest = self.position == self.images == 0 and self.epoch <= self.recipe.epochs
+        _expect(at_rest or (inside and self.position > 0), f"there is no such place: {where}")
+
+
+def _recipe(values: dict[str, Any]) -> Recipe:
+    expected = {field.name: field.default for field in fields(Recipe)}
+    odd = values.keys() ^ expected.keys()
+    _expect(not odd, f"its recipe is another version's; it differs in {reprlib.repr(', '.join(sorted(map(str, odd))))}")
+    for name, value in values.items():
+        kinds = (int, float) if type(expected[name]) is float else (type(expected[name]),)
+        fits = type(value) in kinds and (type(value) is not int or 0 <= value < 2**64)
+        _expect(fits, f"{name} in its recipe expects {kinds[-1].__name__}, got {reprlib.repr(value)}")
+        _expect(type(value) is not str or _is_word(value), f"{name} in its recipe is no word")
+    recipe = Recipe(**values)
+    if recipe.batch_size_end:  # the steps of each epoch are then counted
+        _expect(recipe.epochs <= _MOST_EPOCHS, f"{recipe.epochs} epochs in its recipe, more than {_MOST_EPOCHS:,}")
+    return recipe

@@ -1,0 +1,81 @@
+"""A training step: the next images of an epoch, forward, loss, backward, optimizer. Op by op, on any backend."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any, Literal, SupportsFloat
+
+import numpy.typing as npt
+
+from fastlenet.philox import permutation
+from fastlenet.training.state import DivergedError, RunState
+
+__all__ = ["Average", "TrainingStep"]
+
+Array = npt.NDArray[Any]
+Average = Literal["begin", "update"] | None  # what a step does to the average of the weights
+
+
+class TrainingStep:
+    """The steps of a run, which change its state. On a GPU another class has them: cuda_step.CapturedStep."""
+
+    def __init__(self, state: RunState) -> None:
+        recipe, data, ops = state.recipe, state.data, state.model.ops
+        count, h, w = data.train_images.shape
+        largest = min(max(recipe.batch_size, recipe.batch_size_end), count)
+        self._state: RunState = weakref.proxy(state)  # which owns this: a cycle would keep the model
+        self._x: Array = ops.empty((largest, 1, h, w))
+        self._logits_gradient: Array = ops.empty((largest, data.classes))
+        self._order: Array
+        self._transform: Any = None
+
+    def start(self) -> None:
+        """Before the first step of an epoch, or of what is left of one."""
+        state, recipe = self._state, self._state.recipe
+        self._order = permutation(len(state.data.train_images), recipe.seed, state.epoch)
+        augmented = recipe.augmentation and state.epoch < recipe.epochs - recipe.plain_epochs
+        self._transform = recipe.augmentation.at(recipe.seed, state.epoch) if augmented else None
+
+    def run(self, images: int) -> SupportsFloat:
+        """One step, on the next `images` images of the epoch; their mean loss. Raises DivergedError."""
+        state = self._state
+        index = self._order[state.images : state.images + images]
+        state.optimizer.lr = state.rate(state.optimizer.steps)
+        labels = state.data.train_labels[index]
+        loss = float(self._compute(state.data.train_images, labels, index, self._transform, self._average_due()))
+        state.loss_sum += loss * images
+        return loss
+
+    def wait(self) -> None:
+        """Until all steps are done, and state.loss_sum is of all of them. Raises DivergedError."""
+
+    def _average_due(self) -> Average:
+        """What the next step does to the average of the weights."""
+        state = self._state
+        begin = state.average_from
+        if begin is None or state.optimizer.steps + 1 < begin:
+            return None
+        updates, rest = divmod(state.optimizer.steps + 1 - begin, state.recipe.ema_every)
+        return None if rest else "update" if updates else "begin"
+
+    def _compute(self, images: Any, labels: Any, index: Any, transform: Any, average: Average) -> Any:
+        state, model, ops = self._state, self._state.model, self._state.model.ops
+        data, n = state.data, len(index)
+        x = ops.gather_images(images, index, mean=data.mean, std=data.std, transform=transform, out=self._x[:n])
+        smoothing = state.recipe.label_smoothing
+        loss, dlogits = ops.softmax_cross_entropy(model(x), labels, label_smoothing=smoothing, out=self._logits_gradient[:n])
+        self._check(loss)
+        model.backward(dlogits)
+        state.optimizer.step()
+        if average == "begin":
+            state.average["parameters"][...] = model.parameter_buffer
+        elif average == "update":
+            ops.ema_step(state.average["parameters"], model.parameter_buffer, decay=state.recipe.ema)
+        return loss
+
+    def _check(self, loss: Any) -> None:
+        """Before a loss that is not finite gets into the weights."""
+        if not math.isfinite(loss):
+            where = f"in epoch {self._state.epoch + 1} at step {self._state.position + 1}"
+            raise DivergedError(f"the loss is {loss} {where}")
