@@ -15,6 +15,7 @@ from fuzz_memory import Memory, address
 NOT_ON_DEVICE = ("empty", "inverse_root", "pack_filters")
 # Given on the device, a wrong one is found later, when a result is read: tests/test_cuda.py has that.
 _PLACES = ("labels", "index", "indices", "winners")
+_NUMBERS = ("stride", "padding", "kernel_size", "x_shape")  # which NumPy's arrays may stand for
 
 
 class DeviceCall:
@@ -53,7 +54,9 @@ class DeviceCall:
     def run(self, op: str, given: dict[str, Any], written: tuple[str, ...], options: dict[str, Any]) -> Any:
         """The op's result in NumPy's arrays; those that were given as `out` are returned themselves."""
         arguments = {
-            name: self._on_device(value) if name in written or (name not in _PLACES and self._draw.chance(0.5)) else value
+            name: self._on_device(value)
+            if name in written or (name not in (*_PLACES, *_NUMBERS) and self._draw.chance(0.5))
+            else value
             for name, value in given.items()
         }
         options = {name: self._output(value) for name, value in options.items()}

@@ -92,8 +92,10 @@ class Call:
 
     def flat(self, argument: str, value: Any) -> tuple[int, ...]:
         """The shape of a flat buffer, which others must have."""
-        array = wrap(value)
-        shape = tuple(getattr(value, "shape", ())) if array is None else array.shape
+        array = value if isinstance(value, np.ndarray) else wrap(value)
+        if array is None:
+            raise TypeError(f"{self.op}: {argument} expects a device or numpy array of float32, got {type(value).__name__}")
+        shape = tuple(array.shape)
         device().expect_rank(self.op, argument, 1, "(count,)", shape)
         return shape
 
