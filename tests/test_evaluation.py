@@ -17,7 +17,7 @@ from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.ensemble import EnsembleRun
 from fastlenet.training.evaluation import evaluate, predict, score
 from fastlenet.training.lr_finder import find_lr
-from fastlenet.training.trainer import Trainer
+from fastlenet.training.trainer import Callback, Trainer
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,11 @@ def test_a_score() -> None:
 def test_wrong_fits(options: dict[str, Any], error: type[Exception], message: str, few: Dataset, tmp_path: Path) -> None:
     refused(error, re.escape(message), fit, LeNet(), few, checkpoint=tmp_path / "state", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("callbacks", [(3,), 3, "x", Callback()], ids=repr)
+def test_wrong_callbacks(callbacks: Any, few: Dataset) -> None:
+    refused(TypeError, "^callbacks expects a tuple of Callback objects, got ", fit, LeNet(), few, epochs=1, callbacks=callbacks)
 
 
 def test_wrong_options_of_the_rest(few: Dataset, tmp_path: Path) -> None:

@@ -163,6 +163,13 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert vars(given) == {name: path.replace("~", str(tmp_path)) for name, path in names.items()}
 
 
+@pytest.mark.parametrize(("name", "error"), [("a\0b", ValueError), (b"a", TypeError), (3, TypeError)])
+def test_what_is_no_name_of_a_file(name: Any, error: type[Exception]) -> None:
+    for use in (expect_writable, load_model, lambda name: write_atomically(name, b"")):
+        with pytest.raises(error, match=r"name|path|PathLike"):
+            use(name)
+
+
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import time
 from collections.abc import Callable
@@ -121,3 +123,15 @@ def test_every_op_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Python", "250000.0", "25.0"),
         ("whole step", "1000000.0", "100.0"),
     ]
+
+
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda profiler: pickle.loads(pickle.dumps(profiler))], ids=["copied", "pickled"]
+)
+def test_a_profiler_can_be_copied(again: Callable[[Profiler], Profiler]) -> None:
+    profiler = Profiler()
+    profiler.relu_forward(ops.empty((2, 3)))
+    other = again(profiler)
+    assert other.name == "cpu" and other.lines == profiler.lines and other.lines is not profiler.lines
+    other.relu_forward(ops.empty((2, 3)))
+    assert [one.lines["relu_forward 3"].calls for one in (profiler, other)] == [1, 2]

@@ -24,7 +24,7 @@ from fastlenet import LeNet, signals
 from fastlenet.cli import train
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.files import reserve
-from fastlenet.training import checkpoint
+from fastlenet.training import checkpoint, state
 from fastlenet.training.callbacks.console import Console
 from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.training.ensemble import split_members
@@ -232,6 +232,24 @@ def test_a_signal_on_a_full_disk(train_here: Train, small_mnist: Path, tmp_path:
     assert result.code == 2 and steps_in(tmp_path / saved) == 3
     end = f"saved. To go on: python -m fastlenet.train --resume {saved}\n"
     assert result.err == f"\ninterrupted; state: cannot be written (No space left on device); {end}"
+
+
+def test_a_signal_without_room_for_the_state(
+    train_here: Train, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights alone are kept where nothing larger fits."""
+
+    def save(*arguments: Any) -> None:
+        raise CheckpointError("no room for a state")
+
+    monkeypatch.setattr(state, "save_checkpoint", save)
+    at_step(3, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
+    result = train_here("--data-dir", small_mnist, *FLAGS)
+    weights = "fastlenet-finished.safetensors"
+    assert result.code == 2
+    assert one_line(result).startswith("fastlenet.train: error: interrupted; the training state could not be saved: no room")
+    assert result.err.endswith(f"{weights} holds the weights so far, for --load-model\n")
+    assert train_here("--data-dir", small_mnist, "--load-model", weights, "--epochs", 0).code == 0
 
 
 def test_a_signal_in_a_folder_that_is_gone(

@@ -32,8 +32,13 @@ class CheckpointError(ValueError):
 
 
 def user_path(path: _StrPath) -> Path:
-    """The path, with ~ in front replaced by the home folder."""
-    return Path(os.path.expanduser(path))
+    """The path, with ~ in front replaced by the home folder. Raises TypeError or ValueError for what is no name of a file."""
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"a file's name expects a str or a Path, got {type(text).__name__}")
+    if "\0" in text:
+        raise ValueError(f"a file's name expects no NUL character, got {text!r}")
+    return Path(os.path.expanduser(text))
 
 
 def shown_path(path: _StrPath) -> str:

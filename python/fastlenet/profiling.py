@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -64,6 +65,9 @@ class Profiler(ModuleType):
         self._ops, self.name = ops, ops.name
         self.lines: dict[str, Line] = {}
 
+    def __reduce__(self) -> Any:
+        return _profiler, (self._ops.__name__, self.lines)
+
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._ops, name)
         timed = function if name == "empty" else self._timed(name, function)
@@ -92,6 +96,13 @@ class Profiler(ModuleType):
     def reset(self) -> None:
         """Forget what was measured so far."""
         self.lines.clear()
+
+
+def _profiler(module: str, lines: dict[str, Line]) -> Profiler:
+    """A copy of a profiler: a module goes by its name."""
+    copy = Profiler(importlib.import_module(module))
+    copy.lines.update(lines)
+    return copy
 
 
 def profile_table(lines: Mapping[str, Line], seconds: float) -> str:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGINT
-from typing import Any
+from typing import Any, NoReturn
 
 from fastlenet._core import DeviceError
 from fastlenet.files import save_somewhere
@@ -87,9 +87,19 @@ def _save_stopped(run: EnsembleRun, checkpoint: Path | None, signals: StopSignal
         try:
             path = save_somewhere(run.trainer.save, "fastlenet-interrupted.safetensors")
         except CheckpointError as error:
-            raise CheckpointError(f"interrupted, and nothing could be saved: {trouble}{error}") from None
+            return _save_weights(run, f"{trouble}{error}")
     tell("\n" + one_line(f"interrupted; {trouble}saved. To go on: {shlex.join([*_COMMAND, '--resume', str(path)])}"))
     return 2 if trouble else 128 + (signals.number or SIGINT)
+
+
+def _save_weights(run: EnsembleRun, trouble: str) -> NoReturn:
+    """Where there is no room for the state of a run that stopped, there may be for its weights, which take half of it or less.
+
+    Raises CheckpointError, which says what is where.
+    """
+    states = [*run.finished, dict(run.trainer.model.state_dict())]
+    saved = _save_networks(states, None, "the weights so far")
+    raise CheckpointError(f"interrupted; the training state could not be saved: {trouble}; {saved}")
 
 
 def _finish(

@@ -52,7 +52,8 @@ class Frozen:
 
     def __call__(self, x: Array) -> Array:
         """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
-        recorded = self._recordings.by_shape.get(getattr(x, "shape", ()))
+        shape = getattr(x, "shape", None)
+        recorded = self._recordings.by_shape.get(shape) if type(shape) is tuple else None
         if recorded is not None:
             recording, result = recorded
             y: Array | None = recording.run(x, result)

@@ -57,6 +57,8 @@ def fit(
     """
     if not isinstance(recipe, (str, Recipe)):
         raise TypeError(f"recipe expects a Recipe or the name of one, got {type(recipe).__name__}")
+    if not isinstance(callbacks, (tuple, list)) or not all(isinstance(callback, Callback) for callback in callbacks):
+        raise TypeError(f"callbacks expects a tuple of Callback objects, got {callbacks!r}")
     checkpoint_seconds = SECONDS.convert("checkpoint_seconds", checkpoint_seconds)
     try:
         recipe = named_recipe(recipe, **changes) if isinstance(recipe, str) else replace(recipe, **changes)
