@@ -364,8 +364,8 @@ void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_m
   const std::int64_t step = integer(call.op(), "step", step_, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
   const auto of = [&](const char* name, py::handle value) { return number(call.op(), name, value); };
   const auto below_one = [&](const char* name, py::handle value) { return fraction(call.op(), name, value); };
-  const AdamStep adam =
-      adam_at(step, of("lr", lr), below_one("beta1", beta1), below_one("beta2", beta2), of("eps", eps), of("weight_decay", weight_decay));
+  const AdamStep adam = adam_at(step, of("lr", lr), below_one("beta1", beta1), below_one("beta2", beta2), of("eps", eps),
+                                of("weight_decay", weight_decay));
   without_gil(
       [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
 }
