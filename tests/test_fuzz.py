@@ -18,7 +18,7 @@ from fuzz_calls import GENERATORS
 from fuzz_case import drawn_op
 
 LEVELS = _core.levels_available()
-DEFAULT = 1000 // len(LEVELS)  # cases of each level
+DEFAULT = -(-1000 // len(LEVELS))  # cases of each level, 1,000 or more in all
 SLOW = 100_000
 
 
