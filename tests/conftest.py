@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -42,6 +43,14 @@ BACKENDS = [*_core.levels_available(), *ORDERS]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Where these tests are a script's background job, its shell lets them ignore Ctrl-C, which they are about to send.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     if "PYTHONPATH" in os.environ:  # so that commands that run in folders of their own test this package, not an installed one
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
     expression = config.option.markexpr or ""
