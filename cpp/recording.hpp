@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -27,21 +28,20 @@ class Recording {
     dtype_ = subject_.dtype();
   }
 
-  void enter() {
-    outer_ = listening_;
-    listening_ = this;
-  }
+  void enter() { outer_ = std::exchange(listening_, calls_); }
   // A recording that an exception ended is void.
   void exit(bool failed) {
     listening_ = outer_;
     if (failed) data_ = nullptr;
   }
 
-  static bool listening() { return listening_ != nullptr; }
-  static void add(std::function<void()> call) { listening_->calls_.push_back(std::move(call)); }
+  using Calls = std::vector<std::function<void()>>;
+
+  // Where this thread's calls are to be noted, if anywhere.
+  static std::shared_ptr<Calls> listening() { return listening_.lock(); }
 
   // How many were noted.
-  std::size_t calls() const { return calls_.size(); }
+  std::size_t calls() const { return calls_->size(); }
 
   // Calls them all again, if the array is the subject's memory in the subject's shape; returns whether it is.
   bool replay(const py::object& array) {
@@ -73,17 +73,18 @@ class Recording {
 
   void run_calls() const {
     without_gil([this] {
-      for (const std::function<void()>& call : calls_) call();
+      for (const std::function<void()>& call : *calls_) call();
     });
   }
 
-  static inline thread_local Recording* listening_ = nullptr;
-  Recording* outer_ = nullptr;
+  // Weak: a recording that was entered may be lost before its exit, where an exception comes between Python's instructions.
+  static inline thread_local std::weak_ptr<Calls> listening_;
+  std::weak_ptr<Calls> outer_;
   py::array subject_;     // kept, so that its memory cannot become another array's
   void* data_ = nullptr;  // null where nothing can be replayed
   Dims dims_;
   py::dtype dtype_;
-  std::vector<std::function<void()>> calls_;
+  std::shared_ptr<Calls> calls_ = std::make_shared<Calls>();
 };
 
 template <typename Element>
@@ -106,7 +107,7 @@ const Value& raw(const Value& value) {
 // Calls an op of cpu_ops.hpp without the GIL; where this thread's calls are recorded, with its arrays, which that keeps alive.
 template <typename... Parameters, typename... Arguments>
 void compute(void (*op)(Parameters...), const Arguments&... arguments) {
-  if (Recording::listening()) Recording::add([=] { op(raw(arguments)...); });
+  if (const auto calls = Recording::listening()) calls->push_back([=] { op(raw(arguments)...); });
   without_gil([&] { op(raw(arguments)...); });
 }
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from conftest import expect_same_bits, normals
-from fastlenet import nn, ops
+from fastlenet import _core, nn, ops
 
 Rng = np.random.Generator
 Array = Any
@@ -306,3 +306,20 @@ def test_a_pass_that_was_cut_short_leaves_no_activations(rng: Rng) -> None:
             model.backward(dy)
             assert model.gradient_buffer.tobytes() in whole
     assert cut > 20
+
+
+def test_a_recording_that_is_lost_notes_nothing_more() -> None:
+    """As one is that an exception between two of Python's instructions keeps from its exit, nested in one that goes on."""
+    x = np.ones(4, np.float32)
+    outer = _core.Recording(x)
+    with outer:
+        for _ in range(3):
+            lost = _core.Recording(x)
+            lost.__enter__()
+            del lost
+            for _ in range(100):
+                ops.relu_forward(x)
+    assert outer.calls == 0
+    with outer:
+        ops.relu_forward(x)
+    assert outer.calls == 1
