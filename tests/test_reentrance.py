@@ -141,7 +141,8 @@ def test_each_call_has_its_own_numbers(name: str, n: int, within: int, event: st
 
     model = [warm]
     recorded = name == "frozen" and n <= 4  # a few instructions
-    for result in at_each_step(lambda: lambda: warm(a), lambda: results.append(warm(b)), "opcode" if recorded else event):
+    each = "line" if sys.version_info[:2] == (3, 12) else "opcode"  # whose first releases tell of no instructions
+    for result in at_each_step(lambda: lambda: warm(a), lambda: results.append(warm(b)), each if recorded else event):
         expect_same_bits(result, expected)
     for result in at_each_step(first, lambda: results.append(model[0](b)), event):
         expect_same_bits(result, expected)
