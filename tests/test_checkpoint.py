@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import expect_same_bits
 from fastlenet import LeNet
+from fastlenet.files import expect_writable
 from fastlenet.training.checkpoint import (
     CheckpointError,
-    expect_writable,
     load_checkpoint,
     load_model,
     save_checkpoint,
@@ -131,7 +131,7 @@ def test_expect_writable(tmp_path: Path) -> None:
         expect_writable(tmp_path / "no" / "such")
     code = """
 import os
-from fastlenet.training.checkpoint import CheckpointError, expect_writable
+from fastlenet.files import CheckpointError, expect_writable
 if os.geteuid() == 0: os.setuid(65534)
 try: expect_writable("/etc/fastlenet")
 except CheckpointError as error: print(error)

@@ -99,12 +99,14 @@ def _shown(value: Any) -> str:
 def integer(name: str, value: Any, least: int, most: int = INT64_MAX) -> int:
     """An integer in least..most as a Python int. Raises TypeError or ValueError, which name it."""
     words = {0: "a non-negative integer", 1: "a positive integer"}.get(least, f"an integer of at least {least}")
-    return Values(int, words if most == INT64_MAX else f"an integer in {least}..{most}", least, most).convert(name, value)  # type: ignore[no-any-return]
+    expected = words if most == INT64_MAX else f"an integer in {least}..{most}"
+    number: int = Values(int, expected, least, most).convert(name, value)
+    return number
 
 
-def values_of(kind: type, name: str) -> Values:
+def values_of(kind: Any, name: str) -> Values:
     """What a field of a dataclass accepts, from its metadata."""
-    values: Values = kind.__dataclass_fields__[name].metadata["values"]  # type: ignore[attr-defined]
+    values: Values = next(field.metadata["values"] for field in fields(kind) if field.name == name)
     return values
 
 

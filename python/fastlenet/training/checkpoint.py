@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.files import CheckpointError, expect_writable, shown_path, write_atomically
+from fastlenet.files import CheckpointError, shown_path, write_atomically
 from fastlenet.formats.tensor_file import MAX_BYTES, MAX_HEADER, READ_TYPES, TensorFile
 from fastlenet.nn.state import expect_shapes, own_names
 
@@ -23,7 +23,6 @@ __all__ = [
     "CheckpointError",
     "NoCheckpointError",
     "expect_parameters",
-    "expect_writable",
     "load_checkpoint",
     "load_model",
     "save_checkpoint",
