@@ -7,8 +7,8 @@
 #include <limits>
 #include <optional>
 
-#include "../cpp/arguments.hpp"
-#include "../cpp/gil.hpp"
+#include "../cpp/bindings/arguments.hpp"
+#include "../cpp/bindings/gil.hpp"
 #include "dlpack.hpp"
 
 namespace fastlenet::cuda {

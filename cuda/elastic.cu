@@ -1,5 +1,5 @@
 // The displacement field of elastic distortion (Simard et al. 2003): noise, smoothed by a Gaussian along both axes.
-#include "../cpp/augment.hpp"
+#include "../cpp/ops/augment.hpp"
 #include "philox.cuh"
 
 namespace fastlenet::cuda {

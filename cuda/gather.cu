@@ -2,7 +2,7 @@
 // sampled where a map says.
 #include <cmath>
 
-#include "../cpp/augment.hpp"
+#include "../cpp/ops/augment.hpp"
 #include "philox.cuh"
 
 namespace fastlenet::cuda {

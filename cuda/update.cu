@@ -1,5 +1,5 @@
 // Optimizer steps, in place on flat buffers: one pass over parameters, gradients and state.
-#include "../cpp/steps.hpp"
+#include "../cpp/ops/adam.hpp"
 #include "common.cuh"
 
 namespace fastlenet::cuda {

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Which tests concern a file's kernels: of their names, in test_exact.py and among the thread orders of test_cuda.py.
 TESTS = {
     "conv_pool.cu": "conv2d_relu_max_pool2d",
-    "winners.cu": "conv2d_relu_max_pool2d",
+    "conv_pool_backward.cu": "conv2d_relu_max_pool2d",
     "pool.cu": "test_max_pool2d or orders_of_max_pool2d",
     "linear.cu": "linear",
     "loss.cu": "losses or element_wise",

@@ -1,9 +1,9 @@
 // Element by element: ReLU, sigmoid, dropout. The plain loops are left to the compiler's vectoriser.
 #pragma once
 
-#include "../kernels.hpp"
 #include "exponential.hpp"
 #include "philox.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

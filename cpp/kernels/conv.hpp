@@ -1,8 +1,8 @@
-// Convolution of one block of images: [...][lanes] throughout, see kernels.hpp.
+// Convolution of one block of images: [...][lanes] throughout, see table.hpp.
 #pragma once
 
-#include "../kernels.hpp"
 #include "gemm.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

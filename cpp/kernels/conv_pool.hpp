@@ -1,9 +1,9 @@
 // Convolution + bias + ReLU + max-pooling of one block of images; the convolution's output never reaches memory.
 #pragma once
 
-#include "../kernels.hpp"
 #include "conv.hpp"
 #include "pool.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

@@ -1,8 +1,8 @@
 // The displacement field of elastic distortion (Simard et al. 2003): noise, smoothed by a Gaussian along both axes.
 #pragma once
 
-#include "../kernels.hpp"
 #include "gemm.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

@@ -1,8 +1,8 @@
 // One image of a batch, from uint8 pixels to normalised floats: as it is, shifted by whole pixels, or sampled where a map says.
 #pragma once
 
-#include "../kernels.hpp"
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

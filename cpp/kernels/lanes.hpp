@@ -1,8 +1,8 @@
 // Between the planes that the user sees and the blocks that the kernels compute on.
 #pragma once
 
-#include "../kernels.hpp"
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

@@ -3,6 +3,9 @@
 #include "activation.hpp"
 #include "conv.hpp"
 #include "conv_pool.hpp"
+#include "conv_pool_backward_lanes.hpp"
+#include "conv_pool_backward_rows.hpp"
+#include "conv_pool_winograd.hpp"
 #include "elastic.hpp"
 #include "gather.hpp"
 #include "lanes.hpp"
@@ -11,10 +14,7 @@
 #include "loss.hpp"
 #include "philox.hpp"
 #include "pool.hpp"
-#include "unpool.hpp"
 #include "update.hpp"
-#include "winners.hpp"
-#include "winograd.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

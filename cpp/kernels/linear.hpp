@@ -1,8 +1,8 @@
 // The linear layer's three products, each on the one multiply-add loop of gemm.hpp.
 #pragma once
 
-#include "../kernels.hpp"
 #include "gemm.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

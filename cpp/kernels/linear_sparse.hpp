@@ -6,8 +6,8 @@
 // not; so it pays from one zero in two.
 #pragma once
 
-#include "../kernels.hpp"
 #include "gemm.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

@@ -1,8 +1,8 @@
 // Losses. Everything in double: the rows are short, and the result is worth it.
 #pragma once
 
-#include "../kernels.hpp"
 #include "exponential.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

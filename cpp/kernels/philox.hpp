@@ -1,8 +1,8 @@
 // Random numbers by counter: Philox4x32-10 (Salmon et al. 2011), the same as fastlenet.philox, several blocks side by side.
 #pragma once
 
-#include "../kernels.hpp"
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

@@ -1,8 +1,8 @@
 // Max-pooling, `lanes` planes side by side.
 #pragma once
 
-#include "../kernels.hpp"
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

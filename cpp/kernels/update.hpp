@@ -1,8 +1,8 @@
 // Optimizer steps, in place on flat buffers.
 #pragma once
 
-#include "../kernels.hpp"
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

@@ -12,9 +12,9 @@
 #include <cstdio>
 #include <vector>
 
-#include "../../cpp/cpu_ops.hpp"
-#include "../../cpp/isa.hpp"
-#include "../../cpp/parallel.hpp"
+#include "../../cpp/machine/isa.hpp"
+#include "../../cpp/machine/parallel.hpp"
+#include "../../cpp/ops/ops.hpp"
 
 namespace {
 

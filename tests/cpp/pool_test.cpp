@@ -1,7 +1,8 @@
 // The thread pool on its own, for ThreadSanitizer: every task runs once, its writes are seen by the caller, whatever the
 // thread count, from several callers, nested, and in a forked child.
 //
-//     g++ -std=c++17 -O1 -g -fsanitize=thread -pthread cpp/parallel.cpp tests/cpp/pool_test.cpp -o pool_test && ./pool_test
+//     g++ -std=c++17 -O1 -g -fsanitize=thread -pthread cpp/machine/parallel.cpp tests/cpp/pool_test.cpp -o pool_test &&
+//     ./pool_test
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "../../cpp/parallel.hpp"
+#include "../../cpp/machine/parallel.hpp"
 
 namespace {
 

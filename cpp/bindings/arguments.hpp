@@ -9,7 +9,7 @@
 #include <limits>
 #include <string>
 
-#include "shapes.hpp"
+#include "../shapes.hpp"
 
 namespace fastlenet {
 

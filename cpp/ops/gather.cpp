@@ -1,7 +1,7 @@
 // Batches of images: which thread gathers which, and with what scratch memory.
+#include "../machine/scratch.hpp"
 #include "batches.hpp"
-#include "cpu_ops.hpp"
-#include "scratch.hpp"
+#include "ops.hpp"
 
 namespace fastlenet::cpu {
 

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "host_device.hpp"
-#include "kernels.hpp"
+#include "../host_device.hpp"
+#include "../kernels/workspaces.hpp"
 
 namespace fastlenet {
 

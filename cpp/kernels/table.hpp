@@ -2,7 +2,7 @@
 //
 // *Blocks.* The convolutions and the linear layer run `lanes` images side by side, one in each lane of a vector: a
 // block is the array [...][lanes], of images in a row; lanes without an image hold zeros. So every shape fills the
-// vectors, and an image's result never depends on its neighbours. Only kernels and cpu_ops know this layout.
+// vectors, and an image's result never depends on its neighbours. Only kernels and ops know this layout.
 //
 // Every kernel overwrites its outputs unless it says that it adds. Outputs and inputs do not overlap, except in the
 // element-wise kernels, which may work in place. Float arrays need no alignment beyond 4 bytes. `[begin, end)` are
@@ -11,94 +11,10 @@
 
 #include <cstdint>
 
-#include "shapes.hpp"
+#include "../shapes.hpp"
+#include "workspaces.hpp"
 
 namespace fastlenet {
-
-// Places source planes of h x w in zero-filled planes of frame_h x frame_w: row i at i*stride + top. What falls outside
-// is dropped, so that top and left may be negative.
-struct Frame {
-  std::int64_t c, h, w;
-  std::int64_t frame_h, frame_w;
-  std::int64_t top, left;
-  Pair stride;
-};
-
-struct Range {
-  std::int64_t begin, end;
-};
-
-// Places from which rows are added, and what scales each. Made a vector at a time: there must be room for `lanes` more.
-struct List {
-  std::int32_t* offset;
-  float* value;
-};
-
-// Rows layout, see winners.hpp, in floats. pitch: of a filter row of s*c floats; line: of an image's row, with its padding;
-// image: a whole image; both pitches are whole vectors. copies: of x, so that most of its filter rows start at a vector's.
-struct RowsSizes {
-  std::int64_t pitch, line, image, copies;
-};
-
-// position[windows][pool.r * pool.s + 1]: the output position p*conv.q + q of each place in each window, and conv.p * conv.q
-// for the dead. offset[conv.p * conv.q + 1]: where the rows of x under a position begin.
-struct RowsPlaces {
-  std::int32_t* position;
-  std::int32_t* offset;
-};
-
-// For one image. x: copies * image floats, of which the border must be zero; dx: image floats (if dx is wanted). The lists and
-// position have room for k * windows + lanes, channel_ends for k and position_ends for conv.p * conv.q.
-struct RowsScratch {
-  float* x;
-  float* dx;
-  List by_channel;
-  List by_position;
-  std::int32_t* position;
-  std::int32_t* channel_ends;
-  std::int32_t* position_ends;
-};
-
-// How a block is tiled for the Winograd algorithm, see winograd.hpp: down x across tiles, of an image in the upper left of a
-// frame of zeros; in floats, the transformed weights and the scratch memory of a block, or of one image.
-struct WinogradSizes {
-  std::int64_t down, across;
-  std::int64_t frame_h, frame_w;
-  std::int64_t weights, scratch;
-  std::int64_t scratch_one;  // of one image
-};
-
-// Lists of the non-zero elements of a matrix's rows (or columns), `capacity` apart, and where each chunk of kSparseChunk
-// elements ends in them: ends[list][chunk]. panel: kSparseChunk rows of
-// kSparseVectors vectors.
-constexpr std::int64_t kSparseChunk = 128;
-constexpr int kSparseVectors = 5;
-
-struct SparseScratch {
-  List lists;
-  std::int64_t capacity;
-  std::int32_t* ends;
-  float* panel;
-};
-
-// Where an image is sampled: output pixel (i, j) at (row, column) = affine (2 x 3) * (i, j, 1) + strength * field[i][2][j],
-// whose rows of w floats are whole vectors; no field if it is null.
-struct Warp {
-  const float* affine;
-  const float* field;
-  float strength;
-};
-
-struct SgdStep {
-  float lr, momentum, weight_decay;
-  bool nesterov;
-};
-
-// step_size and root_scale hold Adam's two bias corrections, lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t); new1 and new2 are
-// 1 - beta1 and 1 - beta2, rounded from double, since the difference of rounded numbers would lose three digits.
-struct AdamStep {
-  float step_size, root_scale, beta1, new1, beta2, new2, eps, decay;
-};
 
 struct KernelTable {
   const char* level;
@@ -141,7 +57,7 @@ struct KernelTable {
   void (*conv2d_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                              const float* bias, const ConvPoolShape& shape);
 
-  // --- winograd.hpp: square filters of 3x3 or 5x5, windows of 2x2 ---
+  // --- conv_pool_winograd.hpp: square filters of 3x3 or 5x5, windows of 2x2 ---
 
   WinogradSizes (*winograd_sizes)(const ConvPoolShape& shape);
   // One of the groups of tile_rows output channels.
@@ -158,7 +74,7 @@ struct KernelTable {
   void (*winograd_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weights,
                                                const float* bias, float* scratch, const ConvPoolShape& shape);
 
-  // --- winners.hpp ---
+  // --- conv_pool_backward_rows.hpp ---
 
   // In rows layout a filter row is s*c contiguous floats: weights [r][k][pitch], their gradients [k][r][pitch], images
   // [h][w][c] with their padding.
@@ -175,7 +91,7 @@ struct KernelTable {
   void (*conv2d_rows_to_weight)(float* dweight, const float* rows, std::int64_t parts, std::int64_t part, Range k,
                                 const ConvShape& shape);
 
-  // --- unpool.hpp ---
+  // --- conv_pool_backward_lanes.hpp ---
 
   // Of one block: sums[k*c*r*s][lanes] for dweight, then [k][lanes] for dbias. x and dy as for conv2d_forward, winners as it
   // leaves them; strip is scratch for 4 * pool.r * pool.q * pool.s * lanes floats. x must be finite.

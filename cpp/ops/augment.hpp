@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "host_device.hpp"
-#include "shapes.hpp"
+#include "../host_device.hpp"
+#include "../shapes.hpp"
 
 namespace fastlenet {
 

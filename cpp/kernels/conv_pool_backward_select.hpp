@@ -9,8 +9,8 @@
 // + 2 x 5 pixels chosen + dy + 1 = 27 of 32 registers.
 #pragma once
 
-#include "../kernels.hpp"
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

@@ -1,6 +1,4 @@
 // Arrays in and out, the GIL released in between; no arithmetic. What each op means stands in python/fastlenet/ops.py.
-#include "../cuda/bindings.hpp"
-
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -8,14 +6,15 @@
 #include <atomic>
 #include <cmath>
 
+#include "../../cuda/bindings.hpp"
+#include "../machine/isa.hpp"
+#include "../machine/parallel.hpp"
+#include "../ops/adam.hpp"
+#include "../ops/batches.hpp"
+#include "../ops/ops.hpp"
 #include "arrays.hpp"
-#include "batches.hpp"
-#include "cpu_ops.hpp"
 #include "gil.hpp"
-#include "isa.hpp"
-#include "parallel.hpp"
-#include "recording.hpp"
-#include "steps.hpp"
+#include "graph.hpp"
 
 namespace fastlenet {
 

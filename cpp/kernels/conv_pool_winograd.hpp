@@ -10,10 +10,10 @@
 // Sources: Winograd 1980; Lavin & Gray 2016.
 #pragma once
 
-#include "../kernels.hpp"
 #include "gemm.hpp"
 #include "lanes.hpp"
 #include "pool.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

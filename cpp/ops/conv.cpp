@@ -1,7 +1,8 @@
+// Convolution of a batch: images are the lanes, blocks of them are shared out among the threads.
+#include "../machine/scratch.hpp"
 #include "batches.hpp"
-#include "cpu_ops.hpp"
 #include "frames.hpp"
-#include "scratch.hpp"
+#include "ops.hpp"
 
 namespace fastlenet::cpu {
 
@@ -52,36 +53,6 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
   });
   for_pieces(shape.k, 4,
              [&](Range k) { table.conv2d_backward_weight(dweight, dbias, scratch[1], scratch[0], blocks.count, k, shape); });
-}
-
-void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape) {
-  if (shape.n == 0 || shape.c == 0) return;
-  const KernelTable& table = kernels();
-  const Blocks blocks(shape.n * shape.c, table);  // here a lane is a plane
-  const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;
-  const int workers = workers_for(blocks.count);
-  float* scratch[3];
-  const std::int64_t slots = workers * blocks.lanes;
-  Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size});
-  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
-    const std::int64_t first = blocks.first(block), planes = blocks.images(block), slot = worker * blocks.lanes;
-    float *x_block = scratch[0] + slot * x_size, *y_block = scratch[1] + slot * y_size;
-    float* index_block = scratch[2] + slot * y_size;  // 32-bit integers, moved as floats
-    table.interleave(x_block, x + first * x_size, planes, plain_frame(1, shape.h, shape.w));
-    table.max_pool2d_forward(y_block, reinterpret_cast<std::int32_t*>(index_block), x_block, shape);
-    table.deinterleave(y + first * y_size, y_block, planes, y_size);
-    table.deinterleave(reinterpret_cast<float*>(indices) + first * y_size, index_block, planes, y_size);
-  });
-}
-
-void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape) {
-  const KernelTable& table = kernels();
-  const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;
-  for_pieces(shape.n * shape.c, 16, [&](Range planes) {
-    for (std::int64_t plane = planes.begin; plane < planes.end; ++plane) {
-      table.max_pool2d_backward(dx + plane * x_size, dy + plane * y_size, indices + plane * y_size, shape);
-    }
-  });
 }
 
 }  // namespace fastlenet::cpu

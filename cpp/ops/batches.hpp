@@ -5,9 +5,9 @@
 #include <atomic>
 #include <cstdint>
 
-#include "isa.hpp"
-#include "kernels.hpp"
-#include "parallel.hpp"
+#include "../kernels/table.hpp"
+#include "../machine/isa.hpp"
+#include "../machine/parallel.hpp"
 
 namespace fastlenet::cpu {
 

@@ -9,9 +9,9 @@
 
 #include <cstdint>
 
+#include "../kernels/workspaces.hpp"
+#include "../shapes.hpp"
 #include "augment.hpp"
-#include "kernels.hpp"
-#include "shapes.hpp"
 
 namespace fastlenet::cpu {
 

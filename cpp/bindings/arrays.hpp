@@ -17,9 +17,9 @@
 #include <utility>
 #include <vector>
 
+#include "../shapes.hpp"
 #include "arguments.hpp"
 #include "gil.hpp"
-#include "shapes.hpp"
 
 namespace fastlenet {
 

@@ -1,14 +1,14 @@
 // Gradients through convolution + ReLU + max-pooling where a filter row, s*c floats, does not fill a vector: then the rows of
-// winners.hpp would leave most lanes idle.
+// conv_pool_backward_rows.hpp would leave most lanes idle.
 //
 // Here the images are the lanes again. dy is spread out to the convolution's positions, to the one that won its window and 0 to
 // those that lost, a strip of one row of windows at a time, which stays in the first cache; then all is as for the plain
 // convolution. A loser costs multiply-adds by 0, so that neither images nor weights may hold infinity or NaN.
 #pragma once
 
-#include "../kernels.hpp"
 #include "conv.hpp"
-#include "select.hpp"
+#include "conv_pool_backward_select.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

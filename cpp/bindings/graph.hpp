@@ -104,7 +104,7 @@ const Value& raw(const Value& value) {
   return value;
 }
 
-// Calls an op of cpu_ops.hpp without the GIL; where this thread's calls are recorded, with its arrays, which that keeps alive.
+// Calls an op of ops.hpp without the GIL; where this thread's calls are recorded, with its arrays, which that keeps alive.
 template <typename... Parameters, typename... Arguments>
 void compute(void (*op)(Parameters...), const Arguments&... arguments) {
   if (const auto calls = Recording::listening()) calls->push_back([=] { op(raw(arguments)...); });

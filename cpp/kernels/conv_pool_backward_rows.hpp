@@ -6,8 +6,8 @@
 // row: of x for dweight, of dx for dx. Both gradients are then the same sum, of rows scaled by the winners' dy.
 #pragma once
 
-#include "../kernels.hpp"
 #include "gemm.hpp"
+#include "table.hpp"
 
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {

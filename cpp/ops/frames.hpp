@@ -1,8 +1,8 @@
 // How images and gradients lie in their blocks: with a border of zeros, spread apart, or as they are.
 #pragma once
 
+#include "../kernels/workspaces.hpp"
 #include "batches.hpp"
-#include "kernels.hpp"
 
 namespace fastlenet::cpu {
 

@@ -1,0 +1,28 @@
+// The optimizers' steps on flat buffers, in pieces.
+#include "batches.hpp"
+#include "ops.hpp"
+
+namespace fastlenet::cpu {
+
+void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece, [&](Range r) {
+    table.sgd_step(parameters + r.begin, gradients + r.begin, velocity ? velocity + r.begin : nullptr, r.end - r.begin, step);
+  });
+}
+
+void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
+               const AdamStep& step) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece, [&](Range r) {
+    table.adam_step(parameters + r.begin, gradients + r.begin, first_moment + r.begin, second_moment + r.begin, r.end - r.begin,
+                    step);
+  });
+}
+
+void ema_step(float* average, const float* parameters, std::int64_t count, float decay) {
+  const KernelTable& table = kernels();
+  for_pieces(count, kPiece, [&](Range r) { table.ema_step(average + r.begin, parameters + r.begin, r.end - r.begin, decay); });
+}
+
+}  // namespace fastlenet::cpu
