@@ -14,13 +14,13 @@ Sources: Simard et al. 2003 (elastic distortion), DeVries & Taylor 2017 (cutout)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.fields import Values, expect_fields
+from fastlenet.fields import Values, a_field, expect_fields
 from fastlenet.philox import STREAM_AUGMENT, philox
 
 __all__ = ["Augmentation", "Transform"]
@@ -30,12 +30,6 @@ Array = npt.NDArray[Any]
 _IMAGE_WORDS = 8
 EPOCH = Values(int, "an integer in 0..2^32-1", 0, 2**32 - 1)  # 32 bits of the generator's counter
 _PIXELS = Values(int, "pixels in 0..32000", 0, 32000)
-
-
-def _of(default: Any, *values: Any, **options: Any) -> Any:
-    """A field, with the values that it accepts: a Values, or what makes one."""
-    accepted = values[0] if isinstance(values[0], Values) else Values(*values, **options)
-    return field(default=default, metadata={"values": accepted})
 
 
 @dataclass(frozen=True)
@@ -57,13 +51,13 @@ class Augmentation:
     field.
     """
 
-    shift: int = _of(0, _PIXELS)
-    rotation: float = _of(0.0, float, "degrees in [0, 180]", 0, 180)
-    scale: float = _of(0.0, float, "a number in [0, 1)", 0, 1, below=True)
-    shear: float = _of(0.0, float, "a number in [0, 1]", 0, 1)
-    elastic: float = _of(0.0, float, "pixels in [0, 1e6]", 0, 1e6)
-    elastic_sigma: float = _of(4.0, float, "pixels in [0.001, 1000]", 0.001, 1000)
-    cutout: int = _of(0, _PIXELS)
+    shift: int = a_field(0, _PIXELS)
+    rotation: float = a_field(0.0, Values(float, "degrees in [0, 180]", 0, 180))
+    scale: float = a_field(0.0, Values(float, "a number in [0, 1)", 0, 1, below=True))
+    shear: float = a_field(0.0, Values(float, "a number in [0, 1]", 0, 1))
+    elastic: float = a_field(0.0, Values(float, "pixels in [0, 1e6]", 0, 1e6))
+    elastic_sigma: float = a_field(4.0, Values(float, "pixels in [0.001, 1000]", 0.001, 1000))
+    cutout: int = a_field(0, _PIXELS)
 
     def __post_init__(self) -> None:
         expect_fields(self, "Augmentation: ")

@@ -4,27 +4,72 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import numpy as np
 
-__all__ = ["INT64_MAX", "Values", "expect_fields", "integer", "values_of"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = [
+    "INT64_MAX",
+    "FieldError",
+    "FieldTypeError",
+    "FieldValueError",
+    "Values",
+    "a_field",
+    "expect_fields",
+    "integer",
+    "shown",
+    "values_by_field",
+]
+
+T = TypeVar("T", bool, int, float, str)
 
 INT64_MAX = 2**63 - 1
-_KINDS = {int: "an integer", float: "a number", bool: "True or False", str: "a word"}
 
 
-class Values(NamedTuple):
+class FieldError(Exception):
+    """A field, or an argument, was given what it does not accept. The text is one line.
+
+    field: its name; value: what it was given; expected: what it accepts, in words; where: what stands before its name, as
+    "Augmentation: " or a file's name; cure: what to do about it; got: the value in words, where its own are not the best.
+    """
+
+    def __init__(self, field: str, value: object, expected: str, where: str = "", cure: str = "", got: str = "") -> None:
+        super().__init__(field, value, expected, where, cure, got)
+        self.field, self.value, self.expected, self.where, self.cure = field, value, expected, where, cure
+        self.got = got or shown(value)
+
+    def worded(self, name: str, cure: str | None = None) -> str:
+        """The line for a reader who knows the field by another name, and mends it in another way."""
+        cure = self.cure if cure is None else cure
+        return f"{name} expects {self.expected}, got {self.got}" + (f"; {cure}" if cure else "")
+
+    def __str__(self) -> str:
+        return self.worded(f"{self.where}{self.field}")
+
+
+class FieldValueError(FieldError, ValueError):
+    """A value out of a field's range."""
+
+
+class FieldTypeError(FieldError, TypeError):
+    """A value of another type than a field's."""
+
+
+@dataclass(frozen=True)
+class Values(Generic[T]):
     """The values that are accepted: of one kind, in least..most, or one of the choices.
 
     kind: int, float, bool or str. expected: the range in words, for an error. above: least itself is not in the range;
     below: most is not. NaN is in no range.
     """
 
-    kind: type
+    kind: type[T]
     expected: str = ""
     least: float = -math.inf
     most: float = math.inf
@@ -32,62 +77,72 @@ class Values(NamedTuple):
     below: bool = False
     choices: tuple[str, ...] = ()
 
-    def convert(self, name: str, value: Any) -> Any:
+    def convert(self, name: str, value: object) -> T:
         """The value as a Python int, float, bool or str, of a NumPy scalar too.
 
-        Raises TypeError for another kind and ValueError out of the range, in one line that starts with `name`.
+        name: the field's, or its owner's and its own, as "Chain: rate". Raises FieldTypeError for another kind and
+        FieldValueError out of the range.
         """
+        owner, colon, field = name.rpartition(": ")
+        where, kind = owner + colon, self._words(_KINDS[self.kind])
         try:
-            converted = _CONVERTERS[self.kind](value)
+            converted = _converter(self.kind)(value)
         except TypeError:
-            raise TypeError(f"{name} expects {self._words(_KINDS[self.kind])}, got {_shown(value)}") from None
+            raise FieldTypeError(field, value, kind, where) from None
         except OverflowError:  # an integer beyond all floats
-            raise ValueError(f"{name} expects {self._words(_KINDS[self.kind])}, got {_shown(value)}") from None
+            raise FieldValueError(field, value, kind, where) from None
         if not self._holds(converted):
-            bound = " below 2^63" if self.kind is int and converted > INT64_MAX == self.most else ""
-            raise ValueError(f"{name} expects {self._words(self.expected)}{bound}, got {_shown(converted)}")
+            expected = self._words(self.expected)
+            if isinstance(converted, int) and converted > INT64_MAX == self.most:
+                expected += " below 2^63"
+            raise FieldValueError(field, converted, expected, where)
         return converted
 
-    def _holds(self, value: Any) -> bool:
+    def _holds(self, value: float | str) -> bool:
         if self.choices:
             return value in self.choices
-        if self.kind in (bool, str):
+        if isinstance(value, (bool, str)):
             return True
         enough = value > self.least if self.above else value >= self.least
-        return bool(enough and (value < self.most if self.below else value <= self.most))
+        return enough and (value < self.most if self.below else value <= self.most)
 
     def _words(self, expected: str) -> str:
         return f"one of {', '.join(self.choices)}" if self.choices else expected
 
 
-def _to_int(value: Any) -> int:
+def _to_int(value: object) -> int:
     if isinstance(value, (bool, np.bool_)):
         raise TypeError
-    return operator.index(value)
+    return operator.index(cast(int, value))
 
 
-def _to_float(value: Any) -> float:
+def _to_float(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError
     return float(value)
 
 
-def _to_bool(value: Any) -> bool:
+def _to_bool(value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError
     return bool(value)
 
 
-def _to_str(value: Any) -> str:
+def _to_str(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return str(value)
 
 
-_CONVERTERS: Mapping[type, Any] = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}
+_KINDS: Mapping[type, str] = {int: "an integer", float: "a number", bool: "True or False", str: "a word"}
+_CONVERTERS: Mapping[type, Callable[[object], object]] = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}
 
 
-def _shown(value: Any) -> str:
+def _converter(kind: type[T]) -> Callable[[object], T]:
+    return cast("Callable[[object], T]", _CONVERTERS[kind])
+
+
+def shown(value: object) -> str:
     """The value, in one line that is not too long."""
     try:
         line = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
@@ -96,22 +151,24 @@ def _shown(value: Any) -> str:
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
-def integer(name: str, value: Any, least: int, most: int = INT64_MAX) -> int:
-    """An integer in least..most as a Python int. Raises TypeError or ValueError, which name it."""
+def integer(name: str, value: object, least: int, most: int = INT64_MAX) -> int:
+    """An integer in least..most as a Python int. Raises FieldTypeError or FieldValueError."""
     words = {0: "a non-negative integer", 1: "a positive integer"}.get(least, f"an integer of at least {least}")
     expected = words if most == INT64_MAX else f"an integer in {least}..{most}"
-    number: int = Values(int, expected, least, most).convert(name, value)
-    return number
+    return Values(int, expected, least, most).convert(name, value)
 
 
-def values_of(kind: Any, name: str) -> Values:
-    """What a field of a dataclass accepts, from its metadata."""
-    values: Values = next(field.metadata["values"] for field in fields(kind) if field.name == name)
-    return values
+def a_field(default: T, values: Values[T], help: str = "") -> T:
+    """A field of a dataclass, with what it accepts and, for a command, what it means."""
+    return field(default=default, metadata={"values": values, "help": help})
 
 
-def expect_fields(record: Any, prefix: str = "") -> None:
-    """Convert the fields of a frozen dataclass; their metadata says under "values" what they accept. Raises as convert does."""
-    for field in fields(record):
-        values: Values = field.metadata["values"]
-        object.__setattr__(record, field.name, values.convert(f"{prefix}{field.name}", getattr(record, field.name)))
+def values_by_field(kind: type[DataclassInstance]) -> dict[str, Values[int] | Values[float] | Values[bool] | Values[str]]:
+    """What each field of a dataclass accepts that a_field made."""
+    return {entry.name: entry.metadata["values"] for entry in fields(kind) if "values" in entry.metadata}
+
+
+def expect_fields(record: DataclassInstance, where: str = "") -> None:
+    """Convert the fields of a frozen dataclass to what a_field says that they accept. Raises as Values.convert does."""
+    for name, values in values_by_field(type(record)).items():
+        object.__setattr__(record, name, values.convert(f"{where}{name}", getattr(record, name)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.fields import Values
+from fastlenet.fields import T, Values
 from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
 
@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 
 
 _SIZE = Values(float, "a non-negative number", 0, sys.float_info.max)
-_POSITIVE = _SIZE._replace(expected="a positive number", above=True)
+_POSITIVE = Values(float, "a positive number", 0, sys.float_info.max, above=True)
 _DECAY = Values(float, "a number in [0, 1)", 0, 1, below=True)
 _FLAG = Values(bool)
 
@@ -47,7 +47,7 @@ class Optimizer:
         self.steps = 0
         self.buffers: dict[str, Array] = {}
 
-    def _convert(self, name: str, value: Any, values: Values) -> Any:
+    def _convert(self, name: str, value: object, values: Values[T]) -> T:
         """An argument's value; the error for a wrong one names the optimizer and the argument."""
         return values.convert(f"{type(self).__name__}: {name}", value)
 

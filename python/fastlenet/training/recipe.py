@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, cast
 
 from fastlenet.augment import EPOCH, Augmentation
-from fastlenet.fields import INT64_MAX, Values, expect_fields, values_of
+from fastlenet.fields import INT64_MAX, FieldValueError, T, Values, a_field, expect_fields, values_by_field
 
 __all__ = ["CHOICES", "RECIPES", "Recipe", "named_recipe"]
 
 _PART = 16  # images: a growing batch is a multiple of what the kernels take at a time
-_AUGMENTATION = ("shift", "rotation", "scale", "shear", "elastic", "elastic_sigma", "cutout")
 # A field that means nothing without another.
 _BELONGS_TO = {"ema_start": "ema", "ema_every": "ema", "elastic_sigma": "elastic", "nesterov": "momentum"}
 
@@ -27,17 +26,16 @@ _FRACTION = Values(float, "a number in [0, 1)", 0, 1, below=True)
 _SHARE = Values(float, "a number in [0, 1]", 0, 1)
 _SWITCH = Values(bool)
 _SEED = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1)
+_OF_AUGMENTATION = values_by_field(Augmentation)
 
 
-def _of(default: Any, values: Values | tuple[str, ...], help: str) -> Any:
-    """A field, with the values that it accepts, or the words, and with what --help says of it."""
-    accepted = values if isinstance(values, Values) else Values(str, choices=values)
-    return field(default=default, metadata={"values": accepted, "help": help})
+def _one_of(*words: str) -> Values[str]:
+    return Values(str, choices=words)
 
 
-def _as(name: str, default: Any, help: str) -> Any:
+def _as(name: str, default: T, help: str) -> T:
     """A field that goes to an Augmentation, and accepts what the one there does."""
-    return _of(default, values_of(Augmentation, name), help)
+    return a_field(default, cast("Values[T]", _OF_AUGMENTATION[name]), help)
 
 
 @dataclass(frozen=True)
@@ -49,29 +47,31 @@ class Recipe:
     from NumPy's scalars too. Raises TypeError for a field of another kind and ValueError for one out of its range.
     """
 
-    epochs: int = _of(5, _EPOCHS, "passes over the training images; 0 only evaluates")
-    batch_size: int = _of(64, _POSITIVE, "images per step")
-    batch_size_end: int = _of(0, _COUNT, "images per step at the end, reached linearly; 0: as at the start")
-    optimizer: str = _of(
-        "sgd", ("sgd", "adamw", "muon"), "sgd, adamw, or muon: orthogonal steps for the convolutions' weights, sgd for the rest"
+    epochs: int = a_field(5, _EPOCHS, "passes over the training images; 0 only evaluates")
+    batch_size: int = a_field(64, _POSITIVE, "images per step")
+    batch_size_end: int = a_field(0, _COUNT, "images per step at the end, reached linearly; 0: as at the start")
+    optimizer: str = a_field(
+        "sgd",
+        _one_of("sgd", "adamw", "muon"),
+        "sgd, adamw, or muon: orthogonal steps for the convolutions' weights, sgd for the rest",
     )
-    lr: float = _of(0.08, _SIZE, "peak learning rate")
-    muon_lr: float = _of(0.02, _SIZE, "peak learning rate of what muon moves")
-    momentum: float = _of(0.9, _FRACTION, "momentum, above 0 for muon; adamw's first beta")
-    nesterov: bool = _of(True, _SWITCH, "Nesterov's momentum, where there is momentum")
-    schedule: str = _of(
+    lr: float = a_field(0.08, _SIZE, "peak learning rate")
+    muon_lr: float = a_field(0.02, _SIZE, "peak learning rate of what muon moves")
+    momentum: float = a_field(0.9, _FRACTION, "momentum, above 0 for muon; adamw's first beta")
+    nesterov: bool = a_field(True, _SWITCH, "Nesterov's momentum, where there is momentum")
+    schedule: str = a_field(
         "one-cycle",
-        ("one-cycle", "cosine"),
+        _one_of("one-cycle", "cosine"),
         "the rate rises linearly to its peak, then falls to zero: linearly, or as a cosine",
     )
-    warm_up: float = _of(0.2, _SHARE, "share of the steps in which the rate rises")
-    weight_decay: float = _of(5e-4, _SIZE, "L2 penalty; adamw's is decoupled")
-    label_smoothing: float = _of(0.0, _SHARE, "share of the target that is spread over all classes")
-    dropout: float = _of(0.0, _FRACTION, "probability of dropping an input of fc2")
-    dropout_fc1: float = _of(0.0, _FRACTION, "probability of dropping an input of fc1")
-    ema: float = _of(0.0, _FRACTION, "decay of the running average of the weights, which is then what is evaluated and saved")
-    ema_start: float = _of(0.5, _SHARE, "share of the steps before the average begins")
-    ema_every: int = _of(1, _POSITIVE, "steps from one update of the average to the next")
+    warm_up: float = a_field(0.2, _SHARE, "share of the steps in which the rate rises")
+    weight_decay: float = a_field(5e-4, _SIZE, "L2 penalty; adamw's is decoupled")
+    label_smoothing: float = a_field(0.0, _SHARE, "share of the target that is spread over all classes")
+    dropout: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc2")
+    dropout_fc1: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc1")
+    ema: float = a_field(0.0, _FRACTION, "decay of the running average of the weights, which is then evaluated and saved")
+    ema_start: float = a_field(0.5, _SHARE, "share of the steps before the average begins")
+    ema_every: int = a_field(1, _POSITIVE, "steps from one update of the average to the next")
     shift: int = _as("shift", 2, "training images are moved by up to so many pixels")
     rotation: float = _as("rotation", 0.0, "turned by up to so many degrees")
     scale: float = _as("scale", 0.0, "height and width scaled, each by 1 +- this")
@@ -79,17 +79,19 @@ class Recipe:
     elastic: float = _as("elastic", 0.0, "bent elastically: Simard's alpha, in pixels; 34 is about 1.4 pixels")
     elastic_sigma: float = _as("elastic_sigma", 4.0, "smoothness of the bending, in pixels")
     cutout: int = _as("cutout", 0, "a square of so many pixels is blanked")
-    plain_epochs: int = _of(0, _COUNT, "the last epochs, which see the images as they are; all, if there are no more")
-    algorithm: str = _of(
-        "direct", ("direct", "winograd"), "of conv2's forward pass; winograd is faster, and rounds a little more"
+    plain_epochs: int = a_field(0, _COUNT, "the last epochs, which see the images as they are; all, if there are no more")
+    algorithm: str = a_field(
+        "direct", _one_of("direct", "winograd"), "of conv2's forward pass; winograd is faster, and rounds a little more"
     )
-    tta: bool = _of(False, _SWITCH, "test-time augmentation: average over each test image and its shifts by one pixel")
-    seed: int = _of(0, _SEED, "of the initial weights, the order of the images, augmentation and dropout")
+    tta: bool = a_field(False, _SWITCH, "test-time augmentation: average over each test image and its shifts by one pixel")
+    seed: int = a_field(0, _SEED, "of the initial weights, the order of the images, augmentation and dropout")
 
     def __post_init__(self) -> None:
         expect_fields(self)
         if self.optimizer == "muon" and self.momentum == 0:
-            raise ValueError("momentum expects a number above 0 for optimizer muon, got 0.0; optimizer sgd takes 0")
+            raise FieldValueError(
+                "momentum", self.momentum, "a number above 0 for optimizer muon", cure="optimizer sgd takes 0"
+            )
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0..steps-1, whatever the batch sizes."""
@@ -119,7 +121,7 @@ class Recipe:
     @property
     def augmentation(self) -> Augmentation:
         """What is done to the training images; false where nothing is."""
-        return Augmentation(**{name: getattr(self, name) for name in _AUGMENTATION})
+        return Augmentation(**{name: getattr(self, name) for name in _OF_AUGMENTATION})
 
     def __str__(self) -> str:
         """The fields that are on."""
@@ -133,7 +135,7 @@ class Recipe:
 
 
 # What the fields that are words may say.
-CHOICES = {field.name: field.metadata["values"].choices for field in fields(Recipe) if field.metadata["values"].choices}
+CHOICES = {name: values.choices for name, values in values_by_field(Recipe).items() if values.choices}
 
 # What all three have in common.
 _ORTHOGONAL: Mapping[str, Any] = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.02, "algorithm": "winograd"}
@@ -149,7 +151,7 @@ RECIPES: Mapping[str, Recipe] = {
 def named_recipe(name: str, **changes: Any) -> Recipe:
     """The recipe of that name with some fields changed. Raises ValueError for another name, TypeError for another field."""
     if name not in RECIPES:
-        raise ValueError(f"recipe expects one of {', '.join(RECIPES)}, got {name!r}")
+        raise FieldValueError("recipe", name, f"one of {', '.join(RECIPES)}")
     unknown = changes.keys() - {field.name for field in fields(Recipe)}
     if unknown:
         raise TypeError(f"unexpected arguments {', '.join(sorted(unknown))}")
