@@ -26,7 +26,7 @@ from measuring import alternate, peak, print_machine, print_table, save
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from cases import LENET, Fused, Linear, Pool
+from helpers.cases import LENET, Fused, Linear, Pool
 
 try:
     import torch

@@ -1,29 +1,26 @@
-"""What the tests share: instruction-set levels and thread counts, exact inputs, guarded outputs, data files, the command."""
+"""The fixtures: instruction-set levels and thread counts, backends, guarded outputs, data files, the command."""
 
 from __future__ import annotations
 
-import gzip
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, settings
 
-from backends import on_device, thread_orders
-from fastlenet import _core, get_num_threads, reference, set_num_threads
+from fastlenet import _core, get_num_threads, set_num_threads
 from fastlenet.cuda import DeviceError
 from fastlenet.cuda.array import device
 from fastlenet.data import Dataset, load_mnist
-
-Array = npt.NDArray[Any]
+from helpers.arrays import Guarded
+from helpers.backends import on_device, thread_orders
+from helpers.command import Result, train_command
+from helpers.idx import write_idx
 
 settings.register_profile(
     "fastlenet",
@@ -130,105 +127,12 @@ def torch() -> Any:
     return torch
 
 
-def integers(rng: np.random.Generator, shape: tuple[int, ...], largest: int = 3) -> Array:
-    """Float32 integers in -largest..largest, one in four of them 0: every partial sum of their products is exact."""
-    values = rng.integers(-largest, largest + 1, shape) * (rng.random(shape) < 0.75)
-    return np.asarray(values, np.float32)
-
-
-def normals(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return rng.standard_normal(shape, dtype=np.float32)
-
-
-class Guarded:
-    """Output arrays, filled with NaN (or the largest integer) and with guard bytes on both sides, to check afterwards."""
-
-    def __init__(self) -> None:
-        self._memory: list[Array] = []
-
-    def output(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        memory = np.full(size + 128, 0xA5, np.uint8)
-        self._memory.append(memory)
-        array = memory[64 : 64 + size].view(dtype).reshape(shape)
-        array.fill(np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max)
-        return array
-
-    def check(self) -> None:
-        for memory in self._memory:
-            assert (memory[:64] == 0xA5).all() and (memory[-64:] == 0xA5).all(), "wrote outside the output"
-
-
 @pytest.fixture
 def guarded() -> Iterator[Guarded]:
     """Outputs to hand to `out=`; that nothing around them changed is checked at the end."""
     outputs = Guarded()
     yield outputs
     outputs.check()
-
-
-def expect_equal(actual: Any, expected: Any) -> None:
-    """Equal numbers of equal shape; a zero's sign does not matter."""
-    for a, b in zip(_tuple(actual), _tuple(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def expect_same_bits(actual: Any, expected: Any) -> None:
-    for a, b in zip(_tuple(actual), _tuple(expected), strict=True):
-        assert a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
-def expect_meaningful(*arrays: Array) -> None:
-    """At least 30 % of the numbers of each array, unless it is tiny, are not zero: else equality would prove little."""
-    for array in arrays:
-        assert array.size < 16 or np.count_nonzero(array) >= 0.3 * array.size, "too many zeros to mean anything"
-
-
-def gamma(terms: int) -> float:
-    """The bound of the relative error of a sum of that many products in float32: k*u / (1 - k*u), u = 2^-24 (Higham 2002)."""
-    return terms * 2.0**-24 / (1 - terms * 2.0**-24)
-
-
-def expect_within(actual: Array, exact: Array, bound: Array | float) -> None:
-    """|actual - exact| <= bound, in float64."""
-    error = np.abs(actual.astype(np.float64) - exact)
-    worst = float((error - bound).max(initial=-np.inf))
-    assert (error <= bound).all(), f"past the bound by {worst}"
-
-
-def expect_as_exact(actual: Any, rival: Any, exact: Any) -> None:
-    """The root mean square error is at most four times that of another float32 computation, or half an ulp of the largest.
-
-    For what rounds so often, and through so many stages, that a bound of the worst case says nothing. Two computations that
-    round at as many places differ by less than two; constants that one of them rounds to float32 and the other keeps in float64
-    (Adam's rates) may double that. A term that is missing, or taken twice, is off by orders of magnitude.
-    """
-    exact = np.asarray(exact, np.float64)
-    ours, theirs = (float(np.sqrt(np.mean((np.asarray(array, np.float64) - exact) ** 2))) for array in (actual, rival))
-    assert ours <= max(4 * theirs, 2.0**-24 * float(np.abs(exact).max())), (ours, theirs)
-
-
-def float64_reference() -> ModuleType:
-    """The reference backend with parameters and activations in float64: what is exact, beside float32."""
-
-    def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> Array:
-        return reference.empty(shape, np.float64 if dtype == np.float32 else dtype)
-
-    module = ModuleType("float64_reference")
-    vars(module).update(vars(reference), empty=empty)
-    return module
-
-
-def write_idx(path: Path, array: Array, *, compress: bool = False, header: bytes | None = None) -> Path:
-    """An IDX file of uint8, with another header than the true one if given."""
-    true_header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    data = (true_header if header is None else header) + array.astype(np.uint8).tobytes()
-    path.write_bytes(gzip.compress(data, 1) if compress else data)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -245,16 +149,6 @@ def small_mnist(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     write_idx(folder / "t10k-images-idx3-ubyte.gz", mnist.test_images[:500], compress=True)
     write_idx(folder / "t10k-labels-idx1-ubyte", mnist.test_labels[:500])
     return folder
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def train_command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "fastlenet.train", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -290,11 +184,3 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         return Result(code, *capsys.readouterr())
 
     return run
-
-
-def one_line(result: Result, code: int = 2) -> str:
-    """The only line on standard error; never a traceback."""
-    assert result.code == code, result
-    lines = [line for line in result.err.splitlines() if not line.startswith(("usage:", " "))]
-    assert len(lines) == 1, result.err
-    return lines[0]

@@ -1,0 +1,65 @@
+"""The code in the documentation runs, and its links lead somewhere. Needs the source tree, where the tests lie beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_derivation() -> None:
+    """A fence that closes a block of code would be part of its last output: each fence becomes an empty line."""
+    text = re.sub(r"^```.*$", "", (ROOT / "docs" / "derivation.md").read_text(), flags=re.MULTILINE)
+    test = doctest.DocTestParser().get_doctest(text, {}, "derivation.md", "docs/derivation.md", 0)
+    failed, tried = doctest.DocTestRunner().run(test)
+    assert failed == 0 and tried > 40
+
+
+def test_python_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block that needs neither PyTorch nor a file of the reader's."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    runnable = [block for block in blocks if "torch" not in block]
+    assert runnable
+    for block in runnable:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.oracle
+def test_pytorch_weights_as_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch: object) -> None:
+    import torch
+
+    from fastlenet import LeNet
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({name: torch.from_numpy(array.copy()) for name, array in LeNet(seed=5).state_dict().items()}, "lenet.pt")
+    (block,) = re.findall(r"```python\n([^`]*torch\.load[^`]*)```", (ROOT / "README.md").read_text())
+    exec(compile(block, "README.md", "exec"), {})
+    model = LeNet()
+    from fastlenet.training.checkpoint import load_model
+
+    model.load_state_dict(load_model("lenet.safetensors"))
+    assert model.parameter_buffer.tobytes() == LeNet(seed=5).parameter_buffer.tobytes()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    """What a page names as code, from one of the project's folders on; `tests/test_*.py` names no file."""
+    folders = "benchmarks|cpp|cuda|docs|python|tests|tools"
+    for command in re.findall(r"`([^`\n]+)`", page.read_text()):
+        for name in re.findall(rf"(?:^|\s)((?:{folders})/[\w/.]+)(?![\w*{{])", command):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"

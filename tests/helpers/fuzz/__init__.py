@@ -1,0 +1,1 @@
+"""A differential fuzzer of the ops; tests/fuzz.py runs it."""

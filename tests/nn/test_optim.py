@@ -1,0 +1,151 @@
+"""Optimizers: the rules written out in float64, their state, their errors."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from fastlenet import nn, ops, reference
+from fastlenet.optim import SGD, AdamW, Muon
+from helpers.arrays import Array, normals
+from helpers.expect import expect_as_exact, expect_same_bits, expect_within
+
+Rng = np.random.Generator
+
+
+def model(**options: ModuleType) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(40, 30), seed=1, **options)
+
+
+def expect_followed(actual: Array, exact: Array, start: Array) -> None:
+    """Each parameter is within a thousandth of the longest way that one has gone: rounding is far below it, a wrong factor,
+    sign or exponent far above. The rival shares the optimizer's Python with `actual`, so that it cannot tell.
+    """
+    expect_within(actual, exact, 1e-3 * np.abs(exact - start).max())
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_sgd(momentum: float, nesterov: bool, weight_decay: float, rng: Rng) -> None:
+    """As exact, after five steps, as NumPy in float32; float64 is the judge."""
+    net, rival = nets = model(), model(ops=reference)
+    optimizers = [SGD(each, lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay) for each in nets]
+    w = start = net.parameter_buffer.astype(np.float64)
+    v = np.zeros_like(w)
+    for _ in range(5):
+        net.gradient_buffer[...] = rival.gradient_buffer[...] = normals(rng, w.shape)
+        g = net.gradient_buffer + weight_decay * w
+        v = momentum * v + g
+        w = w - 0.1 * (g + momentum * v if nesterov else v)
+        for optimizer in optimizers:
+            optimizer.step()
+    expect_followed(net.parameter_buffer, w, start)
+    expect_as_exact(net.parameter_buffer, rival.parameter_buffer, w)
+
+
+def test_adamw(rng: Rng) -> None:
+    net, rival = nets = model(), model(ops=reference)
+    optimizers = [AdamW(each, lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1) for each in nets]
+    w = start = net.parameter_buffer.astype(np.float64)
+    m, s = np.zeros_like(w), np.zeros_like(w)
+    for t in range(1, 6):
+        g = normals(rng, w.shape)
+        net.gradient_buffer[...] = rival.gradient_buffer[...] = g
+        m, s = 0.8 * m + 0.2 * g, 0.95 * s + 0.05 * g.astype(np.float64) ** 2
+        w = w * (1 - 0.01 * 0.1) - 0.01 * (m / (1 - 0.8**t)) / (np.sqrt(s / (1 - 0.95**t)) + 1e-6)
+        for optimizer in optimizers:
+            optimizer.step()
+    expect_followed(net.parameter_buffer, w, start)
+    expect_as_exact(net.parameter_buffer, rival.parameter_buffer, w)
+
+
+def convolution(channels: int, filters: int, **options: ModuleType) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, filters, 3), nn.Flatten(), nn.Linear(filters, 4), seed=1, **options)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(2, 6), (1, 36)], ids=["wide", "tall"])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon(nesterov: bool, channels: int, filters: int, rng: Rng) -> None:
+    """Convolutions: momentum, five rounds of the quintic, written out in float64. The rest as SGD."""
+    shape = channels, filters
+    rows, columns = filters, 9 * channels
+    net, rival, rest = convolution(*shape), convolution(*shape, ops=reference), convolution(*shape)
+    muons = [Muon(each, lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01, matrix_lr=0.05) for each in (net, rival)]
+    sgd = SGD(rest, lr=0.1, momentum=0.8, nesterov=nesterov, weight_decay=0.01)
+    w = start = net.parameters()["0.weight"].astype(np.float64)
+    v = np.zeros_like(w)
+    for step in range(4):
+        for optimizer in (*muons, sgd):
+            optimizer.lr = 0.1 / (1 + step)  # as a schedule sets it; the matrices' rate follows in proportion
+        gradient = normals(rng, net.gradient_buffer.shape)
+        for each in (net, rival, rest):
+            each.gradient_buffer[...] = gradient
+        g = net.gradients()["0.weight"].astype(np.float64)
+        v = 0.8 * v + g
+        x = (g + 0.8 * v if nesterov else v).reshape(rows, columns)
+        x = x / np.linalg.norm(x)
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+        assert np.linalg.svd(x, compute_uv=False)[:6] == pytest.approx(np.ones(6), abs=0.35)
+        w = w - 0.05 / (1 + step) * np.sqrt(max(1, rows / columns)) * (x.reshape(w.shape) + 0.01 * w)
+        for optimizer in (*muons, sgd):
+            optimizer.step()
+    expect_followed(net.parameters()["0.weight"], w, start)
+    expect_as_exact(net.parameters()["0.weight"], rival.parameters()["0.weight"], w)
+    for name in ("0.bias", "2.weight", "2.bias"):
+        expect_same_bits(net.parameters()[name], rest.parameters()[name])
+    net.gradient_buffer[...] = 0
+    Muon(net).step()  # a matrix of zeros has no direction
+    assert np.isfinite(net.parameter_buffer).all()
+
+
+@pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
+def test_inverse_root(module: ModuleType) -> None:
+    assert [module.inverse_root(square) for square in (0.0, 4.0, 0.25)] == [0.0, 0.5, 2.0]
+    assert np.isnan(module.inverse_root(np.nan))
+
+
+@pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9, True), AdamW, Muon], ids=["SGD", "AdamW", "Muon"])
+def test_state_goes_on(make, rng: Rng) -> None:  # type: ignore[no-untyped-def]
+    gradients = [normals(rng, (1230,)) for _ in range(6)]
+    straight, first, second = model(), model(), model()
+    runs = [(straight, make(straight), gradients), (first, make(first), gradients[:3])]
+    for net, optimizer, steps in runs:
+        for gradient in steps:
+            net.gradient_buffer[...] = gradient
+            optimizer.step()
+    resumed = make(second)
+    second.parameter_buffer[...] = first.parameter_buffer
+    resumed.load_state({name: array.copy() for name, array in runs[1][1].state().items()})
+    for gradient in gradients[3:]:
+        second.gradient_buffer[...] = gradient
+        resumed.step()
+    expect_same_bits(second.parameter_buffer, straight.parameter_buffer)
+
+
+def test_wrong_state() -> None:
+    optimizer = SGD(model(), momentum=0.9)
+    for state in ({}, {"velocity": np.zeros(3), "steps": np.zeros(1)}, AdamW(model()).state()):
+        with pytest.raises(ValueError, match="SGD: state: "):
+            optimizer.load_state(state)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(model(), lr=-1), "SGD: lr expects a non-negative number, got -1"),
+        (lambda: SGD(model(), momentum=-0.1), "SGD: momentum expects"),
+        (lambda: SGD(model(), weight_decay=-0.1), "SGD: weight_decay expects"),
+        (lambda: SGD(model(), nesterov=True), "SGD: nesterov expects momentum above 0, got 0.0"),
+        (lambda: AdamW(model(), betas=(0.9, 1.0)), r"AdamW: betas\[1\] expects a number in \[0, 1\), got 1.0"),
+        (lambda: AdamW(model(), eps=-1), "AdamW: eps expects"),
+        (lambda: Muon(model(), momentum=0), "Muon: momentum expects a positive number, got 0"),
+        (lambda: Muon(model(), matrix_lr=-1), "Muon: matrix_lr expects a non-negative number, got -1"),
+    ],
+)
+def test_wrong_arguments(make, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        make()

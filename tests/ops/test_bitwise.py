@@ -1,0 +1,204 @@
+"""The same bits: twice, with any number of threads, from several Python threads at once, alone and in a batch, fused or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastlenet import Augmentation, get_num_threads, set_num_threads
+from helpers.arrays import normals
+from helpers.backends import ops
+from helpers.cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear
+from helpers.expect import expect_same_bits
+
+pytestmark = pytest.mark.usefixtures("backend")
+Rng = np.random.Generator
+
+
+def _calls(rng: Rng) -> list[Callable[[], Any]]:
+    """One call of every op on random floats, at shapes large enough to be split among threads."""
+    conv, fused, linear, pool = CONV[0], FUSED[1].with_batch(37), LINEAR[0].with_batch(70), POOL[2]
+    x, weight, bias = normals(rng, conv.x_shape), normals(rng, conv.weight_shape), normals(rng, (conv.k,))
+    dy = normals(rng, ops.conv2d_forward(x, weight).shape)
+    x2, weight2, bias2 = normals(rng, fused.x_shape), normals(rng, fused.weight_shape), normals(rng, (fused.k,))
+    y2, winners = ops.conv2d_relu_max_pool2d_forward(x2, weight2, bias2)
+    dy2 = normals(rng, y2.shape)
+    x3, weight3 = normals(rng, (linear.n, linear.inputs)), normals(rng, (linear.outputs, linear.inputs))
+    dy3 = normals(rng, (linear.n, linear.outputs))
+    x4 = normals(rng, pool.x_shape)
+    y4, indices = ops.max_pool2d_forward(x4, pool.kernel_size, **pool.options)
+    flat, flat2 = normals(rng, (50000,)), normals(rng, (50000,))
+    logits, labels = normals(rng, (300, 10)), rng.integers(0, 10, 300)
+    images, index = rng.integers(0, 256, (100, 28, 28), dtype=np.uint8), rng.integers(0, 100, 90)
+    maps, bent = normals(rng, (90, 2, 3)), Augmentation(shift=2, rotation=9, elastic=30, cutout=4).at(1, 2)
+
+    def sgd() -> Any:
+        state = flat.copy(), flat2, flat2.copy()
+        ops.sgd_step(*state, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
+        return state
+
+    def adam() -> Any:
+        state = flat.copy(), flat2, flat2.copy(), np.abs(flat)
+        ops.adam_step(*state, step=3, lr=0.1)
+        return state
+
+    return [
+        lambda: ops.conv2d_forward(x, weight, bias),
+        lambda: ops.conv2d_backward(dy, x, weight),
+        lambda: ops.conv2d_relu_max_pool2d_forward(x2, weight2, bias2),
+        lambda: ops.conv2d_relu_max_pool2d_backward(dy2, winners, x2, weight2),
+        lambda: ops.linear_forward(x3, weight3),
+        lambda: ops.linear_backward(dy3, x3, weight3),
+        lambda: ops.max_pool2d_forward(x4, pool.kernel_size, **pool.options),
+        lambda: ops.max_pool2d_backward(y4, indices, x4.shape),
+        lambda: ops.sigmoid_forward(flat),
+        lambda: ops.sigmoid_backward(flat, flat2),
+        lambda: ops.relu_forward(flat),
+        lambda: ops.dropout_forward(flat, 0.3, 1, 2),
+        lambda: ops.softmax_cross_entropy(logits, labels)[1],
+        lambda: np.float64(ops.softmax_cross_entropy(logits, labels)[0]),
+        lambda: ops.gather_images(images, index, mean=0.1, std=0.3),
+        lambda: ops.gather_images(images, index, mean=0.1, std=0.3, transform=maps),
+        lambda: ops.gather_images(images, index, mean=0.1, std=0.3, transform=bent),
+        sgd,
+        adam,
+    ]
+
+
+def test_twice_and_with_any_number_of_threads(rng: Rng) -> None:
+    calls = _calls(rng)
+    before = get_num_threads()
+    try:
+        set_num_threads(1)
+        expected = [call() for call in calls]
+        for threads in (1, 2, 3, 7):
+            set_num_threads(threads)
+            for call, result in zip(calls, expected, strict=True):
+                expect_same_bits(call(), result)
+    finally:
+        set_num_threads(before)
+
+
+def test_from_several_python_threads_at_once(rng: Rng) -> None:
+    calls = _calls(rng)
+    expected = [call() for call in calls]
+
+    def every_call(offset: int) -> None:
+        for i in range(len(calls)):
+            at = (i + offset) % len(calls)
+            expect_same_bits(calls[at](), expected[at])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(every_call, range(8)))
+
+
+@pytest.mark.parametrize("case", [CONV[0], CONV[1], CONV[-4]], ids=str)
+def test_an_image_alone_and_in_a_batch(case: Conv, rng: Rng) -> None:
+    x, weight = normals(rng, case.x_shape), normals(rng, case.weight_shape)
+    y = ops.conv2d_forward(x, weight, **case.options)
+    dy = normals(rng, y.shape)
+    dx, *_ = ops.conv2d_backward(dy, x, weight, **case.options)
+    assert dx is not None
+    for i in range(case.n):
+        one = slice(i, i + 1)
+        expect_same_bits(ops.conv2d_forward(x[one], weight, **case.options), y[one])
+        expect_same_bits(ops.conv2d_backward(dy[one], x[one], weight, **case.options)[0], dx[one])
+
+
+@pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
+def test_fused_as_unfused(case: Fused, rng: Rng) -> None:
+    x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
+    y, winners = ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)
+    conv = ops.conv2d_forward(x, weight, bias, padding=case.padding)
+    pooled, _ = ops.max_pool2d_forward(ops.relu_forward(conv), case.kernel_size)
+    expect_same_bits(y, pooled)
+    for i in range(case.n):
+        one = slice(i, i + 1)
+        alone = ops.conv2d_relu_max_pool2d_forward(x[one], weight, bias, **case.options)
+        expect_same_bits(alone, (y[one], winners[one]))
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+@pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
+def test_packed_filters_change_no_bit(case: Fused, algorithm: str, backend: str, rng: Rng) -> None:
+    x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
+    packed = ops.pack_filters(weight, algorithm)
+    for n in (1, case.n):
+        expected = ops.conv2d_relu_max_pool2d_forward(x[:n], weight, bias, **case.options, algorithm=algorithm)
+        expect_same_bits(
+            ops.conv2d_relu_max_pool2d_forward(x[:n], weight, bias, **case.options, algorithm=algorithm, packed=packed),
+            expected,
+        )
+    if backend.startswith("cuda-"):
+        return  # whose filters have one layout, so that any is ignored
+    with pytest.raises(ValueError, match="packed expects shape"):
+        ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options, algorithm=algorithm, packed=packed[1:])
+
+
+@pytest.mark.parametrize("case", [case for case in LINEAR if case.n], ids=str)
+def test_logits_alone_and_in_a_batch(case: Linear, rng: Rng) -> None:
+    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
+    bias = normals(rng, (case.outputs,))
+    y = ops.linear_forward(x, weight, bias)
+    dx, *_ = ops.linear_backward(y, x, weight)
+    assert dx is not None
+    for i in range(case.n):
+        one = slice(i, i + 1)
+        expect_same_bits(ops.linear_forward(x[one], weight, bias), y[one])
+        expect_same_bits(ops.linear_backward(y[one], x[one], weight)[0], dx[one])
+
+
+@pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_skipped_zeros_change_no_bit(case: Linear, backend: str, rng: Rng) -> None:
+    """The sparse gradients have the bits of the dense ones.
+
+    Those are had by further images that are all zeros, whose dy is not: they add zeros to dweight, and leave too few zeros in
+    dy for the lists.
+    """
+    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
+    dy = normals(rng, (case.n, case.outputs)) * (rng.random((case.n, case.outputs)) < 0.3)
+    dy = dy.astype(np.float32)
+    more_x = np.concatenate([x, np.zeros((2 * case.n, case.inputs), np.float32)])
+    more_dy = np.concatenate([dy, normals(rng, (2 * case.n, case.outputs))])
+    dx, dweight, _ = ops.linear_backward(dy, x, weight)
+    more_dx, more_dweight, _ = ops.linear_backward(more_dy, more_x, weight)
+    assert dx is not None and more_dx is not None
+    expect_same_bits((dx, dweight), (more_dx[: case.n], more_dweight))
+
+
+@pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_skipped_zeros_of_x_change_no_bit(case: Linear, rng: Rng) -> None:
+    """Alone, an image takes the dense product."""
+    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
+    x *= (rng.random(x.shape) < 0.3).astype(np.float32)
+    bias = normals(rng, (case.outputs,))
+    bias[0] = -0.0
+    y = ops.linear_forward(x, weight, bias)
+    for i in range(case.n):
+        expect_same_bits(ops.linear_forward(x[i : i + 1], weight, bias), y[i : i + 1])
+
+
+@pytest.mark.parametrize("column", [6, 255])
+def test_what_a_skipped_zero_would_meet(column: int, rng: Rng) -> None:
+    """An infinity in x or in the weights makes NaN with a zero of dy, or of x: then none is skipped."""
+    weight = normals(rng, (260, 256))
+    row = 259 if column == 255 else 5
+    weight[row, column] = np.inf
+    y = ops.linear_forward(np.zeros((20, 256), np.float32), weight)
+    assert np.isnan(y[:, row]).all() and not np.delete(y, row, axis=1).any()
+    x, weight = normals(rng, (20, 256)), normals(rng, (30, 256))
+    dy = np.zeros((20, 30), np.float32)
+    dy[3, 4] = 1
+    for wrong in (np.inf, np.nan):
+        spoilt = x.copy()
+        spoilt[5, column] = wrong
+        _, dweight, _ = ops.linear_backward(dy, spoilt, weight)
+        assert np.isnan(dweight[:, column]).all() and np.isfinite(np.delete(dweight, column, axis=1)).all()
+        spoilt = weight.copy()
+        spoilt[5, column] = wrong
+        dx, dweight, _ = ops.linear_backward(dy, x, spoilt)
+        assert dx is not None and np.isnan(dx[:, column]).all() and np.isfinite(dweight).all()
