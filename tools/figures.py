@@ -228,7 +228,7 @@ RULES: list[Row | Sentence] = [
     ),
     Sentence(
         "docs/speedrun.md",
-        r"networks of `best` have ([\d.]+ %) one by one and ([\d.]+ %) as an ensemble; with it they have ([\d.]+ %) and ([\d.]+ %)",
+        r"of `best` have ([\d.]+ %) one by one and ([\d.]+ %) as an ensemble; with it they have ([\d.]+ %) and ([\d.]+ %)",
         "search_recipe",
         of_five,
     ),
