@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fastlenet import _core
 from fastlenet.augment import Transform
+from fastlenet.backend import Array, Pair
 
 __all__ = [
     "adam_step",
@@ -37,10 +38,12 @@ __all__ = [
     "empty",
     "gather_images",
     "inverse_root",
+    "level",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "name",
     "pack_filters",
     "relu_backward",
     "relu_forward",
@@ -51,13 +54,16 @@ __all__ = [
     "squared_error",
 ]
 
-Array = npt.NDArray[Any]
-Pair = int | tuple[int, int]
 Gradients = tuple[Array | None, Array, Array]
 
 name = "cpu"  # of this backend
 
 _CACHE_LINE = 64
+
+
+def level() -> str:
+    """The instruction-set level in use, such as "x86-64-v4", on which the last bits of results depend."""
+    return _core.level()
 
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
@@ -371,3 +377,10 @@ def adam_step(
 def ema_step(average: Array, parameters: Array, *, decay: float) -> None:
     """average = decay * average + (1 - decay) * parameters, in place on flat float32 buffers."""
     _core.ema_step(average, parameters, decay)
+
+
+if TYPE_CHECKING:
+    from fastlenet import ops
+    from fastlenet.backend import Backend
+
+    _: Backend[Array] = ops

@@ -8,13 +8,14 @@ filter or window; gradients dx, dweight, dbias, dy.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastlenet.augment import Transform
+from fastlenet.backend import DEAD, Array, Pair
 from fastlenet.philox import STREAM_DROPOUT, philox
 from fastlenet.reference_call import Call
 
@@ -30,10 +31,12 @@ __all__ = [
     "empty",
     "gather_images",
     "inverse_root",
+    "level",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "name",
     "pack_filters",
     "relu_backward",
     "relu_forward",
@@ -44,12 +47,14 @@ __all__ = [
     "squared_error",
 ]
 
-Array = npt.NDArray[Any]
-Pair = int | tuple[int, int]
 Gradients = tuple[Array | None, Array, Array]
-DEAD = 255
 
 name = "reference"  # of this backend
+
+
+def level() -> str:
+    """That NumPy computes, whose rounding is that of no level of the kernels."""
+    return "numpy"
 
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
@@ -556,3 +561,10 @@ def ema_step(average: Array, parameters: Array, *, decay: float) -> None:
     call.shape("parameters", parameters, average.shape)
     (decay,) = call.numbers(decay=decay)
     average[...] = decay * average + (1 - decay) * parameters
+
+
+if TYPE_CHECKING:
+    from fastlenet import reference
+    from fastlenet.backend import Backend
+
+    _: Backend[Array] = reference

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fastlenet
-from fastlenet import ops, reference
+from fastlenet import nn, ops, reference
+from fastlenet.backend import NAMES
 from fastlenet.cuda import ops as device_ops
 from helpers.arrays import STYLES, styled
 from helpers.calls import CALLS, IN_PLACE, RETURNING, arrays_of, make_calls, run
@@ -23,14 +24,25 @@ MODULES = pytest.mark.parametrize("module", [ops, reference], ids=["ops", "refer
 
 
 def test_every_op_has_its_call() -> None:
-    others = ["empty", "inverse_root", "pack_filters"]  # which are not of arrays
+    others = ["empty", "inverse_root", "level", "name", "pack_filters"]  # which are not of arrays
     assert sorted([*others, *CALLS]) == sorted(ops.__all__)
+
+
+def test_every_backend_has_the_names_of_the_contract() -> None:
+    """That they have its signatures too is for mypy to say, in each of the modules."""
+    for module in (ops, reference, device_ops):
+        assert sorted(module.__all__) == sorted(NAMES)
+    assert not set(NAMES) - set(fastlenet.cuda.__all__)
+    incomplete = ModuleType("incomplete")
+    vars(incomplete).update({name: getattr(ops, name) for name in NAMES if name != "level"})
+    with pytest.raises(TypeError, match=r"ops expects a module like fastlenet.ops, .* which has no level"):
+        nn.Sequential(nn.ReLU(), ops=incomplete)
 
 
 def test_the_gpu_has_the_same_ops() -> None:
     """In a build without it too: names, arguments, and those that go by name alone."""
     assert sorted(device_ops.__all__) == sorted(ops.__all__)
-    for name in ops.__all__:
+    for name in set(ops.__all__) - {"name"}:
         ours, theirs = (inspect.signature(getattr(module, name)).parameters for module in (device_ops, ops))
         assert [(p.name, p.kind, p.default) for p in ours.values()] == [(p.name, p.kind, p.default) for p in theirs.values()]
 

@@ -4,6 +4,8 @@ Hand-written kernels, no cuDNN or cuBLAS. A build without CUDA has this module t
 command that installs it.
 """
 
+from typing import TYPE_CHECKING
+
 from fastlenet._core import DeviceError
 from fastlenet.cuda.array import DeviceArray, from_dlpack, from_numpy
 from fastlenet.cuda.graph import Graph, synchronize
@@ -19,10 +21,12 @@ from fastlenet.cuda.ops import (
     empty,
     gather_images,
     inverse_root,
+    level,
     linear_backward,
     linear_forward,
     max_pool2d_backward,
     max_pool2d_forward,
+    name,
     pack_filters,
     relu_backward,
     relu_forward,
@@ -50,10 +54,12 @@ __all__ = [
     "from_numpy",
     "gather_images",
     "inverse_root",
+    "level",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "name",
     "pack_filters",
     "relu_backward",
     "relu_forward",
@@ -65,4 +71,8 @@ __all__ = [
     "synchronize",
 ]
 
-name = "cuda"  # of this backend
+if TYPE_CHECKING:
+    from fastlenet import cuda
+    from fastlenet.backend import Backend
+
+    _: Backend[DeviceArray] = cuda

@@ -13,15 +13,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlenet.augment import Transform
+from fastlenet.backend import Pair
 from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
 from fastlenet.cuda.call import Call
 from fastlenet.cuda.scalars import Count, Rate
-from fastlenet.ops import Pair
 
 __all__ = [
     "adam_step",
@@ -35,10 +35,12 @@ __all__ = [
     "empty",
     "gather_images",
     "inverse_root",
+    "level",
     "linear_backward",
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "name",
     "pack_filters",
     "relu_backward",
     "relu_forward",
@@ -50,6 +52,13 @@ __all__ = [
 ]
 
 Gradients = tuple[DeviceArray | None, DeviceArray, DeviceArray]
+
+name = "cuda"  # of this backend
+
+
+def level() -> str:
+    """That a GPU computes: "cuda"."""
+    return "cuda"
 
 
 def _at(array: DeviceArray | None) -> int | None:
@@ -380,3 +389,10 @@ def ema_step(average: Any, parameters: Any, *, decay: float) -> None:
     shape, parameters = call.flat("parameters", parameters), call.input("parameters", parameters)
     average = call.state("average", average, shape)
     device().ema_step(average.address, parameters.address, parameters.size, call.number("decay", decay))
+
+
+if TYPE_CHECKING:
+    from fastlenet.backend import Backend
+    from fastlenet.cuda import ops
+
+    _: Backend[DeviceArray] = ops

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastlenet import ops as kernel_ops
+from fastlenet.backend import NAMES
 from fastlenet.fields import Values
 from fastlenet.nn.context import Array, Pass, Workspace, Workspaces
 from fastlenet.nn.frozen import Frozen
@@ -47,7 +48,7 @@ class Sequential:
         if wrong:
             cure = "; unpack it: Sequential(*layers)" if wrong[0] in ("list", "tuple") else ""
             raise TypeError(f"{kind}: layers expects nn layers, got {wrong[0]}{cure}")
-        missing = [name for name in kernel_ops.__all__ if not hasattr(ops, name)]
+        missing = [name for name in NAMES if not hasattr(ops, name)]
         if missing:
             raise TypeError(f"{kind}: ops expects a module like fastlenet.ops, got {ops!r}, which has no {missing[0]}")
         self.layers, self.ops = layers, ops

@@ -1,0 +1,184 @@
+"""What a backend is: the one contract of the modules that compute, `fastlenet.ops`, `fastlenet.reference` and `fastlenet.cuda`.
+
+A backend is a module, or any object, with the names of `Backend`. Networks take one as their `ops`, and call nothing else on
+activations, parameters and gradients. What each op means (shapes, ties, errors, source) stands in `fastlenet.ops`; the type
+checker compares the signatures, and the tests the results.
+
+Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window; gradients dx, dweight, dbias, dy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, SupportsFloat, TypeVar
+
+import numpy.typing as npt
+
+from fastlenet.augment import Transform
+
+__all__ = ["DEAD", "NAMES", "Array", "Backend", "Pair", "Shape"]
+
+Array = npt.NDArray[Any]  # of NumPy, as which layers and optimizers know their arrays, whatever a backend takes
+Shape = tuple[int, ...]
+Pair = int | tuple[int, int]  # for rows and columns
+
+DEAD = 255  # in `winners`: a pooling window without a positive number, which gets no gradient
+
+A = TypeVar("A")  # the backend's arrays
+
+
+class Backend(Protocol[A]):
+    """The names of a backend whose arrays are of type A. A backend may accept more than this: other arrays, or numbers that lie
+    on its device.
+    """
+
+    name: str  # which tells backends apart in messages and records
+
+    def level(self) -> str:
+        """What the last bits of its results depend on: an instruction-set level, a kind of device."""
+
+    def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike = ...) -> A:
+        """A dense array whose numbers are undefined, of float32 by default."""
+
+    # --- layers ---
+
+    def conv2d_forward(
+        self, x: A, weight: A, bias: A | None = ..., *, stride: Pair = ..., padding: Pair = ..., out: A | None = ...
+    ) -> A: ...
+
+    def conv2d_backward(
+        self,
+        dy: A,
+        x: A,
+        weight: A,
+        *,
+        stride: Pair = ...,
+        padding: Pair = ...,
+        need_dx: bool = ...,
+        out: tuple[A | None, A | None, A | None] | None = ...,
+    ) -> tuple[A | None, A, A]: ...
+
+    def max_pool2d_forward(
+        self,
+        x: A,
+        kernel_size: Pair,
+        *,
+        stride: Pair | None = ...,
+        padding: Pair = ...,
+        out: tuple[A | None, A | None] | None = ...,
+    ) -> tuple[A, A]: ...
+
+    def max_pool2d_backward(self, dy: A, indices: A, x_shape: Sequence[int], *, out: A | None = ...) -> A: ...
+
+    def conv2d_relu_max_pool2d_forward(
+        self,
+        x: A,
+        weight: A,
+        bias: A | None = ...,
+        *,
+        padding: Pair = ...,
+        kernel_size: Pair = ...,
+        algorithm: str = ...,
+        packed: A | None = ...,
+        out: tuple[A | None, A | None] | None = ...,
+    ) -> tuple[A, A]: ...
+
+    def pack_filters(self, weight: A, algorithm: str = ...) -> A: ...
+
+    def conv2d_relu_max_pool2d_backward(
+        self,
+        dy: A,
+        winners: A,
+        x: A,
+        weight: A,
+        *,
+        padding: Pair = ...,
+        kernel_size: Pair = ...,
+        need_dx: bool = ...,
+        out: tuple[A | None, A | None, A | None] | None = ...,
+    ) -> tuple[A | None, A, A]: ...
+
+    def linear_forward(self, x: A, weight: A, bias: A | None = ..., *, skip_zeros: bool = ..., out: A | None = ...) -> A: ...
+
+    def linear_backward(
+        self,
+        dy: A,
+        x: A,
+        weight: A,
+        *,
+        need_dx: bool = ...,
+        out: tuple[A | None, A | None, A | None] | None = ...,
+    ) -> tuple[A | None, A, A]: ...
+
+    # --- element by element ---
+
+    def relu_forward(self, x: A, *, out: A | None = ...) -> A: ...
+
+    def relu_backward(self, dy: A, y: A, *, out: A | None = ...) -> A: ...
+
+    def sigmoid_forward(self, x: A, *, out: A | None = ...) -> A: ...
+
+    def sigmoid_backward(self, dy: A, y: A, *, out: A | None = ...) -> A: ...
+
+    def dropout_forward(
+        self, x: A, rate: float, seed: int, counter: int, *, out: tuple[A | None, A | None] | None = ...
+    ) -> tuple[A, A]: ...
+
+    def dropout_backward(self, dy: A, mask: A, *, out: A | None = ...) -> A: ...
+
+    # --- losses and batches ---
+
+    def softmax_cross_entropy(
+        self, logits: A, labels: A, *, label_smoothing: float = ..., out: A | None = ...
+    ) -> tuple[SupportsFloat, A]: ...
+
+    def squared_error(self, prediction: A, target: A, *, out: A | None = ...) -> tuple[SupportsFloat, A]: ...
+
+    def inverse_root(self, square: Any) -> Any:
+        """Of a loss, as this backend has it; the result goes into `lr`."""
+
+    def gather_images(
+        self,
+        images: A,
+        index: A,
+        *,
+        mean: float,
+        std: float,
+        transform: A | Transform | None = ...,
+        out: A | None = ...,
+    ) -> A: ...
+
+    # --- optimizer steps, in place ---
+
+    def sgd_step(
+        self,
+        parameters: A,
+        gradients: A,
+        velocity: A | None,
+        *,
+        lr: float,
+        momentum: float = ...,
+        nesterov: bool = ...,
+        weight_decay: float = ...,
+    ) -> None: ...
+
+    def adam_step(
+        self,
+        parameters: A,
+        gradients: A,
+        first_moment: A,
+        second_moment: A,
+        *,
+        step: int,
+        lr: float,
+        beta1: float = ...,
+        beta2: float = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+    ) -> None: ...
+
+    def ema_step(self, average: A, parameters: A, *, decay: float) -> None: ...
+
+
+# All that a backend has, by name.
+NAMES = (*Backend.__annotations__, *(name for name in vars(Backend) if not name.startswith("_")))
