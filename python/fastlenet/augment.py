@@ -1,12 +1,12 @@
-"""Random distortions of the training images: what they are, number by number. The kernels compute the same.
+"""Random distortions of the training images, defined in NumPy. The kernels compute the same numbers.
 
-    Augmentation(shift=2, rotation=10).at(seed, epoch)     goes to ops.gather_images as its `transform`
+    Augmentation(shift=2, rotation=10).at(seed, epoch)     pass this to ops.gather_images as its `transform`
 
-An image's distortion depends on (seed, epoch, its number in the data set) alone: not on the batch, nor on threads. Word i of
+An image's distortion depends on (seed, epoch, its number in the data set) alone, not on its batch or the threads. Word i of
 Philox4x32-10 (key seed, counter number + 2^32 * epoch, stream 3) is used for
 
     0, 1  shift down, right      2  angle      3, 4  factors of height and width      5  slant
-    6, 7  centre of the hole, row and column   8 + j*h + i  displacement of pixel (i, j), low half down, high half right
+    6, 7  centre of the cutout box, row and column   8 + j*h + i  displacement of pixel (i, j), low half down, high half right
 
 Sources: Simard et al. 2003 (elastic distortion), DeVries & Taylor 2017 (cutout).
 """
@@ -34,21 +34,21 @@ _PIXELS = Values(int, "pixels in 0..32000", 0, 32000)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are distorted, each independently at random; 0 leaves a distortion out.
+    """The range of each random distortion. Every image is distorted independently; 0 turns a distortion off.
 
-    shift: whole pixels, down and right each uniform in -shift..shift.
+    shift: whole pixels; down and right are each uniform in -shift..shift.
     rotation: degrees about the image's centre, uniform in +-rotation; positive angles turn counter-clockwise.
-    scale: height and width, each multiplied by its own factor, uniform in 1 +- scale.
-    shear: pixels to the right per row downwards, uniform in +-shear: the slant of handwriting.
-    elastic, elastic_sigma: Simard's alpha and sigma, in pixels. Each pixel's place moves by alpha times noise, uniform in
-        (-1, 1) and independent for every pixel and both axes, convolved with a Gaussian of standard deviation sigma whose sum
-        is 1 (cut off at 3 sigma); outside the image the noise is 0. Simard et al. used 34 and 4: 1.4 pixels, root mean square,
-        far from the borders (alpha / sigma / sqrt(12 pi)).
-    cutout: side of a square of black whose centre is any pixel, so that it may hang over the border.
+    scale: height and width are each multiplied by their own factor, uniform in 1 +- scale.
+    shear: pixels to the right per row downwards, uniform in +-shear; this slants handwriting.
+    elastic, elastic_sigma: Simard's alpha and sigma, in pixels. Each pixel moves by alpha times smoothed noise. The noise is
+        uniform in (-1, 1), independent for every pixel and both axes, and 0 outside the image. It is convolved with a Gaussian
+        of standard deviation sigma, cut off at 3 sigma and scaled to sum 1. Simard et al. used 34 and 4, which moves pixels far
+        from the borders by 1.4 pixels, root mean square (alpha / sigma / sqrt(12 pi)).
+    cutout: side in pixels of a black square. Its centre is any pixel, so part of it may lie outside the image.
 
-    The image is scaled, slanted, turned, bent and shifted in one step, by bilinear samples of the raw pixels with black
-    outside; whole shifts alone are exact. The hole comes last. ValueError, or TypeError for what is not a number, names the
-    field.
+    Scale, slant, rotation, elastic distortion and shift are applied in one step, by bilinear samples of the raw pixels with
+    black outside. Whole shifts alone are exact copies. The cutout box comes last. Raises ValueError, or TypeError for a value
+    that is not a number; both name the field.
     """
 
     shift: int = a_field(0, _PIXELS)
@@ -63,16 +63,19 @@ class Augmentation:
         expect_fields(self, "Augmentation: ")
 
     def __bool__(self) -> bool:
-        """Whether it changes anything."""
+        """Whether any distortion is on."""
         return bool(self.shift or self.cutout or self.warps)
 
     @property
     def warps(self) -> bool:
-        """Whether pixels move by more than a whole shift."""
+        """Whether images must be sampled between pixels: a distortion other than a whole shift or cutout is on."""
         return bool(self.rotation or self.scale or self.shear or self.elastic)
 
     def at(self, seed: int, epoch: int) -> Transform:
-        """The distortions of an epoch, for `gather_images`. seed: reduced modulo 2^64; epoch: in 0..2^32-1, else ValueError."""
+        """Returns the distortions of an epoch, for ops.gather_images.
+
+        seed: an integer, reduced modulo 2^64. epoch: an integer in 0..2^32-1. Raises ValueError or TypeError for others.
+        """
         whole = Values(int, "an integer").convert("Augmentation.at: seed", seed)
         return Transform(self, whole % 2**64, EPOCH.convert("Augmentation.at: epoch", epoch))
 
@@ -83,7 +86,7 @@ def _below(count: int, word: int) -> int:
 
 
 def _symmetric(words: Array, bits: int) -> Array:
-    """Uniform in (-1, 1), from words read as signed numbers of so many bits: multiples of 2^(1-bits), and half of one."""
+    """Numbers uniform in (-1, 1): (n + 1/2) * 2^(1-bits), where n is a word read as a signed number of `bits` bits."""
     signed = words.astype(np.int64)
     signed = np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed)
     return np.asarray((signed + 0.5) * 2.0 ** (1 - bits))
@@ -100,7 +103,7 @@ def _smoothing(size: int, sigma: float) -> Array:
 
 @dataclass(frozen=True)
 class Transform:
-    """The distortions of every image of an epoch; made by `Augmentation.at`."""
+    """The distortions of every image in one epoch. Make it with `Augmentation.at`."""
 
     augmentation: Augmentation
     seed: int
@@ -108,27 +111,27 @@ class Transform:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """The augmentation's fields, seed and epoch: what the kernels are called with."""
+        """The augmentation's fields, the seed and the epoch, by name: the arguments of the kernels."""
         return {**vars(self.augmentation), "seed": self.seed, "epoch": self.epoch}
 
     def _words(self, number: int, count: int) -> Array:
         return philox(self.seed, STREAM_AUGMENT, number + (self.epoch << 32), count)
 
     def shift(self, number: int) -> tuple[int, int]:
-        """How far image `number` moves down and right."""
+        """Returns the shift of image `number`, down and right, in pixels."""
         most = self.augmentation.shift
         down, right = (_below(2 * most + 1, int(word)) - most for word in self._words(number, 2))
         return down, right
 
     def hole(self, number: int, h: int, w: int) -> tuple[slice, slice]:
-        """The rows and columns of an h x w image that cutout blackens."""
+        """Returns the rows and the columns of an h x w image that cutout makes black."""
         side = self.augmentation.cutout
         starts = (_below(size, int(word)) - side // 2 for size, word in zip((h, w), self._words(number, 8)[6:], strict=True))
         rows, columns = (slice(max(start, 0), max(start + side, 0)) for start in starts)
         return rows, columns
 
     def affine(self, number: int) -> Array:
-        """The matrix (2, 2) by which a pixel's distance from the centre, (down, right), finds where it came from."""
+        """Returns the matrix (2, 2) that maps a pixel's offset from the centre, (down, right), to the offset of its source."""
         chosen = self.augmentation
         turn, taller, wider, slant = _symmetric(self._words(number, 6)[2:], 32)
         angle = math.radians(chosen.rotation * turn)
@@ -138,7 +141,7 @@ class Transform:
         return np.asarray(np.linalg.inv(turned @ slanted @ scaled))
 
     def displacement(self, number: int, h: int, w: int) -> Array:
-        """Elastic distortion: how far down and right of its place each pixel looks, (2, h, w)."""
+        """Returns the elastic displacement of each pixel's source, down and right, in pixels: (2, h, w)."""
         chosen = self.augmentation
         words = self._words(number, _IMAGE_WORDS + h * w)[_IMAGE_WORDS:].reshape(w, h).T
         noise = _symmetric(np.stack([words & 0xFFFF, words >> 16]), 16)
@@ -146,7 +149,7 @@ class Transform:
         return np.asarray(chosen.elastic * smoothed)
 
     def places(self, number: int, h: int, w: int) -> Array:
-        """The row and the column, (2, h, w), at which each pixel of the distorted image `number` finds the original."""
+        """Returns the row and column, (2, h, w), of the original image at which each pixel of image `number` is sampled."""
         centre = np.array([h - 1, w - 1])[:, None, None] / 2
         pixels = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"))
         distance = pixels - np.array(self.shift(number))[:, None, None] - centre

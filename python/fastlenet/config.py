@@ -1,4 +1,4 @@
-"""What this build is and what it runs on."""
+"""Facts about this build and this machine, and the number of threads."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ __all__ = ["config", "get_num_threads", "set_num_threads", "show_config"]
 
 
 def get_num_threads() -> int:
-    """The number of threads that the kernels use.
+    """Returns the number of threads that the kernels use.
 
-    Until set_num_threads: FASTLENET_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of the CPU affinity mask and
-    the cgroup's CPU quota.
+    Until you call set_num_threads, it is FASTLENET_NUM_THREADS, else OMP_NUM_THREADS, else the smaller of the CPU affinity mask
+    and the cgroup's CPU quota.
     """
     return _core.get_num_threads()
 
 
 def set_num_threads(count: int) -> None:
-    """Use `count` threads, 1..4096, in the whole process. Results do not depend on it, to the bit."""
+    """Use `count` threads, 1..4096, in the whole process. Results are the same to the bit for any number.
+
+    Raises TypeError or ValueError for another count.
+    """
     _core.set_num_threads(integer("set_num_threads: count", count, 1, 4096))
 
 
 def config() -> dict[str, Any]:
-    """The facts that show_config() prints."""
+    """Returns what show_config() prints, as a dict.
+
+    version: of fastlenet, str. level: the instruction-set level in use, str. levels_built: the levels in this build, list of
+    str, best first. levels_available: those that this CPU supports. threads: int. cuda: the state of the CUDA backend, str.
+    compiler: str.
+    """
     return {
         "version": _core.version(),
         "level": _core.level(),
@@ -38,7 +46,7 @@ def config() -> dict[str, Any]:
 
 
 def show_config() -> None:
-    """Print the version, the kernel levels built, available and chosen, the threads, CUDA and the compiler."""
+    """Print the version, the instruction-set levels (in use, built, available), the threads, CUDA and the compiler."""
     for key, value in config().items():
         text = ", ".join(value) if isinstance(value, list) else value
         print(f"{key.replace('_', ' '):<17}{text}")

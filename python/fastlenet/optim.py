@@ -1,4 +1,4 @@
-"""Optimizers: one call of an op per step, on the model's flat buffers. PyTorch's names and rules."""
+"""Optimizers with PyTorch's names and rules. A step calls ops on the model's flat buffers."""
 
 from __future__ import annotations
 
@@ -31,10 +31,15 @@ def _expect(condition: bool, optimizer: str, name: str, expected: str, value: An
 
 
 class Optimizer:
-    """What a checkpoint asks of an optimizer: its rate, its steps and its state, flat buffers and counters by name.
+    """The base class of the optimizers: a learning rate, a count of steps, and state that a checkpoint can hold.
 
-    A copy or a pickle has its model with it: copy both in one call, deepcopy((model, optimizer)), to have the copies belong
-    together.
+    model: the nn.Sequential to train. lr: the learning rate of the next step; you may change it between steps.
+    weight_decay: adds weight_decay * parameter to the gradient, or to the step where it is decoupled (AdamW).
+    steps: the number of steps done. buffers: the state, flat float32 arrays by name.
+    Raises TypeError or ValueError, which names the argument, for a wrong model, type or range.
+
+    A copy or a pickle contains the model too. Copy both in one call, deepcopy((model, optimizer)), so that the new optimizer
+    belongs to the new model.
     """
 
     lr: float
@@ -48,7 +53,7 @@ class Optimizer:
         self.buffers: dict[str, Array] = {}
 
     def _convert(self, name: str, value: object, values: Values[T]) -> T:
-        """An argument's value; the error for a wrong one names the optimizer and the argument."""
+        """The argument as a plain Python value. Raises an error that names the optimizer and the argument."""
         return values.convert(f"{type(self).__name__}: {name}", value)
 
     def _zeros(self) -> Array:
@@ -57,15 +62,18 @@ class Optimizer:
         return buffer
 
     def step(self) -> None:
-        """Change the parameters by the gradients of the last backward pass."""
+        """Update the parameters with the gradients of the last backward pass."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Array]:
-        """The state's flat buffers by name, live, and "steps": all that load_state needs to go on."""
+        """The state that load_state accepts: the flat buffers by name, not copied, and "steps", int64 (1,)."""
         return {**self.buffers, "steps": np.array([self.steps], np.int64)}
 
     def expect_state(self, state: Mapping[str, Array]) -> None:
-        """ValueError, which names the buffer, unless load_state can take the state: same names, shapes and dtypes, finite."""
+        """Check a state before load_state: it must have the names, shapes and dtypes of state(), and finite numbers.
+
+        Raises ValueError, which names the buffer, or TypeError if the state is no mapping.
+        """
         name = type(self).__name__
         if not isinstance(state, Mapping):
             raise TypeError(f"{name}: state expects a mapping from names to arrays, got {type(state).__name__}")
@@ -74,7 +82,7 @@ class Optimizer:
         _expect(steps >= 0, name, "steps", "a count", steps)
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Copy in a state. Raises ValueError and then changes nothing; see expect_state."""
+        """Copy in a state. If it is wrong, raises the error of expect_state and changes nothing."""
         self.expect_state(state)
         for name, buffer in self.buffers.items():
             buffer[...] = state[name]
@@ -88,7 +96,10 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum; see ops.sgd_step. Source: Sutskever et al. 2013."""
+    """Stochastic gradient descent with momentum; ops.sgd_step has the rule. Source: Sutskever et al. 2013.
+
+    momentum: at least 0. nesterov: needs momentum above 0.
+    """
 
     def __init__(
         self,
@@ -119,7 +130,10 @@ class SGD(Optimizer):
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay; see ops.adam_step. Source: Loshchilov & Hutter 2019."""
+    """Adam with decoupled weight decay; ops.adam_step has the rule. Source: Loshchilov & Hutter 2019.
+
+    betas: the decay of the mean gradient and of the mean square, each in [0, 1). eps: added to the root of the mean square.
+    """
 
     def __init__(
         self,
@@ -157,15 +171,15 @@ class AdamW(Optimizer):
         )
 
 
-# The quintic a*x + b*x^3 + c*x^5 that takes the singular values of a matrix from (0, 1] to near 1 in five rounds.
+# Five rounds of the quintic a*x + b*x^3 + c*x^5 bring singular values in (0, 1] near 1.
 _QUINTIC = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
 
 
 class _Orthogonaliser:
-    """Replaces a matrix (rows, columns) by a nearly orthogonal one of the same singular vectors; buffers kept between calls.
+    """Replaces a matrix (rows, columns) by a nearly orthogonal one with the same singular vectors. Keeps its buffers.
 
-    The Newton-Schulz iteration X <- a*X + (b*G + c*G*G) X with G = X X^T, from X scaled to a Frobenius norm of 1.
+    It is the Newton-Schulz iteration X <- a*X + (b*G + c*G*G) X with G = X X^T, starting from X with a Frobenius norm of 1.
     """
 
     def __init__(self, ops: Any, rows: int, columns: int) -> None:
@@ -184,7 +198,7 @@ class _Orthogonaliser:
         self._ops.sgd_step(x.reshape(-1), y.reshape(-1), None, lr=-b, weight_decay=(a - 1) / b)
 
     def run(self) -> None:
-        """Orthogonalise `matrix` in place; one of zeros stays."""
+        """Orthogonalise `matrix` in place; a matrix of zeros stays as it is."""
         ops, x = self._ops, self.matrix
         squares, _ = ops.squared_error(x, self._nothing, out=self._difference)
         a, b, c = _QUINTIC
@@ -201,11 +215,12 @@ class _Orthogonaliser:
 
 
 class Muon(Optimizer):
-    """Orthogonalised momentum for the weights of the convolutions, as matrices (k, c*r*s); SGD for everything else.
+    """Orthogonalised momentum for the convolutions' weights, as matrices (k, c*r*s); SGD for all other parameters.
 
-    matrix_lr is the rate of the former when lr is as given here, and follows it in proportion. A matrix moves by
-    matrix_lr * sqrt(max(1, rows / columns)) times a nearly orthogonal one, whatever the size of its gradient.
-    Source: Jordan et al. 2024.
+    lr, momentum (above 0), nesterov, weight_decay: as for SGD.
+    matrix_lr: the learning rate of the matrices at the lr given here. If lr changes later, it changes in proportion.
+    A step moves a matrix by matrix_lr * sqrt(max(1, rows / columns)) times a nearly orthogonal matrix; the size of the gradient
+    does not matter. Source: Jordan et al. 2024.
     """
 
     def __init__(
@@ -228,7 +243,7 @@ class Muon(Optimizer):
         self._share_out()
 
     def _share_out(self) -> None:
-        """Which parts of the buffers are matrices, with what makes them orthogonal, and which are not."""
+        """Split the flat buffers into matrices, each with its orthogonaliser, and the rest."""
         model = self.model
         self._matrices: list[tuple[slice, _Orthogonaliser]] = []
         self._rest: list[slice] = []

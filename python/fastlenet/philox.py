@@ -1,7 +1,7 @@
-"""Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), the same in the kernels.
+"""Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011). The kernels compute the same numbers.
 
-A number depends on (seed, stream, counter, index) alone, so that shuffling, dropout and initialisation never disturb each
-other, and no NumPy version can change what a seed means.
+A number depends on (seed, stream, counter, index) alone. So shuffling, dropout and initialisation do not affect each other, and
+a seed gives the same numbers with every version of NumPy.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _HALF = np.uint64(32)
 
 
 def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.uint32]:
-    """`count` random words; word i is word i%4 of the block whose counter words are (i//4, counter, counter>>32, stream).
+    """Returns `count` random words, uint32 (count,).
 
-    seed and counter: 64-bit integers, Python's or NumPy's, reduced modulo 2^64; the key is (seed, seed>>32). Returns uint32
-    (count,).
+    Word i is word i%4 of the block whose counter words are (i//4, counter, counter>>32, stream). The key is (seed, seed>>32).
+    seed and counter: integers of Python or NumPy, reduced modulo 2^64.
     """
     seed, stream, counter, count = map(operator.index, (seed, stream, counter, count))
     blocks = (count + 3) // 4
@@ -47,12 +47,12 @@ def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.u
 
 
 def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[Any]:
-    """`count` float64 numbers in [0, 1), multiples of 2^-24 and so exact in float32."""
+    """Returns `count` numbers in [0, 1), float64 (count,). They are multiples of 2^-24, which float32 holds exactly."""
     numbers: npt.NDArray[Any] = np.multiply(philox(seed, stream, counter, count) >> np.uint32(8), 2.0**-24)
     return numbers
 
 
 def permutation(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of `count` examples in an epoch: a stable sort by 64 random bits each. Returns int64 (count,)."""
+    """Returns the order of `count` examples in an epoch, int64 (count,): a stable sort by 64 random bits per example."""
     words = philox(seed, STREAM_SHUFFLE, epoch, 2 * operator.index(count)).astype(np.uint64)
     return np.argsort(words[0::2] << _HALF | words[1::2], kind="stable")

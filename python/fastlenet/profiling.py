@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: a backend that times every op of another, and a table of what it found."""
+"""Measures the parts of a training step's time: a backend that times every op of another backend, and a table of the times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastlenet.config import get_num_threads
 
 __all__ = ["Line", "Profiler", "profile_table"]
 
-# Which arguments of an op are its input and its weight, for the multiply-adds of the dense product.
+# The positions of an op's input and weight among its arguments, to count the multiply-adds of the dense product.
 _OPERANDS = {
     "conv2d_forward": (0, 1),
     "conv2d_backward": (1, 2),
@@ -32,7 +32,7 @@ _OPERANDS = {
 
 @dataclass
 class Line:
-    """What the calls of an op on inputs of one shape took; flops: of the dense products, 0 for an op without."""
+    """The calls of one op on inputs of one shape: their number, their seconds, and the FLOP of their dense products (or 0)."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -40,7 +40,7 @@ class Line:
 
 
 def _flops(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> float:
-    """Two for each multiply-add of the dense product: of y, or of dweight and, if wanted, dx."""
+    """Two FLOP for each multiply-add of the dense product: of y, or of dweight and, if computed, dx."""
     if name not in _OPERANDS:
         return 0.0
     x, weight = (arguments[i] for i in _OPERANDS[name])
@@ -58,7 +58,10 @@ def _flops(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> fl
 
 
 class Profiler(ModuleType):
-    """A backend: its names are those of `ops`, timed. `lines` has what they took, by op and shape, and the profiler itself."""
+    """A backend that calls the ops of `ops` and times them.
+
+    `lines` holds the times by op and input shape; the line "profiler" is the cost of timing.
+    """
 
     def __init__(self, ops: ModuleType = kernel_ops) -> None:
         super().__init__(ops.__name__)
@@ -71,7 +74,7 @@ class Profiler(ModuleType):
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._ops, name)
         timed = function if name == "empty" else self._timed(name, function)
-        setattr(self, name, timed)  # found without this method from now on
+        setattr(self, name, timed)  # from now on found without __getattr__
         return timed
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,24 +97,23 @@ class Profiler(ModuleType):
         line.flops += flops
 
     def reset(self) -> None:
-        """Forget what was measured so far."""
+        """Discard the measurements so far."""
         self.lines.clear()
 
 
 def _profiler(module: str, lines: dict[str, Line]) -> Profiler:
-    """A copy of a profiler: a module goes by its name."""
+    """A copy of a profiler; a pickle holds the name of its module."""
     copy = Profiler(importlib.import_module(module))
     copy.lines.update(lines)
     return copy
 
 
 def profile_table(lines: Mapping[str, Line], seconds: float) -> str:
-    """Microseconds per step of each op, of the rest (Python), and of the `seconds` that all steps took.
+    """A table of microseconds per step: each op, the rest (Python), and the whole step. seconds: the time of all steps.
 
-    To be timed the ops are called one by one, where an ordinary step repeats most of them as one call, without Python's part.
-
-    There are as many steps as calls of the first op. The share of peak is of the multiply-adds of the dense products, over this
-    CPU's multiply-add peak, measured now; a pass that skips most of them may exceed it.
+    The number of steps is the number of calls of the first op. "of peak" is the rate of the dense product's multiply-adds over
+    this CPU's multiply-add peak, which is measured now; an op that skips most of them can exceed 100 %. A profiled step calls
+    the ops one by one; an ordinary step repeats most of them as one call without Python, and so is faster.
     """
     peak = max(_core.multiply_add_peak(get_num_threads(), 0.1) for _ in range(3))
     steps = next(iter(lines.values())).calls

@@ -1,1 +1,1 @@
-"""The networks: LeNet, and the assignment's chain of sigmoids."""
+"""The networks: LeNet, and a chain of three weights and two sigmoids."""

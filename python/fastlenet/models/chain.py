@@ -1,4 +1,4 @@
-"""The three-weight chain of sigmoids of the assignment; docs/derivation.md derives what is computed here."""
+"""A chain of three weights and two sigmoids. docs/derivation.md derives its gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RATE = Values(float, "a finite number", -sys.float_info.max, sys.float_info.max
 
 
 def _numbers(name: str, values: Any) -> Array:
-    """Numbers of any kind, in any nesting of lists, as float32."""
+    """Numbers of any type, or nested lists of them, as a float32 array."""
     try:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
@@ -35,7 +35,8 @@ def _numbers(name: str, values: Any) -> Array:
 class Chain(Sequential):
     """f_w(x) = w3 * s(w2 * s(w1 * x)), where s(u) = 1 / (1 + exp(-u)): three weights and no biases.
 
-    weights: (w1, w2, w3). x: any float32 array, each element an example; f_w(x) has its shape.
+    weights: (w1, w2, w3), finite numbers. ops: the backend. In all methods, x is a number or an array of any shape; each
+    element is an example. It is converted to float32. Raises TypeError or ValueError, which names the argument, for wrong ones.
     """
 
     def __init__(self, weights: Sequence[float] = (1.0, 1.0, 1.0), *, ops: ModuleType = kernel_ops) -> None:
@@ -51,7 +52,7 @@ class Chain(Sequential):
 
     @property
     def weights(self) -> Array:
-        """(w1, w2, w3), a view: writing to it changes the chain."""
+        """(w1, w2, w3), a float32 view: writing to it changes the chain."""
         return self.parameter_buffer
 
     @weights.setter
@@ -62,14 +63,14 @@ class Chain(Sequential):
         self.parameter_buffer[...] = weights
 
     def __call__(self, x: Any) -> Array:
-        """f_w(x), of the shape of x."""
+        """Returns f_w(x), float32, of the shape of x."""
         values = _numbers("x", x)
         y = super().__call__(values.reshape(-1, 1))
         shaped: Array = y.reshape(values.shape)
         return shaped
 
     def closed_form_gradients(self, x: Any) -> tuple[Array, Array, Array]:
-        """df/dw1, df/dw2, df/dw3 at each x, written out by the chain rule; each has the shape of x.
+        """Returns df/dw1, df/dw2, df/dw3 at each x by the chain rule; each has the shape of x.
 
         With a = s(w1*x), b = s(w2*a): df/dw3 = b, df/dw2 = w3*b(1-b)*a, df/dw1 = w3*b(1-b)*w2*a(1-a)*x.
         """
@@ -88,18 +89,18 @@ class Chain(Sequential):
         return loss, dprediction
 
     def loss(self, x: Any, y: Any) -> float:
-        """L(w) = sum of (y - f_w(x))^2 over the examples."""
+        """Returns L(w) = sum of (y - f_w(x))^2 over the examples. y: the targets, of the shape of x."""
         return float(self._squared_error(x, y)[0])
 
     def loss_gradient(self, x: Any, y: Any) -> Array:
-        """grad L(w) = (dL/dw1, dL/dw2, dL/dw3), by the backward pass."""
+        """Returns grad L(w) = (dL/dw1, dL/dw2, dL/dw3), float32 (3,), by the backward pass. y: of the shape of x."""
         _, dprediction = self._squared_error(x, y)
         self.backward(dprediction.reshape(-1, 1))
         gradient: Array = self.gradient_buffer.copy()
         return gradient
 
     def gradient_step(self, x: Any, y: Any, rate: float) -> float:
-        """One step of gradient descent, w <- w - rate * grad L(w); returns L before it."""
+        """Make one step of gradient descent, w <- w - rate * grad L(w). Returns L before the step."""
         rate = _RATE.convert("Chain: rate", rate)
         loss = self.loss(x, y)
         self.loss_gradient(x, y)
@@ -107,10 +108,10 @@ class Chain(Sequential):
         return loss
 
     def fit(self, x: Any, y: Any, rate: float, steps: int, progress: Callable[[int, float], None] | None = None) -> list[float]:
-        """`steps` steps of gradient descent; returns L before each step and after the last.
+        """Make `steps` steps of gradient descent. Returns L before each step and after the last.
 
-        progress(step, loss), if given, is called after each step. Raises FloatingPointError when L is no longer finite: the
-        rate is then too large.
+        progress: a function that is called as progress(step, loss) after each step. Raises FloatingPointError if L is no longer
+        finite; a smaller rate may help.
         """
         steps, losses = integer("Chain: steps", steps, 0), []
         if progress is not None and not callable(progress):

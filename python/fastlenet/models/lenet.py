@@ -1,4 +1,4 @@
-"""The convolutional network of the assignment."""
+"""LeNet, the convolutional network that the package trains."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ __all__ = ["LeNet"]
 
 
 class LeNet(Sequential):
-    """LeNet-style network: 28x28 images to the scores of `classes` classes; 431,080 parameters for ten.
+    """A LeNet for 28x28 images, with 431,080 parameters for ten classes.
 
-    x: (n, 1, 28, 28) float32, normalised -> logits (n, classes). The state_dict has the keys and shapes of the PyTorch module
-    with conv1, conv2, fc1 and fc2. dropout and dropout_fc1: probabilities of dropping an input of fc2 and of fc1 in training,
-    which change neither parameters nor keys. algorithm: see Sequential.
-    Source: LeCun et al. 1998, in the sizes of Caffe's LeNet with a ReLU after each layer.
+    The model maps normalised images x, (n, 1, 28, 28) float32, to logits (n, classes). Its state_dict has the keys and shapes
+    of a PyTorch module with layers conv1, conv2, fc1 and fc2.
+    seed: of the initial weights and of dropout. classes: the number of outputs.
+    dropout, dropout_fc1: probability in [0, 1) of dropping an input of fc2, or of fc1, in training; they change no parameter or
+    key.
+    ops: the backend. algorithm: "direct" or "winograd", see Sequential.
+    Raises TypeError or ValueError, which names the argument.
+    Source: LeCun et al. 1998, with the sizes of Caffe's LeNet and a ReLU after each layer.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class LeNet(Sequential):
 
     @classmethod
     def of(cls, recipe: Recipe, *, classes: int = 10, ops: ModuleType = kernel_ops) -> LeNet:
-        """The network that a recipe starts from: its seed, its dropout, its algorithm."""
+        """Returns the network that a run with this recipe starts from: with its seed, dropout and algorithm."""
         if not isinstance(recipe, Recipe):
             raise TypeError(f"{cls.__name__}.of: recipe expects a Recipe, got {type(recipe).__name__}")
         return cls(
