@@ -1,4 +1,4 @@
-"""Values that a caller gives: of which kind, in which range; one error that names what it was for, or a plain Python value."""
+"""Checks the values of arguments and fields: each becomes a plain Python value, or an error that names the argument."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ INT64_MAX = 2**63 - 1
 
 
 class FieldError(Exception):
-    """A field, or an argument, was given what it does not accept. The text is one line.
+    """A field or an argument does not accept a value. The message is one line.
 
-    field: its name; value: what it was given; expected: what it accepts, in words; where: what stands before its name, as
-    "Augmentation: " or a file's name; cure: what to do about it; got: the value in words, where its own are not the best.
+    field: its name. value: the rejected value. expected: what the field accepts, in words. where: a prefix of the name, such as
+    "Augmentation: " or a file's name. cure: what to do about it. got: the value in words, if its repr would not be clear.
     """
 
     def __init__(self, field: str, value: object, expected: str, where: str = "", cure: str = "", got: str = "") -> None:
@@ -45,7 +45,7 @@ class FieldError(Exception):
         self.got = got or shown(value)
 
     def worded(self, name: str, cure: str | None = None) -> str:
-        """The line for a reader who knows the field by another name, and mends it in another way."""
+        """Returns the message with another name of the field, and another cure, for a reader who knows it by that name."""
         cure = self.cure if cure is None else cure
         return f"{name} expects {self.expected}, got {self.got}" + (f"; {cure}" if cure else "")
 
@@ -54,19 +54,19 @@ class FieldError(Exception):
 
 
 class FieldValueError(FieldError, ValueError):
-    """A value out of a field's range."""
+    """A value is out of the field's range."""
 
 
 class FieldTypeError(FieldError, TypeError):
-    """A value of another type than a field's."""
+    """A value has not the field's type."""
 
 
 @dataclass(frozen=True)
 class Values(Generic[T]):
-    """The values that are accepted: of one kind, in least..most, or one of the choices.
+    """The values that a field accepts: a type, with a range least..most or a set of choices.
 
-    kind: int, float, bool or str. expected: the range in words, for an error. above: least itself is not in the range;
-    below: most is not. NaN is in no range.
+    kind: int, float, bool or str. expected: the range in words, for errors. above: excludes least. below: excludes most.
+    NaN is in no range.
     """
 
     kind: type[T]
@@ -78,10 +78,10 @@ class Values(Generic[T]):
     choices: tuple[str, ...] = ()
 
     def convert(self, name: str, value: object) -> T:
-        """The value as a Python int, float, bool or str, of a NumPy scalar too.
+        """Returns the value, which may be a NumPy scalar, as a Python int, float, bool or str.
 
-        name: the field's, or its owner's and its own, as "Chain: rate". Raises FieldTypeError for another kind and
-        FieldValueError out of the range.
+        name: the field's name, with its owner if there is one: "Chain: rate". Raises FieldTypeError for another type, and
+        FieldValueError for a value out of the range.
         """
         owner, colon, field = name.rpartition(": ")
         where, kind = owner + colon, self._words(_KINDS[self.kind])
@@ -143,7 +143,7 @@ def _converter(kind: type[T]) -> Callable[[object], T]:
 
 
 def shown(value: object) -> str:
-    """The value, in one line that is not too long."""
+    """Returns the value's repr in one line of at most 60 characters."""
     try:
         line = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
     except ValueError:  # Python does not write integers of more than 4,300 digits
@@ -152,23 +152,23 @@ def shown(value: object) -> str:
 
 
 def integer(name: str, value: object, least: int, most: int = INT64_MAX) -> int:
-    """An integer in least..most as a Python int. Raises FieldTypeError or FieldValueError."""
+    """Returns the value as a Python int in least..most. Raises FieldTypeError or FieldValueError."""
     words = {0: "a non-negative integer", 1: "a positive integer"}.get(least, f"an integer of at least {least}")
     expected = words if most == INT64_MAX else f"an integer in {least}..{most}"
     return Values(int, expected, least, most).convert(name, value)
 
 
 def a_field(default: T, values: Values[T], help: str = "") -> T:
-    """A field of a dataclass, with what it accepts and, for a command, what it means."""
+    """Returns a dataclass field. values: what it accepts. help: its meaning, for a command's --help."""
     return field(default=default, metadata={"values": values, "help": help})
 
 
 def values_by_field(kind: type[DataclassInstance]) -> dict[str, Values[int] | Values[float] | Values[bool] | Values[str]]:
-    """What each field of a dataclass accepts that a_field made."""
+    """Returns what each field accepts, for the fields of a dataclass that a_field made."""
     return {entry.name: entry.metadata["values"] for entry in fields(kind) if "values" in entry.metadata}
 
 
 def expect_fields(record: DataclassInstance, where: str = "") -> None:
-    """Convert the fields of a frozen dataclass to what a_field says that they accept. Raises as Values.convert does."""
+    """Convert the fields of a frozen dataclass that a_field made. Raises as Values.convert does."""
     for name, values in values_by_field(type(record)).items():
         object.__setattr__(record, name, values.convert(f"{where}{name}", getattr(record, name)))

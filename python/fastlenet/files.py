@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: at any moment a file is the old one or the new one, as a whole."""
+"""Writes files as a whole: at any moment a file has its old or its new contents, never a mixture."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _StrPath = str | os.PathLike[str]
 
 
 class CheckpointError(ValueError):
-    """A file that cannot be written or used; the message is one line that names it and says what is wrong."""
+    """A file cannot be read, written or used. The message is one line that names the file and the reason."""
 
 
 def user_path(path: _StrPath) -> Path:
-    """The path, with ~ in front replaced by the home folder. Raises TypeError or ValueError for what is no name of a file."""
+    """Returns the path with a leading ~ replaced by the home folder. Raises TypeError or ValueError if it is no file name."""
     text = os.fspath(path)
     if not isinstance(text, str):
         raise TypeError(f"a file's name expects a str or a Path, got {type(text).__name__}")
@@ -42,7 +42,7 @@ def user_path(path: _StrPath) -> Path:
 
 
 def shown_path(path: _StrPath) -> str:
-    """A path as an error tells it: one line, however long it is."""
+    """Returns the path as text for an error message, at most 200 characters of it."""
     text = str(path)
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
 
@@ -57,7 +57,7 @@ def _cannot_be_written(path: Path, error: OSError) -> CheckpointError:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Of the file there, links followed; None without one."""
+    """The status of the file at a path, links followed; None if there is no file."""
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -65,14 +65,14 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_protected(path: Path, status: os.stat_result) -> bool:
-    """Whether nobody may write to the file, or this process may not; root may all, but means it as little."""
+    """Whether the file is read-only for everyone, or for this process. Root obeys the mode too."""
     return not status.st_mode & 0o222 or not os.access(path, os.W_OK)
 
 
 def _target(path: Path, *, as_a_whole: bool = True) -> tuple[Path, os.stat_result | None]:
-    """The file that a path stands for, links followed, and its status, None if it is new.
+    """The file that a path refers to, links followed, and its status (None for a new file).
 
-    Raises CheckpointError if it cannot be written; as_a_whole: by being replaced.
+    Raises CheckpointError if it cannot be written, or, with as_a_whole, cannot be replaced.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -93,9 +93,9 @@ def _target(path: Path, *, as_a_whole: bool = True) -> tuple[Path, os.stat_resul
 
 
 def expect_writable(path: _StrPath, *, as_a_whole: bool = True) -> None:
-    """CheckpointError, before hours of work, if a file could not be written there.
+    """Check before hours of work that a file can be written there. Raises CheckpointError if not.
 
-    as_a_whole: it will be replaced; otherwise it is written in place, and may be a device or a pipe.
+    as_a_whole: the file will be replaced. Otherwise it is written in place, and may be a device or a pipe.
     """
     path = user_path(path)
     try:
@@ -111,10 +111,10 @@ def expect_writable(path: _StrPath, *, as_a_whole: bool = True) -> None:
 
 
 def write_atomically(path: _StrPath, data: bytes) -> None:
-    """Replace a file as a whole: at any moment, even of a power cut, it is the old one or the new one, whoever else writes it.
+    """Replace a file as a whole: at any moment, even in a power cut or with other writers, it is the old one or the new one.
 
-    Written under a temporary name in the same folder, synced, renamed; then the folder is synced. Symbolic links are followed,
-    and a file that is replaced hands its mode on. Raises CheckpointError.
+    The data are written under a temporary name in the same folder, synced and renamed; then the folder is synced. Symbolic
+    links are followed, and the new file keeps the mode of the old one. Raises CheckpointError if the file cannot be written.
     """
     path = user_path(path)
     try:
@@ -134,7 +134,7 @@ def write_atomically(path: _StrPath, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the new name outlives a power cut; where folders cannot be opened or synced, there is nothing to be done."""
+    """Sync a folder, so that a new name in it survives a power cut. Does nothing where folders cannot be opened or synced."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
@@ -149,15 +149,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _short(name: str) -> str:
-    """The beginning of a name: so much that a longer one made of it is still a name on every file system."""
+    """The first 64 bytes of a name, so that a longer name made from it is valid on every file system."""
     return os.fsdecode(os.fsencode(name)[:64])
 
 
 @contextmanager
 def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
-    """The descriptor and the path of a new file beside the target, which is gone afterwards unless it was renamed.
+    """The descriptor and the path of a new file beside the target. The file is removed at the end unless it was renamed.
 
-    Its name is its own, and it is locked: a process that sees the lock free knows that the writer is dead.
+    Its name is unique and the file is locked: if another process finds it unlocked, its writer is dead.
     """
     _sweep(target)
     while True:
@@ -166,7 +166,7 @@ def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
         try:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not temporary.exists():  # taken for a dead process's before it was locked
+            if not temporary.exists():  # another process swept it before it was locked
                 continue
             yield descriptor, temporary
             return
@@ -177,9 +177,9 @@ def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what processes that were killed while they wrote this target have left beside it."""
+    """Remove the temporary files of processes that were killed while they wrote this target."""
     leftover = re.compile(re.escape(f".{_short(target.name)}.") + r"\d+\.[0-9a-f]{8}\.tmp")
-    with contextlib.suppress(OSError):  # a folder that may be written, but not listed
+    with contextlib.suppress(OSError):  # a folder that can be written but not listed
         for name in os.listdir(target.parent):
             if leftover.fullmatch(name):
                 _remove_if_abandoned(target.with_name(name))
@@ -199,7 +199,7 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _claim(path: Path) -> Path:
-    """A new, empty file of that name, or NAME-2, NAME-3, ... before the suffix: no other process gets the same."""
+    """Create an empty file of that name, or with -2, -3, ... before the suffix. No other process gets the same file."""
     number = 1
     while True:
         free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -211,18 +211,19 @@ def _claim(path: Path) -> Path:
 
 
 def _places() -> Iterator[Path]:
-    """Folders in which a file may be saved that has no other place: the current one, the home folder, the temporary one."""
+    """The folders to try for a file that has no other place: the current one, the home folder, the temporary folder."""
     yield Path()
-    with contextlib.suppress(RuntimeError):  # no home
+    with contextlib.suppress(RuntimeError):  # there is no home folder
         yield Path.home()
-    with contextlib.suppress(OSError):  # none that can be written
+    with contextlib.suppress(OSError):  # no temporary folder can be written
         yield Path(tempfile.gettempdir())
 
 
 def save_somewhere(save: Callable[[Path], None], name: str) -> Path:
-    """Call save with a path of that name, or NAME-2, NAME-3, ..., that nobody else has, where it succeeds: that path.
+    """Save a file in the first folder that works: the current one, the home folder, the temporary folder. Returns its path.
 
-    Tried are the current folder, the home folder, the temporary one. Raises CheckpointError, which says why, if all fail.
+    save: a function that writes a file at a path. name: the file's name; -2, -3, ... is added if it is taken. Raises
+    CheckpointError, with the reason of each folder, if all fail.
     """
     reasons = []
     for folder in _places():
@@ -245,12 +246,13 @@ def save_somewhere(save: Callable[[Path], None], name: str) -> Path:
 
 @contextmanager
 def reserve(path: _StrPath, goes_on: _StrPath | None = None) -> Iterator[None]:
-    """Keep a file for this run alone, for as long as this is entered.
+    """A context in which a file is reserved for this run alone.
 
-    goes_on: the file that the run is resumed from; it may be the same, which then exists. Raises CheckpointError if the file
-    cannot be written, exists otherwise, or is reserved by a run that is alive, in this process or another one. Beside the file
-    lies a locked one, .NAME.lock, meanwhile: the lock ends with the process, however that ends; where the file system has no
-    locks, other runs are not noticed.
+    goes_on: the file that the run is resumed from; it may be the reserved file itself. Raises CheckpointError if the file
+    cannot be written, if it exists and is not goes_on, or if a living run has reserved it, in this process or another one.
+
+    The reservation is a lock on a second file, .NAME.lock. The lock ends with the process, even if it is killed. On a file
+    system without locks, other runs are not noticed.
     """
     path = user_path(path)
     expect_writable(path)
@@ -279,23 +281,23 @@ def _lock(path: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            side_file.unlink()  # before the lock ends: it is still this run's
+            side_file.unlink()  # while it is still locked, so that it is no other run's
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the file open too
         os.close(descriptor)
 
 
 def _lock_name(name: str) -> str:
-    """Of its own for every name, and not too long."""
+    """A part of the lock file's name, different for every name and not too long."""
     if _short(name) == name:
         return name
-    import hashlib  # OpenSSL behind it takes a fiftieth of NumPy's time to load
+    import hashlib  # here, because loading OpenSSL takes a fiftieth of the time of importing NumPy
 
     return f"{_short(name)}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
 def _open_locked(path: Path) -> int:
-    """The descriptor of a locked file that says who has locked it. Raises BlockingIOError if someone else has."""
+    """The descriptor of a locked file that names this process. Raises BlockingIOError if another process has locked it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
@@ -306,7 +308,7 @@ def _open_locked(path: Path) -> int:
             except OSError:  # a file system without locks
                 return descriptor
             status = _status(path)
-            if status is not None and os.path.samestat(status, os.fstat(descriptor)):  # else its owner has just removed it
+            if status is not None and os.path.samestat(status, os.fstat(descriptor)):  # otherwise its owner just removed it
                 with contextlib.suppress(OSError):  # a full disk
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"{os.getpid()} {os.uname().nodename}".encode())

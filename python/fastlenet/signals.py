@@ -1,4 +1,4 @@
-"""Signals that end a program: the first one stops it in good order, a later one at once."""
+"""Signals that end a program: the first one stops it at a safe point, a later one at once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import NoReturn
 
 __all__ = ["STOP_SIGNALS", "StopSignals", "StoppedBySignal", "exit_with"]
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, what ends a job, a terminal that is closed
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, the end of a job, a closed terminal
 
-_GRACE = 0.5  # seconds in which a second signal is the first one once more
+_GRACE = 0.5  # seconds in which a second signal counts as the first one
 
 
 class StoppedBySignal(KeyboardInterrupt):
-    """Raised wherever the program stands; number: the signal's."""
+    """Raised by a signal at any point of the program; number: the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -26,12 +26,14 @@ class StoppedBySignal(KeyboardInterrupt):
 
 
 class StopSignals:
-    """While it is entered, the first of these signals calls `stop`, and `number` is set; one that comes later stops at once.
+    """A context in which the first of these signals sets `number` and calls `stop`, and a later one raises StoppedBySignal.
 
-    Where `stop` is None, the first one stops at once too: it raises StoppedBySignal. One that follows within half a second is
-    the same one, as where a process group and a wrapper both pass it on. Taken over are only signals that Python or the system
-    would handle: one that is ignored, as by nohup and in the background of a script, stays ignored, and a handler of the
-    program's own stays. Outside the main thread, where Python allows no handlers, nothing is taken over.
+    If `stop` is None, the first signal raises StoppedBySignal too. A signal within half a second of the first one is ignored,
+    because a process group and a wrapper may both pass the same signal on.
+
+    Only signals with Python's or the system's default handler are handled. A signal that is ignored, as under nohup or in the
+    background of a script, stays ignored, and a handler of the program stays in place. Outside the main thread, where Python
+    allows no handlers, this does nothing.
     """
 
     def __init__(self, *numbers: int, stop: Callable[[], None] | None = None) -> None:
@@ -66,7 +68,7 @@ class StopSignals:
 
 
 def exit_with(code: int) -> NoReturn:
-    """End the process with that code, whichever of STOP_SIGNALS come while it ends."""
+    """End the process with that code. STOP_SIGNALS that arrive meanwhile do not change it."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

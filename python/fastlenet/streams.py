@@ -1,4 +1,4 @@
-"""Standard output and error: closed, full or gone, they never cost a program its result or its exit code."""
+"""Standard output and error: if they are closed, full or broken, the program still has its result and its exit code."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ __all__ = ["discard_output", "flush", "one_line", "tell"]
 
 
 def one_line(text: str) -> str:
-    """The text with what cannot be printed, as a line's end or half a character in a file's name, as an escape sequence."""
+    """Returns the text with unprintable characters, such as ends of lines and invalid bytes, as escape sequences."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def tell(text: str) -> None:
-    """Print on standard error, if there is one that takes it; never on standard output, which print(file=None) would do."""
+    """Print on standard error if it works. Never prints on standard output, as print(file=None) would."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
 
 def flush(stream: TextIO | None) -> None:
-    if stream is not None:  # as it is where it was closed before Python started
+    """Flush a standard stream; it is None if it was closed before Python started."""
+    if stream is not None:
         stream.flush()
 
 
@@ -36,7 +37,7 @@ def _takes_more(stream: TextIO | None) -> bool:
 
 
 def discard_output() -> None:
-    """Let what an output has not taken vanish, instead of failing once more when Python ends."""
+    """Discard the output that could not be written; otherwise Python would fail again on it at exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not _takes_more(stream):
             nowhere = os.open(os.devnull, os.O_WRONLY)

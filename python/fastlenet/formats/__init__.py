@@ -1,1 +1,1 @@
-"""Files: written as a whole or not at all, and read without being believed."""
+"""File formats: every file is checked before its contents are used."""

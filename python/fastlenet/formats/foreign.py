@@ -1,4 +1,4 @@
-"""Files of weights in other formats: recognised by their first bytes, never loaded, which can execute code."""
+"""Recognises files of weights in other formats by their first bytes. They are never loaded, since loading can execute code."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ _WRITE = "write its arrays with safetensors.numpy.save_file"
 
 
 def what_it_is(head: bytes, path: Path) -> str | None:
-    """What a file is whose first 512 bytes are `head`, and how it becomes a safetensors file; None where one cannot tell."""
+    """Returns the format of a file and how to convert it to safetensors, or None for an unknown one.
+
+    head: its first 512 bytes. path: its name, for the conversion's code.
+    """
     if head.startswith(b"PK\x03\x04"):
         return _archive(head[30 : 30 + int.from_bytes(head[26:28], "little")], path)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        if head[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":  # the number with which torch.save began before version 1.6
+        if head[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":  # the magic number of torch.save before version 1.6
             return _torch(path)
         return f"a pickle, which could run any code when it is loaded; load it where you trust it, and {_WRITE}"
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -29,7 +32,7 @@ def what_it_is(head: bytes, path: Path) -> str | None:
 
 
 def _archive(first: bytes, path: Path) -> str:
-    """Of a zip archive whose first file has that name."""
+    """The format of a zip archive; first: the name of its first file."""
     if first.endswith((b"data.pkl", b"/version", b"/byteorder", b"/.format_version")):
         return _torch(path)
     if first.endswith(b".npy"):
@@ -55,7 +58,7 @@ def _keras() -> str:
 
 
 def _names(path: Path) -> tuple[str, str]:
-    """The file's name and the converted one's, as Python text."""
+    """The names of the file and of the converted file, as Python string literals."""
     if len(str(path)) > 200:
         return "'FILE'", "'FILE.safetensors'"
     return repr(str(path)), repr(str(path.with_suffix(".safetensors")))

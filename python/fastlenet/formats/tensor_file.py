@@ -1,4 +1,4 @@
-"""Safetensors files, whoever made them: the header is judged before a tensor is read, and nothing in them is executed."""
+"""Reads safetensors files from any source: the header is checked before a tensor is read, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["MAX_BYTES", "MAX_HEADER", "READ_TYPES", "TensorFile"]
 
 Array = npt.NDArray[Any]
 
-MAX_BYTES = 2 << 30  # of tensors that are read where no model says how many to expect; LeNet's are 1.7 MB
-MAX_HEADER = 16 << 20  # bytes: the history of 80,000 epochs
-_MAX_DIMENSIONS = 32  # what every version of NumPy can hold
+MAX_BYTES = 2 << 30  # of all tensors, where no model limits them; LeNet has 1.7 MB
+MAX_HEADER = 16 << 20  # bytes; the history of 80,000 epochs fits
+_MAX_DIMENSIONS = 32  # the limit of NumPy before version 2
 _BF16 = "BF16"
 _TYPES = {
     "F64": "<f8",
@@ -45,7 +45,7 @@ READ_TYPES = tuple(sorted({*_TYPES.values()}))
 
 @dataclass(frozen=True)
 class Entry:
-    """What the header says of a tensor; start: its first byte's place in the file."""
+    """A tensor's entry in the header; start: the position of its first byte in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -54,7 +54,10 @@ class Entry:
 
 
 class TensorFile:
-    """The header of a safetensors file: names, types, shapes. Raises CheckpointError for anything else, without reading on."""
+    """The header of a safetensors file: names, types and shapes of its tensors, and its metadata.
+
+    Reads the header only. Raises CheckpointError for any other file.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = user_path(path)
@@ -63,15 +66,19 @@ class TensorFile:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors by name."""
         return {name: entry.shape for name, entry in self.entries.items()}
 
     @property
     def size(self) -> int:
-        """The bytes of all tensors."""
+        """The size of all tensors in bytes."""
         return sum(entry.size for entry in self.entries.values())
 
     def read(self, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
-        """All tensors, bfloat16 as float32. Raises CheckpointError, before any is read, for more bytes or other types."""
+        """Returns all tensors by name; bfloat16 becomes float32.
+
+        Raises CheckpointError, before any tensor is read, if they have more than max_bytes or a type that NumPy lacks.
+        """
         if self.size > max_bytes:
             raise CheckpointError(
                 f"{shown_path(self.path)}: {self.size:,} bytes of tensors, where at most {max_bytes:,} are expected"
@@ -87,7 +94,7 @@ class TensorFile:
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
-        """The file, and one line about it for whatever goes wrong."""
+        """The open file. Any error inside becomes a CheckpointError of one line that names the file."""
         try:
             if not self.path.is_file():
                 raise CheckpointError(f"{shown_path(self.path)}: {'not a file' if self.path.exists() else 'no such file'}")
@@ -101,13 +108,13 @@ class TensorFile:
             raise CheckpointError(f"{shown_path(self.path)}: cannot be read ({error.strerror or error})") from None
         except _OtherFormatError as error:
             raise CheckpointError(f"{shown_path(self.path)}: {error}") from None
-        except Exception as error:  # the border: what parsing a stranger's bytes can raise is not to be listed
+        except Exception as error:  # parsing unknown bytes can raise anything
             reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
             raise CheckpointError(f"{shown_path(self.path)}: damaged, or not a safetensors file ({reason})") from None
 
 
 class _OtherFormatError(Exception):
-    """A file of another format; the message says which, and how it is converted."""
+    """The file has another format; the message names it and how to convert the file."""
 
 
 def _quoted(name: str) -> str:
@@ -125,7 +132,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Safetensors: the header's length in 8 bytes, the header as JSON, the tensors' bytes one after the other."""
+    """Read and check a header. A safetensors file is the header's length in 8 bytes, the header as JSON, then the tensors."""
     size = os.fstat(stream.fileno()).st_size
     head = stream.read(512)
     length = int.from_bytes(head[:8], "little")
@@ -159,7 +166,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entry(name: str, fields: Any, first: int) -> Entry:
-    """A tensor's entry in the header, of which nothing is believed; first: where the tensors' bytes begin."""
+    """Check a tensor's entry in the header; first: the position where the tensors begin."""
     what = f"a wrong entry for {_quoted(name)}"
     _expect(isinstance(fields, dict) and {"dtype", "shape", "data_offsets"} <= fields.keys(), what)
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
