@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fail when a public name or method has no docstring of its own or of its base class.
+"""Fail if a public name or method has no docstring, of its own or of its base class.
 
-The ops of a backend have their contract in fastlenet.ops, and need none.
+The ops of other backends need none: their contract stands in fastlenet.ops.
 """
 
 from __future__ import annotations
