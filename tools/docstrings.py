@@ -14,10 +14,6 @@ from collections.abc import Iterator
 MODULES = ["fastlenet", *(f"fastlenet.{name}" for name in ("augment", "cuda", "data", "nn", "ops", "optim", "reference"))]
 # Still without: a name leaves this list when it has its docstring, and none is added.
 WITHOUT = {
-    "fastlenet.cuda.DeviceArray.flags",
-    "fastlenet.cuda.DeviceArray.nbytes",
-    "fastlenet.cuda.DeviceArray.ndim",
-    "fastlenet.cuda.DeviceArray.size",
     "fastlenet.nn.Layer.backward",
     "fastlenet.nn.Layer.forward",
 }
