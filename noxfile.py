@@ -1,7 +1,7 @@
-"""All checks of the project: `nox -l` lists them, `nox -s NAME` runs one in its own environment.
+"""Every check of the project as a command: `nox -l` lists them, `nox -s NAME` runs one in an environment of its own.
 
-A session prepares the environment. The check itself is a script in tools/ or one command; it runs in any environment that has
-the packages that its first lines name. tools/check runs all sessions in one environment, with --no-venv.
+A session prepares the environment; the check itself is a script in tools/ (or one command), which runs in any environment that
+has what its first lines name. tools/check runs all sessions in one environment, with --no-venv.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ORACLE = {"FASTLENET_REQUIRE_ORACLE": "1"}
 
 
 def session(*packages: str) -> Callable[[Callable[[nox.Session], None]], Callable[[nox.Session], None]]:
-    """A session in an environment with the packages. With --no-venv, the current environment must have them already."""
+    """A session in an environment with the packages; with --no-venv, the environment at hand must have them already."""
 
     def decorate(function: Callable[[nox.Session], None]) -> Callable[[nox.Session], None]:
         @nox.session
@@ -38,7 +38,7 @@ def session(*packages: str) -> Callable[[Callable[[nox.Session], None]], Callabl
 
 
 def script(session: nox.Session, name: str, *arguments: str | Path, env: dict[str, str] | None = None) -> None:
-    """Run tools/NAME with the session's interpreter or with bash."""
+    """Run tools/NAME by the session's interpreter or by bash."""
     path = ROOT / "tools" / name
     command = ["python", path] if path.suffix == ".py" else ["bash", path]
     session.run(*map(str, [*command, *arguments]), env=env, external=True)
@@ -46,25 +46,25 @@ def script(session: nox.Session, name: str, *arguments: str | Path, env: dict[st
 
 @nox.session(venv_backend="none")
 def readme(session: nox.Session) -> None:
-    """Run the README's commands in a fresh environment: install, train, test. Takes two minutes."""
+    """The README's commands in a fresh environment: install, train, test. Takes two minutes."""
     script(session, "readme", session.create_tmp())
 
 
 @session(".[test]")
 def tests(session: nox.Session) -> None:
-    """Run the default tests, or those that pytest's arguments after -- choose."""
+    """The default tests, or those that pytest's arguments after -- choose."""
     script(session, "tests", *session.posargs)
 
 
 @session(".[test,oracle]")
 def oracle(session: nox.Session) -> None:
-    """Run the tests against PyTorch."""
+    """The tests against PyTorch."""
     script(session, "tests", "-m", "oracle and not slow", *session.posargs, env=ORACLE)
 
 
 @session(".[test,oracle]")
 def slow(session: nox.Session) -> None:
-    """Run the slow tests, then train one epoch on real data, which must reach 98.5 %."""
+    """The slow tests, then one epoch on real data, which must reach 98.5 %."""
     script(session, "tests", "-m", "slow", *session.posargs, env=ORACLE)
     train = "python -m fastlenet.train --epochs 1 --threads 1 | python tools/accuracy.py 98.5"
     session.run("bash", "-o", "pipefail", "-c", train, external=True)
@@ -72,91 +72,97 @@ def slow(session: nox.Session) -> None:
 
 @session(".[dev]")
 def lint(session: nox.Session) -> None:
-    """Run the hooks of .pre-commit-config.yaml on every file: ruff, clang-format, shellcheck, codespell, mypy."""
+    """ruff, clang-format, shellcheck, codespell, mypy: the hooks of .pre-commit-config.yaml on every file."""
     session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", *session.posargs)
 
 
 @session(".[dev]")
 def types(session: nox.Session) -> None:
-    """Run mypy --strict over the package."""
+    """mypy --strict over the package."""
     session.run("mypy", *session.posargs)
 
 
 @session(".[dev]")
 def imports(session: nox.Session) -> None:
-    """Check the import contracts in pyproject.toml: each module imports only from the floors below, and never in a circle."""
+    """Each module imports only from the floors below its own, and in no circle: the contracts in pyproject.toml."""
     session.run("lint-imports", *session.posargs)
 
 
 @session(".[dev]")
 def stub(session: nox.Session) -> None:
-    """Check that _core.pyi matches the bindings; `nox -s stub -- --renew` rewrites it."""
+    """_core.pyi is what the bindings say; `nox -s stub -- --renew` rewrites it."""
     script(session, "stub.py", *([] if "--renew" in session.posargs else ["--check"]))
 
 
 @session(".[dev]")
 def symbols(session: nox.Session) -> None:
-    """Build with warnings as errors; check that level objects have no weak symbols and no load-time code."""
+    """A build without warnings; level objects without weak symbols and load-time code."""
     script(session, "symbols", BUILD / "symbols")
 
 
 @session(".[dev]")
 def compilers(session: nox.Session) -> None:
-    """Compile the kernels by Clang and for AArch64, if installed; check the error for unsupported compilers."""
+    """The kernels by Clang and for AArch64, where these compilers are installed; a clear error for others."""
     script(session, "compilers", BUILD / "compilers")
 
 
 @session(".[dev]")
 def guard(session: nox.Session) -> None:
-    """Fail if an op executes more instructions or takes longer than benchmarks/results/guard.json has; use an idle machine."""
+    """No op executes more instructions or takes longer than benchmarks/results/guard.json says; wants an idle machine."""
     script(session, "guard.py", "--build", BUILD / "symbols", *session.posargs)
 
 
 @session(".[dev,oracle]")
 def cuda(session: nox.Session) -> None:
-    """Test the GPU backend by emulation, under sanitizers, without each barrier; compile it with nvcc. Takes 15 minutes."""
+    """The GPU backend on the emulated GPU, under sanitizers, without each barrier; compiled where nvcc is. Takes 15 minutes."""
     script(session, "cuda", BUILD / "cuda")
 
 
 @session(".[dev]")
 def sanitize(session: nox.Session) -> None:
-    """Test the kernels under the address, undefined-behaviour and thread sanitizers, and with a planted bug for each."""
+    """The kernels under the address, undefined-behaviour and thread sanitizers, and a planted bug for each."""
     script(session, "sanitize", BUILD / "sanitize")
+
+
+@session(".[dev]")
+def mutate(session: nox.Session) -> None:
+    """Plant faults, and see that the default tests notice each: takes hours; `-- NAME ...` and `-- --quick` take minutes."""
+    script(session, "mutate.py", "--folder", BUILD / "mutate", *session.posargs)
 
 
 @session("build")
 def sdist(session: nox.Session) -> None:
-    """Check the source distribution, the wheel and the editable install; run the tests of the source distribution."""
+    """Source distribution, wheel and editable install; the tests that the source distribution carries."""
     script(session, "sdist", BUILD / "sdist")
 
 
 @nox.session(venv_backend="none")
 def torchvision(session: nox.Session) -> None:
-    """Run the tests that need torchvision, in their own environment."""
+    """The tests that need torchvision, in an environment of their own."""
     script(session, "torchvision", BUILD / "torchvision")
 
 
 @session(".[docs]")
 def docs(session: nox.Session) -> None:
-    """Build the documentation site in build/site, with warnings as errors."""
+    """The documentation site in build/site, with warnings as errors."""
     script(session, "docs", *session.posargs)
 
 
 @session()
 def figures(session: nox.Session) -> None:
-    """Check the documentation's figures against benchmarks/results; `nox -s figures -- --renew` rewrites them."""
+    """The documentation's figures are those of benchmarks/results; `nox -s figures -- --renew` rewrites them."""
     script(session, "figures.py", *([] if "--renew" in session.posargs else ["--check"]))
 
 
 @session(".[dev]")
 def workflows(session: nox.Session) -> None:
-    """Check the files in .github, CITATION.cff and CMakePresets.json by their schemas, and the workflows by zizmor."""
+    """The files in .github, CITATION.cff and CMakePresets.json against their schemas, and zizmor over the workflows."""
     script(session, "workflows")
 
 
 @session(".[test,oracle]")
 def bench(session: nox.Session) -> None:
-    """Run short benchmarks of kernels and training beside PyTorch; they report figures and cannot fail."""
+    """Kernels and training beside PyTorch, in short; figures only, they fail nothing."""
     session.run("python", "benchmarks/bench_kernels.py", "--rounds", "3", "--without-numpy")
     options = ["--rounds", "3", "--images", "20000", "--batch", "128", "--peers", "pytorch"]
     session.run("python", "benchmarks/bench_train.py", *options, *session.posargs)

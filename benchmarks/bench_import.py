@@ -1,8 +1,8 @@
-"""Times `import fastlenet` and `import numpy`, each in a new process, in turns, and prints their ratio.
+"""Start: `import fastlenet` over `import numpy`, each in a new process, taking turns.
 
     python benchmarks/bench_import.py [--rounds 21]
 
-A figure is the median wall-clock time of whole processes. It includes the start of the interpreter, which is printed too.
+A figure is the median of the wall-clock times of whole processes, with the interpreter's own start, which is printed beside.
 """
 
 from __future__ import annotations

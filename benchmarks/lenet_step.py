@@ -1,4 +1,4 @@
-"""Times each kernel of a LeNet training step inside whole steps, for a trained network on real images."""
+"""The kernels of a LeNet training step at work: of a trained network on real images, each timed inside whole steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fastlenet: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions, or "cuda" for a GPU."""
+"""Ourselves: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions, or "cuda", a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO, inference only, in float32; with the variant "bf16" OpenVINO chooses the precision."""
+"""OpenVINO, inference only, in float32; with the variant "bf16" as it likes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,351 @@
+#!/usr/bin/env python3
+"""Plant faults in the sources, one at a time, and see whether the default tests notice.
+
+    tools/mutate.py [NAME ...]        all faults of tools/faults/*.toml, or those whose names contain one of the words
+    tools/mutate.py --quick           only the tests nearest to each fault
+    tools/mutate.py --list            what there is to plant; nothing is built
+    tools/mutate.py --save            and keep what came of it in benchmarks/results/mutation.json
+
+In an environment that has the package's test extra, pybind11 and CMake. All faults take about two hours on two cores.
+
+A fault is a table with name, file, find, plant and breaks: the text `find` stands in `file` exactly once, `plant` takes its
+place, and `breaks` says what is wrong then. Where no test can notice, since nothing is wrong after all, `equivalent` says why.
+
+The sources are copied to FOLDER (build/checks/mutate by default) and built there; the working tree stays as it is. The test
+that noticed a fault the last time runs first, then the nearest tests, then all others, until one fails. A fault that makes the
+tests crash or hang counts as noticed. In the end the tests that noticed anything run on the sources as they are, and must pass.
+Faults in the GPU's half are shown to the tests with the mark cuda, on the emulated GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import tomllib
+except ImportError:  # before Python 3.11; pytest brings it there
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = ROOT / "tools" / "faults"
+RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
+
+# Where the tests of a file are, by the beginning of its path: the first that fits.
+NEAREST = {
+    "cpp/machine/": ["machine", "ops"],
+    "cpp/": ["ops"],
+    "cuda/": ["cuda", "ops"],
+    "python/fastlenet/cuda/": ["cuda", "ops"],
+    "python/fastlenet/training/cuda": ["cuda"],
+    "python/fastlenet/nn/": ["nn"],
+    "python/fastlenet/models/": ["nn"],
+    "python/fastlenet/optim": ["nn"],
+    "python/fastlenet/training/": ["training", "formats"],
+    "python/fastlenet/signals": ["training"],
+    "python/fastlenet/data/": ["data"],
+    "python/fastlenet/formats/": ["formats"],
+    "python/fastlenet/files": ["formats", "training"],
+    "python/fastlenet/cli/": ["cli", "training"],
+    "python/fastlenet/streams": ["cli", "training"],
+    "python/fastlenet/fields": ["training", "nn"],
+    "python/fastlenet/": ["ops"],
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    file: str
+    find: str
+    plant: str
+    breaks: str
+    area: str  # the name of its table
+    equivalent: str = ""
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.file.startswith("cuda/") or "/cuda" in self.file
+
+    def planted(self, root: Path) -> str:
+        """The file's text with the fault in it. Raises ValueError where the text to find is not there exactly once."""
+        path = root / self.file
+        if not path.is_file():
+            raise ValueError(f"{self.name}: there is no {self.file}")
+        text = path.read_text()
+        found = text.count(self.find)
+        if found != 1:
+            raise ValueError(f"{self.name}: {self.file} has its text {found} times, not once: {self.find!r}")
+        return text.replace(self.find, self.plant)
+
+
+def read_faults() -> list[Fault]:
+    """All faults of the tables. Raises ValueError for one that can no longer be planted, and for a name that occurs twice."""
+    faults = []
+    for table in sorted(TABLES.glob("*.toml")):
+        for fields in tomllib.loads(table.read_text())["fault"]:
+            faults.append(Fault(area=table.stem, **fields))
+    wrong = []
+    for fault in faults:
+        try:
+            fault.planted(ROOT)
+        except ValueError as error:
+            wrong.append(str(error))
+    names = [fault.name for fault in faults]
+    wrong += sorted({f"{name}: two faults of that name" for name in names if names.count(name) > 1})
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    return faults
+
+
+# --- a copy of the sources -----------------------------------------------------------------------------------------------
+
+
+class Copy:
+    """A copy of the sources, its builds, and its tests."""
+
+    def __init__(self, folder: Path, limit: float) -> None:
+        self.folder, self.source, self._limit = folder, folder / "source", limit
+        self._runs = 0
+        self._copy()
+
+    def _copy(self) -> None:
+        """What git knows of, and what is new; unchanged files keep their times, so that only what has changed is compiled."""
+        command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
+        wanted = {name for name in names if name and (ROOT / name).is_file()}
+        if self.source.exists():
+            for path in [path for path in self.source.rglob("*") if path.is_file()]:
+                if str(path.relative_to(self.source)) not in wanted:
+                    path.unlink()
+        for name in wanted:
+            to = self.source / name
+            if not to.exists() or to.read_bytes() != (ROOT / name).read_bytes():
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, to)
+
+    @contextlib.contextmanager
+    def planted(self, fault: Fault) -> Iterator[None]:
+        path = self.source / fault.file
+        before, after = path.read_text(), fault.planted(self.source)
+        path.write_text(after)
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+    def build(self, on_gpu: bool) -> str:
+        """Compile what has changed; the package then has that build. Returns the compiler's complaint, if any."""
+        build = self.folder / ("cuda" if on_gpu else "cpu")
+        if not (build / "CMakeCache.txt").exists():
+            options = ["-DCMAKE_BUILD_TYPE=Release", f"-DPython_EXECUTABLE={sys.executable}"]
+            options += ["-DFASTLENET_CUDA=EMULATION"] if on_gpu else []
+            options += ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+            options += ["-G", "Ninja"] if shutil.which("ninja") else []
+            configured = subprocess.run(["cmake", "-S", self.source, "-B", build, *options], capture_output=True, text=True)
+            if configured.returncode:
+                shutil.rmtree(build)
+                sys.exit(f"FAILED: cmake\n{configured.stdout}{configured.stderr}")
+        jobs = str(len(os.sched_getaffinity(0)))
+        compiled = subprocess.run(["cmake", "--build", build, "-j", jobs], capture_output=True, text=True)
+        if compiled.returncode:
+            return compiled.stdout + compiled.stderr
+        package = self.source / "python" / "fastlenet"
+        for old in package.glob("_core*.so"):
+            old.unlink()
+        for extension in build.glob("_core*.so"):
+            shutil.copy(extension, package)
+        return ""
+
+    def first_failure(self, tests: list[str], on_gpu: bool) -> str | None:
+        """The first of the tests that fails, crashes or hangs; None if all pass. tests: files, folders or names of tests."""
+        if not tests:
+            return None
+        marks = "cuda and not slow" if on_gpu else "not slow and not torchvision and not cuda"
+        self._runs += 1
+        compiled = self.folder / "pycache" / str(self._runs)  # never that of the file without the fault
+        environment = os.environ | {
+            "PYTHONPATH": str(self.source / "python"),
+            "PYTHONPYCACHEPREFIX": str(compiled),
+            "PYTHONUNBUFFERED": "1",
+        }
+        log = self.folder / "tests.log"
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "-x",
+            "-rfE",
+            "--tb=short",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            marks,
+            *tests,
+        ]
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*command, *tests],
+                cwd=self.source / "tests",
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            try:
+                code: int | None = process.wait(self._limit)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        shutil.rmtree(compiled, ignore_errors=True)
+        if code in (0, 5):  # 5: the marks leave none of them
+            return None
+        text = log.read_text(errors="replace")
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", text, re.MULTILINE)
+        if code == 1 and failed:
+            return failed[1]
+        if code is None or code < 0 or code > 5:
+            started = re.findall(r"^(\S+\.py::.+?) *(?:PASSED|$)", text, re.MULTILINE)
+            return f"{started[-1] if started else tests[0]} ({'hangs' if code is None else 'crashes'})"
+        if failed:  # at the collection
+            return f"{failed[1]} (cannot be collected)"
+        sys.exit(f"FAILED: pytest {' '.join(tests)} ended with {code}\n{text[-2000:]}")
+
+
+def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | None:
+    """Which test notices a fault that is planted; None where none does."""
+    first = re.sub(r" \((hangs|crashes|cannot be collected)\)$", "", before or "")
+    tests = copy.source / "tests"
+    if first and (tests / first.partition("::")[0]).exists():
+        with contextlib.suppress(SystemExit):  # a test of that name that there no longer is
+            if noticed := copy.first_failure([first], fault.on_gpu):
+                return noticed
+    folders = next(folders for start, folders in NEAREST.items() if fault.file.startswith(start))
+    nearest: list[str] = []
+    rest: list[str] = []
+    words = set(Path(fault.file).stem.split("_"))
+    for path in sorted(tests.rglob("test_*.py"), key=lambda path: not words & set(path.stem.split("_"))):
+        name = str(path.relative_to(tests))
+        (nearest if name.partition("/")[0] in folders else rest).append(name)
+    return copy.first_failure(nearest, fault.on_gpu) or (None if quick else copy.first_failure(rest, fault.on_gpu))
+
+
+# --- what came of it -----------------------------------------------------------------------------------------------------
+
+
+def saved_results() -> dict[str, Any]:
+    results: dict[str, Any] = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else {}
+    return results
+
+
+def save(results: dict[str, Any], faults: list[Fault]) -> None:
+    """The results of all faults that there still are, and how many of each table were noticed."""
+    kept = {fault.name: results[fault.name] for fault in faults if fault.name in results}
+    areas: dict[str, dict[str, int]] = {}
+    for fault in faults:
+        if fault.name in kept:
+            area = areas.setdefault(fault.area, {"planted": 0, "noticed": 0, "equivalent": 0})
+            area["planted"] += 1
+            area["noticed"] += kept[fault.name]["noticed_by"] is not None
+            area["equivalent"] += bool(fault.equivalent)
+    RESULTS.write_text(json.dumps({"areas": areas, "faults": kept}, indent=1) + "\n")
+
+
+def judge(fault: Fault, noticed: str | None) -> tuple[str, bool]:
+    """What to say of a fault, and whether it is as it should be."""
+    if noticed:
+        if fault.equivalent:
+            return f"NOTICED     {fault.name}: by {noticed}, though it is called equivalent", False
+        return f"noticed     {fault.name}: by {noticed}", True
+    if fault.equivalent:
+        return f"equivalent  {fault.name}: {fault.equivalent}", True
+    return f"SURVIVED    {fault.name}: {fault.breaks} ({fault.file})", False
+
+
+def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool) -> list[str]:
+    """Plant one fault after the other; returns what is not as it should be."""
+    wrong = []
+    for fault in faults:
+        start = time.monotonic()
+        before = results.get(fault.name, {}).get("noticed_by")
+        with copy.planted(fault):
+            complaint = copy.build(fault.on_gpu)
+            if complaint:
+                wrong.append(fault.name)
+                print(f"DOES NOT COMPILE  {fault.name}\n{complaint[-2000:]}", flush=True)
+                continue
+            noticed = notice(copy, fault, before, quick)
+        text, right = judge(fault, noticed)
+        print(f"{text}   [{time.monotonic() - start:.0f} s]", flush=True)
+        results[fault.name] = {"breaks": fault.breaks, "noticed_by": noticed}
+        wrong += [] if right else [fault.name]
+    return wrong
+
+
+def failing_without_faults(copy: Copy, faults: list[Fault], results: dict[str, Any]) -> list[str]:
+    """The tests that noticed a fault and fail without one too: what they noticed is nothing."""
+    failing = []
+    for on_gpu in (False, True):
+        found = {results[fault.name]["noticed_by"] for fault in faults if fault.on_gpu == on_gpu and fault.name in results}
+        tests = sorted(re.sub(r" \(.*\)$", "", name) for name in found if name is not None)
+        if tests:
+            copy.build(on_gpu)
+            failed = copy.first_failure(tests, on_gpu)
+            failing += [failed] if failed else []
+    return failing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only faults whose name, file or table contains the word")
+    parser.add_argument("--quick", action="store_true", help="only the nearest tests: finds survivors that others would notice")
+    parser.add_argument("--list", action="store_true", help="what there is to plant")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "checks" / "mutate", help="for the copy and its builds")
+    parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="after which tests count as hanging")
+    arguments = parser.parse_args()
+    try:
+        faults = read_faults()
+    except ValueError as error:
+        sys.exit(f"FAILED: faults that can no longer be planted:\n{error}")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not without the tests that run
+    words = arguments.names
+    chosen = [fault for fault in faults if not words or any(w in f"{fault.name} {fault.file} {fault.area}" for w in words)]
+    if arguments.list or not chosen:
+        for fault in chosen:
+            print(f"{fault.area:<10}{fault.file:<50}{fault.name}: {fault.breaks}")
+        print(f"{len(chosen)} of {len(faults)} faults")
+        return 0 if chosen else 1
+    results = saved_results()
+    copy = Copy(arguments.folder.resolve(), arguments.limit)
+    wrong = run(copy, chosen, results, arguments.quick)
+    failing = failing_without_faults(copy, chosen, results)
+    if arguments.save and not failing and not arguments.quick:
+        save(results, faults)
+    noticed = sum(results[fault.name]["noticed_by"] is not None for fault in chosen if fault.name in results)
+    print(f"noticed {noticed} of {len(chosen)} faults")
+    if failing:
+        print(f"FAILED: these tests fail without a fault too: {', '.join(failing)}")
+    if wrong:
+        print(f"FAILED: neither noticed nor explained: {', '.join(wrong)}")
+    return 1 if wrong or failing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
