@@ -1,15 +1,15 @@
-"""Every op of the network on the compiled kernels; the same names and signatures as in `fastlenet.reference`.
+"""The network's ops on the compiled kernels. `fastlenet.reference` has the same names and signatures.
 
-Arrays are NumPy float32, images NCHW. Inputs may have any strides and alignment (they are copied when not C-contiguous
-and aligned); another dtype is a TypeError, a wrong shape a ValueError, and both name the argument. Empty batches work.
-`out` is an array, or a tuple in the order of the returned arrays, to be filled and returned instead of new ones.
-Arrays that an op writes share no memory with any other of its arguments; where a docstring says "May work in place", `out` may
-be an input, all of it. Subclasses are read and written as the plain arrays that they are; a masked array is a TypeError.
-Another thread that writes an argument meanwhile changes the result, but nothing else.
+Arrays are NumPy float32, images NCHW. Inputs may have any strides and alignment (they are copied if they are not C-contiguous
+and aligned). A wrong dtype raises TypeError, a wrong shape ValueError; both name the op and the argument. Empty batches work.
+`out` is an array, or a tuple in the order of the returned arrays. The op fills and returns it instead of new arrays.
+An array that an op writes must not share memory with any other argument. Where a docstring says "May work in place", `out` may
+be exactly an input. Subclasses of NumPy's arrays are used as plain arrays; a masked array raises TypeError.
+If another thread writes an argument during the call, the result changes, but nothing else.
 
 Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window; gradients dx, dweight,
 dbias, dy.
-Results have the same bits for any number of threads, and for an image whatever batch it comes in.
+Results have the same bits for any number of threads. An image's results do not depend on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -62,12 +62,15 @@ _CACHE_LINE = 64
 
 
 def level() -> str:
-    """The instruction-set level in use, such as "x86-64-v4", on which the last bits of results depend."""
+    """Returns the instruction-set level in use, such as "x86-64-v4". The last bits of results depend on it."""
     return _core.level()
 
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
-    """An uninitialised C-contiguous array that starts on a cache line (64 bytes)."""
+    """Returns an uninitialised C-contiguous array that starts on a cache line (64 bytes).
+
+    shape: an int or a tuple of ints, at least 0. Raises TypeError or ValueError for others.
+    """
     try:
         dims = tuple(map(operator.index, shape if isinstance(shape, (tuple, list)) else (shape,)))
     except TypeError:
@@ -125,8 +128,8 @@ def conv2d_backward(
     """The gradients of conv2d_forward.
 
     dy: (n, k, p, q); x and weight as given to the forward pass.
-    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,). An infinity or NaN in weight may spread
-    over dx, as NaN: it is multiplied by the zeros around and between dy's elements too.
+    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,). An infinity or NaN in weight may make more
+    of dx NaN than the formula does, because it is also multiplied by zeros around and between dy's elements.
     """
     return cast(Gradients, _core.conv2d_backward(dy, x, weight, stride, padding, need_dx, out))
 
@@ -139,17 +142,17 @@ def max_pool2d_forward(
     padding: Pair = 0,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
-    """The maximum of each window of kernel_size, one every `stride` (kernel_size, if None).
+    """The maximum of each window of kernel_size; the windows are `stride` apart (by default kernel_size).
 
-    x: (n, c, h, w). Padding, at most half a window, never wins.
-    Returns y: (n, c, p, q) with p = (h + 2*padding - r)//stride + 1; indices: int32, like y, the place of the maximum
+    x: (n, c, h, w). padding: at most half a window; it never wins.
+    Returns y: (n, c, p, q) with p = (h + 2*padding - r)//stride + 1; indices: int32, like y, the position of the maximum
     in its h*w plane. Ties go to the first in row order; the first NaN in the window wins.
     """
     return cast(tuple[Array, Array], _core.max_pool2d_forward(x, kernel_size, stride, padding, out))
 
 
 def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, out: Array | None = None) -> Array:
-    """Each dy added to dx at its index; overlapping windows add up in row order.
+    """Adds each dy to dx at its index. Where windows overlap, it adds in row order.
 
     dy: (n, c, p, q); indices: int32, like dy, in 0..h*w-1; x_shape: (n, c, h, w). Returns dx of that shape.
     """
@@ -169,14 +172,14 @@ def conv2d_relu_max_pool2d_forward(
 ) -> tuple[Array, Array]:
     """max_pool2d(relu(conv2d(x))) in one pass, with disjoint windows of kernel_size.
 
-    x: (n, c, h, w); weight: (k, c, r, s); bias: (k,) or None. An odd last row or column of the convolution drops.
+    x: (n, c, h, w); weight: (k, c, r, s); bias: (k,) or None. Rows and columns that do not fill a last window are left out.
     Returns y: (n, k, p, q) and winners: uint8, like y: the position of the maximum in its window, row by row, or
     255 where ReLU is dead (maximum <= 0). Ties go to the first; the first NaN in the window wins.
-    algorithm: "direct", which gives the same bits as the three ops one after the other; or "winograd", which computes 3x3 and
-    5x5 filters with 2x2 windows by fewer multiply-adds where that is faster (other shapes directly). It rounds more: on random
-    data y errs by up to 1e-5 of its largest element, directly by up to 1e-6; docs/performance.md has the bound. Values that
-    nearly tie may have another winner, and what is not finite may spread, as NaN, to its neighbours in the same image.
-    packed: None, or pack_filters(weight, algorithm), which saves a few images the time to do that; the result is the same.
+    algorithm: "direct" gives the same bits as the three ops one after the other. "winograd" computes 3x3 and 5x5 filters with
+    2x2 windows with fewer multiply-adds where that is faster, and other shapes directly. It rounds more: on random data the
+    error of y is up to 1e-5 of its largest element, instead of 1e-6; docs/performance.md has the bound. Values that nearly tie
+    may have another winner, and an infinity or NaN may turn its neighbours in the same image into NaN.
+    packed: None, or pack_filters(weight, algorithm). It saves time for a few images and does not change the result.
     Source: Lavin & Gray 2016.
     """
     result = _core.conv2d_relu_max_pool2d_forward(x, weight, bias, padding, kernel_size, algorithm, packed, out)
@@ -184,9 +187,9 @@ def conv2d_relu_max_pool2d_forward(
 
 
 def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
-    """weight: (k, c, r, s), in the layout that conv2d_relu_max_pool2d_forward wants of it for a few images, as its `packed`.
+    """Returns weight, (k, c, r, s), in the layout that conv2d_relu_max_pool2d_forward uses for a few images, as its `packed`.
 
-    The result belongs to this backend and instruction-set level, and to the values that weight has now. Returns (size,) floats.
+    The result is float32 (size,). It is valid for this backend, this instruction-set level and weight's current values only.
     """
     return _core.pack_filters(weight, algorithm)
 
@@ -202,11 +205,11 @@ def conv2d_relu_max_pool2d_backward(
     need_dx: bool = True,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
 ) -> Gradients:
-    """The gradients of conv2d_relu_max_pool2d_forward: only the winners have one.
+    """The gradients of conv2d_relu_max_pool2d_forward. Only winners contribute to them.
 
     dy and winners: (n, k, p, q); x and weight as given to the forward pass.
-    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,). A loser counts as absent, so that an
-    infinity or NaN in its place in x does not spread.
+    Returns dx: like x, or None without need_dx; dweight: like weight; dbias: (k,). A position that did not win is left out, not
+    multiplied by zero: an infinity or NaN there does not reach the gradients.
     """
     result = _core.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, padding, kernel_size, need_dx, out)
     return cast(Gradients, result)
@@ -217,9 +220,9 @@ def linear_forward(
 ) -> Array:
     """y = x @ weight.T + bias.
 
-    x: (n, in); weight: (out, in); bias: (out,) or None. Returns y: (n, out). For up to four images it is fastest when the
-    weight's memory is transposed (numpy.asfortranarray), the more so with skip_zeros: leave out the products of x's zeros, as
-    ReLU makes them, which changes nothing if the weights are finite.
+    x: (n, in); weight: (out, in); bias: (out,) or None. Returns y: (n, out). skip_zeros: leave out the products with zeros of
+    x, which ReLU makes; the result is the same if the weights are finite. For up to four images, pass a weight whose memory is
+    transposed (numpy.asfortranarray): it is the fastest, with skip_zeros even more so.
     """
     return _core.linear_forward(x, weight, bias, skip_zeros, out)
 
@@ -240,22 +243,22 @@ def linear_backward(
 
 
 def relu_forward(x: Array, *, out: Array | None = None) -> Array:
-    """y = max(x, 0) of an array of any shape; NaN stays NaN. May work in place (out=x)."""
+    """y = max(x, 0) for an array of any shape; NaN stays NaN. May work in place (out=x)."""
     return _core.relu_forward(x, out)
 
 
 def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    """dx = dy where y > 0, else 0. dy and y have one shape. May work in place."""
+    """dx = dy where y > 0, else 0. dy and y have the same shape. May work in place."""
     return _core.relu_backward(dy, y, out)
 
 
 def sigmoid_forward(x: Array, *, out: Array | None = None) -> Array:
-    """y = 1 / (1 + exp(-x)) of an array of any shape, within 1 ulp; never overflows. May work in place."""
+    """y = 1 / (1 + exp(-x)) for an array of any shape, within 1 ulp; never overflows. May work in place."""
     return _core.sigmoid_forward(x, out)
 
 
 def sigmoid_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    """dx = dy * y * (1 - y). dy and y have one shape. May work in place."""
+    """dx = dy * y * (1 - y). dy and y have the same shape. May work in place."""
     return _core.sigmoid_backward(dy, y, out)
 
 
@@ -277,7 +280,7 @@ def dropout_forward(
 
 
 def dropout_backward(dy: Array, mask: Array, *, out: Array | None = None) -> Array:
-    """dx = dy * mask. dy and mask have one shape. May work in place."""
+    """dx = dy * mask. dy and mask have the same shape. May work in place."""
     return _core.dropout_backward(dy, mask, out)
 
 
@@ -294,15 +297,18 @@ def softmax_cross_entropy(
 
 
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:
-    """L = sum of (prediction - target)^2 over arrays of one shape, and dprediction = 2 (prediction - target).
+    """L = sum of (prediction - target)^2 and its gradient, dprediction = 2 (prediction - target).
 
-    May work in place.
+    prediction and target have the same shape, any. Returns L and dprediction, like prediction. May work in place.
     """
     return cast(tuple[float, Array], _core.squared_error(prediction, target, out))
 
 
 def inverse_root(square: float) -> float:
-    """1 / sqrt(square), 0 of 0: what scales an array to a norm of 1, given the sum of its squares."""
+    """Returns 1 / sqrt(square), or 0 for a square of 0. It scales an array whose sum of squares is `square` to norm 1.
+
+    Raises ValueError for a negative square.
+    """
     if square < 0:
         raise ValueError(f"inverse_root: square expects a number of at least 0, got {square}")
     return 1 / math.sqrt(square) if square else 0.0
@@ -323,8 +329,8 @@ def gather_images(
     Returns x: (n, 1, h, w).
     transform: None; or float32 (n, 2, 3): output pixel (i, j) is the bilinear sample of the raw image at
     (row, column) = transform[n] @ (i, j, 1), with zeros outside the image; or an `Augmentation(...).at(seed, epoch)`, which
-    distorts each image at random, the same way wherever its number stands in `index`. Images have at most 32,000 pixels a side
-    then.
+    distorts each image at random. The distortion depends on the image's number, not on its position in `index`. With a
+    transform, images have at most 32,000 pixels a side.
     """
     values = _int64("gather_images", "index", index)
     if isinstance(transform, Transform):
@@ -346,8 +352,7 @@ def sgd_step(
 
     g = gradients + weight_decay * parameters; velocity = momentum * velocity + g;
     parameters -= lr * (g + momentum * velocity if nesterov else velocity).
-    All are flat float32 buffers of one size; velocity starts at 0; when momentum is 0
-    it is left alone, and may be None.
+    All are flat float32 buffers of the same size. velocity starts at 0; if momentum is 0 it is not used, and may be None.
     Source: Sutskever et al. 2013.
     """
     _core.sgd_step(parameters, gradients, velocity, lr, momentum, nesterov, weight_decay)
@@ -366,16 +371,16 @@ def adam_step(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> None:
-    """One step of AdamW, in place; `step` counts from 1 and corrects the bias of the moments.
+    """One step of AdamW, in place. `step` counts from 1 and corrects the bias of the moments.
 
-    All are flat float32 buffers of one size; the moments start at 0; beta1 and beta2 lie in [0, 1). Weight decay is decoupled:
-    parameters *= 1 - lr * weight_decay first. Source: Loshchilov & Hutter 2019.
+    All are flat float32 buffers of the same size. The moments start at 0; beta1 and beta2 lie in [0, 1). Weight decay is
+    decoupled: first parameters *= 1 - lr * weight_decay. Source: Loshchilov & Hutter 2019.
     """
     _core.adam_step(parameters, gradients, first_moment, second_moment, step, lr, beta1, beta2, eps, weight_decay)
 
 
 def ema_step(average: Array, parameters: Array, *, decay: float) -> None:
-    """average = decay * average + (1 - decay) * parameters, in place on flat float32 buffers."""
+    """average = decay * average + (1 - decay) * parameters, in place on flat float32 buffers of the same size."""
     _core.ema_step(average, parameters, decay)
 
 
