@@ -143,8 +143,9 @@ PoolShape unpool_shape(const char* op, const Dims& dy, const Dims& x_shape) {
 ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size) {
   const ConvShape conv = conv_shape(op, x, weight, {1, 1}, padding);
   const PoolShape pool = pool_shape(op, {conv.n, conv.k, conv.p, conv.q}, kernel_size, kernel_size, {0, 0});
-  if (kernel_size.h * kernel_size.w > 255) {
-    fail(op, "kernel_size expects at most 255 elements, the winners being uint8, got " + to_string(kernel_size));
+  if (kernel_size.h * kernel_size.w > kDeadWindow) {
+    fail(op, "kernel_size expects at most " + std::to_string(kDeadWindow) + " elements, the winners being uint8, got " +
+                 to_string(kernel_size));
   }
   return {conv, pool};
 }

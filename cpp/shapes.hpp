@@ -28,6 +28,9 @@ struct PoolShape {
   std::int64_t p, q;
 };
 
+// The winner of a window whose output is 0, and so has no gradient. Winners are bytes: a window has at most so many elements.
+constexpr std::uint8_t kDeadWindow = 255;
+
 // A convolution of stride 1 whose p x q output is pooled in disjoint windows of r x s.
 struct ConvPoolShape {
   ConvShape conv;

@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int j = 1; j < 4; ++j) keep_maximum(best, winner, sum[i][j], j);
     const std::int64_t at = (item / windows * conv.k + k) * windows + window;
     y[at] = best <= 0.0f ? 0.0f : best;
-    winners[at] = static_cast<std::uint8_t>(best <= 0.0f ? 255 : winner);
+    winners[at] = static_cast<std::uint8_t>(best <= 0.0f ? kDeadWindow : winner);
   }
 }
 
@@ -201,7 +201,7 @@ struct ForwardAny {
       keep_maximum(best, winner, value, position);
     }
     y[i] = best <= 0.0f ? 0.0f : best;
-    winners[i] = static_cast<std::uint8_t>(best <= 0.0f ? 255 : winner);
+    winners[i] = static_cast<std::uint8_t>(best <= 0.0f ? kDeadWindow : winner);
   }
 };
 

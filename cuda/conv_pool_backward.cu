@@ -75,8 +75,8 @@ __device__ __forceinline__ void list_winners(WeightStage& stage, const float* dy
     int count = 0;
     for (int begin = first; begin < first + kListWindows && begin < windows; begin += kWarp) {
       const int window = begin + static_cast<int>(threadIdx.x) % kWarp, at = (k + i) * windows + window;
-      const int winner = window < windows ? winners[at] : 255;
-      if (winner >= area && winner != 255) *fault = Fault::kWinners;
+      const int winner = window < windows ? winners[at] : kDeadWindow;
+      if (winner >= area && winner != kDeadWindow) *fault = Fault::kWinners;
       const bool alive = winner < area;
       const Winner place(window, alive ? winner : 0, pool);
       append(stage.list[i], count, alive, {(place.row * pitch + place.column) * step, alive ? dy[at] : 0.0f});

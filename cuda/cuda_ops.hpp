@@ -93,8 +93,7 @@ void end_step(Progress* progress, const double* loss, std::int64_t n);
 // 1 / sqrt(square), 0 of 0.
 void inverse_root(double* result, const double* square);
 
-// --- the ops: as in cpp/ops/ops.hpp, on device pointers; they return at once, the device works on
-// -----------------------------
+// --- the ops: as in cpp/ops/ops.hpp, on device pointers; they return at once, the device works on ---
 //
 // Values that the host does not see are checked by the kernels. A wrong one counts as absent, and the next synchronisation
 // throws std::invalid_argument.

@@ -1,5 +1,5 @@
 // Linked when the package is built without CUDA.
-#include "bindings.hpp"
+#include "bindings/module.hpp"
 
 namespace fastlenet::cuda {
 

@@ -51,7 +51,7 @@ __attribute__((noinline)) void pool_row(float* y, std::int32_t* winners, const V
     for (int i = 0; i < rows; ++i) {
       const Mask dead = not_positive(best[i]);
       store(y + i * plane, select(dead, Vector{}, best[i]));
-      store(winners + i * plane, select(dead, broadcast_int(255), winner[i]));
+      store(winners + i * plane, select(dead, broadcast_int(kDeadWindow), winner[i]));
     }
   }
 }
@@ -144,7 +144,7 @@ __attribute__((noinline)) void pool_channels(float* y, std::int32_t* winners, co
     for (int j = 0; j < vectors; ++j) {
       const Mask dead = not_positive(best[j]);
       store(y + (j * windows + window) * kLanes, select(dead, Vector{}, best[j]));
-      store(winners + (j * windows + window) * kLanes, select(dead, broadcast_int(255), winner[j]));
+      store(winners + (j * windows + window) * kLanes, select(dead, broadcast_int(kDeadWindow), winner[j]));
     }
   }
 }

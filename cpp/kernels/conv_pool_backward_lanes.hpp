@@ -91,7 +91,7 @@ void conv2d_relu_max_pool2d_backward_weight_lanes(float* sums, float* strip, con
   const std::ptrdiff_t windows = shape.pool.p * shape.pool.q * kLanes;
   for (std::int64_t k = 0; k < conv.k; ++k, dy += windows, winners += windows) {
     Vector sum = {};
-    for (std::ptrdiff_t i = 0; i < windows; i += kLanes) sum += load_int(winners + i) == 255 ? Vector{} : load(dy + i);
+    for (std::ptrdiff_t i = 0; i < windows; i += kLanes) sum += load_int(winners + i) == kDeadWindow ? Vector{} : load(dy + i);
     store(bias_sums + k * kLanes, sum);
   }
 }

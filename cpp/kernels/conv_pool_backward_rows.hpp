@@ -282,7 +282,7 @@ inline std::int32_t list_winners(const RowsScratch& scratch, const RowsPlaces& p
   for (std::int64_t k = 0; k < shape.conv.k; ++k) {
     const std::int32_t* in_window = places.position;
     for (std::ptrdiff_t i = 0; i < windows; ++i, in_window += area + 1) {
-      const std::uint32_t read = __atomic_load_n(winners, __ATOMIC_RELAXED), winner = read < area ? read : area;  // 255: area
+      const std::uint32_t read = __atomic_load_n(winners, __ATOMIC_RELAXED), winner = read < area ? read : area;  // dead: area
       const std::int32_t position = in_window[winner];
       scratch.position[count] = position;
       list.offset[count] = places.offset[position];
@@ -302,8 +302,8 @@ inline void add_bias(float* bias_sums, const float* dy, const std::uint8_t* winn
   for (std::int64_t k = 0; k < shape.conv.k; ++k, dy += windows, winners += windows) {
     Vector sum = load(bias_sums + k * kLanes);
     std::ptrdiff_t i = 0;
-    for (; i + kLanes <= windows; i += kLanes) sum += load_bytes(winners + i) == 255 ? Vector{} : load(dy + i);
-    for (; i < windows; ++i) sum[0] += winners[i] == 255 ? 0.0f : dy[i];
+    for (; i + kLanes <= windows; i += kLanes) sum += load_bytes(winners + i) == kDeadWindow ? Vector{} : load(dy + i);
+    for (; i < windows; ++i) sum[0] += winners[i] == kDeadWindow ? 0.0f : dy[i];
     store(bias_sums + k * kLanes, sum);
   }
 }

@@ -39,7 +39,7 @@ __attribute__((noinline)) void select_tile(float* sums, std::ptrdiff_t pitch, co
     for (std::int64_t q = 0; q < windows.q; ++q, x += 2 * kLanes, dy += kLanes, winners += kLanes) {
       const IntVector winner = load_int(winners);
       const Mask right = has_bit<1>(winner), below = has_bit<2>(winner);
-      const Vector gradient = select(has_bit<4>(winner), Vector{}, load(dy));  // 255: dead
+      const Vector gradient = select(has_bit<4>(winner), Vector{}, load(dy));  // kDeadWindow alone has that bit
       Vector above[taps];
       for (int t = 0; t <= rows; ++t) {
         const float* pixels = x + t * windows.line;

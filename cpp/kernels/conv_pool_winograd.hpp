@@ -202,7 +202,7 @@ inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const 
       best += bias;
       const Mask dead = not_positive(best);
       store(y + (i * line + j) * kLanes, select(dead, Vector{}, best));
-      store(winners + (i * line + j) * kLanes, select(dead, broadcast_int(255), winner));
+      store(winners + (i * line + j) * kLanes, select(dead, broadcast_int(kDeadWindow), winner));
     }
   }
 }

@@ -47,7 +47,7 @@ struct KernelTable {
   // --- conv_pool.hpp ---
 
   // y, winners [k][p][q][lanes] (pool's p, q) of one block; x as for conv2d_forward. y = relu(max over the window); the winner
-  // is the first maximum in row order, NaN above all, 255 where y is 0.
+  // is the first maximum in row order, NaN above all, kDeadWindow where y is 0.
   void (*conv2d_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                          const float* bias, const ConvPoolShape& shape);
 

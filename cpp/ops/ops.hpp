@@ -34,6 +34,10 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
                                      const float* x, const float* weight, const ConvPoolShape& shape);
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
+// Up to so many images a linear layer is faster by transposed weights, which it reads as they lie, than by copying them to
+// rows.
+constexpr std::int64_t kFewImages = 4;
+inline bool prefers_transposed(std::int64_t images) { return images <= kFewImages; }
 // For a few images: weight is [in][out] here. skip_zeros: those of x.
 void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
                                const LinearShape& shape);

@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "cuda_ops.hpp"
+#include "../cuda_ops.hpp"
 
 namespace fastlenet::cuda {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../cpp/bindings/gil.hpp"
+#include "../../cpp/bindings/gil.hpp"
 
 namespace fastlenet::cuda {
 

@@ -1,0 +1,90 @@
+// What the bindings of all groups of ops share: how an op gets its name, and checks of the arrays that several ops take.
+//
+// A binding checks what Python gives it, takes or makes the outputs, and calls the op without the GIL. It holds no arithmetic
+// and no choice between algorithms. python/fastlenet/ops.py says what each op means.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <atomic>
+#include <optional>
+#include <string>
+
+#include "../ops/batches.hpp"
+#include "../ops/ops.hpp"
+#include "arrays.hpp"
+#include "gil.hpp"
+#include "graph.hpp"
+
+namespace fastlenet {
+
+// Each adds the ops of its group to the module.
+void bind_conv(py::module_& m);
+void bind_pool(py::module_& m);
+void bind_linear(py::module_& m);
+void bind_elementwise(py::module_& m);
+void bind_loss(py::module_& m);
+void bind_gather(py::module_& m);
+void bind_update(py::module_& m);
+void bind_recording(py::module_& m);
+void bind_machine(py::module_& m);
+
+// Adds a function to the module under the names of its arguments, all of which a caller must give.
+template <typename Function, typename... Names>
+void define(py::module_& m, const char* name, Function function, Names... arguments) {
+  m.def(name, function, py::arg(arguments)...);
+}
+
+[[noreturn]] inline void fail(const char* op, const std::string& message) {
+  throw std::invalid_argument(std::string(op) + ": " + message);
+}
+
+inline void expect_bias(const char* op, const Input<float>& bias, std::int64_t outputs) {
+  if (bias.data() != nullptr) expect_dims(op, "bias", {outputs}, bias.dims());
+}
+
+inline void expect_below(const char* op, const char* argument, const Input<std::int64_t>& values, std::int64_t limit) {
+  for (std::int64_t i = 0; i < values.size(); ++i) {
+    if (values.data()[i] < 0 || values.data()[i] >= limit) {
+      fail(op, std::string(argument) + " expects values in 0.." + std::to_string(limit - 1) + ", got " +
+                   std::to_string(values.data()[i]) + " at position " + std::to_string(i));
+    }
+  }
+}
+
+// The first element that is wrong, if any. All are looked at without a branch first, which the compiler does in vectors, each
+// by the thread that has it in its cache.
+template <typename T, typename Wrong>
+std::optional<T> first_wrong(const Input<T>& input, const Wrong& wrong) {
+  const T *data = input.data(), *end = data + input.size();
+  std::atomic<bool> found{false};
+  without_gil([&] {
+    cpu::for_pieces(input.size(), cpu::kPiece, [&](Range r) {
+      T any = 0;
+      for (std::int64_t i = r.begin; i < r.end; ++i) any = static_cast<T>(any | static_cast<T>(wrong(data[i])));
+      if (any) found.store(true, std::memory_order_relaxed);
+    });
+  });
+  if (!found) return std::nullopt;
+  // Not there any more if another thread has changed it.
+  const T* first = std::find_if(data, end, wrong);
+  return first == end ? data[0] : *first;
+}
+
+inline Dims pooled_dims(const PoolShape& pool) { return {pool.n, pool.c, pool.p, pool.q}; }
+
+// The gradients that every layer with weights returns, dx only where it is wanted.
+struct Gradients {
+  Output<float> dweight, dbias;
+  std::optional<Output<float>> dx;
+
+  Gradients(Call& call, const Input<float>& x, const Input<float>& weight, bool need_dx)
+      : dweight(call.output<float>(1, weight.dims())), dbias(call.output<float>(2, {weight.dims()[0]})) {
+    if (need_dx) dx = call.output<float>(0, x.dims());
+  }
+
+  py::tuple arrays() const { return py::make_tuple(dx ? py::object(dx->array()) : py::none(), dweight.array(), dbias.array()); }
+};
+
+}  // namespace fastlenet

@@ -1,0 +1,45 @@
+// Losses and their gradients.
+#include "bindings.hpp"
+
+namespace fastlenet {
+
+namespace {
+
+py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, py::handle label_smoothing_, py::handle out) {
+  Call call("softmax_cross_entropy", out);
+  const char* op = call.op();
+  const Input<float> logits = call.input<float>("logits", logits_);
+  const Input<std::int64_t> labels = call.input<std::int64_t>("labels", labels_);
+  expect_rank(op, "logits", 2, "(n, classes)", logits.dims());
+  const std::int64_t rows = logits.dims()[0], classes = logits.dims()[1];
+  expect_dims(op, "labels", {rows}, labels.dims());
+  if (classes < 1) fail(op, "logits expects at least one class, got shape " + to_string(logits.dims()));
+  const double label_smoothing = number(op, "label_smoothing", label_smoothing_);
+  if (!(label_smoothing >= 0.0 && label_smoothing <= 1.0)) {
+    throw std::invalid_argument(wanted(op, "label_smoothing", "a number in [0, 1]", label_smoothing_));
+  }
+  expect_below(op, "labels", labels, classes);
+  const Output<float> dlogits = call.output<float>(0, logits.dims());
+  const double loss = without_gil(
+      [&] { return cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), rows, classes, label_smoothing); });
+  return py::make_tuple(loss, dlogits.array());
+}
+
+py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle out) {
+  Call call("squared_error", out);
+  const Input<float> prediction = call.input<float>("prediction", prediction_), target = call.input<float>("target", target_);
+  expect_dims(call.op(), "target", prediction.dims(), target.dims());
+  const Output<float> dprediction = call.output<float>(0, prediction.dims(), InPlace::yes);
+  const double loss =
+      without_gil([&] { return cpu::squared_error(dprediction.data(), prediction.data(), target.data(), prediction.size()); });
+  return py::make_tuple(loss, dprediction.array());
+}
+
+}  // namespace
+
+void bind_loss(py::module_& m) {
+  define(m, "softmax_cross_entropy", softmax_cross_entropy, "logits", "labels", "label_smoothing", "out");
+  define(m, "squared_error", squared_error, "prediction", "target", "out");
+}
+
+}  // namespace fastlenet

@@ -1,0 +1,44 @@
+// Pooling.
+#include "bindings.hpp"
+
+namespace fastlenet {
+
+namespace {
+
+py::tuple max_pool2d_forward(py::handle x_, py::handle kernel_size_, py::handle stride, py::handle padding, py::handle out) {
+  Call call("max_pool2d_forward", out, 2);
+  const Input<float> x = call.input<float>("x", x_);
+  const Pair kernel_size = pair(call.op(), "kernel_size", kernel_size_);
+  const PoolShape shape =
+      pool_shape(call.op(), x.dims(), kernel_size, stride.is_none() ? kernel_size : pair(call.op(), "stride", stride),
+                 pair(call.op(), "padding", padding));
+  const Output<float> y = call.output<float>(0, pooled_dims(shape));
+  const Output<std::int32_t> indices = call.output<std::int32_t>(1, pooled_dims(shape));
+  compute(cpu::max_pool2d_forward, y, indices, x, shape);
+  return py::make_tuple(y.array(), indices.array());
+}
+
+py::array max_pool2d_backward(py::handle dy_, py::handle indices_, py::handle x_shape_, py::handle out) {
+  Call call("max_pool2d_backward", out);
+  const Dims x_shape = sizes(call.op(), "x_shape", x_shape_);
+  const Input<float> dy = call.input<float>("dy", dy_);
+  const Input<std::int32_t> indices = call.input<std::int32_t>("indices", indices_);
+  const PoolShape shape = unpool_shape(call.op(), dy.dims(), x_shape);
+  expect_dims(call.op(), "indices", dy.dims(), indices.dims());
+  const std::uint32_t plane = static_cast<std::uint32_t>(shape.h * shape.w);
+  // As unsigned numbers the negative ones are the largest.
+  const auto wrong = first_wrong(indices, [=](std::int32_t index) { return static_cast<std::uint32_t>(index) >= plane; });
+  if (wrong) fail(call.op(), "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(*wrong));
+  const Output<float> dx = call.output<float>(0, x_shape);
+  compute(cpu::max_pool2d_backward, dx, dy, indices, shape);
+  return dx.array();
+}
+
+}  // namespace
+
+void bind_pool(py::module_& m) {
+  define(m, "max_pool2d_forward", max_pool2d_forward, "x", "kernel_size", "stride", "padding", "out");
+  define(m, "max_pool2d_backward", max_pool2d_backward, "dy", "indices", "x_shape", "out");
+}
+
+}  // namespace fastlenet

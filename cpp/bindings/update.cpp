@@ -1,0 +1,71 @@
+// The optimizers' steps.
+#include "../ops/adam.hpp"
+#include "bindings.hpp"
+
+namespace fastlenet {
+
+namespace {
+
+// The size of the buffer that a step changes, and which others must have.
+Dims flat_dims(const char* op, const char* argument, py::handle buffer) {
+  const Dims dims = dims_of(expect_array(op, argument, buffer, py::dtype::of<float>()));
+  expect_rank(op, argument, 1, "(count,)", dims);
+  return dims;
+}
+
+void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, py::handle lr, py::handle momentum_,
+              py::handle nesterov, py::handle weight_decay) {
+  Call call("sgd_step");
+  const Dims dims = flat_dims(call.op(), "parameters", parameters_);
+  const Input<float> gradients = call.input<float>("gradients", gradients_);
+  expect_dims(call.op(), "gradients", dims, gradients.dims());
+  const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
+  const auto narrow = [&](const char* name, py::handle value) { return static_cast<float>(number(call.op(), name, value)); };
+  const double momentum = number(call.op(), "momentum", momentum_);
+  std::optional<Output<float>> velocity;
+  if (!velocity_.is_none()) {
+    velocity = call.state<float>("velocity", velocity_, dims);
+  } else if (momentum != 0.0) {
+    fail(call.op(), "velocity expects an array when momentum is not 0, got None");
+  }
+  const SgdStep step{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
+  without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), raw(velocity), dims[0], step); });
+}
+
+void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_moment_, py::handle second_moment_,
+               py::handle step_, py::handle lr, py::handle beta1, py::handle beta2, py::handle eps, py::handle weight_decay) {
+  Call call("adam_step");
+  const Dims dims = flat_dims(call.op(), "parameters", parameters_);
+  const Input<float> gradients = call.input<float>("gradients", gradients_);
+  expect_dims(call.op(), "gradients", dims, gradients.dims());
+  const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
+  const Output<float> first_moment = call.state<float>("first_moment", first_moment_, dims);
+  const Output<float> second_moment = call.state<float>("second_moment", second_moment_, dims);
+  const std::int64_t step = integer(call.op(), "step", step_, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
+  const auto of = [&](const char* name, py::handle value) { return number(call.op(), name, value); };
+  const auto below_one = [&](const char* name, py::handle value) { return fraction(call.op(), name, value); };
+  const AdamStep adam = adam_at(step, of("lr", lr), below_one("beta1", beta1), below_one("beta2", beta2), of("eps", eps),
+                                of("weight_decay", weight_decay));
+  without_gil(
+      [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
+}
+
+void ema_step(py::handle average_, py::handle parameters_, py::handle decay_) {
+  Call call("ema_step");
+  const Dims dims = flat_dims(call.op(), "parameters", parameters_);
+  const Input<float> parameters = call.input<float>("parameters", parameters_);
+  const Output<float> average = call.state<float>("average", average_, dims);
+  const float decay = static_cast<float>(number(call.op(), "decay", decay_));
+  without_gil([&] { cpu::ema_step(average.data(), parameters.data(), dims[0], decay); });
+}
+
+}  // namespace
+
+void bind_update(py::module_& m) {
+  define(m, "sgd_step", sgd_step, "parameters", "gradients", "velocity", "lr", "momentum", "nesterov", "weight_decay");
+  define(m, "adam_step", adam_step, "parameters", "gradients", "first_moment", "second_moment", "step", "lr", "beta1", "beta2",
+         "eps", "weight_decay");
+  define(m, "ema_step", ema_step, "average", "parameters", "decay");
+}
+
+}  // namespace fastlenet

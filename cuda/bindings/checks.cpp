@@ -1,0 +1,23 @@
+// The checks of sizes and numbers that all ops use, from shapes.cpp and arguments.hpp.
+#include <limits>
+
+#include "bindings.hpp"
+
+namespace fastlenet::cuda {
+
+void bind_checks(py::module_& m) {
+  m.def("expect_dims", expect_dims);
+  m.def("expect_rank", expect_rank);
+  m.def("number", number);
+  m.def("fraction", fraction);
+  m.def("word", word);
+  m.def("count_from_one", [](const char* op, const char* argument, py::handle value) {
+    return integer(op, argument, value, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
+  });
+  m.def("normalisation", [](const char* op, py::handle mean, py::handle std) {
+    const Normalisation found(op, mean, std);
+    return py::make_tuple(found.mean, found.std);
+  });
+}
+
+}  // namespace fastlenet::cuda

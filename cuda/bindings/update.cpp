@@ -1,0 +1,21 @@
+// The optimizers' steps.
+#include "bindings.hpp"
+
+namespace fastlenet::cuda {
+
+void bind_update(py::module_& m) {
+  m.def("sgd_step", [](Address parameters, Address gradients, Address velocity, Passed<const Rate&>::Given lr,
+                       std::int64_t count, float momentum, bool nesterov, float weight_decay) {
+    sgd_step(at<float>(parameters), at<float>(gradients), at<float>(velocity), Passed<const Rate&>::value(lr), count,
+             {momentum, weight_decay, nesterov});
+  });
+  m.def("adam_step", [](Address parameters, Address gradients, Address first_moment, Address second_moment, std::int64_t count,
+                        Passed<const Count&>::Given step, Passed<const Rate&>::Given lr, double beta1, double beta2, double eps,
+                        double weight_decay) {
+    adam_step(at<float>(parameters), at<float>(gradients), at<float>(first_moment), at<float>(second_moment), count,
+              Passed<const Count&>::value(step), Passed<const Rate&>::value(lr), {beta1, beta2, eps, weight_decay});
+  });
+  define(m, "ema_step", ema_step);
+}
+
+}  // namespace fastlenet::cuda
