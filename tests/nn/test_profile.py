@@ -68,6 +68,7 @@ class _PythonTimes(StepTimes):
             self.seconds -= self._replay.seconds
 
 
+@pytest.mark.slow  # since it compares times
 def test_ops_and_python_explain_the_step(mnist: Dataset) -> None:
     """The ops' times, and Python's, measured by itself with ops that do nothing, add up to the whole step within 5 %.
 
