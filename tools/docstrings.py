@@ -18,8 +18,6 @@ WITHOUT = {
     "fastlenet.cuda.DeviceArray.nbytes",
     "fastlenet.cuda.DeviceArray.ndim",
     "fastlenet.cuda.DeviceArray.size",
-    "fastlenet.nn.Layer.backward",
-    "fastlenet.nn.Layer.forward",
 }
 
 

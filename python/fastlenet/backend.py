@@ -32,6 +32,7 @@ class Backend(Protocol[A]):
     on its device.
     """
 
+    __name__: str  # by which a copy of a network finds its backend again, as a module
     name: str  # which tells backends apart in messages and records
 
     def level(self) -> str:
@@ -181,4 +182,4 @@ class Backend(Protocol[A]):
 
 
 # All that a backend has, by name.
-NAMES = (*Backend.__annotations__, *(name for name in vars(Backend) if not name.startswith("_")))
+NAMES = tuple(name for name in (*Backend.__annotations__, *vars(Backend)) if not name.startswith("_"))

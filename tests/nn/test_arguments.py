@@ -55,6 +55,8 @@ NOT_A_PAIR = [
     HUGE,
     np.ones(2),
 ]
+NO_PADDING = [value for value in NOT_A_PAIR if not isinstance(value, str)]
+UNSUPPORTED = [0, 2, (1, 2), [2, 2], "1", None, 1.5, np.ones(2)]
 NOT_A_FLAG = [None, "yes", 1, 0.0, np.ones(2)]
 NOT_A_PROBABILITY = [-0.1, 1.0, NAN, "x", None, True, [0.5], np.ones(2), HUGE]
 NOT_A_RATE = [-1, NAN, float("inf"), None, "0.1", True, [0.1], np.ones(2), HUGE, 1j]
@@ -229,16 +231,27 @@ ROWS: dict[str, list[Wrong]] = {
         *each(nn.Conv2d, "out_channels", NOT_A_SIZE, in_channels=1, kernel_size=1),
         *each(nn.Conv2d, "kernel_size", [0, (0, 1), *NOT_A_PAIR], in_channels=1, out_channels=1),
         *each(nn.Conv2d, "stride", [0, None, *NOT_A_PAIR], in_channels=1, out_channels=1, kernel_size=1),
-        *each(nn.Conv2d, "padding", [None, *NOT_A_PAIR], in_channels=1, out_channels=1, kernel_size=1),
+        *each(nn.Conv2d, "padding", [None, "full", "SAME", *NO_PADDING], in_channels=1, out_channels=1, kernel_size=1),
         *each(nn.Conv2d, "bias", NOT_A_FLAG, in_channels=1, out_channels=1, kernel_size=1),
-        (lambda: nn.Conv2d(1, 1, 1, dilation=2), "unexpected keyword argument 'dilation'"),  # type: ignore[call-arg]
-        (lambda: nn.Conv2d(1, 1, 1, groups=2), "unexpected keyword argument 'groups'"),  # type: ignore[call-arg]
+        *each(nn.Conv2d, "dilation", UNSUPPORTED, in_channels=1, out_channels=1, kernel_size=1),
+        *each(nn.Conv2d, "groups", UNSUPPORTED, in_channels=1, out_channels=1, kernel_size=1),
+        *each(nn.Conv2d, "padding_mode", ["reflect", 0, None], in_channels=1, out_channels=1, kernel_size=1),
+        (lambda: nn.Conv2d(1, 1, 3, dilation=2), "dilation expects 1, got 2; the arguments that can be set are in_channels, "),
+        (lambda: nn.Conv2d(1, 1, 3, 2, "same"), r"padding 'same' expects stride 1, got \(2, 2\)"),
+        (lambda: nn.Conv2d(1, 1, (3, 2), padding="same"), r"'same' expects odd sizes of kernel_size, got \(3, 2\)"),
         (lambda: nn.Conv2d(1, 1), "kernel_size"),  # type: ignore[call-arg]
     ],
     "MaxPool2d": [
         *each(nn.MaxPool2d, "kernel_size", [0, None, *NOT_A_PAIR]),
         *each(nn.MaxPool2d, "stride", [0, *NOT_A_PAIR], kernel_size=2),
         *each(nn.MaxPool2d, "padding", [2, (1, 2), None, *NOT_A_PAIR], kernel_size=(3, 2)),
+        *each(nn.MaxPool2d, "dilation", UNSUPPORTED, kernel_size=2),
+        *each(nn.MaxPool2d, "return_indices", [True, 1, None], kernel_size=2),
+        *each(nn.MaxPool2d, "ceil_mode", [True, 1, None], kernel_size=2),
+        (
+            lambda: nn.MaxPool2d(2, ceil_mode=True),
+            "the arguments that can be set are kernel_size, stride and padding",
+        ),
     ],
     "Linear": [
         *each(nn.Linear, "in_features", NOT_A_SIZE, out_features=1),

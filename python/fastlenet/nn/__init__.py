@@ -5,6 +5,7 @@ flat, aligned float32 buffer, of which the named arrays are views: an optimizer 
 call on one block. The arrays in the state_dict are the only truth: nothing derived from a weight outlives a call.
 """
 
+from fastlenet.nn.context import Context as Context
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid
 from fastlenet.nn.sequential import Sequential

@@ -6,14 +6,14 @@ import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastlenet import ops as kernel_ops
 from fastlenet._core import Recording
-from fastlenet.nn.context import Array, Pass, Shape, Workspace, Workspaces
+from fastlenet.backend import Array, Backend, Shape
+from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.fusion import Step, expect_examples, replayable, run_forward
 
 __all__ = ["Frozen"]
@@ -36,7 +36,7 @@ class Frozen:
     of a shape notes the ops that the later ones repeat; the last eight shapes are kept. Copies and pickles are snapshots too.
     """
 
-    def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: ModuleType, algorithm: str) -> None:
+    def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: Backend[Array], algorithm: str) -> None:
         self._steps, self._parameters, self._ops, self._algorithm = steps, parameters, ops, algorithm
         self._finite = all(bool(np.isfinite(array).all()) for array in parameters.values())
         self._packed: dict[str, Array] = {}
@@ -84,9 +84,9 @@ class Frozen:
             recordings.popitem(last=False)
         return y
 
-    def _pass(self, x: Array, workspace: Workspace) -> Pass:
+    def _pass(self, x: Array, workspace: Workspace) -> Context:
         few = len(x) <= _FEW
-        return Pass(
+        return Context(
             self._ops,
             workspace,
             self._parameters,

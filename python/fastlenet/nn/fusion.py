@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from fastlenet.nn.context import Array, Pass, Shape
+from fastlenet.backend import DEAD, Array, Backend, Shape
+from fastlenet.nn.context import Context
 from fastlenet.nn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, MisfitError, ReLU, Sigmoid, gradient_outputs, slide
 
 __all__ = ["Step", "expect_examples", "plan", "replayable", "run_backward", "run_forward"]
@@ -19,22 +18,21 @@ __all__ = ["Step", "expect_examples", "plan", "replayable", "run_backward", "run
 class _ConvReLUMaxPool(Layer):
     """Conv2d, ReLU and MaxPool2d in a row, as the one op that they are fused into; made by Sequential, never by a user."""
 
+    replaces = (Conv2d, ReLU, MaxPool2d)
+
     def __init__(self, conv: Conv2d, pool: MaxPool2d) -> None:
         self.conv, self.pool = conv, pool
 
-    @staticmethod
-    def fits(layers: Sequence[Layer]) -> bool:
-        """Whether these three layers are one: stride 1, disjoint windows."""
-        if len(layers) < 3 or [type(layer) for layer in layers[:3]] != [Conv2d, ReLU, MaxPool2d]:
-            return False
-        conv, _, pool = layers[:3]
+    @classmethod
+    def of(cls, layers: Sequence[Layer]) -> _ConvReLUMaxPool | None:
+        """These three layers as one, if they can be: stride 1, disjoint windows whose positions fit in a byte."""
+        if tuple(type(layer) for layer in layers) != cls.replaces:
+            return None
+        conv, _, pool = layers
         assert isinstance(conv, Conv2d) and isinstance(pool, MaxPool2d)
-        return (
-            conv.stride == (1, 1)
-            and pool.stride == pool.kernel_size
-            and pool.padding == (0, 0)
-            and math.prod(pool.kernel_size) <= 255
-        )
+        disjoint = pool.stride == pool.kernel_size and pool.padding == (0, 0)
+        fits = conv.stride == (1, 1) and disjoint and math.prod(pool.kernel_size) <= DEAD
+        return cls(conv, pool) if fits else None
 
     def output_shape(self, shape: Shape) -> Shape:
         # The pooling windows are disjoint, and the convolution's stride is 1: as one window that is as large as both.
@@ -44,41 +42,36 @@ class _ConvReLUMaxPool(Layer):
         )
         return (self.conv.out_channels, *slide(shape, self.conv.in_channels, window, self.pool.kernel_size, self.conv.padding))
 
-    def pack(self, weight: Array, backend: ModuleType, algorithm: str) -> Array | None:
-        packed: Array = backend.pack_filters(weight, algorithm)
-        return packed
+    def pack(self, weight: Array, ops: Backend[Array], algorithm: str) -> Array | None:
+        return ops.pack_filters(weight, algorithm)
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
+    def forward(self, x: Array, context: Context) -> Array:
         shape = (len(x), *self.output_shape(x.shape[1:]))
-        y = run.workspace.take((at, "y"), shape) if out is None else out
-        winners = run.workspace.take((at, "winners"), shape, np.uint8)
-        run.backend.conv2d_relu_max_pool2d_forward(
+        y, winners = context.output(shape), context.scratch("winners", shape, np.uint8)
+        context.save(x, winners)
+        return context.ops.conv2d_relu_max_pool2d_forward(
             x,
-            weight,
-            bias,
+            context.parameter("weight"),
+            context.parameter("bias") if self.conv.bias else None,
             padding=self.conv.padding,
             kernel_size=self.pool.kernel_size,
-            algorithm=run.algorithm,
-            packed=run.packed.get(f"{name}.weight"),
+            algorithm=context.algorithm,
+            packed=context.packed("weight"),
             out=(y, winners),
-        )
-        run.saved[at] = (x, winners)
-        return y
+        )[0]
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        x, winners = run.saved[at]
-        dx: Array | None = run.backend.conv2d_relu_max_pool2d_backward(
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        x, winners = context.saved
+        return context.ops.conv2d_relu_max_pool2d_backward(
             dy,
             winners,
             x,
-            run.parameters[f"{name}.weight"],
+            context.parameter("weight"),
             padding=self.conv.padding,
             kernel_size=self.pool.kernel_size,
-            need_dx=need_dx,
-            out=gradient_outputs(run, at, name, x.shape, need_dx),
+            need_dx=context.need_dx,
+            out=gradient_outputs(x, context, self.conv.bias),
         )[0]
-        return dx
 
 
 @dataclass(frozen=True)
@@ -95,14 +88,9 @@ def plan(layers: Sequence[Layer], names: Sequence[str]) -> list[Step]:
     steps: list[Step] = []
     at = 0
     while at < len(layers):
-        if _ConvReLUMaxPool.fits(layers[at:]):
-            conv, pool = layers[at], layers[at + 2]
-            assert isinstance(conv, Conv2d) and isinstance(pool, MaxPool2d)
-            steps.append(Step(_ConvReLUMaxPool(conv, pool), at, names[at]))
-            at += 3
-        else:
-            steps.append(Step(layers[at], at, names[at]))
-            at += 1
+        fused = _ConvReLUMaxPool.of(layers[at : at + 3])
+        steps.append(Step(fused or layers[at], at, names[at]))
+        at += 3 if fused else 1
     return steps
 
 
@@ -114,45 +102,48 @@ def replayable(steps: Sequence[Step]) -> bool:
     return all(type(step.layer) in layers for step in steps)
 
 
-def expect_examples(x: Any) -> None:
+def expect_examples(x: object) -> None:
     """Raises TypeError for what is no array, or has no axis of examples."""
-    if not getattr(x, "shape", ()):
-        got = f"one of shape {x.shape}" if hasattr(x, "shape") else type(x).__name__
+    shape = getattr(x, "shape", None)
+    if not shape:
+        got = type(x).__name__ if shape is None else f"one of shape {shape}"
         raise TypeError(f"x expects an array of float32, one example in each row, got {got}")
 
 
-def run_forward(steps: Sequence[Step], x: Array, run: Pass) -> Array:
+def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
     """Runs the plan, in the workspace; the result is an array of the caller's own, unless the pass will be replayed.
 
     Raises TypeError and ValueError, which name the layer.
     """
     expect_examples(x)
     for step in steps:
+        context.enter(step.at, step.name, last=step is steps[-1] and not context.replays)
         try:
-            out = None
-            if step is steps[-1] and not run.replays:
-                out = run.backend.empty((len(x), *step.layer.output_shape(tuple(x.shape[1:]))))
-            x = step.layer.forward(x, run, step.at, step.name, out)
+            y = step.layer.forward(x, context)
         except MisfitError as error:
             raise ValueError(f"layer {step.name!r}: x expects shape (n, {error.expected}), got {tuple(x.shape)}") from None
         except (TypeError, ValueError) as error:
             raise _named(step, error) from None
-    return x
+        if not hasattr(y, "shape"):
+            raise TypeError(f"layer {step.name!r}: forward expects to return an array, got {type(y).__name__}")
+        x = y
+    return x if context.replays else context.own(x)
 
 
-def run_backward(steps: Sequence[Step], dy: Array, run: Pass, *, need_dx: bool) -> Array | None:
+def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx: bool) -> Array | None:
     """Fills the gradients; returns the gradient by x if need_dx. Raises TypeError and ValueError, which name the layer."""
     gradient: Array | None = dy
     for step in reversed(steps):
         assert gradient is not None
         wanted = need_dx or step is not steps[0]
+        context.enter(step.at, step.name, backward=True, need_dx=wanted)
         try:
-            gradient = step.layer.backward(gradient, run, step.at, step.name, wanted)
+            gradient = step.layer.backward(gradient, context)
         except (TypeError, ValueError) as error:
             raise _named(step, error) from None
-        if gradient is None:
-            break
-    return gradient
+        if wanted and gradient is None:
+            raise TypeError(f"layer {step.name!r}: backward expects to return the gradient by its input, got None")
+    return gradient if need_dx else None
 
 
 def _named(step: Step, error: Exception) -> Exception:

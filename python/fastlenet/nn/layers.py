@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from fastlenet.fields import Values
-from fastlenet.nn.context import Array, Pass, Shape
+from fastlenet.backend import Array, Backend, Shape
+from fastlenet.fields import Values, shown
+from fastlenet.nn.context import Context
 
 __all__ = [
     "PROBABILITY",
@@ -46,7 +45,11 @@ class MisfitError(ValueError):
 
 
 class Layer:
-    """One step of a Sequential. `forward` and `backward` take the pass, the layer's position, and its names' prefix."""
+    """One step of a network. Derive a layer from it, define `forward` and `backward`, and put it into a Sequential.
+
+    A layer with parameters names them in `shapes`, one that changes the shape of its input says so in `output_shape`. What a
+    pass computes belongs to its context: the layer itself holds settings alone, so that it can be called from several threads.
+    """
 
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of one example's output, given that of its input, both without n."""
@@ -57,29 +60,41 @@ class Layer:
         return {}
 
     def fan_in(self) -> int:
-        """The number of inputs that reach one output."""
+        """The number of inputs that reach one output: parameters start uniform in +-1/sqrt(fan_in)."""
         return 1
 
     def multiply_adds(self, shape: Shape) -> int:
-        """Multiply-adds of one example's forward pass."""
+        """Multiply-adds of one example's forward pass, for the summary."""
         return 0
 
-    def pack(self, weight: Array, backend: ModuleType, algorithm: str) -> Array | None:
+    def pack(self, weight: Array, ops: Backend[Array], algorithm: str) -> Array | None:
         """Weights that no longer change in the layout that is best for a few images, if there is one."""
         return None
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        raise NotImplementedError
+    def forward(self, x: Array, context: Context) -> Array:
+        """The layer's output y, of shape (n, *output_shape(x.shape[1:])), for the input x: (n, ...), float32.
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        raise NotImplementedError
+        Compute with the ops of `context.ops`, on `context.parameter("weight")` and so on; write the result to
+        `context.output(shape)` and return it. `context.save(...)` keeps what `backward` will need. x is not to be changed.
+        Raise ValueError for a shape that does not fit; the error will name the layer.
+        """
+        raise NotImplementedError(f"{type(self).__name__} expects a method forward(x, context)")
+
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        """The loss's gradient dx, of x's shape, given dy, that by the output of the last `forward`, whose context this is.
+
+        Write the gradient by each parameter to `context.gradient("weight")` and so on, over what it holds; write dx to
+        `context.output(shape)` and return it. `context.saved` has what `forward` saved. Without `context.need_dx`, nobody
+        wants dx: it may be None. dy is not to be changed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} expects a method backward(dy, context)")
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
         return f"{type(self).__name__}({settings})"
 
 
-def _sizes(name: str, value: Any, least: int) -> tuple[int, int]:
+def _sizes(name: str, value: object, least: int) -> tuple[int, int]:
     """An int or a pair of ints, for rows and columns."""
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) for size in pair):
@@ -87,6 +102,30 @@ def _sizes(name: str, value: Any, least: int) -> tuple[int, int]:
     if not least <= min(pair) <= max(pair) <= _MOST:
         raise ValueError(f"{name} expects {'positive' if least else 'non-negative'} ints below 2^31, got {value!r}")
     return int(pair[0]), int(pair[1])
+
+
+def _padding(value: object, kernel_size: _Pair, stride: _Pair) -> _Pair:
+    """Zeros on both sides of the rows and of the columns; "same": as many as keep the size, "valid": none."""
+    if not isinstance(value, str):
+        return _sizes("Conv2d: padding", value, 0)
+    if value not in ("same", "valid"):
+        raise ValueError(f"Conv2d: padding expects an int, a pair of ints, 'same' or 'valid', got {value!r}")
+    if value == "valid":
+        return 0, 0
+    if stride != (1, 1):
+        raise ValueError(f"Conv2d: padding 'same' expects stride 1, got {stride}; give the padding as ints")
+    if not all(size % 2 for size in kernel_size):
+        cure = "give the padding as ints, which is the same on both sides"
+        raise ValueError(f"Conv2d: padding 'same' expects odd sizes of kernel_size, got {kernel_size}; {cure}")
+    return kernel_size[0] // 2, kernel_size[1] // 2
+
+
+def _expect_only(layer: str, there_is: str, **options: tuple[object, object]) -> None:
+    """ValueError for an option of PyTorch's that has another value than the one that is computed here."""
+    for name, (value, only) in options.items():
+        if shown(value) not in (repr(only), repr((only, only)), repr([only, only])):
+            cure = f"the arguments that can be set are {there_is}"
+            raise ValueError(f"{layer}: {name} expects {only!r}, got {shown(value)}; {cure}")
 
 
 def slide(shape: Shape, channels: int | None, window: _Pair, stride: _Pair, padding: _Pair) -> tuple[int, int]:
@@ -101,7 +140,11 @@ def slide(shape: Shape, channels: int | None, window: _Pair, stride: _Pair, padd
 
 
 class Conv2d(Layer):
-    """Cross-correlation; see ops.conv2d_forward. x: (n, in_channels, h, w) -> (n, out_channels, p, q)."""
+    """Cross-correlation; see ops.conv2d_forward. x: (n, in_channels, h, w) -> (n, out_channels, p, q).
+
+    padding: zeros around the image, on both sides alike; "same": as many as keep h and w, for stride 1 and odd kernel sizes;
+    "valid": none. dilation, groups and padding_mode are PyTorch's, and have no other value here.
+    """
 
     def __init__(
         self,
@@ -109,12 +152,18 @@ class Conv2d(Layer):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
     ) -> None:
+        there_is = "in_channels, out_channels, kernel_size, stride, padding and bias"
+        options = {"dilation": (dilation, 1), "groups": (groups, 1), "padding_mode": (padding_mode, "zeros")}
+        _expect_only("Conv2d", there_is, **options)
         self.kernel_size: _Pair = _sizes("Conv2d: kernel_size", kernel_size, 1)
         self.stride: _Pair = _sizes("Conv2d: stride", stride, 1)
-        self.padding: _Pair = _sizes("Conv2d: padding", padding, 0)
+        self.padding: _Pair = _padding(padding, self.kernel_size, self.stride)
         self.in_channels: int = _SIZE.convert("Conv2d: in_channels", in_channels)
         self.out_channels: int = _SIZE.convert("Conv2d: out_channels", out_channels)
         self.bias: bool = _FLAG.convert("Conv2d: bias", bias)
@@ -132,48 +181,51 @@ class Conv2d(Layer):
     def multiply_adds(self, shape: Shape) -> int:
         return math.prod(self.output_shape(shape)) * self.fan_in()
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
-        if out is None:
-            out = run.workspace.take((at, "y"), (len(x), *self.output_shape(x.shape[1:])))
-        y: Array = run.backend.conv2d_forward(x, weight, bias, stride=self.stride, padding=self.padding, out=out)
-        run.saved[at] = (x,)
-        return y
+    def forward(self, x: Array, context: Context) -> Array:
+        bias = context.parameter("bias") if self.bias else None
+        y = context.output((len(x), *self.output_shape(x.shape[1:])))
+        context.save(x)
+        return context.ops.conv2d_forward(x, context.parameter("weight"), bias, stride=self.stride, padding=self.padding, out=y)
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        (x,) = run.saved[at]
-        dx: Array | None = run.backend.conv2d_backward(
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (x,) = context.saved
+        return context.ops.conv2d_backward(
             dy,
             x,
-            run.parameters[f"{name}.weight"],
+            context.parameter("weight"),
             stride=self.stride,
             padding=self.padding,
-            need_dx=need_dx,
-            out=gradient_outputs(run, at, name, x.shape, need_dx),
+            need_dx=context.need_dx,
+            out=gradient_outputs(x, context, self.bias),
         )[0]
-        return dx
 
 
-def gradient_outputs(run: Pass, at: int, name: str, x_shape: Shape, need_dx: bool) -> tuple[Array | None, ...]:
-    """dx from the workspace, dweight and dbias straight in the model's gradients (None where there is no bias)."""
-    dx = run.workspace.take((at, "dx"), x_shape) if need_dx else None
-    return dx, run.gradients[f"{name}.weight"], run.gradients.get(f"{name}.bias")
+def gradient_outputs(x: Array, context: Context, bias: bool) -> tuple[Array | None, Array, Array | None]:
+    """Where dx, dweight and dbias go: None where nobody wants one."""
+    dx = context.output(x.shape) if context.need_dx else None
+    return dx, context.gradient("weight"), context.gradient("bias") if bias else None
 
 
 class MaxPool2d(Layer):
-    """The maximum of each window; see ops.max_pool2d_forward. stride defaults to kernel_size."""
+    """The maximum of each window; see ops.max_pool2d_forward. stride defaults to kernel_size.
+
+    dilation, return_indices and ceil_mode are PyTorch's, and have no other value here.
+    """
 
     def __init__(
         self,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] | None = None,
         padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
     ) -> None:
-        self.kernel_size, self.padding = (
-            _sizes("MaxPool2d: kernel_size", kernel_size, 1),
-            _sizes("MaxPool2d: padding", padding, 0),
-        )
-        self.stride = self.kernel_size if stride is None else _sizes("MaxPool2d: stride", stride, 1)
+        options = {"dilation": (dilation, 1), "return_indices": (return_indices, False), "ceil_mode": (ceil_mode, False)}
+        _expect_only("MaxPool2d", "kernel_size, stride and padding", **options)
+        self.kernel_size: _Pair = _sizes("MaxPool2d: kernel_size", kernel_size, 1)
+        self.padding: _Pair = _sizes("MaxPool2d: padding", padding, 0)
+        self.stride: _Pair = self.kernel_size if stride is None else _sizes("MaxPool2d: stride", stride, 1)
         if any(2 * pad > size for pad, size in zip(self.padding, self.kernel_size, strict=True)):
             raise ValueError(f"MaxPool2d: padding expects at most half of kernel_size {kernel_size!r}, got {padding!r}")
 
@@ -181,20 +233,17 @@ class MaxPool2d(Layer):
         sizes = slide(shape, None, self.kernel_size, self.stride, self.padding)
         return (shape[0], *sizes)
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
+    def forward(self, x: Array, context: Context) -> Array:
         shape = (len(x), *self.output_shape(x.shape[1:]))
-        y = run.workspace.take((at, "y"), shape) if out is None else out
-        indices = run.workspace.take((at, "indices"), shape, np.int32)
-        run.backend.max_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding, out=(y, indices))
-        run.saved[at] = (indices, x.shape)
-        return y
+        y, indices = context.output(shape), context.scratch("indices", shape, np.int32)
+        context.save(indices, x.shape)
+        return context.ops.max_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding, out=(y, indices))[
+            0
+        ]
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        indices, shape = run.saved[at]
-        if not need_dx:
-            return None
-        dx: Array = run.backend.max_pool2d_backward(dy, indices, shape, out=run.workspace.take((at, "dx"), shape))
-        return dx
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        indices, shape = context.saved
+        return context.ops.max_pool2d_backward(dy, indices, shape, out=context.output(shape)) if context.need_dx else None
 
 
 class Linear(Layer):
@@ -219,51 +268,47 @@ class Linear(Layer):
     def multiply_adds(self, shape: Shape) -> int:
         return self.in_features * self.out_features
 
-    def pack(self, weight: Array, backend: ModuleType, algorithm: str) -> Array | None:
+    def pack(self, weight: Array, ops: Backend[Array], algorithm: str) -> Array | None:
         return np.asfortranarray(weight)
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        weight, bias = run.parameters[f"{name}.weight"], run.parameters.get(f"{name}.bias")
-        weight = run.packed.get(f"{name}.weight", weight)
-        shape = (len(x), *self.output_shape(x.shape[1:]))
-        y = run.workspace.take((at, "y"), shape) if out is None else out
-        run.saved[at] = (x,)
-        result: Array = run.backend.linear_forward(x, weight, bias, skip_zeros=run.skip_zeros, out=y)
-        return result
+    def forward(self, x: Array, context: Context) -> Array:
+        y = context.output((len(x), *self.output_shape(x.shape[1:])))
+        weight, bias = context.packed("weight"), context.parameter("bias") if self.bias else None
+        context.save(x)
+        if weight is None:
+            weight = context.parameter("weight")
+        return context.ops.linear_forward(x, weight, bias, skip_zeros=context.skip_zeros, out=y)
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        (x,) = run.saved[at]
-        out = gradient_outputs(run, at, name, x.shape, need_dx)
-        dx: Array | None = run.backend.linear_backward(dy, x, run.parameters[f"{name}.weight"], need_dx=need_dx, out=out)[0]
-        return dx
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (x,) = context.saved
+        out = gradient_outputs(x, context, self.bias)
+        return context.ops.linear_backward(dy, x, context.parameter("weight"), need_dx=context.need_dx, out=out)[0]
 
 
 class ReLU(Layer):
     """max(x, 0), element by element."""
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        y: Array = run.backend.relu_forward(x, out=run.workspace.take((at, "y"), x.shape) if out is None else out)
-        run.saved[at] = (y,)
+    def forward(self, x: Array, context: Context) -> Array:
+        y = context.ops.relu_forward(x, out=context.output(x.shape))
+        context.save(y)
         return y
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        (y,) = run.saved[at]
-        dx: Array = run.backend.relu_backward(dy, y, out=run.workspace.take((at, "dx"), y.shape))
-        return dx
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (y,) = context.saved
+        return context.ops.relu_backward(dy, y, out=context.output(y.shape)) if context.need_dx else None
 
 
 class Sigmoid(Layer):
     """1 / (1 + exp(-x)), element by element."""
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        y: Array = run.backend.sigmoid_forward(x, out=run.workspace.take((at, "y"), x.shape) if out is None else out)
-        run.saved[at] = (y,)
+    def forward(self, x: Array, context: Context) -> Array:
+        y = context.ops.sigmoid_forward(x, out=context.output(x.shape))
+        context.save(y)
         return y
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        (y,) = run.saved[at]
-        dx: Array = run.backend.sigmoid_backward(dy, y, out=run.workspace.take((at, "dx"), y.shape))
-        return dx
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (y,) = context.saved
+        return context.ops.sigmoid_backward(dy, y, out=context.output(y.shape)) if context.need_dx else None
 
 
 class Flatten(Layer):
@@ -272,18 +317,13 @@ class Flatten(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        run.saved[at] = (x.shape,)
-        flat = x.reshape(len(x), math.prod(x.shape[1:]))
-        if out is None:
-            return flat
-        out[...] = flat
-        return out
+    def forward(self, x: Array, context: Context) -> Array:
+        context.save(x.shape)
+        return x.reshape(len(x), math.prod(x.shape[1:]))
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        (shape,) = run.saved[at]
-        dx: Array = dy.reshape(shape)
-        return dx
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        shape: Shape = context.saved[0]
+        return dy.reshape(shape)
 
 
 class Dropout(Layer):
@@ -292,21 +332,14 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5) -> None:
         self.p: float = PROBABILITY.convert("Dropout: p", p)
 
-    def forward(self, x: Array, run: Pass, at: int, name: str, out: Array | None) -> Array:
-        y = run.workspace.take((at, "y"), x.shape) if out is None else out
-        if not run.training:
-            if out is None:
-                return x
-            out[...] = x
-            return out
-        mask = run.workspace.take((at, "mask"), x.shape)
-        # Counters of two layers never meet: the position in the network is above all steps.
-        counter = run.dropout_counter + (at << 48)
-        run.backend.dropout_forward(x, self.p, run.seed, counter, out=(y, mask))
-        run.saved[at] = (mask,)
+    def forward(self, x: Array, context: Context) -> Array:
+        if not context.training:
+            return x
+        out = context.output(x.shape), context.scratch("mask", x.shape)
+        y, mask = context.ops.dropout_forward(x, self.p, context.seed, context.counter, out=out)
+        context.save(mask)
         return y
 
-    def backward(self, dy: Array, run: Pass, at: int, name: str, need_dx: bool) -> Array | None:
-        (mask,) = run.saved[at]
-        dx: Array = run.backend.dropout_backward(dy, mask, out=run.workspace.take((at, "dx"), mask.shape))
-        return dx
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (mask,) = context.saved
+        return context.ops.dropout_backward(dy, mask, out=context.output(mask.shape)) if context.need_dx else None

@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastlenet import ops as kernel_ops
-from fastlenet.backend import NAMES
+from fastlenet.backend import NAMES, Array, Backend
 from fastlenet.fields import Values
-from fastlenet.nn.context import Array, Pass, Workspace, Workspaces
+from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.fusion import plan, replayable, run_backward, run_forward
 from fastlenet.nn.layers import Layer
@@ -40,7 +39,7 @@ class Sequential:
         *layers: Layer,
         names: Sequence[str] | None = None,
         seed: int = 0,
-        ops: ModuleType = kernel_ops,
+        ops: Backend[Any] = kernel_ops,
         algorithm: str = "direct",
     ) -> None:
         kind = type(self).__name__
@@ -51,7 +50,8 @@ class Sequential:
         missing = [name for name in NAMES if not hasattr(ops, name)]
         if missing:
             raise TypeError(f"{kind}: ops expects a module like fastlenet.ops, got {ops!r}, which has no {missing[0]}")
-        self.layers, self.ops = layers, ops
+        self.layers = layers
+        self.ops: Backend[Array] = ops
         self.names = _names(names, len(layers))
         self.seed: int = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert(f"{kind}: seed", seed)
         self.algorithm: str = Values(str, choices=("direct", "winograd")).convert(f"{kind}: algorithm", algorithm)
@@ -73,7 +73,7 @@ class Sequential:
     def _flat_buffer(self) -> Array:
         buffer = self.ops.empty((sum(math.prod(shape) for shape in self._shapes.values()),))
         buffer.fill(0)
-        return buffer  # type: ignore[no-any-return]
+        return buffer
 
     def _views(self, buffer: Array) -> dict[str, Array]:
         views, start = {}, 0
@@ -87,7 +87,7 @@ class Sequential:
         self._gradients = self._views(self.gradient_buffer)
         self._workspace = Workspace(self.ops)
         self._workspaces = Workspaces(self.ops)
-        self._last: Pass | None = None
+        self._last: Context | None = None
         self._in_a_pass = False
 
     def _initialise(self) -> None:
@@ -154,7 +154,7 @@ class Sequential:
                 self._in_a_pass = False
         workspace = self._workspaces.take()
         try:
-            return run_forward(self._steps, x, Pass(self.ops, workspace, self._parameters, False, algorithm=self.algorithm))
+            return run_forward(self._steps, x, Context(self.ops, workspace, self._parameters, algorithm=self.algorithm))
         finally:
             self._workspaces.give_back(workspace)
 
@@ -168,16 +168,24 @@ class Sequential:
 
     def _train(self, x: Array) -> Array:
         last = self._last
-        if last is None or last.backend is not self.ops or last.algorithm != self.algorithm or not last.replay("forward", x):
+        if last is None or last.ops is not self.ops or last.algorithm != self.algorithm or not last.replay("forward", x):
             self._last = None  # what it has saved is overwritten now
             last = self._last = self._training_pass(x)
         self.dropout_counter += 1
         assert last.result is not None
         return last.result.copy() if last.replays else last.result
 
-    def _training_pass(self, x: Array) -> Pass:
-        run = Pass(self.ops, self._workspace, self._parameters, True, self.seed, self.dropout_counter, algorithm=self.algorithm)
-        run.gradients = self._gradients
+    def _training_pass(self, x: Array) -> Context:
+        run = Context(
+            self.ops,
+            self._workspace,
+            self._parameters,
+            self._gradients,
+            training=True,
+            algorithm=self.algorithm,
+            seed=self.seed,
+            dropout_counter=self.dropout_counter,
+        )
         run.replays = self.ops is kernel_ops and replayable(self._steps)
         with run.record("forward", x):
             run.result = run_forward(self._steps, x, run)

@@ -1,0 +1,50 @@
+"""The programs in examples/ run, and do what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from fastlenet import nn
+from helpers.expect import float64_reference
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_has_its_test() -> None:
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert names and names == {name.removeprefix("test_") for name in vars(sys.modules[__name__]) if name[5:] in names}
+
+
+def test_own_layer() -> None:
+    own_layer = example("own_layer")
+    assert own_layer.main() > 0.85  # by chance it would be 0.1
+
+
+def test_gradients_of_the_own_layer(rng: np.random.Generator) -> None:
+    """Against central differences, in float64."""
+    model = nn.Sequential(example("own_layer").Swish(), ops=float64_reference())
+    x, dy = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 4))
+    model(x)
+    dx = model.backward(dy, need_dx=True)
+    assert dx is not None
+    for array, gradient in ((x, dx), (model.parameter_buffer, model.gradient_buffer)):
+        for place in np.ndindex(array.shape):
+            kept, values = array[place], []
+            for change in (1e-6, -1e-6):
+                array[place] = kept + change
+                values.append(float((dy * model(x)).sum()))
+            array[place] = kept
+            assert abs((values[0] - values[1]) / 2e-6 - gradient[place]) < 1e-7
