@@ -153,7 +153,7 @@ def test_disk_full_while_saving(train_here: Train, small_mnist: Path, tmp_path: 
     assert "state: cannot be written (File too large)" in end and "could not be saved elsewhere" in end
     assert not list(tmp_path.iterdir())
     of_epoch = Saver.epoch
-    monkeypatch.setattr(Saver, "epoch", lambda saver, run, epoch: run.epoch == 1 and of_epoch(saver, run, epoch))
+    monkeypatch.setattr(Saver, "epoch", lambda saver, run, epoch: run.state.epoch == 1 and of_epoch(saver, run, epoch))
     assert train_here(*settings).code == 0  # and leaves the state after its first epoch
     good = (tmp_path / "state").read_bytes()
     result = bounded(small_disk, "--resume", "state", folder=tmp_path)

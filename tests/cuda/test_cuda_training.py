@@ -22,10 +22,13 @@ from fastlenet import LeNet, cuda, fit
 from fastlenet import ops as cpu_ops
 from fastlenet.data import Dataset
 from fastlenet.training import cuda_step, step
+from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
+from fastlenet.training.history import History
 from fastlenet.training.lr_finder import find_lr
 from fastlenet.training.recipe import Recipe
-from fastlenet.training.trainer import Callback, DivergedError, History, InterruptedRunError, Trainer
+from fastlenet.training.state import DivergedError
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 from helpers.backends import emulation, in_every_order
 from helpers.command import Result, one_line
 from helpers.expect import expect_same_bits
@@ -90,7 +93,7 @@ def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
 
     class Stop(Callback):
         def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-            trainer.stop_requested = (trainer.epoch, trainer.position) == (1, 2)
+            trainer.stop_requested = (trainer.state.epoch, trainer.state.position) == (1, 2)
 
     recipe = Recipe(**RECIPES[name])
     trainer = Trainer(LeNet.of(recipe, ops=cuda), few, recipe)
@@ -124,7 +127,7 @@ def test_a_run_in_the_same_trainer_goes_on(few: Dataset, tmp_path: Path) -> None
 
     class Stop(Callback):
         def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-            trainer.stop_requested = trainer.position == 2
+            trainer.stop_requested = trainer.state.position == 2
 
     recipe = Recipe(**RECIPES["sgd"] | {"epochs": 1})
     straight, expected = trained(few, RECIPES["sgd"] | {"epochs": 1})
@@ -140,7 +143,7 @@ def test_a_run_in_the_same_trainer_goes_on(few: Dataset, tmp_path: Path) -> None
         trainer.run(Stop())
     trainer.stop_requested = False
     history = trainer.run()
-    expect_same_bits(trainer.model.parameter_buffer.numpy(), straight)
+    expect_same_bits(trainer.state.model.parameter_buffer.numpy(), straight)
     assert history.epochs[0].loss == pytest.approx(expected.epochs[0].loss, rel=1e-14)
 
 
@@ -169,7 +172,7 @@ def test_a_model_goes_with_its_trainer(backend: Any, few: Dataset) -> None:
         recipe = Recipe(**RECIPES["sgd"])
         trainer = Trainer(LeNet.of(recipe, ops=backend), few, recipe)
         trainer.run()
-        model, step = weakref.ref(trainer.model), weakref.ref(trainer._step)
+        model, step = weakref.ref(trainer.state.model), weakref.ref(trainer._step)
         del trainer
         assert model() is None and step() is None
     finally:
@@ -183,7 +186,7 @@ def test_the_loss_of_every_step(few: Dataset) -> None:
     class Watch(Callback):
         def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
             losses.append(float(loss) * images)
-            assert trainer.mean_loss() == pytest.approx(sum(losses) / trainer.images, rel=1e-14)
+            assert trainer.mean_loss() == pytest.approx(sum(losses) / trainer.state.images, rel=1e-14)
 
     _, history = trained(few, RECIPES["sgd"] | {"epochs": 1}, callbacks=(Watch(),))
     assert len(losses) == 4 and history.epochs[0].loss == pytest.approx(sum(losses) / 70, rel=1e-14)

@@ -44,7 +44,7 @@ def test_pytorch_weights_as_in_the_readme(tmp_path: Path, monkeypatch: pytest.Mo
     (block,) = re.findall(r"```python\n([^`]*torch\.load[^`]*)```", (ROOT / "README.md").read_text())
     exec(compile(block, "README.md", "exec"), {})
     model = LeNet()
-    from fastlenet.training.checkpoint import load_model
+    from fastlenet.formats.parameters import load_model
 
     model.load_state_dict(load_model("lenet.safetensors"))
     assert model.parameter_buffer.tobytes() == LeNet(seed=5).parameter_buffer.tobytes()

@@ -19,7 +19,7 @@ import pytest
 
 from fastlenet.cli.flags import flag_of, make_parser
 from fastlenet.files import CheckpointError, expect_writable, reserve, save_somewhere, write_atomically
-from fastlenet.training.checkpoint import load_model, save_model
+from fastlenet.formats.parameters import load_model, save_model
 
 
 def names(folder: Path) -> list[str]:

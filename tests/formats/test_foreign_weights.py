@@ -20,8 +20,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fastlenet import LeNet
+from fastlenet.formats.parameters import load_model
 from fastlenet.nn import Flatten, Linear, Sequential
-from fastlenet.training.checkpoint import CheckpointError, load_model
+from fastlenet.training.checkpoint import CheckpointError
 from helpers.command import Result, one_line
 from helpers.expect import expect_same_bits
 
@@ -189,7 +190,8 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     code = f"""
 import resource
 from fastlenet import LeNet, fit
-from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, load_model
+from fastlenet.formats.parameters import load_model
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.training.ensemble import load_members
 model = LeNet()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -296,7 +298,8 @@ def test_what_the_system_does_not_give(tmp_path: Path) -> None:
     """No permission, also for root without its rights; a name that no file can have."""
     code = """
 import os, sys
-from fastlenet.training.checkpoint import CheckpointError, load_model
+from fastlenet.formats.parameters import load_model
+from fastlenet.training.checkpoint import CheckpointError
 if os.geteuid() == 0: os.setuid(65534)
 try: load_model(sys.argv[1])
 except CheckpointError as error: print(error)

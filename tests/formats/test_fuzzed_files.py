@@ -17,10 +17,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_bytes
 
 from fastlenet.data import Dataset
+from fastlenet.formats.parameters import load_model, save_model
 from fastlenet.nn import Dropout, Flatten, Linear, ReLU, Sequential
-from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, load_model, save_checkpoint, save_model
+from fastlenet.training.callbacks.base import Callback
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from fastlenet.training.recipe import Recipe
-from fastlenet.training.trainer import Callback, DivergedError, InterruptedRunError, Trainer
+from fastlenet.training.state import DivergedError
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 Array = npt.NDArray[Any]
 Draw = np.random.Generator
@@ -58,7 +61,7 @@ def trainer(recipe: Recipe) -> Trainer:
 
 class Stop(Callback):
     def batch(self, trainer: Trainer, loss: Any, images: int) -> None:
-        trainer.stop_requested = (trainer.epoch, trainer.position) >= (1, 2)
+        trainer.stop_requested = (trainer.state.epoch, trainer.state.position) >= (1, 2)
 
 
 def save_in_the_middle(path: Path, recipe: Recipe) -> None:
@@ -70,12 +73,13 @@ def save_in_the_middle(path: Path, recipe: Recipe) -> None:
 
 def snapshot(run: Trainer) -> Any:
     """Everything that restoring could change."""
-    arrays = {f"{part}.{name}": array for part, arrays in run._tensors().items() for name, array in arrays.items()}
+    arrays = {f"{part}.{name}": array for part, arrays in run.state.tensors().items() for name, array in arrays.items()}
     plain = {name: (array.shape, array.dtype.str, array.tobytes()) for name, array in arrays.items()}
-    numbers = run.epoch, run.position, run.images, run.loss_sum, run.seconds, run.steps, run.average_from, run.schedule_note
-    schedule = [run.rate(step) for step in range(run.steps)]
-    history = list(run.history.epochs)
-    return plain, numbers, schedule, history, run.model.dropout_counter, run._starts, run.recipe, id(run.data)
+    state = run.state
+    numbers = state.epoch, state.position, state.images, state.loss_sum, state.seconds, state.steps, state.average_from
+    schedule = [state.rate(step) for step in range(state.steps)], state.schedule_note
+    history = list(state.history.epochs)
+    return plain, numbers, schedule, history, state.model.dropout_counter, state.starts, state.recipe, id(state.data)
 
 
 def refusal(read: Callable[[], Any], path: Path, case: str) -> bool:
@@ -335,6 +339,6 @@ def test_forged_checkpoints(seed: int, cases: int, name: str, tmp_path: Path) ->
         except DivergedError:
             pass
         else:
-            assert run.epoch == 3 and len(run.history.epochs) == 3, case
+            assert run.state.epoch == 3 and len(run.state.history.epochs) == 3, case
         run = trainer(RECIPES[name])
     assert 0.5 * cases < refused < cases

@@ -62,9 +62,9 @@ class _PythonTimes(StepTimes):
 
     def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
         super().batch(trainer, loss, images)
-        if trainer.position == 1:
+        if trainer.state.position == 1:
             self._replay.seconds = 0.0
-        elif trainer.position == trainer.batches:
+        elif trainer.state.position == trainer.state.batches:
             self.seconds -= self._replay.seconds
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fastlenet import LeNet, fit, get_num_threads, ops, reference, set_num_threads
 from fastlenet.data import load_idx_directory
-from fastlenet.training.checkpoint import load_model
+from fastlenet.formats.parameters import load_model
 from helpers.arrays import Guarded, normals
 from helpers.cases import FUSED, LENET, WINOGRAD, Fused
 from helpers.expect import expect_same_bits, expect_within, gamma

@@ -15,13 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from fastlenet import LeNet
 from fastlenet.files import expect_writable
-from fastlenet.training.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    load_model,
-    save_checkpoint,
-    save_model,
-)
+from fastlenet.formats.parameters import load_model, save_model
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from helpers.expect import expect_same_bits
 
 TENSORS = {"model.a": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer.steps": np.array([7], np.int64)}

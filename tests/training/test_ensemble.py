@@ -14,10 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 from fastlenet import LeNet, fit
 from fastlenet.data import load_idx_directory
+from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import CheckpointError
 from fastlenet.training.ensemble import join_members, split_members
 from fastlenet.training.evaluation import predict, score
-from fastlenet.training.trainer import Callback, History, Trainer
+from fastlenet.training.history import History
+from fastlenet.training.trainer import Trainer
 from helpers.command import Result, one_line, train_command
 from helpers.expect import expect_same_bits
 
@@ -85,8 +87,8 @@ def test_a_network_that_diverges_loses_no_other(
     run = Trainer.run
 
     def diverge(trainer: Trainer, *callbacks: Callback) -> History:
-        if trainer.recipe.seed == 7:  # the third network
-            trainer.model.parameter_buffer[:] = np.nan
+        if trainer.state.recipe.seed == 7:  # the third network
+            trainer.state.model.parameter_buffer[:] = np.nan
         return run(trainer, *callbacks)
 
     monkeypatch.setattr(Trainer, "run", diverge)

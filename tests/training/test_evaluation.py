@@ -13,11 +13,12 @@ import pytest
 
 from fastlenet import LeNet, Recipe, fit, nn
 from fastlenet.data.dataset import Dataset
+from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.ensemble import EnsembleRun
 from fastlenet.training.evaluation import evaluate, predict, score
 from fastlenet.training.lr_finder import find_lr
-from fastlenet.training.trainer import Callback, Trainer
+from fastlenet.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ import pytest
 from fastlenet import LeNet, _core
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.nn import Flatten, Linear, Sequential
-from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from fastlenet.training.callbacks.base import Callback
+from fastlenet.training.checkpoint import CheckpointError, OtherLevelError, load_checkpoint, save_checkpoint
 from fastlenet.training.ensemble import EnsembleRun
 from fastlenet.training.fit import fit
 from fastlenet.training.recipe import Recipe
-from fastlenet.training.state import OtherLevelError
-from fastlenet.training.trainer import Callback, InterruptedRunError, Trainer
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 from helpers.command import Result, one_line
 from helpers.expect import expect_same_bits
 from helpers.idx import write_idx
@@ -152,7 +152,7 @@ class StopAt(Callback):
         self.place = epoch, position
 
     def batch(self, trainer: Trainer, loss: Any, images: int) -> None:
-        trainer.stop_requested = (trainer.epoch, trainer.position) >= self.place
+        trainer.stop_requested = (trainer.state.epoch, trainer.state.position) >= self.place
 
 
 class Rates(Callback):
@@ -162,7 +162,7 @@ class Rates(Callback):
         self.rates: list[float] = []
 
     def batch(self, trainer: Trainer, loss: Any, images: int) -> None:
-        self.rates.append(trainer.optimizer.lr)
+        self.rates.append(trainer.state.optimizer.lr)
 
 
 def network() -> Sequential:
@@ -187,10 +187,9 @@ def test_longer(place: tuple[int, int], schedule: str, tiny_mnist: Path, tmp_pat
     history = fit(longer, data, new, resume=path, checkpoint=path, callbacks=(rates,))
     assert rates.rates == [new.rate(step, 35) for step in range(steps, 35)]
     assert [epoch.epoch for epoch in history.epochs] == [1, 2, 3, 4, 5]
-    straight = Trainer(network(), data, new)
-    straight.rate = lambda step: old.rate(step, 14) if step < steps else new.rate(step, 35)
+    straight = Trainer(network(), data, new, rate=lambda step: old.rate(step, 14) if step < steps else new.rate(step, 35))
     expected = straight.run()
-    expect_same_bits(longer.parameter_buffer, straight.model.parameter_buffer)
+    expect_same_bits(longer.parameter_buffer, straight.state.model.parameter_buffer)
     assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in expected.epochs]
     assert load_checkpoint(path)[1]["recipe"]["epochs"] == 5
     fit(network(), data, new, resume=path)  # finished, of the new length
@@ -215,19 +214,19 @@ def test_growing_batches(epochs: int, tiny_mnist: Path, tmp_path: Path) -> None:
     straight, rates = Trainer(network(), data, new), Rates()
     straight.restore(path)
     straight.run(rates)
-    assert straight.optimizer.steps == straight.steps
-    assert rates.rates[-1] == new.rate(straight.steps - 1, straight.steps)
+    assert straight.state.optimizer.steps == straight.state.steps
+    assert rates.rates[-1] == new.rate(straight.state.steps - 1, straight.state.steps)
     again = Trainer(network(), data, new)
     again.restore(path)
     with pytest.raises(InterruptedRunError):
-        again.run(StopAt(1, again.position + 3))
+        again.run(StopAt(1, again.state.position + 3))
     again.save(path)
     resumed = Trainer(network(), data, new)
     resumed.restore(path)
-    assert resumed.schedule_note == ""
+    assert resumed.state.schedule_note == ""
     resumed.run()
-    expect_same_bits(resumed.model.parameter_buffer, straight.model.parameter_buffer)
-    losses = [[epoch.loss for epoch in trainer.history.epochs] for trainer in (straight, resumed)]
+    expect_same_bits(resumed.state.model.parameter_buffer, straight.state.model.parameter_buffer)
+    losses = [[epoch.loss for epoch in trainer.state.history.epochs] for trainer in (straight, resumed)]
     assert losses[0] == losses[1] and len(losses[0]) == epochs
 
 
@@ -256,12 +255,12 @@ def test_the_average_of_another_length(tiny_mnist: Path, tmp_path: Path) -> None
     run.save(path)
     shorter = Trainer(network(), data, replace(recipe, epochs=4))  # would have begun with step 14, of 15 that are done
     shorter.restore(path)
-    expect_same_bits(shorter.average["parameters"], run.model.parameter_buffer)
-    expected = run.model.parameter_buffer.astype(np.float64)
+    expect_same_bits(shorter.state.average["parameters"], run.state.model.parameter_buffer)
+    expected = run.state.model.parameter_buffer.astype(np.float64)
     with pytest.raises(InterruptedRunError):
         shorter.run(StopAt(2, 2))
-    expected = 0.9 * expected + 0.1 * shorter.model.parameter_buffer
-    np.testing.assert_allclose(shorter.average["parameters"], expected, rtol=1e-5, atol=1e-7)
+    expected = 0.9 * expected + 0.1 * shorter.state.model.parameter_buffer
+    np.testing.assert_allclose(shorter.state.average["parameters"], expected, rtol=1e-5, atol=1e-7)
     shorter.stop_requested = False
     shorter.run()
     shorter.save(path)
@@ -271,7 +270,8 @@ def test_the_average_of_another_length(tiny_mnist: Path, tmp_path: Path) -> None
 
     class Look(Callback):
         def batch(self, trainer: Trainer, loss: Any, images: int) -> None:
-            seen[trainer.optimizer.steps] = trainer.average["parameters"].tobytes() == trainer.model.parameter_buffer.tobytes()
+            state = trainer.state
+            seen[state.optimizer.steps] = state.average["parameters"].tobytes() == state.model.parameter_buffer.tobytes()
 
     longer.run(Look())
     assert [step for step, same in seen.items() if same] == [35]
@@ -318,7 +318,7 @@ def settings_in(path: str) -> dict[str, Any]:
 def test_another_level_in_words_of_python(tiny_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
     fit(network(), data, epochs=1, checkpoint=path)
-    monkeypatch.setattr("fastlenet.training.state._level", lambda model: "another")
+    monkeypatch.setattr("fastlenet.training.checkpoint._level", lambda model: "another")
     with pytest.raises(
         OtherLevelError, match=r"another, whose last bits differ; .*or allow it with allow_level_change=True$"
     ) as caught:
@@ -384,12 +384,13 @@ def test_a_right_checksum_is_not_enough(name: str, tiny_mnist: Path, tmp_path: P
     forge(tensors, facts)
     save_checkpoint(path, tensors, facts)
     fresh = Trainer(network(), data, recipe)
-    before = {name: array.tobytes() for part in fresh._tensors().values() for name, array in part.items()}
+    before = {name: array.tobytes() for part in fresh.state.tensors().values() for name, array in part.items()}
     with pytest.raises(CheckpointError, match=message) as caught:
         fresh.restore(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value) and "--" not in str(caught.value)
-    assert {name: array.tobytes() for part in fresh._tensors().values() for name, array in part.items()} == before
-    assert (fresh.epoch, fresh.position, fresh.images, fresh.model.dropout_counter, fresh.history.epochs) == (0, 0, 0, 0, [])
+    assert {name: array.tobytes() for part in fresh.state.tensors().values() for name, array in part.items()} == before
+    state = fresh.state
+    assert (state.epoch, state.position, state.images, state.model.dropout_counter, state.history.epochs) == (0, 0, 0, 0, [])
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ NURSERY = """
 import json, os, stat, sys, time, traceback
 from pathlib import Path
 from fastlenet import LeNet, fit, set_num_threads
-from fastlenet.training.checkpoint import save_model
+from fastlenet.formats.parameters import save_model
 from fastlenet.data import load_idx_directory
-from fastlenet.training.trainer import Callback
+from fastlenet.training.callbacks.base import Callback
 
 data = load_idx_directory(sys.argv[1])
 recipe = dict(batch_size=16, batch_size_end=32, seed=9, lr=0.01, dropout=0.3, dropout_fc1=0.1, ema=0.9, ema_every=3, shift=2,
@@ -44,7 +44,7 @@ class Steps(Callback):
     def batch(self, trainer, loss, images):
         global ticks
         ticks += 1
-        tell("step", trainer.optimizer.steps)
+        tell("step", trainer.state.optimizer.steps)
         if ticks == self.most:
             time.sleep(3600)
 

@@ -16,10 +16,13 @@ from fastlenet import Augmentation, LeNet, fit, get_num_threads, set_num_threads
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.optim import SGD, AdamW, Muon
 from fastlenet.philox import permutation, philox
+from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import load_checkpoint
 from fastlenet.training.evaluation import evaluate, predict, score
+from fastlenet.training.history import Epoch
 from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
-from fastlenet.training.trainer import Callback, DivergedError, Epoch, InterruptedRunError, Trainer
+from fastlenet.training.state import DivergedError
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 from helpers.command import Result
 from helpers.expect import expect_same_bits
 
@@ -187,19 +190,19 @@ def test_the_steps_are_counted_ahead(data: Dataset) -> None:
 
     class Rates(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-            rates.append(trainer.optimizer.lr)
+            rates.append(trainer.state.optimizer.lr)
 
     trainer = Trainer(LeNet.of(EVERYTHING), data, EVERYTHING)
     trainer.run(Rates())
-    assert len(rates) == trainer.steps
-    assert rates == [EVERYTHING.rate(step, trainer.steps) for step in range(trainer.steps)]
+    assert len(rates) == trainer.state.steps
+    assert rates == [EVERYTHING.rate(step, trainer.state.steps) for step in range(trainer.state.steps)]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW), ("muon", Muon)])
 def test_every_optimizer_learns(name: str, kind: type, data: Dataset) -> None:
     recipe = Recipe(optimizer=name, lr=0.002 if name == "adamw" else 0.05, epochs=3, batch_size=50, shift=0)
     trainer = Trainer(LeNet.of(recipe), data, recipe)
-    assert type(trainer.optimizer) is kind
+    assert type(trainer.state.optimizer) is kind
     epochs = trainer.run().epochs
     assert epochs[-1].loss < 0.2 * epochs[0].loss and epochs[-1].accuracy is not None and epochs[-1].accuracy > 0.9
 
@@ -221,7 +224,7 @@ def test_the_average_of_the_weights(data: Dataset) -> None:
 
     class Weights(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-            steps.append(trainer.model.parameter_buffer.astype(np.float64))
+            steps.append(trainer.state.model.parameter_buffer.astype(np.float64))
 
     model, epochs = trained(data, recipe, callbacks=(Weights(),))
     average = steps[1]  # after a quarter of the eight steps
@@ -268,7 +271,7 @@ def test_everything_on_is_the_same_to_the_bit(optimizer: str, data: Dataset, tmp
 
     class Stop(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-            trainer.stop_requested = (trainer.epoch, trainer.position) in ((0, 2), (1, 3), (1, 6), (2, 1))
+            trainer.stop_requested = (trainer.state.epoch, trainer.state.position) in ((0, 2), (1, 3), (1, 6), (2, 1))
 
     path = tmp_path / "state"
     for _ in range(4):
@@ -349,8 +352,8 @@ def test_what_is_not_finite_is_never_saved(data: Dataset, tmp_path: Path) -> Non
 
     class Break(Callback):
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-            if trainer.position == 3:
-                trainer.model.parameter_buffer[7] = np.inf
+            if trainer.state.position == 3:
+                trainer.state.model.parameter_buffer[7] = np.inf
                 with pytest.raises(DivergedError, match="weights are no longer finite in epoch 1 after step 3"):
                     trainer.save(path)
 

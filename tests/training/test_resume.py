@@ -14,10 +14,11 @@ import pytest
 from fastlenet import LeNet, _core
 from fastlenet.data import load_idx_directory
 from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, Sequential
+from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.training.fit import fit
 from fastlenet.training.recipe import named_recipe
-from fastlenet.training.trainer import Callback, InterruptedRunError, Trainer
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 from helpers.command import Result, one_line
 
 Train = Callable[..., Result]
@@ -28,7 +29,7 @@ class StopAt(Callback):
         self.place = epoch, position
 
     def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        trainer.stop_requested = (trainer.epoch, trainer.position) >= self.place
+        trainer.stop_requested = (trainer.state.epoch, trainer.state.position) >= self.place
 
 
 def interrupted(data: Any, path: Path, make: Callable[[], Sequential] = LeNet, **recipe: Any) -> Trainer:

@@ -24,11 +24,13 @@ from fastlenet.cli import train
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.files import reserve
 from fastlenet.training import checkpoint, state
+from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.callbacks.console import Console
 from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.training.ensemble import split_members
 from fastlenet.training.fit import fit
-from fastlenet.training.trainer import Callback, DivergedError, Trainer
+from fastlenet.training.state import DivergedError
+from fastlenet.training.trainer import Trainer
 from helpers.command import Result, one_line, train_command
 
 Train = Callable[..., Result]
@@ -334,7 +336,7 @@ class At(Callback):
         self.step, self.action = step, action
 
     def batch(self, trainer: Trainer, loss: Any, images: int) -> None:
-        if trainer.optimizer.steps == self.step:
+        if trainer.state.optimizer.steps == self.step:
             self.action()
 
 
@@ -379,7 +381,7 @@ def test_a_callback_stops_fit(small: Dataset) -> None:
 
     class Stop(Callback):
         def epoch(self, trainer: Trainer, epoch: Any) -> None:
-            self.average = trainer.average["parameters"].copy()
+            self.average = trainer.state.average["parameters"].copy()
             trainer.stop()
 
     stop = Stop()

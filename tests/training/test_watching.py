@@ -15,9 +15,9 @@ import pytest
 
 from fastlenet import LeNet, Recipe
 from fastlenet.data import Dataset
-from fastlenet.training.callbacks.plot import PlotError
+from fastlenet.training.figures import PlotError
 from fastlenet.training.lr_finder import Sweep, find_lr
-from fastlenet.training.trainer import DivergedError
+from fastlenet.training.state import DivergedError
 from helpers.command import Result, one_line
 
 Train = Callable[..., Result]
@@ -94,7 +94,7 @@ def test_a_suggestion_outlives_its_picture(train_here: Train, small_mnist: Path,
         raise PlotError("curves.png: cannot be drawn (no fonts)")
 
     monkeypatch.setattr("fastlenet.cli.flags.expect_plottable", lambda path: None)
-    monkeypatch.setattr("fastlenet.cli.train.plot_sweep", fail)
+    monkeypatch.setattr("fastlenet.training.lr_finder.Sweep.plot", fail)
     monkeypatch.setattr("fastlenet.cli.train.find_lr", lambda *arguments: Sweep([0.1], [2.3]))
     result = train_here("--data-dir", small_mnist, "--find-lr", "--plot", "curves.png")
     assert one_line(result).endswith("cannot be drawn (no fonts)") and result.out.endswith("suggested --lr 0.05\n")

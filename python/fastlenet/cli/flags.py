@@ -16,9 +16,9 @@ from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.fields import INT64_MAX
 from fastlenet.files import expect_writable
 from fastlenet.streams import one_line, tell
-from fastlenet.training.callbacks.plot import expect_plottable
 from fastlenet.training.checkpoint import MAX_MEMBERS
 from fastlenet.training.evaluation import BATCH_SIZE
+from fastlenet.training.figures import expect_plottable
 from fastlenet.training.recipe import CHOICES, RECIPES, Recipe
 
 __all__ = [

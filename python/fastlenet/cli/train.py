@@ -23,17 +23,19 @@ from fastlenet.models.lenet import LeNet
 from fastlenet.profiling import Profiler
 from fastlenet.signals import STOP_SIGNALS, StopSignals
 from fastlenet.streams import one_line
+from fastlenet.training.callbacks.base import Callback, Writer
 from fastlenet.training.callbacks.console import Console
 from fastlenet.training.callbacks.json_log import JsonLog, LogError
-from fastlenet.training.callbacks.plot import Plot, PlotError, plot_sweep
-from fastlenet.training.callbacks.saver import Saver, Writer
+from fastlenet.training.callbacks.plot import Plot
+from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.callbacks.step_times import StepProfile
-from fastlenet.training.checkpoint import CheckpointError
+from fastlenet.training.checkpoint import CheckpointError, OtherLevelError
 from fastlenet.training.ensemble import EnsembleRun, load_members
+from fastlenet.training.figures import PlotError
 from fastlenet.training.lr_finder import find_lr
 from fastlenet.training.recipe import RECIPES, Recipe
-from fastlenet.training.state import OtherLevelError
-from fastlenet.training.trainer import Callback, DivergedError, Trainer
+from fastlenet.training.state import DivergedError, RunState
+from fastlenet.training.trainer import Trainer
 
 __all__ = ["main"]
 
@@ -65,16 +67,16 @@ def _backend(device: str) -> ModuleType:
     return cuda
 
 
-def _announce(console: Console, trainer: Trainer, settings: dict[str, Any]) -> None:
-    facts, recipe, data = config(), trainer.recipe, trainer.data
+def _announce(console: Console, state: RunState, settings: dict[str, Any]) -> None:
+    facts, recipe, data = config(), state.recipe, state.data
     where = f"level {facts['level']}   threads {facts['threads']}" if settings["device"] == "cpu" else f"cuda: {facts['cuda']}"
     console.say(
         f"fastlenet {facts['version']}   {where}   seed {recipe.seed}\n"
         f"{one_line(data.name)}: {len(data.test_images)} test images, {len(data.train_images)} training images\n"
     )
-    for name, array in trainer.model.parameters().items():
+    for name, array in state.model.parameters().items():
         console.say(f"  {name:<13} {array.shape}")
-    console.say(f"  {trainer.model.parameter_buffer.size} parameters\n")
+    console.say(f"  {state.model.parameter_buffer.size} parameters\n")
     changed = replace(recipe, seed=0) != RECIPES[settings["recipe"]]
     console.say(textwrap.fill(f"recipe {settings['recipe']}{' with changes' if changed else ''}: {recipe}", 100))
     if recipe.tta:
@@ -146,12 +148,12 @@ def _train_alone(given: dict[str, Any], checkpoint: str | None, signals: StopSig
     if "resume" in given:
         _restore(run, given, settings["seed"])
     console = Console(given.get("quiet", False), given.get("log_interval", 0))
-    _announce(console, run.trainer, settings)
+    _announce(console, run.trainer.state, settings)
     if {"resume", "load_model"} <= given.keys():
         console.say(f"{given['load_model']} is not read: {given['resume']} holds the weights")
     callbacks: list[Callback] = [console]
     if given.get("find_lr", False):
-        return _find_lr(run.trainer, console, given.get("plot"))
+        return _find_lr(run.trainer.state, console, given.get("plot"))
     if "log_json" in given:
         callbacks.append(JsonLog(given["log_json"], "resume" in given))
     if checkpoint is not None:
@@ -173,12 +175,12 @@ def _restore(run: EnsembleRun, given: dict[str, Any], seed: int) -> None:
         raise CheckpointError(f"{error.what_differs}, or allow it with --allow-level-change") from None
 
 
-def _find_lr(trainer: Trainer, console: Console, plot: str | None) -> int:
-    sweep = find_lr(trainer.model, trainer.data, trainer.recipe)
+def _find_lr(state: RunState, console: Console, plot: str | None) -> int:
+    sweep = find_lr(state.model, state.data, state.recipe)
     console.say(sweep.table())
     print(f"suggested --lr {sweep.suggestion:.2g}", flush=True)
     if plot is not None:  # after the line, which a picture that cannot be written would cost
-        plot_sweep(sweep, plot)
+        sweep.plot(plot)
     return 0
 
 

@@ -9,14 +9,16 @@ from signal import SIGINT
 from typing import Any, NoReturn
 
 from fastlenet._core import DeviceError
-from fastlenet.files import save_somewhere
+from fastlenet.files import CheckpointError, save_somewhere
+from fastlenet.formats.parameters import save_model
 from fastlenet.signals import StopSignals
 from fastlenet.streams import discard_output, one_line, tell
+from fastlenet.training.callbacks.base import Callback, Writer
 from fastlenet.training.callbacks.console import Console
-from fastlenet.training.callbacks.saver import Saver, Writer
-from fastlenet.training.checkpoint import CheckpointError, save_model
+from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.ensemble import EnsembleRun, join_members
-from fastlenet.training.trainer import Callback, DivergedError, InterruptedRunError, Trainer
+from fastlenet.training.state import DivergedError
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 __all__ = ["run_and_save"]
 
@@ -36,7 +38,7 @@ def run_and_save(
     """Train, save, report; returns the exit code. The callbacks are closed at the end."""
     savers = [callback for callback in callbacks if isinstance(callback, Saver)]
     checkpoint = savers[0].path if savers else None
-    if run.trainer.recipe.epochs:
+    if run.trainer.state.recipe.epochs:
         signals.stop = run.stop
     try:
         states = _train(run, console, callbacks, checkpoint, signals)
@@ -66,7 +68,7 @@ def _train(
         console.close()
         return _save_stopped(run, checkpoint, signals)
     except OSError:  # of an output that has gone, as a terminal that is closed: between two steps too
-        if run.finished or run.trainer.optimizer.steps:
+        if run.finished or run.trainer.state.optimizer.steps:
             _save_stopped(run, checkpoint, signals)
         if signals.number is None:
             raise
@@ -97,7 +99,7 @@ def _save_weights(run: EnsembleRun, trouble: str) -> NoReturn:
 
     Raises CheckpointError, which says what is where.
     """
-    states = [*run.finished, dict(run.trainer.model.state_dict())]
+    states = [*run.finished, dict(run.trainer.state.model.state_dict())]
     saved = _save_networks(states, None, "the weights so far")
     raise CheckpointError(f"interrupted; the training state could not be saved: {trouble}; {saved}")
 
@@ -165,11 +167,12 @@ def _kept(run: EnsembleRun, checkpoint: Path | None, given: dict[str, Any]) -> s
 
 
 def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:
+    state = trainer.state
     if run.count > 1:
-        console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {trainer.recipe.seed}")
-    if trainer.epoch or trainer.position:
-        console.say(f"resumed in epoch {trainer.epoch + 1} at step {trainer.position}")
-        if trainer.schedule_note:
-            console.say(trainer.schedule_note)
+        console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {state.recipe.seed}")
+    if state.epoch or state.position:
+        console.say(f"resumed in epoch {state.epoch + 1} at step {state.position}")
+        if state.schedule_note:
+            console.say(state.schedule_note)
     elif not console.quiet:
         console.say(f"before training   accuracy {trainer.evaluate()[0]:7.2%}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.files import CheckpointError, shown_path, user_path
+from fastlenet.files import CheckpointError, shown_path, user_path, write_atomically
 from fastlenet.formats.foreign import what_it_is
 
-__all__ = ["MAX_BYTES", "MAX_HEADER", "READ_TYPES", "TensorFile"]
+__all__ = ["MAX_BYTES", "TensorFile", "plain", "write_tensors"]
 
 Array = npt.NDArray[Any]
 
 MAX_BYTES = 2 << 30  # of all tensors, where no model limits them; LeNet has 1.7 MB
-MAX_HEADER = 16 << 20  # bytes; the history of 80,000 epochs fits
+_MAX_HEADER = 16 << 20  # bytes; the history of 80,000 epochs fits
 _MAX_DIMENSIONS = 32  # the limit of NumPy before version 2
 _BF16 = "BF16"
 _TYPES = {
@@ -40,7 +40,26 @@ _TYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
-READ_TYPES = tuple(sorted({*_TYPES.values()}))
+_READ_TYPES = tuple(sorted({*_TYPES.values()}))
+
+
+def plain(array: Array) -> Array:
+    """The same numbers as they lie in a file: row by row, little endian. Keeps a shape of (), unlike ascontiguousarray."""
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: dict[str, str]) -> None:
+    """Write arrays and words as a safetensors file, as a whole. Raises CheckpointError; the old file then stays."""
+    from safetensors.numpy import save
+
+    arrays = {name: plain(array) for name, array in tensors.items()}
+    for name, array in arrays.items():
+        if array.dtype.str not in _READ_TYPES:
+            raise TypeError(f"{name} expects one of {', '.join(_READ_TYPES)}, got {array.dtype.str}")
+    content: bytes = save(arrays, metadata)
+    if int.from_bytes(content[:8], "little") > _MAX_HEADER:
+        raise CheckpointError(f"more than {_MAX_HEADER:,} bytes of names and facts, which no file can hold")
+    write_atomically(path, content)
 
 
 @dataclass(frozen=True)
@@ -136,12 +155,12 @@ def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     size = os.fstat(stream.fileno()).st_size
     head = stream.read(512)
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] != b"{" or length > MAX_HEADER:
+    if head[8:9] != b"{" or length > _MAX_HEADER:
         other = what_it_is(head, Path(stream.name))
         if other is not None:
             raise _OtherFormatError(other)
     _expect(size > 8, "empty" if size == 0 else f"{size} bytes are no header")
-    _expect(length <= MAX_HEADER, f"a header of {length:,} bytes, where at most {MAX_HEADER:,} are expected")
+    _expect(length <= _MAX_HEADER, f"a header of {length:,} bytes, where at most {_MAX_HEADER:,} are expected")
     _expect(8 + length <= size, f"a header of {length:,} bytes in a file of {size:,}")
     stream.seek(8)
     header = json.loads(stream.read(length).decode(), object_pairs_hook=_without_twins)

@@ -1,4 +1,4 @@
-"""Files of parameters and of training states, in safetensors: never half written, never executed, never believed blindly."""
+"""Checkpoints: a run's state in a file, never half written, never executed, never believed blindly."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import json
 import os
 import reprlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from fastlenet.files import CheckpointError, shown_path, write_atomically
-from fastlenet.formats.tensor_file import MAX_BYTES, MAX_HEADER, READ_TYPES, TensorFile
-from fastlenet.nn.state import expect_shapes, own_names
-
-if TYPE_CHECKING:
-    from fastlenet.nn import Sequential
+from fastlenet.config import config
+from fastlenet.files import CheckpointError, shown_path
+from fastlenet.formats.tensor_file import MAX_BYTES, TensorFile, plain, write_tensors
+from fastlenet.nn import Sequential
+from fastlenet.nn.state import expect_arrays
+from fastlenet.training.facts import RunFacts
+from fastlenet.training.state import RunState
 
 __all__ = [
     "MAX_MEMBERS",
     "CheckpointError",
     "NoCheckpointError",
-    "expect_parameters",
+    "OtherLevelError",
     "load_checkpoint",
-    "load_model",
+    "restore_state",
     "save_checkpoint",
-    "save_model",
+    "save_state",
 ]
 
 Array = npt.NDArray[Any]
@@ -40,60 +41,20 @@ class NoCheckpointError(CheckpointError):
     """A safetensors file, but of parameters alone."""
 
 
-def _plain(array: Array) -> Array:
-    """The same numbers as they lie in a file: row by row, little endian. Keeps a shape of (), unlike ascontiguousarray."""
-    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+class OtherLevelError(CheckpointError):
+    """A checkpoint made where the last bits differ. what_differs: the message without the way to allow it."""
+
+    def __init__(self, what_differs: str) -> None:
+        super().__init__(what_differs)
+        self.what_differs = what_differs
+
+    def __str__(self) -> str:
+        return f"{self.what_differs}, or allow it with allow_level_change=True"
 
 
-def _dump(tensors: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
-    from safetensors.numpy import save
-
-    arrays = {name: _plain(array) for name, array in tensors.items()}
-    for name, array in arrays.items():
-        if array.dtype.str not in READ_TYPES:
-            raise TypeError(f"{name} expects one of {', '.join(READ_TYPES)}, got {array.dtype.str}")
-    content: bytes = save(arrays, metadata)
-    if int.from_bytes(content[:8], "little") > MAX_HEADER:
-        raise CheckpointError(f"more than {MAX_HEADER:,} bytes of names and facts, which no file can hold")
-    return content
-
-
-def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
-    """Write a state_dict as a safetensors file that PyTorch's users can load too.
-
-    Raises CheckpointError where it cannot be written, and for numbers that are not finite, which no network would load.
-    """
-    for name, array in state.items():
-        if np.asarray(array).dtype.kind == "f" and not np.isfinite(array).all():
-            raise CheckpointError(f"{shown_path(path)}: not written; {name} holds a number that is not finite")
-    write_atomically(path, _dump(state, {"format": "np"}))
-
-
-def load_model(path: str | os.PathLike[str], model: Sequential | None = None) -> dict[str, Array]:
-    """The arrays of a safetensors file: integers, booleans, floats of 16 to 64 bits; bfloat16 as float32.
-
-    model: whose parameters they are to be. A file that does not hold them is then refused before its tensors are read; without
-    a model, one of more than 2 GiB is. Raises CheckpointError.
-    """
-    file = TensorFile(path)
-    if model is None:
-        return file.read()
-    names = expect_parameters(path, file.shapes, model)
-    return {names[name]: array for name, array in file.read(file.size).items()}
-
-
-def expect_parameters(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], model: Sequential) -> dict[str, str]:
-    """From the names in a file to those of the model's parameters; CheckpointError, which says what differs, for others.
-
-    What torch.nn.DataParallel or torch.compile put before the names does not matter.
-    """
-    own = {name: array.shape for name, array in model.parameters().items()}
-    names = own_names(shapes, own)
-    try:
-        expect_shapes({names[name]: shape for name, shape in shapes.items()}, own)
-    except ValueError as error:
-        raise CheckpointError(f"{shown_path(path)}: not this network's parameters; {error}") from None
-    return names
+def _level(model: Sequential) -> str:
+    """What a run's last bits depend on: the CPU's instruction-set level, or that it was a GPU."""
+    return "cuda" if model.ops.name == "cuda" else str(config()["level"])
 
 
 def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
@@ -101,7 +62,7 @@ def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
 
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
-        array = _plain(tensors[name])
+        array = plain(tensors[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
@@ -110,7 +71,7 @@ def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
 def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write a training state: arrays, and facts that JSON can hold. Raises CheckpointError; the old file then stays."""
     metadata = {"format": _FORMAT, "digest": _digest(tensors, facts), "facts": facts}
-    write_atomically(path, _dump(tensors, {_KEY: json.dumps(metadata)}))
+    write_tensors(path, tensors, {_KEY: json.dumps(metadata)})
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -136,3 +97,131 @@ def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES)
     if not isinstance(facts, dict) or digest != _digest(tensors, facts):
         raise CheckpointError(f"{shown_path(path)}: damaged, its contents do not have the checksum that was saved with them")
     return tensors, facts
+
+
+def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
+    """Write everything that the rest of a run depends on.
+
+    Raises CheckpointError, and DivergedError rather than write weights that are not finite; the old file then stays.
+    """
+    state.expect_finite()
+    facts = RunFacts(
+        version=config()["version"],
+        level=_level(state.model),
+        recipe=state.recipe,
+        settings=state.settings,
+        data=state.data.fingerprint,
+        normalisation=(float(state.data.mean), float(state.data.std)),
+        steps=state.steps,
+        epoch=state.epoch,
+        position=state.position,
+        dropout_counter=state.model.dropout_counter,
+        loss_sum=state.loss_sum,
+        images=state.images,
+        seconds=state.seconds,
+        history=tuple(state.history.epochs),
+    )
+    tensors = {f"{part}.{name}": array for part, arrays in state.tensors().items() for name, array in arrays.items()}
+    save_checkpoint(path, tensors, facts.as_json())
+
+
+def restore_state(state: RunState, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
+    """Set a run to where a checkpoint of the same model, data and recipe stands.
+
+    Raises CheckpointError, and then changes nothing.
+
+    The recipe may have another number of epochs, if no fewer than are done: from the step at hand on, the learning rate and
+    all else that depends on the length is then as in a run that has had this length from its start; schedule_note says so.
+    Images are normalised as they were before.
+    """
+    tensors, values = load_checkpoint(path, max_bytes=_bytes_at_most(state))
+    try:
+        facts = RunFacts.of(values)
+        _expect_same_run(state, facts, allow_level_change)
+        parts = _expect_tensors(state, tensors)
+        steps_done = _expect_steps(state, facts, int(parts["optimizer"]["steps"][0]))
+        state.model.load_state_dict(parts["model"])
+    except OtherLevelError as error:
+        raise OtherLevelError(f"{shown_path(path)}: {error.what_differs}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
+    state.optimizer.load_state(parts["optimizer"])
+    _take(state, facts, steps_done)
+    state.passengers = parts["passenger"]
+    for name, array in state.average.items():
+        array[...] = parts["average"][name]
+        if _begins_late(state, facts, steps_done):
+            array[...] = state.model.parameter_buffer
+
+
+def _begins_late(state: RunState, facts: RunFacts, steps_done: int) -> bool:
+    """Whether the average of the weights begins here, as it would have begun before in a run of the new length."""
+    before = facts.recipe.average_from(facts.steps)
+    return before is not None and state.average_from is not None and state.average_from <= steps_done < before
+
+
+def _take(state: RunState, facts: RunFacts, steps_done: int) -> None:
+    """The place, the schedule and the sums of facts that were found to fit."""
+    state.epoch, state.position, state.images = facts.epoch, facts.position, facts.images
+    state.history.epochs, state.model.dropout_counter = list(facts.history), facts.dropout_counter
+    state.loss_sum, state.seconds = facts.loss_sum, facts.seconds
+    if facts.normalisation is not None:
+        state.normalise(*facts.normalisation)
+    state.starts = state.batch_starts(state.recipe, state.epoch, state.position, state.images)
+    state.steps = steps_done + state.steps_left(state.recipe, state.epoch, state.position, state.images)
+    state.average_from = state.recipe.average_from(state.steps)
+    state.schedule_note = ""
+    if facts.recipe.epochs != state.recipe.epochs:
+        state.schedule_note = (
+            f"{state.recipe.epochs} epochs instead of {facts.recipe.epochs}: the learning rate goes on as in a run of "
+            f"{state.steps} steps, from step {steps_done} on"
+        )
+
+
+def _bytes_at_most(state: RunState) -> int:
+    """Of a checkpoint of this run: its own arrays, four times the parameters at most, and the networks finished before."""
+    return max(64 << 20, 4 * state.model.parameter_buffer.size * (MAX_MEMBERS + 5))
+
+
+def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool) -> None:
+    """OtherLevelError, or ValueError, where the facts are those of another run than this one."""
+    level = _level(state.model)
+    if facts.level != level and not allow_level_change:
+        cure = "train on cuda" if facts.level == "cuda" else f"set FASTLENET_ISA={facts.level}"
+        raise OtherLevelError(f"made at level {facts.level}, this is {level}, whose last bits differ; {cure}")
+    if facts.data != state.data.fingerprint:
+        raise ValueError(f"made on other training data than {state.data.name}")
+    if facts.normalisation is not None:  # the data set may have something to say against it
+        replace(state.data, mean=facts.normalisation[0], std=facts.normalisation[1])
+    for name, value in vars(facts.recipe).items():
+        if name != "epochs" and value != getattr(state.recipe, name):
+            raise ValueError(f"made with {name} {value}, this run has {getattr(state.recipe, name)}")
+    least = facts.epoch + (facts.position > 0)
+    if state.recipe.epochs < least:
+        raise ValueError(f"epochs expects at least {least}, where it stands, got {state.recipe.epochs}")
+
+
+def _expect_steps(state: RunState, facts: RunFacts, done: int) -> int:
+    """The steps done; ValueError where they, the place, the data and the length do not agree."""
+    batches = state.batches_per_epoch
+    none_left = batches is not None and 0 < batches <= facts.position
+    if facts.images >= max(1, len(state.data.train_images)) or none_left:
+        raise ValueError(f"it stands at batch {facts.position}, after {facts.images} images, where no batch is left")
+    if facts.steps != done + state.steps_left(facts.recipe, facts.epoch, facts.position, facts.images):
+        raise ValueError(f"made for {facts.steps} steps, which are not those of this data and recipe from step {done} on")
+    return done
+
+
+def _expect_tensors(state: RunState, tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    """The tensors by part; ValueError unless each part but the passengers is what this run has, and finite."""
+    own = state.tensors()
+    parts: dict[str, dict[str, Array]] = {part: {} for part in own}
+    for name, array in tensors.items():
+        part, _, key = name.partition(".")
+        if part not in parts:
+            raise ValueError(f"{name[:80]!r} is not of a run")
+        parts[part][key] = array
+    for part in ("model", "average"):
+        expect_arrays(part, parts[part], own[part])
+    state.optimizer.expect_state(parts["optimizer"])
+    return parts

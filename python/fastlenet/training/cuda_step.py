@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,8 +27,8 @@ class CapturedStep(TrainingStep):
     the loss so far. The host sets them at the start of an epoch and reads them at its end, or when someone asks for the loss.
     """
 
-    def __init__(self, state: RunState) -> None:
-        super().__init__(state)
+    def __init__(self, state: RunState, rate: Callable[[int], float]) -> None:
+        super().__init__(state, rate)
         data, size = state.data, len(self._x)
         self._images, self._all_labels = from_numpy(data.train_images), from_numpy(data.train_labels.astype(np.int64))
         self._all_numbers = empty((len(data.train_images),), np.int64)  # in the order of the epoch
@@ -48,7 +48,7 @@ class CapturedStep(TrainingStep):
         if self._transform is not None:
             prepare(self._transform, self._images)
         first = state.optimizer.steps
-        self._host_rates = [state.rate(first + step) for step in range(state.batches - state.position)]
+        self._host_rates = [self._rate_of(first + step) for step in range(state.batches - state.position)]
         self._rates[: len(self._host_rates)][...] = self._host_rates
         self._all_numbers[...] = self._order
         progress = np.zeros(1, self._layout)

@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from fastlenet.fields import integer
 from fastlenet.files import shown_path
+from fastlenet.formats.parameters import expect_parameters
 from fastlenet.formats.tensor_file import TensorFile
 from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
-from fastlenet.training.checkpoint import MAX_MEMBERS, CheckpointError, expect_parameters, load_checkpoint
+from fastlenet.training.callbacks.base import Callback
+from fastlenet.training.checkpoint import MAX_MEMBERS, CheckpointError, load_checkpoint
 from fastlenet.training.evaluation import predict, score
 from fastlenet.training.facts import RunFacts
-from fastlenet.training.trainer import Callback, InterruptedRunError, Trainer
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 __all__ = ["EnsembleRun", "join_members", "load_members", "split_members"]
 
@@ -70,12 +72,12 @@ def load_members(path: str | os.PathLike[str], model: Sequential) -> list[dict[s
 
 def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) -> list[dict[str, Array]]:
     """The finished networks in a restored checkpoint: so many, of the trainer's kind. Raises CheckpointError."""
-    members = split_members(trainer.passengers, path) if trainer.passengers else []
+    members = split_members(trainer.state.passengers, path) if trainer.state.passengers else []
     if len(members) != count:
         raise CheckpointError(f"{shown_path(path)}: holds {len(members)} finished networks, not {count}")
     try:
         for number, member in enumerate(members):
-            expect_arrays(f"network {number + 1}", member, trainer.model.parameters())
+            expect_arrays(f"network {number + 1}", member, trainer.state.model.parameters())
     except ValueError as error:
         raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
     return members
@@ -92,7 +94,7 @@ class EnsembleRun:
         self._make, self.count = make, integer("count", count, 1)
         self.member = 0
         self.trainer = make(0)
-        first = self.trainer.recipe.seed
+        first = self.trainer.state.recipe.seed
         if first + self.count > 2**64:
             raise ValueError(f"seed expects at most 2^64-{self.count}, for {self.count} networks, got {first}")
         self.training_seconds = self.evaluation_seconds = 0.0
@@ -113,10 +115,10 @@ class EnsembleRun:
         if not 0 <= member < self.count:
             raise CheckpointError(f"{shown_path(path)}: of seed {recipe.seed}, this run has {seed} to {seed + self.count - 1}")
         trainer = self._make(member)
-        if member and recipe.epochs != trainer.recipe.epochs:
+        if member and recipe.epochs != trainer.state.recipe.epochs:
             raise CheckpointError(
                 f"{shown_path(path)}: {member} of its networks are finished, after {recipe.epochs} epochs, and cannot go on; "
-                f"epochs expects {recipe.epochs}, got {trainer.recipe.epochs}"
+                f"epochs expects {recipe.epochs}, got {trainer.state.recipe.epochs}"
             )
         trainer.restore(path, allow_level_change=allow_level_change)
         self.finished = _expect_members(path, trainer, member)
@@ -134,7 +136,7 @@ class EnsembleRun:
         while True:
             started(self.trainer)
             self._run_member(callbacks)
-            done = {name: np.array(array) for name, array in self.trainer.model.state_dict().items()}
+            done = {name: np.array(array) for name, array in self.trainer.state.model.state_dict().items()}
             if self.member + 1 == self.count:
                 return [*self.finished, done]
             if self.trainer.stop_requested:
@@ -142,30 +144,31 @@ class EnsembleRun:
             self.finished.append(done)
             self.member += 1
             following = self._make(self.member)
-            following.passengers = _numbered(self.finished)
-            following.normalise(self.trainer.data.mean, self.trainer.data.std)  # as the checkpoint says, after a resumption
+            following.state.passengers = _numbered(self.finished)
+            data = self.trainer.state.data
+            following.normalise(data.mean, data.std)  # as the checkpoint says, after a resumption
             before, self.trainer = self.trainer, following
             if before.stop_requested:  # asked for in between, at whatever moment
                 following.stop()
 
     def _run_member(self, callbacks: tuple[Callback, ...]) -> None:
         self.trainer.run(*callbacks)
-        self.training_seconds += sum(epoch.seconds for epoch in self.trainer.history.epochs)
+        self.training_seconds += sum(epoch.seconds for epoch in self.trainer.state.history.epochs)
         self.evaluation_seconds += self.trainer.evaluation_seconds
 
     def evaluate(self, states: Sequence[State], report: Callable[[str], None]) -> float:
         """The accuracy (a fraction) of the trained members together; reports each one's where there are several."""
-        trainer = self.trainer
+        trainer, state = self.trainer, self.trainer.state
         if len(states) == 1:
-            known = trainer.history.accuracy
+            known = state.history.accuracy
             return trainer.evaluate()[0] if known is None else known
         start = time.perf_counter()
         probabilities = []
-        for number, state in enumerate(states):
-            trainer.model.load_state_dict(state)
-            probabilities.append(predict([trainer.model], trainer.data, trainer.test_batch_size, tta=trainer.recipe.tta))
-            report(f"network {number + 1}   accuracy {score(probabilities[-1], trainer.data.test_labels)[0]:7.2%}")
-        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / len(states), trainer.data.test_labels)
+        for number, parameters in enumerate(states):
+            state.model.load_state_dict(parameters)
+            probabilities.append(predict([state.model], state.data, trainer.test_batch_size, tta=state.recipe.tta))
+            report(f"network {number + 1}   accuracy {score(probabilities[-1], state.data.test_labels)[0]:7.2%}")
+        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / len(states), state.data.test_labels)
         report(f"ensemble    accuracy {accuracy:7.2%}   test loss {loss:.4f}")
         self.evaluation_seconds += time.perf_counter() - start
         return accuracy

@@ -8,21 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastlenet.training.history import Epoch
 from fastlenet.training.recipe import Recipe
 
-__all__ = ["Epoch", "RunFacts", "Schema", "is_count", "judge"]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to: mean training loss, test accuracy (a fraction) and loss, seconds and images/s of training."""
-
-    epoch: int
-    loss: float
-    accuracy: float | None
-    test_loss: float | None
-    seconds: float
-    images_per_second: float
+__all__ = ["RunFacts", "Schema", "is_count", "judge"]
 
 
 def _is_word(value: Any) -> bool:

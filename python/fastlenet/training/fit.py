@@ -13,10 +13,12 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.files import reserve
 from fastlenet.nn import Sequential
 from fastlenet.signals import StopSignals
+from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.callbacks.saver import SECONDS, Saver
 from fastlenet.training.evaluation import BATCH_SIZE
+from fastlenet.training.history import History
 from fastlenet.training.recipe import Recipe, named_recipe
-from fastlenet.training.trainer import Callback, History, InterruptedRunError, Trainer
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 __all__ = ["fit"]
 
@@ -78,10 +80,10 @@ def _run(trainer: Trainer, callbacks: tuple[Callback, ...], saver: Saver | None)
         try:
             trainer.run(*callbacks, *(() if saver is None else (saver,)))
         except InterruptedRunError:
-            trainer.history.interrupted = True
+            trainer.state.history.interrupted = True
             if saver is not None:
                 saver.save(trainer)
-            trainer.take_average()
+            trainer.state.take_average()
     if saver is not None and saver.error is not None:
         warnings.warn(f"{saver.error}; the model has its weights, the checkpoint has not", RuntimeWarning, stacklevel=3)
-    return trainer.history
+    return trainer.state.history

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 from dataclasses import dataclass, replace
 from typing import SupportsFloat
@@ -11,8 +12,11 @@ from typing import SupportsFloat
 from fastlenet.data.dataset import Dataset
 from fastlenet.fields import Values, integer
 from fastlenet.nn import Sequential
+from fastlenet.training.callbacks.base import Callback, Run
+from fastlenet.training.figures import new_figure, save_figure
 from fastlenet.training.recipe import Recipe
-from fastlenet.training.trainer import Callback, DivergedError, InterruptedRunError, Trainer
+from fastlenet.training.state import DivergedError
+from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 __all__ = ["Sweep", "find_lr"]
 
@@ -39,6 +43,16 @@ class Sweep:
         rows = [f"{rate:10.2e}{loss:10.4f}" for rate, loss in zip(self.rates[::every], self.losses[::every], strict=True)]
         return "\n".join([f"{'rate':>10}{'loss':>10}", *rows])
 
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the loss over the rate, and the rate suggested. Raises PlotError."""
+        figure = new_figure()
+        axes = figure.add_subplot()
+        axes.plot(self.rates, self.losses)
+        axes.axvline(self.suggestion, color="C1", label=f"suggested: {self.suggestion:.2g}")
+        axes.set(xlabel="learning rate", ylabel="training loss, smoothed", xscale="log")
+        axes.legend()
+        save_figure(figure, path)
+
 
 class _Record(Callback):
     """Smooths the loss, and stops the run after so many steps, or where it has diverged."""
@@ -49,16 +63,17 @@ class _Record(Callback):
         self.losses: list[float] = []
         self._mean = 0.0
 
-    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+    def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
         value = float(loss)
         if not math.isfinite(value):  # where the step does not say so itself
-            trainer.stop_requested = True
+            run.stop()
             return
         self._mean = _MEMORY * self._mean + (1 - _MEMORY) * value
-        self.rates.append(trainer.optimizer.lr)
+        self.rates.append(run.state.optimizer.lr)
         self.losses.append(self._mean / (1 - _MEMORY ** (len(self.losses) + 1)))  # as if the mean had not begun at 0
         diverged = self.losses[-1] > _DIVERGED * min(self.losses)
-        trainer.stop_requested = diverged or len(self.losses) == self._steps
+        if diverged or len(self.losses) == self._steps:
+            run.stop()
 
 
 def find_lr(
@@ -77,9 +92,11 @@ def find_lr(
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe expects a Recipe, got {type(recipe).__name__}")
     endless = replace(recipe, epochs=steps, batch_size_end=0, plain_epochs=0)  # the record stops it
-    trainer = Trainer(model, data, endless, evaluate_every_epoch=False)
-    trainer.rate = lambda step: low * (high / low) ** (step / (steps - 1))
-    record = _Record(steps)
+
+    def rate(step: int) -> float:
+        return low * float((high / low) ** (step / (steps - 1)))
+
+    trainer, record = Trainer(model, data, endless, evaluate_every_epoch=False, rate=rate), _Record(steps)
     with contextlib.suppress(InterruptedRunError, DivergedError):
         trainer.run(record)
     if not record.losses:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,10 +9,10 @@ from typing import Any, cast
 
 from fastlenet.augment import EPOCH, Augmentation
 from fastlenet.fields import INT64_MAX, FieldValueError, T, Values, a_field, expect_fields, values_by_field
+from fastlenet.training.schedule import SCHEDULES, batch_starts
 
 __all__ = ["CHOICES", "RECIPES", "Recipe", "named_recipe"]
 
-_PART = 16  # images: a growing batch is a multiple of what the kernels take at a time
 # A field that means nothing without another.
 _BELONGS_TO = {"ema_start": "ema", "ema_every": "ema", "elastic_sigma": "elastic", "nesterov": "momentum"}
 
@@ -61,7 +60,7 @@ class Recipe:
     nesterov: bool = a_field(True, _SWITCH, "Nesterov's momentum, where there is momentum")
     schedule: str = a_field(
         "one-cycle",
-        _one_of("one-cycle", "cosine"),
+        _one_of(*SCHEDULES),
         "the rate rises linearly to its peak, then falls to zero: linearly, or as a cosine",
     )
     warm_up: float = a_field(0.2, _SHARE, "share of the steps in which the rate rises")
@@ -95,24 +94,11 @@ class Recipe:
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0..steps-1, whatever the batch sizes."""
-        rising = round(self.warm_up * steps)
-        if step < rising:
-            return self.lr * (step + 1) / rising
-        if self.schedule == "cosine":
-            return self.lr * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
-        return self.lr * (steps - step) / (steps - rising)
+        return SCHEDULES[self.schedule](step, steps, peak=self.lr, warm_up=self.warm_up)
 
     def batch_starts(self, epoch: int, images: int, first: int = 0) -> list[int]:
         """Where the batches of an epoch (counted from 0) of `images` images start, from image `first` on, and the last ends."""
-        starts = [first]
-        while starts[-1] < images:
-            size = self.batch_size
-            if self.batch_size_end:
-                done = (epoch + starts[-1] / images) / max(1, self.epochs)
-                exact = self.batch_size + done * (self.batch_size_end - self.batch_size)
-                size = max(1, round(exact / _PART)) * _PART
-            starts.append(min(starts[-1] + size, images))
-        return starts
+        return batch_starts(first, images, self.batch_size, self.batch_size_end, epoch, self.epochs)
 
     def average_from(self, steps: int) -> int | None:
         """The number of steps after which the average of the weights begins, or None without one."""

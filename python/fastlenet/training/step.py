@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import weakref
+from collections.abc import Callable
 from typing import Any, Literal, SupportsFloat
 
 import numpy.typing as npt
@@ -18,13 +18,16 @@ Average = Literal["begin", "update"] | None  # what a step does to the average o
 
 
 class TrainingStep:
-    """The steps of a run, which change its state. On a GPU another class has them: cuda_step.CapturedStep."""
+    """The steps of a run, which change its state. On a GPU another class has them: cuda_step.CapturedStep.
 
-    def __init__(self, state: RunState) -> None:
+    rate: from a step, counted from 0, to its learning rate.
+    """
+
+    def __init__(self, state: RunState, rate: Callable[[int], float]) -> None:
         recipe, data, ops = state.recipe, state.data, state.model.ops
         count, h, w = data.train_images.shape
         largest = min(max(recipe.batch_size, recipe.batch_size_end), count)
-        self._state: RunState = weakref.proxy(state)  # which owns this: a cycle would keep the model
+        self._state, self._rate_of = state, rate
         self._x: Array = ops.empty((largest, 1, h, w))
         self._logits_gradient: Array = ops.empty((largest, data.classes))
         self._order: Array
@@ -41,7 +44,7 @@ class TrainingStep:
         """One step, on the next `images` images of the epoch; their mean loss. Raises DivergedError."""
         state = self._state
         index = self._order[state.images : state.images + images]
-        state.optimizer.lr = state.rate(state.optimizer.steps)
+        state.optimizer.lr = self._rate_of(state.optimizer.steps)
         labels = state.data.train_labels[index]
         loss = float(self._compute(state.data.train_images, labels, index, self._transform, self._average_due()))
         state.loss_sum += loss * images

@@ -6,7 +6,8 @@ import sys
 from typing import Any, SupportsFloat
 
 from fastlenet.streams import one_line, tell
-from fastlenet.training.trainer import Callback, Epoch, Trainer
+from fastlenet.training.callbacks.base import Callback, Run
+from fastlenet.training.history import Epoch
 
 __all__ = ["Console"]
 
@@ -33,13 +34,13 @@ class Console(Callback):
         tell(one_line(text))
         self._on_bar("refresh")
 
-    def _open_bar(self, trainer: Trainer, done: int) -> None:
+    def _open_bar(self, run: Run, done: int) -> None:
         try:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=f"epoch {trainer.epoch + 1}/{trainer.recipe.epochs}",
-                total=trainer.images_per_epoch,
+                desc=f"epoch {run.state.epoch + 1}/{run.state.recipe.epochs}",
+                total=run.state.images_per_epoch,
                 initial=done,
                 unit=" images",
                 leave=False,
@@ -61,20 +62,20 @@ class Console(Callback):
             self._bar, self._has_bar = None, False
             return None
 
-    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
+    def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
         if self._has_bar and self._bar is None:
-            self._open_bar(trainer, trainer.images - images)
+            self._open_bar(run, run.state.images - images)
         if self._has_bar and self._on_bar("update", images):  # drawn anew, ten times a second at most
-            self._on_bar("set_postfix_str", f"loss {trainer.mean_loss():.4f}")
-        if self.log_interval and trainer.position % self.log_interval == 0:
-            seen, total = trainer.images, len(trainer.data.train_images)
-            self.say(f"Train Epoch: {trainer.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {float(loss):.6f}")
+            self._on_bar("set_postfix_str", f"loss {run.mean_loss():.4f}")
+        if self.log_interval and run.state.position % self.log_interval == 0:
+            seen, total = run.state.images, len(run.state.data.train_images)
+            self.say(f"Train Epoch: {run.state.epoch + 1} [{seen}/{total} ({seen / total:.0%})]\tLoss: {float(loss):.6f}")
 
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+    def epoch(self, run: Run, epoch: Epoch) -> None:
         self.close()
         accuracy = "" if epoch.accuracy is None else f"accuracy {epoch.accuracy:7.2%}   "
         self.say(
-            f"epoch {epoch.epoch}/{trainer.recipe.epochs}   {accuracy}loss {epoch.loss:.4f}   "
+            f"epoch {epoch.epoch}/{run.state.recipe.epochs}   {accuracy}loss {epoch.loss:.4f}   "
             f"{epoch.seconds:.2f} s   {epoch.images_per_second:,.0f} images/s"
         )
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from fastlenet.files import CheckpointError, user_path
-from fastlenet.training.callbacks.saver import Writer
-from fastlenet.training.trainer import Epoch, Trainer
+from fastlenet.training.callbacks.base import Run, Writer
+from fastlenet.training.history import Epoch
 
 __all__ = ["JsonLog", "LogError"]
 
@@ -39,8 +39,8 @@ class JsonLog(Writer):
         except OSError as error:
             raise LogError(f"{self.path}: cannot be written ({error.strerror or error})") from None
 
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        self._pending += json.dumps({"seed": trainer.recipe.seed, **asdict(epoch)}).encode() + b"\n"
+    def epoch(self, run: Run, epoch: Epoch) -> None:
+        self._pending += json.dumps({"seed": run.state.recipe.seed, **asdict(epoch)}).encode() + b"\n"
         with self.attempt(), self._writing():
             while self._pending:  # a disk that is almost full takes a part, and says so when it is given the rest
                 self._pending = self._pending[self._stream.write(self._pending) :]

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, SupportsFloat
 
-from fastlenet.files import CheckpointError, user_path, write_atomically
-from fastlenet.training.callbacks.saver import Writer
-from fastlenet.training.lr_finder import Sweep
-from fastlenet.training.trainer import Epoch, Trainer
+from fastlenet.files import user_path
+from fastlenet.training.callbacks.base import Run, Writer
+from fastlenet.training.figures import new_figure, save_figure
+from fastlenet.training.history import Epoch
 
-__all__ = ["Plot", "PlotError", "expect_plottable", "plot_sweep"]
-
-
-class PlotError(CheckpointError):
-    """A plot that cannot be drawn; one line that says what to do."""
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PlotError(f"a plot needs matplotlib ({error}); pip install 'fastlenet[plot]'") from None
-    except Exception as error:  # of a configuration that makes no sense, as MPLBACKEND
-        raise PlotError(f"a plot needs matplotlib, which cannot be imported ({_first_line(error)})") from None
-    return Figure(figsize=(8, 4.5), layout="constrained")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def expect_plottable(path: str | os.PathLike[str]) -> None:
-    """PlotError, before hours of work, if matplotlib is missing or does not know the file's ending."""
-    known = _figure().canvas.get_supported_filetypes()
-    if Path(path).suffix[1:].lower() not in known:
-        raise PlotError(f"{path}: the name of a plot expects one of the endings {', '.join(sorted(known))}")
-
-
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    picture = io.BytesIO()
-    try:
-        figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=150)
-    except Exception as error:  # matplotlib, which reads fonts and a configuration, raises what it pleases
-        raise PlotError(f"{path}: cannot be drawn ({_first_line(error)})") from None
-    write_atomically(path, picture.getvalue())
+__all__ = ["Plot"]
 
 
 class Plot(Writer):
@@ -59,38 +23,38 @@ class Plot(Writer):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = user_path(path)
-        self._runs: list[_Run] = []
+        self._curves: list[_Curve] = []
 
-    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-        if not self._runs or self._runs[-1].seed != trainer.recipe.seed:
-            before = trainer.images - images
-            loss_before = trainer.mean_loss() * trainer.images - float(loss) * images if before else 0.0
-            self._runs.append(_Run(trainer.recipe.seed, before, loss_before))
-        run, place = self._runs[-1], trainer.epoch + trainer.images / trainer.images_per_epoch
-        if run.is_due(place) or trainer.position == trainer.batches:
-            run.add(place, trainer.images, trainer.mean_loss() * trainer.images)
+    def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
+        if not self._curves or self._curves[-1].seed != run.state.recipe.seed:
+            before = run.state.images - images
+            loss_before = run.mean_loss() * run.state.images - float(loss) * images if before else 0.0
+            self._curves.append(_Curve(run.state.recipe.seed, before, loss_before))
+        curve, place = self._curves[-1], run.state.epoch + run.state.images / run.state.images_per_epoch
+        if curve.is_due(place) or run.state.position == run.state.batches:
+            curve.add(place, run.state.images, run.mean_loss() * run.state.images)
 
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        self._runs[-1].epochs = list(trainer.history.epochs)
-        figure = _figure()
+    def epoch(self, run: Run, epoch: Epoch) -> None:
+        self._curves[-1].epochs = list(run.state.history.epochs)
+        figure = new_figure()
         losses = figure.add_subplot()
         accuracies = losses.twinx()
-        for run in self._runs:
-            of = f", seed {run.seed}" if len(self._runs) > 1 else ""
-            losses.plot(run.places, run.losses, color="C0", alpha=0.3, linewidth=0.8)
-            _points(losses, [(e.epoch, e.loss) for e in run.epochs], f"training loss{of}", "C0")
-            _points(losses, [(e.epoch, e.test_loss) for e in run.epochs if e.test_loss is not None], f"test loss{of}", "C1")
-            known = [(e.epoch, 100 * e.accuracy) for e in run.epochs if e.accuracy is not None]
+        for curve in self._curves:
+            of = f", seed {curve.seed}" if len(self._curves) > 1 else ""
+            losses.plot(curve.places, curve.losses, color="C0", alpha=0.3, linewidth=0.8)
+            _points(losses, [(e.epoch, e.loss) for e in curve.epochs], f"training loss{of}", "C0")
+            _points(losses, [(e.epoch, e.test_loss) for e in curve.epochs if e.test_loss is not None], f"test loss{of}", "C1")
+            known = [(e.epoch, 100 * e.accuracy) for e in curve.epochs if e.accuracy is not None]
             _points(accuracies, known, f"test accuracy{of}", "C2")
         losses.set(xlabel="epoch", ylabel="loss", yscale="log")
         accuracies.set_ylabel("accuracy, %")
         lines = [*losses.get_legend_handles_labels()[0], *accuracies.get_legend_handles_labels()[0]]
         losses.legend(handles=lines, loc="center right")
         with self.attempt():
-            _save(figure, self.path)
+            save_figure(figure, self.path)
 
 
-class _Run:
+class _Curve:
     """One network's curve: the mean loss of each hundredth of an epoch; before: images of the epoch, and their losses' sum,
     that are not in it."""
 
@@ -116,14 +80,3 @@ class _Run:
 def _points(axes: Any, points: Sequence[tuple[float, float]], label: str, color: str) -> None:
     if points:
         axes.plot(*zip(*points, strict=True), marker="o", label=label, color=color)
-
-
-def plot_sweep(sweep: Sweep, path: str | os.PathLike[str]) -> None:
-    """Draws the loss over the rate, and the rate suggested. Raises PlotError."""
-    figure = _figure()
-    axes = figure.add_subplot()
-    axes.plot(sweep.rates, sweep.losses)
-    axes.axvline(sweep.suggestion, color="C1", label=f"suggested: {sweep.suggestion:.2g}")
-    axes.set(xlabel="learning rate", ylabel="training loss, smoothed", xscale="log")
-    axes.legend()
-    _save(figure, path)

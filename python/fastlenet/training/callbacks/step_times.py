@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import SupportsFloat
 
 from fastlenet.profiling import Line, Profiler, profile_table
-from fastlenet.training.trainer import Callback, Epoch, Trainer
+from fastlenet.training.callbacks.base import Callback, Run
+from fastlenet.training.history import Epoch
 
 __all__ = ["StepProfile", "StepTimes"]
 
@@ -19,13 +20,13 @@ class StepTimes(Callback):
         self._before = self.seconds = 0.0
         self.lines: dict[str, Line] = {}
 
-    def batch(self, trainer: Trainer, loss: SupportsFloat, images: int) -> None:
-        if trainer.position == 1:
-            self._before = trainer.seconds
+    def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
+        if run.state.position == 1:
+            self._before = run.state.seconds
             if self._profiler is not None:
                 self._profiler.reset()
-        elif trainer.position == trainer.batches:  # the evaluation, which follows, is left out
-            self.seconds = trainer.seconds - self._before
+        elif run.state.position == run.state.batches:  # the evaluation, which follows, is left out
+            self.seconds = run.state.seconds - self._before
             if self._profiler is not None:
                 self.lines = {name: replace(line) for name, line in self._profiler.lines.items()}
 
@@ -35,6 +36,6 @@ class StepProfile(StepTimes):
 
     _NOTHING = "no profile: it leaves out an epoch's first step, and the last epoch had no other in this run"
 
-    def epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        if trainer.epoch == trainer.recipe.epochs:
+    def epoch(self, run: Run, epoch: Epoch) -> None:
+        if run.state.epoch == run.state.recipe.epochs:
             print(profile_table(self.lines, self.seconds) if self.lines else self._NOTHING, flush=True)
