@@ -23,7 +23,8 @@ from fastlenet import LeNet, signals
 from fastlenet.cli import train
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.files import reserve
-from fastlenet.training import checkpoint, state
+from fastlenet.formats import tensor_file
+from fastlenet.training import checkpoint
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.callbacks.console import Console
 from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
@@ -82,14 +83,14 @@ def steps_in(path: Path) -> int:
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Path], bool]) -> None:
     """A disk that is full for some files."""
-    real = checkpoint.write_atomically
+    real = tensor_file.write_atomically
 
     def write(path: Path, data: bytes) -> None:
         if fails(Path(path)):
             raise CheckpointError(f"{path}: cannot be written (No space left on device)")
         real(path, data)
 
-    monkeypatch.setattr(checkpoint, "write_atomically", write)
+    monkeypatch.setattr(tensor_file, "write_atomically", write)
 
 
 # --- signals -------------------------------------------------------------------------------------------------------------
@@ -244,7 +245,7 @@ def test_a_signal_without_room_for_the_state(
     def save(*arguments: Any) -> None:
         raise CheckpointError("no room for a state")
 
-    monkeypatch.setattr(state, "save_checkpoint", save)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
     at_step(3, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
     result = train_here("--data-dir", small_mnist, *FLAGS)
     weights = "fastlenet-finished.safetensors"
