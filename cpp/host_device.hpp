@@ -1,4 +1,4 @@
-// Marks functions that kernels on a GPU call too.
+// Marks functions that GPU kernels call too.
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,4 +1,4 @@
-// Element by element: ReLU, sigmoid, dropout. The plain loops are left to the compiler's vectoriser.
+// Element-wise kernels: ReLU, sigmoid, dropout. The compiler vectorises the plain loops.
 #pragma once
 
 #include "exponential.hpp"
@@ -8,7 +8,7 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// `x <= 0` rather than `x > 0`, so that NaN, which is neither, passes.
+// Tests `x <= 0`, not `x > 0`, so that NaN stays NaN.
 void relu_forward(float* y, const float* x, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
 }

@@ -1,4 +1,4 @@
-// Convolution of one block of images: [...][lanes] throughout, see table.hpp.
+// Convolution of one block of images. All arrays are [...][lanes]; table.hpp describes blocks.
 #pragma once
 
 #include "gemm.hpp"
@@ -7,7 +7,7 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// The vectors under the filter at the image's corner; a tile adds the offset of each of its output positions.
+// The vectors under the filter at the image's first corner; a tile adds the offsets of its output positions.
 inline Vectors filter_vectors(const float* x, const ConvShape& shape) {
   const std::ptrdiff_t line = (shape.w + 2 * shape.padding.w) * kLanes;
   const std::ptrdiff_t channel = (shape.h + 2 * shape.padding.h) * line;
@@ -50,17 +50,17 @@ void conv2d_flip(float* flipped, const float* weight, const ConvShape& shape) {
   }
 }
 
-// Where a channel's dy and the x under the first of some taps in a filter row stand, position by position.
+// The places of a channel's dy, and of the x under the first of some taps in a filter row, for each output position.
 struct Correlation {
   const float* dy;
-  std::ptrdiff_t plane;  // from one channel of dy to the next; its positions are contiguous
+  std::ptrdiff_t plane;  // from one channel of dy to the next; a channel's positions are contiguous
   const float* x;
   std::ptrdiff_t line, column;  // of x, from one output position to the next
   std::int64_t lines, columns;
 };
 
-// sums[i][j][lanes] += sum over positions of dy[channel i] * x[tap j]: vectors on both sides. 4 channels + 5 taps are loaded
-// for 20 multiply-adds, and the taps are neighbours, which leaves one address to each side.
+// sums[i][j][lanes] += sum over positions of dy[channel i] * x[tap j]; both factors are vectors. 4 channels + 5 taps are loaded
+// for 20 multiply-adds. The taps are neighbours, so each side needs one address only.
 constexpr int kWeightRows = kRegisters == 32 ? 4 : 2;
 constexpr int kWeightTaps = 5;
 
@@ -100,7 +100,7 @@ inline void correlate(float* sums, std::ptrdiff_t pitch, int rows, int taps, con
   correlate_function(rows, taps, std::make_integer_sequence<int, kWeightRows * kWeightTaps>{})(sums, pitch, c);
 }
 
-// body(l, taps, offset): the filter's taps l, l + 1, ... that share a row of it, at `offset` in x.
+// Calls body(l, taps, offset) for the filter's taps l, l + 1, ... of one filter row, which are at `offset` in x.
 template <typename Body>
 inline void for_tap_groups(const ConvShape& shape, const Body& body) {
   const std::ptrdiff_t line = (shape.w + 2 * shape.padding.w) * kLanes;
@@ -115,7 +115,7 @@ inline void for_tap_groups(const ConvShape& shape, const Body& body) {
   }
 }
 
-// dbias[k] = sum over blocks and positions of dy, lanes summed at the end.
+// dbias[k] = sum over blocks and positions of dy; the lanes are summed at the end.
 inline void sum_positions(float* dbias, const float* dy, std::int64_t blocks, Range k, const ConvShape& shape) {
   const std::ptrdiff_t plane = shape.p * shape.q * kLanes;
   for (std::int64_t channel = k.begin; channel < k.end; ++channel) {

@@ -7,8 +7,8 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// y[rows][line] = sum over k of taps[k - row] * x[k][line]: smooths along the first axis, outside of which there are zeros. The
-// taps reach to +-radius, and are zero for kTileRows - 1 more.
+// y[rows][line] = sum over k of taps[k - row] * x[k][line]. This smooths along the first axis, with zeros outside it. The taps
+// reach to +-radius, and are followed by kTileRows - 1 zeros.
 inline void smooth(float* y, const float* x, const float* taps, std::ptrdiff_t radius, std::ptrdiff_t rows,
                    std::ptrdiff_t line) {
   std::ptrdiff_t offset[kTileVectors];
@@ -28,8 +28,8 @@ inline void smooth(float* y, const float* x, const float* taps, std::ptrdiff_t r
   }
 }
 
-// The two fields of the noise side by side: noise[w][2][height], from the low and the high half of each word as a signed
-// number; half a step more makes them symmetrical.
+// The two fields of the noise side by side: noise[w][2][height], from the low and the high half of each word, read as signed
+// numbers. Half a step is added to make their range symmetrical.
 inline void make_noise(float* noise, const std::uint32_t* words, std::ptrdiff_t height, const GatherShape& shape) {
   const std::int32_t* word = reinterpret_cast<const std::int32_t*>(words);
   for (std::ptrdiff_t column = 0; column < shape.w; ++column) {
@@ -42,8 +42,8 @@ inline void make_noise(float* noise, const std::uint32_t* words, std::ptrdiff_t 
   }
 }
 
-// y[height][2][width] <- x[width][2][height], all of whole vectors: what lies beyond the image comes along in lanes that are
-// dropped.
+// Transposes: y[height][2][width] <- x[width][2][height], in whole vectors. Elements beyond the image are in lanes that nobody
+// reads.
 inline void swap_axes(float* y, const float* x, std::ptrdiff_t height, std::ptrdiff_t width) {
   for (std::ptrdiff_t field = 0; field < 2; ++field) {
     for (std::ptrdiff_t column = 0; column < width; column += kLanes) {
@@ -57,8 +57,8 @@ inline void swap_axes(float* y, const float* x, std::ptrdiff_t height, std::ptrd
   }
 }
 
-// Both passes smooth along the first axis, with the second in the lanes: so the noise comes column by column, and the axes
-// change places in between.
+// Both passes smooth along the first axis, with the second in the lanes. So the noise is made column by column, and the axes
+// are exchanged between the passes.
 void elastic_field(float* field, float* room, const std::uint32_t* words, const float* taps, std::int64_t radius,
                    const GatherShape& shape) {
   const std::ptrdiff_t height = whole_vectors(shape.h), width = whole_vectors(shape.w);

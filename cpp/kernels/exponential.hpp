@@ -6,10 +6,10 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// exp(u) for u <= 0, relative error below 3e-13; exp(-700) for anything less, NaN for NaN.
+// exp(u) for u <= 0, with a relative error below 3e-13. Returns exp(-700) for any u below -700, and NaN for NaN.
 //
 // u = n*ln2 + r with |r| <= ln2/2 = 0.3466; exp(r) by Taylor to r^10, whose remainder is 0.3466^11 / 11! = 2.2e-13.
-// Adding 1.5 * 2^52 rounds to an integer and leaves it in the low bits, from where a shift makes it an exponent.
+// Adding 1.5 * 2^52 rounds u / ln2 to an integer in the low bits; a shift moves it to the exponent.
 inline __attribute__((always_inline)) DoubleVector exponential(DoubleVector u) {
   constexpr double kRound = 0x1.8p52;
   constexpr double kInverseFactorial[] = {1.0,       1.0,        1.0 / 2,     1.0 / 6,      1.0 / 24,     1.0 / 120,

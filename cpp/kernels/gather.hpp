@@ -1,4 +1,5 @@
-// One image of a batch, from uint8 pixels to normalised floats: as it is, shifted by whole pixels, or sampled where a map says.
+// Converts one image of a batch from uint8 pixels to normalised floats: unchanged, shifted by whole pixels, or sampled at the
+// places that a map gives.
 #pragma once
 
 #include "simd.hpp"
@@ -25,9 +26,9 @@ void gather_shifted(float* x, const std::uint8_t* image, const float* table, Pai
   }
 }
 
-// The image in a border of zeros, as frame[h + 2][pitch]: place (i, j) holds the four pixels from (i - 1, j - 1) on, a byte
-// each, (0, 0) lowest, then (0, 1), (1, 0), (1, 1). So one look-up finds all that a bilinear sample needs, and no index is out
-// of bounds.
+// The image in a border of zeros, as frame[h + 2][pitch]. Element (i, j) holds four pixels, one byte each, from the lowest
+// byte: (i - 1, j - 1), (i - 1, j), (i, j - 1), (i, j). So one look-up finds the four pixels of a bilinear sample, and no index
+// is out of bounds.
 inline void frame_image(std::int32_t* frame, std::int64_t pitch, const std::uint8_t* image, std::int64_t h, std::int64_t w) {
   std::uint8_t* bytes = reinterpret_cast<std::uint8_t*>(frame + (h + 2) * pitch);
   const std::int64_t size = (h + 3) * pitch + kLanes;
@@ -41,13 +42,13 @@ inline void frame_image(std::int32_t* frame, std::int64_t pitch, const std::uint
   }
 }
 
-// Into 0..most, where NaN becomes 0: the places in the frame at which a sample is defined.
+// Clamps to 0..most, the places in the frame where a sample is defined; NaN becomes 0.
 inline Vector clamp(Vector value, float most) {
   value = value > 0.0f ? value : Vector{};
   return value < most ? value : broadcast(most);
 }
 
-// The samples at (row, column), counted in the frame: the four pixels around, weighted by nearness.
+// The bilinear samples at (row, column) of the frame: the four surrounding pixels, weighted by nearness.
 inline Vector bilinear(const std::int32_t* frame, std::int64_t pitch, Vector row, Vector column) {
   const IntVector top = __builtin_convertvector(row, IntVector), left = __builtin_convertvector(column, IntVector);
   const Vector down = row - __builtin_convertvector(top, Vector), right = column - __builtin_convertvector(left, Vector);
@@ -70,12 +71,12 @@ inline void gather_warped_as(float* x, const std::int32_t* frame, std::int64_t p
   Vector lanes;
   for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = static_cast<float>(lane);
   for (std::int64_t i = 0; i < shape.h; ++i, x += shape.w) {
-    // The frame begins one pixel above and left of the image.
+    // The frame starts one pixel above and left of the image.
     const float row_index = static_cast<float>(i);
     const Vector row_start = broadcast(affine[0] * row_index + (affine[2] + 1.0f));
     const Vector column_start = broadcast(affine[3] * row_index + (affine[5] + 1.0f));
     for (std::int64_t at = 0; at < shape.w; at += kLanes) {
-      // The last vector of a row overlaps the one before it rather than hang over.
+      // The last vector of a row overlaps the one before it, so that it does not pass the end.
       const std::int64_t j = at + kLanes <= shape.w || shape.w < kLanes ? at : shape.w - kLanes;
       const Vector column_index = lanes + static_cast<float>(j);
       Vector row = row_start + affine[1] * column_index, column = column_start + affine[4] * column_index;

@@ -1,4 +1,4 @@
-// The one multiply-add loop of the forward pass, of input gradients and of the linear layers.
+// The multiply-add loop that the convolutions' forward pass, their input gradients and the linear layers share.
 #pragma once
 
 #include "simd.hpp"
@@ -6,13 +6,13 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// Where the scalars of a product stand: row i, step l at i*row + l*step.
+// The scalars of a product: that of row i and step l is at[i*row + l*step].
 struct Scalars {
   const float* at;
   std::ptrdiff_t row, step;
 };
 
-// Where its vectors stand: step l = (c, r, s), counted in that order, at c*channel + r*line + s*column.
+// The vectors of a product: that of step l = (c, r, s), counted in this order, is at[c*channel + r*line + s*column].
 // A plain matrix has one channel, one line and `columns` columns.
 struct Vectors {
   const float* at;
@@ -22,8 +22,8 @@ struct Vectors {
 
 // tile[i][j] += sum over l, ascending, of scalars(i, l) * vectors(l, offset[j]).
 //
-// Each sum is one chain over l whatever the tile's size: an output has the same bits wherever it falls in a tile.
-// Per step: `vectors` loads + `rows` broadcasts feed rows * vectors multiply-adds; 4 + 5 feed 20.
+// Each sum is one chain over l, for any tile size. So an output has the same bits at any position in a tile.
+// Per step, `vectors` loads and `rows` broadcasts feed rows * vectors multiply-adds; 4 + 5 feed 20.
 template <int rows, int vectors>
 inline __attribute__((always_inline)) void multiply_add(Vector (&tile)[kTileRows][kTileVectors], const Scalars& a,
                                                         const Vectors& b, const std::ptrdiff_t* offset) {
@@ -68,7 +68,7 @@ inline void multiply_add(Vector (&tile)[kTileRows][kTileVectors], int rows, int 
   kTiles[(rows - 1) * kTileVectors + vectors - 1](tile, a, b, offset);
 }
 
-// The same for sizes known only when running: 1..kTileRows rows and 1..kTileVectors vectors.
+// The same for sizes that are known only at run time: 1..kTileRows rows and 1..kTileVectors vectors.
 inline void multiply_add(Vector (&tile)[kTileRows][kTileVectors], int rows, int vectors, const Scalars& a, const Vectors& b,
                          const std::ptrdiff_t* offset) {
   multiply_add(tile, rows, vectors, a, b, offset, std::make_integer_sequence<int, kTileRows * kTileVectors>{});

@@ -1,4 +1,4 @@
-// Between the planes that the user sees and the blocks that the kernels compute on.
+// Copies between the caller's planes and the blocks that the kernels compute on.
 #pragma once
 
 #include "simd.hpp"
@@ -7,7 +7,7 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// block[i][lane] = x[lane * pitch + i] for i < size, where block rows stand `spread` floats apart.
+// block[i][lane] = x[lane * pitch + i] for i < size. The rows of the block are `spread` floats apart.
 inline void interleave_row(float* block, std::int64_t spread, const float* x, std::int64_t pitch, std::int64_t count,
                            std::int64_t size) {
   std::int64_t i = 0;
@@ -39,7 +39,7 @@ void interleave_bytes(std::int32_t* block, const std::uint8_t* x, std::int64_t c
   }
 }
 
-// The first i >= 0 with i*stride + offset >= 0, and the end of those with i*stride + offset < frame.
+// The range of i in 0..size-1 with 0 <= i*stride + offset < frame.
 inline Range visible(std::int64_t size, std::int64_t stride, std::int64_t offset, std::int64_t frame) {
   const std::int64_t begin = offset < 0 ? (-offset + stride - 1) / stride : 0;
   const std::int64_t end = frame > offset ? (frame - offset + stride - 1) / stride : 0;
@@ -70,8 +70,7 @@ void interleave(float* block, const float* x, std::int64_t count, const Frame& f
 inline void store_transposed(float* to, Vector value) { store(to, value); }
 inline void store_transposed(std::uint8_t* to, Vector value) { store(to, reinterpret_cast<IntVector>(value)); }
 
-// Element is float or std::uint8_t; the block holds floats or 32-bit integers, which the transposition need not tell
-// apart.
+// Element is float or std::uint8_t. The block holds floats or 32-bit integers; the transposition is the same for both.
 template <typename Element, typename Source>
 inline void deinterleave_block(Element* y, const Source* block, std::int64_t count, std::int64_t size) {
   std::int64_t i = 0;

@@ -1,4 +1,4 @@
-// The linear layer's three products, each on the one multiply-add loop of gemm.hpp.
+// The linear layer's three products. All use the multiply-add loop of gemm.hpp.
 #pragma once
 
 #include "gemm.hpp"
@@ -7,8 +7,8 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// Images in the lanes, weights broadcast: y[o][image] = bias[o] + sum over i of weight[o][i] * x[i][image]. No sum starts at -0
-// (hence + Vector{}), so that leaving out a product of 0 changes no bit.
+// The lanes are images, and weights are broadcast: y[o][image] = bias[o] + sum over i of weight[o][i] * x[i][image]. Adding
+// Vector{} turns a bias of -0 into +0, so that leaving out a product of 0 changes no bit.
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, std::int64_t blocks, Range out,
                     const LinearShape& shape) {
   const Vectors vectors{x, 1, 1, shape.in, 0, 0, kLanes};
@@ -27,12 +27,12 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
   }
 }
 
-// One image: the lanes are outputs, 16 vectors of them at a time (8 where there are 16 registers), x is what is broadcast. Its
-// elements are listed first, 256 at a time, so that leaving out zeros does not mispredict branches.
+// One image: the lanes are outputs, 16 vectors at a time (8 on CPUs with 16 registers), and elements of x are broadcast. They
+// are listed first, 256 at a time, so that leaving out zeros does not mispredict branches.
 constexpr int kOutputVectors = kRegisters / 2;
 constexpr std::int64_t kListed = 256;
 
-// The places in x, from `first` on, of up to kListed elements: of all, or of those that are not 0.
+// Lists the positions in x of up to kListed elements from `first` on: all of them, or with skip_zeros those that are not 0.
 inline int list_elements(std::int32_t* list, const float* x, std::int64_t first, bool skip_zeros, std::int64_t size) {
   IntVector place;
   for (int lane = 0; lane < kLanes; ++lane) place[lane] = lane;
@@ -46,7 +46,7 @@ inline int list_elements(std::int32_t* list, const float* x, std::int64_t first,
   return count;
 }
 
-// `outputs` of them, which fill all vectors but perhaps the last.
+// Computes `outputs` outputs, which fill all vectors except perhaps the last.
 template <int vectors>
 __attribute__((noinline)) void linear_outputs(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
                                               std::int64_t outputs, const LinearShape& shape) {
@@ -86,8 +86,8 @@ void linear_forward_one(float* y, const float* x, const float* weight, const flo
   }
 }
 
-// to[rows][pitch], columns [range) = sum over l of scalars(row, l) * from[l][pitch]. The columns are copied into a
-// panel first: it is read once per kTileRows rows, in order and aligned, and its tail is filled with zeros.
+// to[rows][pitch], columns [range) = sum over l of scalars(row, l) * from[l][pitch]. The columns are first copied into a panel,
+// because they are read once per kTileRows rows: the panel is contiguous and aligned, and its tail is filled with zeros.
 inline void multiply_panel(float* to, float* panel, const float* from, std::ptrdiff_t pitch, Range range, std::int64_t rows,
                            std::int64_t depth, const Scalars& scalars) {
   const std::int64_t columns = range.end - range.begin;

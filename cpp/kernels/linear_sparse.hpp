@@ -1,9 +1,10 @@
-// The linear layer's products by a factor that is mostly zeros, as ReLU leaves it: sums over its other elements alone. As every
-// sum is one chain in the same order, the bits are those of the dense product, as long as what a zero would meet is finite.
+// The linear layer's products where one factor is mostly zeros, as after ReLU. The sums use its non-zero elements only. Every
+// sum is one chain in the usual order, so the bits are those of the dense product if the elements that zeros multiply are
+// finite.
 //
-// A row of the factor becomes a list of its non-zeros; for each of them, a row of the other matrix is added, scaled. An element
-// costs 5 multiply-adds of vectors, 5 loads and 2 more for itself, where the dense product takes 5 for every element, zero or
-// not; so it pays from one zero in two.
+// A row of the factor becomes a list of its non-zeros. For each of them, a scaled row of the other matrix is added. A non-zero
+// costs 5 multiply-adds of vectors, 5 loads and 2 more for itself; the dense product takes 5 multiply-adds for every element.
+// So lists pay if at least every second element is zero.
 #pragma once
 
 #include "gemm.hpp"
@@ -12,17 +13,17 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// The other matrix is copied into a panel first, some rows and columns at a time: 128 rows of 5 vectors, 40 KiB, of which
-// the first cache holds most while every list passes over them; with fewer rows more lists end, each in a mispredicted branch.
-// (Where they stand, a power of two apart or nearly, they would evict one another.) Five sums hide most of a multiply-add's
+// The other matrix is first copied into a panel, 128 rows of 5 vectors at a time. In place, rows that are about a power of two
+// apart would evict one another from the cache. The panel has 40 KiB; the first-level cache holds most of it while every list
+// passes over it. With fewer rows, more lists would end, each in a mispredicted branch. Five sums hide most of a multiply-add's
 // latency.
 constexpr std::int64_t kSparsePitch = kSparseVectors * kLanes;
 
-// The chunks of kSparseChunk rows that a list of `depth` of them falls in.
+// The number of chunks of kSparseChunk rows in `depth` rows.
 inline std::int64_t sparse_chunks(std::int64_t depth) { return (depth + kSparseChunk - 1) / kSparseChunk; }
 
-// Appends to a list, at `count`, the place in the panel and the value of those `values` (of rows `row` on, all of one chunk)
-// that are not 0.
+// Appends the non-zeros among `values` to a list, at `count`: their values and their places in the panel. The values belong to
+// the rows from `row` on, all of one chunk. Returns the new count.
 inline std::int32_t append_nonzero(const List& list, std::int32_t count, Vector values, std::int64_t row) {
   IntVector offset;
   for (int lane = 0; lane < kLanes; ++lane) offset[lane] = lane * static_cast<std::int32_t>(kSparsePitch);
@@ -32,27 +33,28 @@ inline std::int32_t append_nonzero(const List& list, std::int32_t count, Vector 
   return count + compress(reinterpret_cast<std::int32_t*>(list.value) + count, reinterpret_cast<IntVector>(values), keep);
 }
 
-// The list of a scratch's row or column i.
+// The list of row (or column) i.
 inline List list_of(const SparseScratch& scratch, std::int64_t i) {
   return {scratch.lists.offset + i * scratch.capacity, scratch.lists.value + i * scratch.capacity};
 }
 
-// Row i of to[rows][pitch] is start + the sum over list i of value * row of the other matrix, which has `depth` of them.
+// A product: row i of to[rows][pitch] is start + the sum over list i of value * row of the other matrix, which has `depth`
+// rows.
 struct SparseProduct {
   float* to;
   std::ptrdiff_t pitch;
   std::int64_t rows, depth;
-  const float* start;  // a value per column; null: zeros
+  const float* start;  // a value per column, or null for zeros
   const SparseScratch& scratch;
 };
 
-// One chunk of every list, on the panel, for the columns in `range`: `vectors` of them, the last perhaps not full.
+// Adds one chunk of every list, with the panel's rows, to the columns in `range`: `vectors` vectors, the last perhaps not full.
 template <int vectors>
 __attribute__((noinline)) void sum_sparse_rows(const SparseProduct& product, Range range, std::int64_t chunk) {
   const std::int64_t chunks = sparse_chunks(product.depth), last = range.end - range.begin - (vectors - 1) * kLanes;
   Vector start[vectors] = {};
   for (int j = 0; product.start != nullptr && j < vectors; ++j) {
-    // + Vector{}: as in the dense product.
+    // + Vector{}, as in the dense product.
     start[j] = load_some(product.start + range.begin + j * kLanes, j < vectors - 1 ? kLanes : last) + Vector{};
   }
   for (std::int64_t i = 0; i < product.rows; ++i) {
@@ -79,8 +81,9 @@ inline void sum_sparse_rows(int vectors, const SparseProduct& product, Range ran
   kFunctions[vectors - 1](product, range, chunk);
 }
 
-// The columns in `range` of all rows. fill(panel, row, rows, columns): rows of the other matrix, from `row` on, into the panel.
-// It returns the sum of 0 times each number, and this function whether all such sums are 0: whether all are finite.
+// Computes the columns in `range` of all rows. fill(panel, row, rows, columns) copies rows of the other matrix, from `row` on,
+// into the panel, and returns the sum of 0 times each number. This sum is 0 if the numbers are finite. Returns whether all of
+// them are.
 template <typename Fill>
 inline bool multiply_sparse(const SparseProduct& product, Range range, const Fill& fill) {
   Vector nothing = {};
@@ -96,7 +99,7 @@ inline bool multiply_sparse(const SparseProduct& product, Range range, const Fil
   return sum_lanes(nothing) == 0.0f;
 }
 
-// Fills the panel with rows of from[depth][pitch] as they are.
+// A fill that copies rows of from[depth][pitch].
 inline auto copied_from(const float* from, std::ptrdiff_t pitch) {
   return [=](float* panel, std::int64_t row, std::int64_t rows, Range columns) {
     Vector nothing = {};
@@ -112,8 +115,8 @@ inline auto copied_from(const float* from, std::ptrdiff_t pitch) {
   };
 }
 
-// The same of the transpose of from[columns][pitch]. It comes from the third cache, in pieces too short for the CPU to see a
-// pattern in: so each asks for its like in the next panel.
+// A fill that transposes rows of from[columns][pitch]. They come from the third-level cache, in pieces too short for the CPU's
+// prefetcher, so each piece prefetches the same piece of the next panel.
 inline auto transposed_from(const float* from, std::ptrdiff_t pitch) {
   return [=](float* panel, std::int64_t row, std::int64_t rows, Range columns) {
     Vector nothing = {};
@@ -154,7 +157,7 @@ bool linear_backward_input_sparse(float* dx, const SparseScratch& scratch, const
   return multiply_sparse({dx, shape.in, shape.n, shape.out, nullptr, scratch}, in, copied_from(weight, shape.in));
 }
 
-// dy's columns are turned into rows kLanes x kLanes at a time.
+// Transposes dy by kLanes x kLanes elements, so that its columns become rows to list.
 bool linear_backward_weight_sparse(float* dweight, const SparseScratch& scratch, const float* dy, const float* x, Range out,
                                    const LinearShape& shape) {
   const std::int64_t chunks = sparse_chunks(shape.n), rows = out.end - out.begin;

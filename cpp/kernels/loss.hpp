@@ -1,4 +1,4 @@
-// Losses. Everything in double: the rows are short, and the result is worth it.
+// Losses, computed in double: the rows are short, so the accuracy costs little.
 #pragma once
 
 #include "exponential.hpp"
@@ -7,7 +7,7 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// exp(row[j] - maximum) of kDoubleLanes logits; what lies beyond the row counts as -infinity and gives (all but) zero.
+// exp(row[j] - maximum) for kDoubleLanes logits. Lanes beyond the row count as -infinity and give almost zero.
 inline DoubleVector shifted_exponential(const float* row, std::int64_t left, double maximum) {
   float lanes[kDoubleLanes];
   for (int j = 0; j < kDoubleLanes; ++j) lanes[j] = j < left ? row[j] : -__builtin_inff();
@@ -30,10 +30,10 @@ void softmax_cross_entropy(double* losses, float* dlogits, const float* logits, 
     double sum = 0.0;
     for (int lane = 0; lane < kDoubleLanes; ++lane) sum += sums[lane];
 
-    // Read once, and only used where it is a class: another thread may change it.
+    // Read once and used only if it is a class, since another thread may change it.
     const std::int64_t label = __atomic_load_n(labels + n, __ATOMIC_RELAXED);
     const double at_label = label >= 0 && label < classes ? logits[label] : 0.0f;
-    // A weight of 0 leaves its logit out, which may be infinite.
+    // With a weight of 0 the logit is left out, since it may be infinite.
     const double expected =
         (smoothing < 1.0 ? (1.0 - smoothing) * at_label : 0.0) + (smoothing > 0.0 ? off_label * total : 0.0);
     losses[n] = maximum + __builtin_log(sum) - expected;

@@ -1,4 +1,5 @@
-// Random numbers by counter: Philox4x32-10 (Salmon et al. 2011), the same as fastlenet.philox, several blocks side by side.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), the same as fastlenet.philox. Computes several blocks at
+// once.
 #pragma once
 
 #include "simd.hpp"
@@ -9,16 +10,15 @@ namespace {
 
 constexpr int kPhiloxWords = 4 * kDoubleLanes;
 
-// The four words of each of the blocks block, block + 1, ... in order, kPhiloxWords in all: ten rounds of two 32 x 32 -> 64 bit
-// products. Each lane holds a word of one block in its low half; what the products leave in the high half, the next ones
-// ignore.
+// Writes kPhiloxWords words: the four words of block `block`, then of the next one, and so on. Each of ten rounds has two
+// products of 32 x 32 -> 64 bits. A lane holds a word of one block in its low half; the next product ignores the high half.
 inline void philox(std::uint32_t* words, std::uint64_t seed, std::uint32_t stream, std::uint64_t counter, std::uint32_t block) {
   constexpr std::uint64_t kLow = 0xFFFFFFFF;
   constexpr int kHalf = kDoubleLanes / 2;
   std::uint64_t key0 = seed & kLow, key1 = seed >> 32;
   WideVector word0, word1 = WideVector{} + (counter & kLow), word2 = WideVector{} + (counter >> 32),
                     word3 = WideVector{} + stream;
-  // In the order in which the two unpackings below lay pairs of words next to each other.
+  // This order lets the two unpackings below put pairs of words next to each other.
   for (int lane = 0; lane < kDoubleLanes; ++lane) {
     word0[lane] = block + static_cast<std::uint32_t>(lane / 2 + lane % 2 * kHalf);
   }

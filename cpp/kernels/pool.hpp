@@ -1,4 +1,4 @@
-// Max-pooling, `lanes` planes side by side.
+// Max-pooling of `lanes` planes at once, one in each lane.
 #pragma once
 
 #include "simd.hpp"
@@ -7,7 +7,7 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// Keeps the larger of two values and where it stood; NaN is the largest, a tie (of two NaN too) keeps the earlier.
+// Keeps the larger of two values and its position. NaN counts as the largest. In a tie, also of two NaN, the earlier one stays.
 inline __attribute__((always_inline)) void keep_maximum(Vector& best, IntVector& winner, Vector value, std::int32_t position) {
   const Mask better = beats(value, best);
   best = select(better, value, best);

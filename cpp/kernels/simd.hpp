@@ -1,4 +1,4 @@
-// The vector type of this level: the only text that knows the instruction set.
+// The vector type of this level. No other file of the kernels depends on the instruction set.
 //
 // GCC's and Clang's vector extensions give +, *, comparisons (to an integer vector of 0 and -1) and `mask ? a : b`,
 // lane by lane; `accumulator += scalar * vector` becomes one fused multiply-add with a broadcast where the level has
@@ -31,7 +31,7 @@ constexpr int kRegisters = 16;
 #endif
 
 // The tile of the multiply-add loop: 5 rows x 4 vectors = 20 accumulators + 4 vectors + 1 scalar = 25 of 32 registers,
-// or 5 x 2 = 10 + 2 + 1 = 13 of 16. Five, since LeNet's 20, 50, 500 and 10 are all multiples of it.
+// or 5 x 2 = 10 + 2 + 1 = 13 of 16. It has five rows because LeNet's 20, 50, 500 and 10 are multiples of five.
 constexpr int kTileRows = 5;
 constexpr int kTileVectors = kRegisters == 32 ? 4 : 2;
 
@@ -41,14 +41,14 @@ typedef std::uint8_t ByteVector __attribute__((vector_size(kLanes)));
 
 inline std::ptrdiff_t whole_vectors(std::ptrdiff_t size) { return (size + kLanes - 1) / kLanes * kLanes; }
 
-// Half as many lanes in double precision, so that both fill one register.
+// Double-precision vectors have half as many lanes, so that they fill one register too.
 constexpr int kDoubleLanes = kLanes / 2;
 typedef float HalfVector __attribute__((vector_size(4 * kDoubleLanes)));
 typedef double DoubleVector __attribute__((vector_size(8 * kDoubleLanes)));
 typedef std::int64_t LongVector __attribute__((vector_size(8 * kDoubleLanes)));
 typedef std::uint64_t WideVector __attribute__((vector_size(8 * kDoubleLanes)));
 
-// The same in memory of any alignment; they may alias everything, as char does.
+// The same types for memory of any alignment; they may alias any other type, as char does.
 typedef float UnalignedVector __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef float UnalignedHalfVector __attribute__((vector_size(4 * kDoubleLanes), aligned(4), may_alias));
 typedef std::int32_t UnalignedIntVector __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
@@ -60,7 +60,7 @@ inline __attribute__((always_inline)) IntVector load_int(const std::int32_t* fro
   return *reinterpret_cast<const UnalignedIntVector*>(from);
 }
 
-// kLanes bytes, widened, and back. As loops, since GCC takes these conversions of vectors apart (version 12 does).
+// Widen kLanes bytes to integers, and narrow them back. These are loops because GCC 12 splits the vector conversions.
 inline __attribute__((always_inline)) IntVector load_bytes(const std::uint8_t* from) {
   std::int32_t wide[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) wide[lane] = from[lane];
@@ -79,12 +79,12 @@ inline __attribute__((always_inline)) void store(std::uint8_t* to, IntVector val
   for (int lane = 0; lane < kLanes; ++lane) to[lane] = static_cast<std::uint8_t>(wide[lane]);
 }
 
-// Writes the lanes of `value` that `keep` marks (-1) next to each other at `to`, where there is room for kLanes; returns how
-// many.
+// Writes the lanes of `value` that `keep` marks with -1 next to each other at `to`. Needs room for kLanes elements. Returns the
+// number of lanes written.
 inline __attribute__((always_inline)) int compress(std::int32_t* to, IntVector value, IntVector keep) {
 #if defined(__AVX512F__)
   const __mmask16 mask = _mm512_test_epi32_mask(reinterpret_cast<__m512i>(keep), reinterpret_cast<__m512i>(keep));
-  // In a register, then stored whole: some CPUs take long over the form that stores just the lanes kept.
+  // Compresses in a register and stores it whole, because compressing to memory is slow on some CPUs.
   store(to, reinterpret_cast<IntVector>(_mm512_maskz_compress_epi32(mask, reinterpret_cast<__m512i>(value))));
   return __builtin_popcount(mask);
 #else
@@ -97,7 +97,8 @@ inline __attribute__((always_inline)) int compress(std::int32_t* to, IntVector v
 #endif
 }
 
-// kLanes values, or `count` if that is fewer: a load fills up with zeros, a store leaves alone what follows.
+// Load or store kLanes values, or only `count` if that is fewer. A load fills the other lanes with zeros; a store leaves the
+// memory behind them unchanged.
 inline __attribute__((always_inline)) Vector load_some(const float* from, std::int64_t count) {
   if (count >= kLanes) return load(from);
 #if defined(__AVX512F__)
@@ -118,7 +119,7 @@ inline __attribute__((always_inline)) void store_some(float* to, Vector value, s
 #endif
 }
 
-// kDoubleLanes floats, widened; and back, rounded once.
+// Widen kDoubleLanes floats to double, and round them back once.
 inline __attribute__((always_inline)) DoubleVector load_double(const float* from) {
   return __builtin_convertvector(HalfVector(*reinterpret_cast<const UnalignedHalfVector*>(from)), DoubleVector);
 }
@@ -131,8 +132,8 @@ inline __attribute__((always_inline)) Vector broadcast(float value) { return val
 
 inline __attribute__((always_inline)) IntVector broadcast_int(std::int32_t value) { return value - IntVector{}; }
 
-// A comparison's outcome, lane by lane: a mask register where there are such, else 0 and -1. beats: value > best, or value is
-// NaN and best is none, which is what "the first maximum, NaN above all" asks of the later of two.
+// The result of a comparison for each lane: a mask register if the level has them, else a vector of 0 and -1. beats is true if
+// value > best, or if value is NaN and best is not: the later value replaces the earlier one only then.
 #if defined(__AVX512F__)
 typedef __mmask16 Mask;
 
@@ -178,7 +179,7 @@ inline __attribute__((always_inline)) IntVector select(Mask mask, IntVector yes,
 // The 64-bit products of the lanes' low 32 bits with a factor; their high 32 bits are ignored.
 inline __attribute__((always_inline)) WideVector multiply_low_halves(WideVector a, std::uint32_t factor) {
 #if defined(__AVX512F__)
-  // The masked forms here and below: GCC 12 warns of the others' undefined operand.
+  // The masked forms, here and below, because GCC 12 warns of an undefined operand in the others.
   return reinterpret_cast<WideVector>(_mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), _mm512_set1_epi64(factor)));
 #elif defined(__AVX2__)
   return reinterpret_cast<WideVector>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(factor)));
@@ -201,8 +202,8 @@ inline __attribute__((always_inline)) IntVector look_up(const std::int32_t* tabl
 #endif
 }
 
-// A transposition of kLanes x kLanes floats in two halves, of shuffles that need no index register. First 4 x 4 floats within
-// each quarter of 128 bits, then these quarters as wholes.
+// Transposes kLanes x kLanes floats in two stages, by shuffles that need no index register: first 4 x 4 floats within each
+// quarter of 128 bits, then whole quarters.
 enum class Half { low, high };
 
 // Lane i is lane index[i] of a and b side by side.
@@ -210,13 +211,13 @@ template <int... index>
 inline __attribute__((always_inline)) Vector shuffle(Vector a, Vector b) {
 #if defined(__clang__)
   return __builtin_shufflevector(a, b, index...);
-#else  // GCC has the same only from version 12 on
+#else  // GCC has __builtin_shufflevector only since version 12
   constexpr IntVector order = {index...};
   return __builtin_shuffle(a, b, order);
 #endif
 }
 
-// In each quarter, the low or the high two floats of a and b in turn (size 1), or as pairs (size 2).
+// In each quarter: the low or the high two floats of a and b, alternating one by one (size 1) or in pairs (size 2).
 template <int size, Half half, int... lane>
 inline __attribute__((always_inline)) Vector unpack(Vector a, Vector b, std::integer_sequence<int, lane...>) {
   constexpr int from = half == Half::low ? 0 : 2;

@@ -29,7 +29,7 @@ struct Level {
   bool (*supported)();
 };
 
-// Best first. __builtin_cpu_supports asks the operating system too, whether it saves the wider registers.
+// Best first. __builtin_cpu_supports also checks that the operating system saves the wider registers.
 #if defined(__x86_64__)
 const Level kLevels[] = {
     {&x86_64_v4::kernels,

@@ -1,4 +1,4 @@
-// Which instruction-set levels were built, which of them run here, and which one is in use.
+// The instruction-set levels: which were built, which this CPU supports, and which one is in use.
 #pragma once
 
 #include <string>
@@ -12,14 +12,14 @@ namespace fastlenet {
 std::vector<std::string> levels_built();
 std::vector<std::string> levels_available();
 
-// The kernels in use: FASTLENET_ISA if set, else the best available.
+// The kernels of the level in use: FASTLENET_ISA if set, else the best available.
 const KernelTable& kernels();
 
-// Switches the whole process to a level; for tests and benchmarks. Throws std::invalid_argument for an unknown level or
-// one that this CPU lacks, and lists what there is.
+// Switches the whole process to a level; for tests and benchmarks. For a level that is unknown, or that this CPU lacks, throws
+// std::invalid_argument, which lists the available ones.
 void set_level(const std::string& name);
 
-// Reads FASTLENET_ISA and selects; called once, when the extension is imported. Throws as set_level does.
+// Selects the level by FASTLENET_ISA. Called once, when the extension is imported. Throws as set_level does.
 void select_level();
 
 }  // namespace fastlenet

@@ -21,8 +21,8 @@ namespace fastlenet {
 
 namespace {
 
-// A waiting thread looks this often before it sleeps: some 50 us, longer than the gaps between the ops of a training
-// step.
+// A waiting thread polls this many times before it sleeps. That takes some 50 us, longer than the gaps between the ops of a
+// training step.
 constexpr int kSpins = 4000;
 
 inline void pause() {
@@ -33,9 +33,9 @@ inline void pause() {
 #endif
 }
 
-// One job at a time. A worker joins in two steps, `active` up and then `open` read; the caller leaves in two, `open`
-// down and then `active` read. Sequential consistency of these four lets no worker slip between: either it sees the job
-// closed, or the caller waits for it. A worker that wakes too late finds the job closed and costs nobody anything.
+// One job at a time. A worker joins in two steps: it increments `active`, then reads `open`. The caller leaves in two steps: it
+// clears `open`, then reads `active`. All four are sequentially consistent, so either the worker sees that the job is closed,
+// or the caller waits for the worker. A worker that wakes too late finds the job closed and does nothing.
 class Pool {
  public:
   void run(std::int64_t tasks, int threads, void (*body)(void*, std::int64_t, int), void* context) {
@@ -55,11 +55,11 @@ class Pool {
     while (active_.load() > 0) pause();
   }
 
-  // Held by the caller whose job it is.
+  // Held by the caller while its job runs.
   std::mutex busy;
 
  private:
-  // A worker's share of the tasks, on a cache line of its own.
+  // A worker's share of the tasks; each has its own cache line.
   struct alignas(64) Share {
     std::atomic<std::int64_t> next{0};
     std::int64_t end = 0;
@@ -74,7 +74,7 @@ class Pool {
     }
   }
 
-  // First its own share, then what is left of the others'.
+  // First its own share, then the rest of the others' shares.
   void work(int worker) {
     const int threads = static_cast<int>(shares_.size());
     for (int i = 0; i < threads; ++i) {
@@ -85,10 +85,10 @@ class Pool {
     }
   }
 
-  // As many as the system grants; with fewer, those that there are do all the work.
+  // As many threads as the system grants. With fewer, the existing ones do all the work.
   void start_workers(int wanted) {
     if (workers_ >= wanted) return;
-    // Signals are the application's: they go to its own threads.
+    // Block signals here, so that they go to the application's own threads.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -138,13 +138,13 @@ class Pool {
   std::condition_variable wake_;
 
  public:
-  // Set while this thread runs tasks: a nested call must not wait for the pool it occupies.
+  // Set while this thread runs tasks, because a nested call must not wait for the pool that its own caller uses.
   static thread_local bool inside_;
 };
 
 thread_local bool Pool::inside_ = false;
 
-// Never destroyed, since its threads never end. A forked child has none of them and makes a pool of its own.
+// Never destroyed, since its threads never end. A forked child has none of these threads and makes its own pool.
 std::atomic<Pool*> current{nullptr};
 std::mutex creation;
 
@@ -165,8 +165,8 @@ Pool& pool() {
   return *current.load();
 }
 
-// A positive integer in an environment variable, else 0. OMP_NUM_THREADS may be a list for nested levels: its first
-// counts.
+// The positive integer in an environment variable, else 0. OMP_NUM_THREADS may be a list for nested levels; its first number
+// is used.
 int environment_count(const char* name) {
   const char* text = std::getenv(name);
   if (text == nullptr) return 0;
@@ -175,7 +175,7 @@ int environment_count(const char* name) {
   return end != text && (*end == '\0' || *end == ',') && value >= 1 && value <= 4096 ? static_cast<int>(value) : 0;
 }
 
-// CPUs granted by a quota of `quota` microseconds in each `period`; 0 when unlimited.
+// The CPUs that a quota of `quota` microseconds in each `period` grants; 0 if unlimited.
 int quota_count(double quota, double period) {
   return quota > 0 && period > 0 ? std::max(1, static_cast<int>(std::floor(quota / period))) : 0;
 }

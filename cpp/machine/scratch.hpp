@@ -1,22 +1,22 @@
-// Scratch memory of the ops, kept from call to call: fresh large arrays would cost page faults in every training step.
+// Scratch memory of the ops. It is kept from call to call, because new large arrays would cost page faults in every step.
 #pragma once
 
 #include <cstdint>
 
 namespace fastlenet {
 
-// Hands out arrays that belong to the calling thread. All of an op's arrays are asked for at once, before any is used: the
-// next op's take their place.
+// Gives the calling thread arrays of its own. Take all arrays of an op in one call: the next call reuses the same memory.
 class Scratch {
  public:
-  // Arrays of so many floats; every one starts on a cache line.
+  // Arrays of these sizes, in floats; each starts on a cache line.
   template <int arrays>
   static void take(float* (&pointers)[arrays], const std::int64_t (&sizes)[arrays]) {
     take(pointers, sizes, arrays);
   }
 
  private:
-  // In scratch.cpp out of one block that only grows; in scratch_guarded.cpp, for the address sanitizer, each on its own.
+  // scratch.cpp takes them from one block that only grows. scratch_guarded.cpp, for the address sanitizer, allocates each
+  // alone.
   static void take(float** pointers, const std::int64_t* sizes, int arrays);
 };
 

@@ -1,5 +1,5 @@
-// Linked instead of scratch.cpp under the address sanitizer: every array is an allocation of its own and exactly as large as
-// asked for, so that the first byte past its end is noticed; filled with NaN, so that nothing lives from an earlier call.
+// Linked instead of scratch.cpp under the address sanitizer. Every array is a separate allocation of exactly its size, so that
+// the sanitizer finds an access to the first byte past its end. It is filled with NaN, so that no op can use old contents.
 #include <cstdlib>
 #include <limits>
 #include <memory>

@@ -1,4 +1,4 @@
-// What an optimizer's step needs of its arguments, worked out once in double.
+// Computes the factors of an AdamW step once, in double.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 
 namespace fastlenet {
 
-// Adam's factors at that step, counted from 1.
+// step counts from 1.
 FASTLENET_HOST_DEVICE inline AdamStep adam_at(std::int64_t step, double lr, double beta1, double beta2, double eps,
                                               double weight_decay) {
   const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(step));

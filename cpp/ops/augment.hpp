@@ -1,4 +1,4 @@
-// From an image's random words to its distortion; python/fastlenet/augment.py says what each means, and is its twin.
+// Computes an image's distortion from its random words. python/fastlenet/augment.py defines the words and computes the same.
 #pragma once
 
 #include <cmath>
@@ -19,13 +19,13 @@ struct Augmentation {
   bool warps() const { return rotation != 0.0 || scale != 0.0 || shear != 0.0 || elastic != 0.0; }
 };
 
-// An image's random numbers are a stream of words: the first few for the image as a whole, then one for each pixel.
+// An image's random numbers are a stream of words: kImageWords for the whole image, then one for each pixel.
 constexpr std::uint32_t kAugmentStream = 3;
 constexpr std::int64_t kImageWords = 8;
 
 struct Distortion {
   Pair shift;       // down, right
-  float affine[6];  // 2 x 3, the shift included: where output pixel (i, j) is sampled
+  float affine[6];  // 2 x 3, including the shift: maps output pixel (i, j, 1) to the place where it is sampled
   Pair hole, end;   // cutout: rows hole.h..end.h, columns hole.w..end.w
 };
 
@@ -34,12 +34,12 @@ FASTLENET_HOST_DEVICE inline std::int64_t below(std::int64_t count, std::uint32_
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(count) * word >> 32);
 }
 
-// Uniform in (-1, 1): multiples of 2^-31, and half of one.
+// Uniform in (-1, 1): (n + 1/2) * 2^-31, where n is the word as a signed number.
 FASTLENET_HOST_DEVICE inline double symmetric(std::uint32_t word) { return (static_cast<std::int32_t>(word) + 0.5) * 0x1p-31; }
 
 FASTLENET_HOST_DEVICE inline void cos_and_sin(double degrees, double& c, double& s) {
 #ifdef __CUDA_ARCH__
-  sincospi(degrees / 180.0, &s, &c);  // cos() would keep a table for huge angles in memory
+  sincospi(degrees / 180.0, &s, &c);  // cos() would need local memory for huge angles
 #else
   const double angle = degrees * (3.14159265358979323846 / 180.0);
   c = std::cos(angle);
@@ -53,7 +53,7 @@ FASTLENET_HOST_DEVICE inline Distortion distortion(const Augmentation& augmentat
   const std::int64_t shifts = 2 * augmentation.shift + 1;
   result.shift = {below(shifts, words[0]) - augmentation.shift, below(shifts, words[1]) - augmentation.shift};
 
-  // The image is scaled, then slanted, then turned; so its pixels are found by the inverses in the opposite order:
+  // The image is scaled, then slanted, then turned. The map from output to input applies the inverses in the opposite order:
   // diag(1/tall, 1/wide) * [1 0; -slant 1] * [cos sin; -sin cos].
   double c, s;
   cos_and_sin(augmentation.rotation * symmetric(words[2]), c, s);
@@ -76,10 +76,10 @@ FASTLENET_HOST_DEVICE inline Distortion distortion(const Augmentation& augmentat
 }
 
 // exp(-t^2 / 2 sigma^2) for t in -radius..radius, scaled to sum 1, with `border` zeros on both sides. The radius is 3 sigma,
-// rounded up; taps that no image of that size can see are left out.
+// rounded up; taps beyond the image's size are left out, since they meet only zeros.
 struct Gaussian {
   std::int64_t radius;
-  std::vector<float> taps;  // those of t = 0 at taps[border + radius]
+  std::vector<float> taps;  // the tap of t = 0 is taps[border + radius]
 
   Gaussian(double sigma, std::int64_t size, std::int64_t border);
 };

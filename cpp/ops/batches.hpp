@@ -1,4 +1,4 @@
-// How the ops cut a batch, or any array, into the parts that kernels and threads work on.
+// Cuts a batch, or any array, into the parts that kernels and threads work on.
 #pragma once
 
 #include <algorithm>
@@ -11,24 +11,24 @@
 
 namespace fastlenet::cpu {
 
-// Element-wise work is cut into pieces of 64 KiB of float32: long enough to be worth a thread.
+// Element-wise ops work on pieces of 64 KiB of float32, long enough to be worth a thread.
 constexpr std::int64_t kPiece = 16384;
 
 inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// body(range) over 0..count in pieces; a piece starts at a multiple of its size, whatever the threads.
+// Calls body(range) for the pieces of 0..count. A piece starts at a multiple of its size, for any number of threads.
 template <typename Body>
 void for_pieces(std::int64_t count, std::int64_t piece, const Body& body) {
   parallel_for(ceil_divide(count, piece),
                [&](std::int64_t task) { body(Range{task * piece, std::min(count, (task + 1) * piece)}); });
 }
 
-// What gradients are where there is nothing to add up; none if `to` is null.
+// Fills gradients to which nothing contributes; does nothing if `to` is null.
 inline void fill_zeros(float* to, std::int64_t count) {
   if (to != nullptr) for_pieces(count, kPiece, [&](Range r) { std::fill(to + r.begin, to + r.end, 0.0f); });
 }
 
-// A batch cut into blocks of `lanes` images, the last one perhaps not full.
+// A batch as blocks of `lanes` images; the last block may not be full.
 struct Blocks {
   std::int64_t n, lanes, count;
 
@@ -47,8 +47,8 @@ inline bool all_finite(const float* x, std::int64_t count) {
   return finite.load();
 }
 
-// Asks for the next image while this one is computed: shuffled images lie where the CPU does not expect them, and what is read
-// across planes makes more streams than it follows by itself.
+// Prefetches the next image while this one is computed. The CPU's own prefetcher does not help here: shuffled images lie at
+// unpredictable places, and reading across planes makes more streams than it follows.
 inline void prefetch(const void* from, std::int64_t bytes) {
   for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i);
 }

@@ -1,4 +1,4 @@
-// Convolution of a batch: images are the lanes, blocks of them are shared out among the threads.
+// Convolution of a batch. The lanes are images; the threads share the blocks.
 #include "../machine/scratch.hpp"
 #include "batches.hpp"
 #include "frames.hpp"

@@ -1,4 +1,4 @@
-// Activations and dropout, element by element, in pieces.
+// Element-wise activations and dropout. The threads share the pieces.
 #include <cmath>
 
 #include "batches.hpp"

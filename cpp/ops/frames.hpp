@@ -1,4 +1,4 @@
-// How images and gradients lie in their blocks: with a border of zeros, spread apart, or as they are.
+// The layout of images and gradients in blocks: with a border of zeros, spread apart, or unchanged.
 #pragma once
 
 #include "../kernels/workspaces.hpp"
@@ -6,7 +6,7 @@
 
 namespace fastlenet::cpu {
 
-// Planes without a border, as they are.
+// Planes without a border.
 inline Frame plain_frame(std::int64_t c, std::int64_t h, std::int64_t w) { return {c, h, w, h, w, 0, 0, {1, 1}}; }
 
 inline std::int64_t padded_size(const ConvShape& s) { return s.c * (s.h + 2 * s.padding.h) * (s.w + 2 * s.padding.w); }
@@ -15,8 +15,8 @@ inline Frame padded_frame(const ConvShape& s) {
   return {s.c, s.h, s.w, s.h + 2 * s.padding.h, s.w + 2 * s.padding.w, s.padding.h, s.padding.w, {1, 1}};
 }
 
-// Empty shapes: without images or output channels all gradients are zeros, and there is nothing else to do. Without inputs
-// there is no dx.
+// Handles empty shapes. Without images or output channels it fills all gradients with zeros and returns true: nothing else is
+// to be done. Without inputs there is no dx, so it becomes null.
 inline bool no_gradients(float*& dx, float* dweight, float* dbias, const ConvShape& s) {
   const std::int64_t inputs = s.c * s.h * s.w;
   if (inputs == 0) dx = nullptr;
@@ -27,8 +27,8 @@ inline bool no_gradients(float*& dx, float* dweight, float* dbias, const ConvSha
   return true;
 }
 
-// dx as a convolution of stride 1 over dy: dy's rows spread `stride` apart in a frame with r-1 rows of zeros before
-// them, less the padding; the weights flipped, with c and k exchanged.
+// dx is a convolution of stride 1 over dy. dy's rows lie `stride` apart in a frame, after r-1-padding rows of zeros. The
+// weights are flipped, with c and k exchanged.
 struct InputGradient {
   ConvShape shape;
   Frame frame;

@@ -1,4 +1,4 @@
-// Batches of images: which thread gathers which, and with what scratch memory.
+// Gathers batches of images: shares them among the threads and provides their scratch memory.
 #include "../machine/scratch.hpp"
 #include "batches.hpp"
 #include "ops.hpp"
@@ -7,9 +7,9 @@ namespace fastlenet::cpu {
 
 namespace {
 
-constexpr std::int64_t kImages = 16;  // images of a task
+constexpr std::int64_t kImages = 16;  // per task
 
-// What the batch shares: value v becomes table[v], and a sample between the pixels sample * scale + shift.
+// The normalisation of a batch: a pixel v becomes table[v], a sample between pixels becomes sample * scale + shift.
 struct Normalise {
   float table[256];
   float scale, shift;
@@ -23,13 +23,13 @@ std::int64_t pieces(const GatherShape& shape) { return ceil_divide(shape.n, kIma
 
 std::int64_t frame_size(const GatherShape& shape, std::int64_t lanes) { return 2 * (shape.h + 3) * (shape.w + 2 + lanes); }
 
-// The number of the n-th image, read once: another thread may have changed it since it was checked.
+// The number of the n-th image. It is read once and checked again, since another thread may have changed it.
 std::int64_t number_of(const std::int64_t* index, std::int64_t n, const GatherShape& shape) {
   const std::int64_t number = __atomic_load_n(index + n, __ATOMIC_RELAXED);
   return number >= 0 && number < shape.count ? number : 0;
 }
 
-// body(image of the batch, its number, its pixels, worker) for all of them.
+// Calls body(position in the batch, number, pixels, worker) for all images.
 template <typename Body>
 void for_images(const std::uint8_t* images, const std::int64_t* index, const GatherShape& shape, int workers,
                 const Body& body) {

@@ -1,5 +1,5 @@
-// Linear layers of a batch: by blocks of images forward, by panels of columns backward; by lists where a factor is mostly
-// zeros.
+// Linear layers on a batch: forward by blocks of images, backward by panels of columns. If a factor is mostly zeros, all
+// products use lists of its non-zeros.
 #include "../machine/scratch.hpp"
 #include "batches.hpp"
 #include "frames.hpp"
@@ -20,7 +20,7 @@ void forward_by_blocks(float* y, const float* x, const float* weight, const floa
     table.interleave(scratch[0] + block * shape.in * lanes, x + blocks.first(block) * shape.in, blocks.images(block),
                      plain_frame(shape.in, 1, 1));
   });
-  // A task is a group of blocks, which share the broadcast weights, times a slice of the outputs.
+  // A task computes a slice of the outputs for a group of blocks, which share the broadcast weights.
   const std::int64_t groups = ceil_divide(blocks.count, table.tile_vectors);
   const std::int64_t slice = 10 * table.tile_rows, slices = ceil_divide(shape.out, slice);
   parallel_for(groups * slices, [&](std::int64_t task) {
@@ -42,7 +42,7 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
   const std::int64_t panel_size = std::max(shape.n, shape.out) * width;
   float* scratch[1];
   Scratch::take(scratch, {2 * panels * panel_size});
-  // One task for dbias, then a panel of columns of dweight or of dx each.
+  // The first task computes dbias; each other task computes a panel of columns of dweight or of dx.
   parallel_for(1 + panels * (dx ? 2 : 1), [&](std::int64_t task) {
     if (task == 0) return table.linear_backward_bias(dbias, dy, {0, shape.out}, shape);
     const std::int64_t panel = (task - 1) % panels;
@@ -60,7 +60,7 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
   if (shape.n == 0 || shape.out == 0) return;
-  // Every panel of the weights is transposed once, for all images: a few would not repay it.
+  // Lists need every panel of the weights transposed once, which pays only for enough images.
   const std::int64_t wide = 16 * kernels().lanes;
   const bool sparse = shape.n >= 16 && shape.in >= wide && shape.out >= wide && mostly_zeros(x, shape.n * shape.in, shape);
   if (sparse && forward_by_lists(y, x, weight, bias, shape)) return;

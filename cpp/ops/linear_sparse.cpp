@@ -10,7 +10,7 @@ namespace fastlenet::cpu {
 
 namespace {
 
-// Runs task(i, worker), which returns a bool, for all tasks; whether all returned true.
+// Calls task(i, worker), which returns a bool, for all tasks. Returns whether all of them returned true.
 template <typename Task>
 bool parallel_all(std::int64_t tasks, int workers, const Task& task) {
   std::atomic<bool> all{true};
@@ -43,7 +43,7 @@ class Lists {
 
 }  // namespace
 
-// Lists count their entries by 31 bits.
+// Lists count their entries with 31 bits, so larger shapes take the dense product.
 bool mostly_zeros(const float* x, std::int64_t size, const LinearShape& shape) {
   if (std::max({shape.n, shape.in, shape.out}) > std::numeric_limits<std::int32_t>::max() - kernels().lanes) return false;
   const std::int64_t some = std::min(size, kPiece);
@@ -60,7 +60,7 @@ bool forward_by_lists(float* y, const float* x, const float* weight, const float
   });
 }
 
-// The rows of dweight are shared out, so that a thread's are those that it updates.
+// The threads share the rows of dweight, so that each later updates the weights whose gradients are in its cache.
 bool weight_gradient_by_lists(float* dweight, float* dbias, const float* dy, const float* x, const LinearShape& shape) {
   const KernelTable& table = kernels();
   constexpr std::int64_t slice = 50;

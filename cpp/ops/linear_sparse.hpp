@@ -1,7 +1,7 @@
-// The products of a linear layer by lists of a factor's non-zero elements, where it is mostly zeros.
+// The products of a linear layer where one factor is mostly zeros, by lists of its non-zero elements.
 //
-// What the zeros are multiplied by must be finite, or the dense product would be NaN. Each product returns whether it was
-// finite; if it returns false, its outputs are unspecified and the dense product must be taken.
+// The numbers that zeros multiply must be finite, since 0 times an infinity or NaN is NaN. Each product returns whether they
+// were finite. If it returns false, its outputs are unspecified, and the caller must compute the dense product.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@
 
 namespace fastlenet::cpu {
 
-// Whether lists are worth their making: more than half of x[size] are zeros, as far as its beginning shows. The bits of the
-// result do not depend on the answer.
+// Returns whether lists pay: more than half of the first elements of x[size] are zeros. Only speed depends on the answer, not
+// the result.
 bool mostly_zeros(const float* x, std::int64_t size, const LinearShape& shape);
 
 bool forward_by_lists(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
-// And dbias, which is always whole.
+// Also computes dbias, which is valid even if it returns false.
 bool weight_gradient_by_lists(float* dweight, float* dbias, const float* dy, const float* x, const LinearShape& shape);
 bool input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape);
 

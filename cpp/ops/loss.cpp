@@ -1,4 +1,4 @@
-// Losses of a batch, and their gradients.
+// The losses of a batch and their gradients.
 #include <limits>
 #include <vector>
 

@@ -1,4 +1,4 @@
-// Max-pooling of a batch: here a lane is a plane, of whichever image.
+// Max-pooling of a batch. Here a lane is a plane of any image.
 #include "../machine/scratch.hpp"
 #include "batches.hpp"
 #include "frames.hpp"

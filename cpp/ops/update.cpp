@@ -1,4 +1,4 @@
-// The optimizers' steps on flat buffers, in pieces.
+// The optimizers' steps on flat buffers. The threads share the pieces.
 #include "batches.hpp"
 #include "ops.hpp"
 
