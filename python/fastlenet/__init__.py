@@ -7,8 +7,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-# `python -m fastlenet.train` imports this first, argv[0] is "-m" meanwhile, and the module's name is what argv leaves out.
-if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].removeprefix("-m").startswith("fastlenet."):
+# `python -m fastlenet` imports this first, argv[0] is "-m" meanwhile, and the module's name is what argv leaves out.
+if sys.argv[:1] == ["-m"] and f"{sys.orig_argv[-len(sys.argv)].removeprefix('-m')}.".startswith("fastlenet."):
     from fastlenet.cli.command import fail_in_one_line
 
     fail_in_one_line("fastlenet")

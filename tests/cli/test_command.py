@@ -289,7 +289,7 @@ NO_FOLDER = "fastlenet.train: error: nowhere: no such folder\n"
         ('{ "$@"; echo $? >&3; } 2>&1 3>code | true; exit $(cat code)', "small", (141, "", "")),
         ('{ "$@"; echo $? >&3; } 2>&1 3>code | true; exit $(cat code)', "nowhere", (2, "", "")),
         ('PYTHONIOENCODING=ascii:strict "$@"', "nowhere", (2, "", NO_FOLDER)),
-        ('COLUMNS=1 "$@" --help', "small", (0, "usage:", "")),
+        ('COLUMNS=1 "$@" --help', "small", (0, "Train", "")),
         (
             'COLUMNS=x FASTLENET_NUM_THREADS=x OMP_NUM_THREADS=-1 TERM=dumb TMPDIR=/x TQDM_NCOLS=x LANG=x "$@"',
             "small",

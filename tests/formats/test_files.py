@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet.cli.flags import flag_of, make_parser
+from fastlenet.cli.flags import make_parser
+from fastlenet.cli.parser import flag_of
 from fastlenet.files import CheckpointError, expect_writable, reserve, save_somewhere, write_atomically
 from fastlenet.formats.parameters import load_model, save_model
 
@@ -159,7 +160,7 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(load_model("~/m.st")["bias"]) == [1, 1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.st", "m.st"]
     names = {"save_model": "~/m.st", "checkpoint": "~/c.st", "log_json": "~/l", "resume": "~/r.st"}
-    given = make_parser().parse([part for name, path in names.items() for part in (flag_of(name), path)])
+    given = make_parser("train").parse([part for name, path in names.items() for part in (flag_of(name), path)])
     assert vars(given) == {name: path.replace("~", str(tmp_path)) for name, path in names.items()}
 
 

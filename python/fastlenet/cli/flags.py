@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fastlenet.cli.command import UsageError
+from fastlenet.cli.parser import Parser, file_name, flag_of
 from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.fields import INT64_MAX
 from fastlenet.files import expect_writable
-from fastlenet.streams import one_line, tell
 from fastlenet.training.checkpoint import MAX_MEMBERS
 from fastlenet.training.evaluation import BATCH_SIZE
 from fastlenet.training.figures import expect_plottable
@@ -23,13 +22,10 @@ from fastlenet.training.recipe import CHOICES, RECIPES, Recipe
 
 __all__ = [
     "SETTINGS",
-    "Parser",
     "add_recipe_flags",
     "check_flags",
     "expect_in_range",
     "expect_seeds",
-    "file_name",
-    "flag_of",
     "make_parser",
     "recipe_of",
     "settings_of",
@@ -66,46 +62,14 @@ _MAY_BE_THE_SAME = (("resume", "checkpoint"), ("load_model", "save_model"))
 _NOT_WITH_FIND_LR = ("checkpoint", "save_model", "log_json", "ensemble", "profile", "times")
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are one line whatever was typed, and never go to standard output."""
-
-    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """Of the process where None is given; exits with 2 for flags that there are not."""
-        values = self.parse_args(arguments)
-        for name, value in vars(values).items():
-            if isinstance(value, list):  # what argparse before Python 3.13 makes of --epochs=--
-                self.error(f"argument {flag_of(name)}: expected one argument")
-        return values
-
-    def print_help(self, file: Any = None) -> None:
-        """Unlike argparse's, which keeps to itself that the output does not take it all."""
-        print(self.format_help(), end="", file=file)
-
-    def error(self, message: str) -> NoReturn:
-        tell(f"{self.format_usage()}{self.prog}: error: {one_line(message)}")
-        sys.exit(2)
-
-
-def file_name(text: str) -> str:
-    """The type of a flag that names a file or a folder."""
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"a name is expected, got {text!r}")
-    return os.path.expanduser(text)  # which a shell leaves as it is in --flag=~/name
-
-
 _FILE: dict[str, Any] = {"type": file_name, "metavar": "FILE"}
-
-
-def flag_of(name: str) -> str:
-    """How the command line spells a setting: --save-model for save_model."""
-    return "--" + name.replace("_", "-")
 
 
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     """--recipe, and a flag for every field of a Recipe."""
     group = parser.add_argument_group("recipe", "Named recipes, and a flag for each of their fields; 0 is off.")
-    names = "; ".join(f"{name}: {recipe}" for name, recipe in RECIPES.items())
-    _add(group, "--recipe", names, choices=tuple(RECIPES))
+    _add(group, "--recipe", "named recipe; --list-recipes shows what each sets", choices=tuple(RECIPES))
+    group.add_argument("--list-recipes", action=_ListRecipes, help="print the named recipes as a table, and exit")
     for field in fields(Recipe):
         kind: type = type(field.default)
         options: dict[str, Any] = {"type": kind, "metavar": {int: "N", float: "X"}.get(kind)}
@@ -113,7 +77,33 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
             options = {"action": argparse.BooleanOptionalAction}
         elif kind is str:
             options = {"choices": CHOICES[field.name]}
-        group.add_argument(flag_of(field.name), help=field.metadata["help"], default=argparse.SUPPRESS, **options)
+        default = getattr(RECIPES["default"], field.name)
+        text = field.metadata["help"] + (
+            "" if not default else " (default: yes)" if default is True else f" (default: {default})"
+        )
+        group.add_argument(flag_of(field.name), help=text, default=argparse.SUPPRESS, **options)
+
+
+class _ListRecipes(argparse.Action):
+    """Prints the table and exits, as --help does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(recipe_table())
+        parser.exit()
+
+
+def recipe_table() -> str:
+    """The fields of the named recipes, a column each; 0 and False are shown as -, for off."""
+    rows = [("", *RECIPES)]
+    for name in (field.name for field in fields(Recipe)):
+        values = [getattr(recipe, name) for recipe in RECIPES.values()]
+        if any(values):
+            rows.append((flag_of(name), *("-" if not value else "yes" if value is True else str(value) for value in values)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _add(group: Any, flag: str, help: str, **options: Any) -> None:
@@ -123,16 +113,22 @@ def _add(group: Any, flag: str, help: str, **options: Any) -> None:
     group.add_argument(flag, help=text, default=argparse.SUPPRESS, **options)
 
 
-def make_parser() -> Parser:
+def make_parser(prog: str) -> Parser:
     parser = Parser(
-        prog="python -m fastlenet.train",
-        description="Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy "
-        "after each epoch. The same seed gives the same bits, whatever the number of threads.",
-        epilog="Ctrl-C saves the training state and says how to go on, as do SIGTERM and SIGHUP. Exit codes: 0 done, 2 wrong "
+        prog,
+        "Train LeNet (431,080 parameters) on MNIST, which is part of the package, and report the test accuracy after each "
+        "epoch. The same seed gives the same bits, for any number of threads.",
+        [
+            (prog, "the default recipe, about 99.6 %"),
+            (f"{prog} --recipe fast --times", "one epoch, and what the seconds were spent on"),
+            (f"{prog} --save-model model.safetensors", "keep the parameters"),
+            (f"{prog} --checkpoint state.safetensors", "save the training state as it trains"),
+            (f"{prog} --resume state.safetensors", "go on with it"),
+        ],
+        "Ctrl-C, SIGTERM and SIGHUP save the training state; the command then prints how to go on. Exit codes: 0 done, 2 wrong "
         "usage or input, or a file that could not be written, 3 a mistake in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, "
-        "141 where the reader of the output has gone.",
+        "141 the reader of the output has gone.",
     )
-
     add_recipe_flags(parser)
     _add(parser, "--ensemble", "train N networks, of seeds S, S+1, ..., and average their probabilities", type=int, metavar="N")
     data = parser.add_argument_group("data")

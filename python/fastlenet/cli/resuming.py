@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastlenet.cli.command import UsageError
-from fastlenet.cli.flags import SETTINGS, flag_of
+from fastlenet.cli.flags import SETTINGS
+from fastlenet.cli.parser import flag_of
 from fastlenet.data import TORCHVISION_NAMES
 from fastlenet.files import shown_path
 from fastlenet.training.checkpoint import CheckpointError, NoCheckpointError, load_checkpoint

@@ -37,7 +37,7 @@ from fastlenet.training.recipe import RECIPES, Recipe
 from fastlenet.training.state import DivergedError, RunState
 from fastlenet.training.trainer import Trainer
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 
 def _load_data(settings: dict[str, Any]) -> Dataset:
@@ -184,12 +184,12 @@ def _find_lr(state: RunState, console: Console, plot: str | None) -> int:
     return 0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlenet.train") -> int:
     """Run the command line; returns the exit code, and exits with 2 for flags that there are not."""
 
     def command() -> int:
         with StopSignals(*STOP_SIGNALS) as signals:
-            return _train(vars(make_parser().parse(arguments)), signals)
+            return _train(vars(make_parser(prog).parse(arguments)), signals)
 
     expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError)
-    return run_command("fastlenet.train", command, *expected)
+    return run_command(prog.removeprefix("python -m "), command, *expected)

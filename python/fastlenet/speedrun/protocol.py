@@ -21,7 +21,8 @@ from typing import Any
 
 from fastlenet import data as data_sets
 from fastlenet.cli.command import UsageError, run_command
-from fastlenet.cli.flags import Parser, add_recipe_flags, expect_in_range, expect_seeds, file_name, usage_error
+from fastlenet.cli.flags import add_recipe_flags, expect_in_range, expect_seeds, usage_error
+from fastlenet.cli.parser import Parser, file_name
 from fastlenet.config import config, get_num_threads
 from fastlenet.files import CheckpointError, expect_writable, save_somewhere, write_atomically
 from fastlenet.signals import STOP_SIGNALS, StopSignals
@@ -159,18 +160,29 @@ def _machine() -> dict[str, Any]:
     return {"cpu": model, "cpus": cpus, "system": f"{platform.system()} {platform.machine()}", **config()}
 
 
-def _parser() -> Parser:
+def make_parser(prog: str) -> Parser:
     parser = Parser(
-        prog="python -m fastlenet.speedrun",
-        description="Train a recipe once per seed, each time as a process of its own, from cold start to printed accuracy, and "
-        "report the final accuracy on the test set and the time. See docs/speedrun.md for the protocol.",
-        epilog="Exit codes: 0 done, 1 the mean is below the target, 2 wrong usage or a failed run, 3 a mistake in fastlenet, "
-        "130 Ctrl-C, 141 where the reader of the output has gone.",
+        prog,
+        "Train a recipe once per seed, each time as a process of its own, from cold start to printed accuracy, and report the "
+        "final accuracy on the test set and the time. See docs/speedrun.md for the protocol.",
+        [
+            (f"{prog} --recipe fast --seeds 5", "five seeds of one epoch"),
+            (f"{prog} --json results.json", "keep everything measured"),
+            (f"{prog} --pytorch", "the same recipe in PyTorch too, in turns"),
+        ],
+        "Exit codes: 0 done, 1 the mean is below the target, 2 wrong usage or a failed run, 3 a mistake in fastlenet, "
+        "130 Ctrl-C, 141 the reader of the output has gone.",
     )
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds S, S+1, ..., N of them (default: 20)")
     parser.add_argument("--target", type=float, default=99.25, metavar="PERCENT", help="accuracy to reach (default: 99.25)")
     parser.add_argument("--json", type=file_name, metavar="FILE", help="write everything measured")
-    parser.add_argument("--threads", type=int, default=get_num_threads(), metavar="N", help="threads (default: %(default)s)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=get_num_threads(),
+        metavar="N",
+        help="threads (default: the CPUs that this process may use)",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where ours computes (default: cpu)")
     parser.add_argument("--data-dir", type=file_name, metavar="DIR", help="folder of four IDX files instead of MNIST")
     parser.add_argument(
@@ -260,13 +272,13 @@ def _write(path: Path, text: str) -> None:
         raise CheckpointError(f"{error}; {place} holds the results") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlenet.speedrun") -> int:
     """Run the command line; returns the exit code, and exits with 2 for flags that there are not."""
 
     given = sys.argv[1:] if arguments is None else arguments
 
     def command() -> int:
         with StopSignals(*STOP_SIGNALS):
-            return _speedrun(_parser().parse(given), given)
+            return _speedrun(make_parser(prog).parse(given), given)
 
-    return run_command("fastlenet.speedrun", command, SpeedrunError, data_sets.DataError, CheckpointError)
+    return run_command(prog.removeprefix("python -m "), command, SpeedrunError, data_sets.DataError, CheckpointError)

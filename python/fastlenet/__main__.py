@@ -1,0 +1,7 @@
+"""The door of python -m fastlenet; the command itself is cli/main.py."""
+
+from fastlenet.cli.main import main
+from fastlenet.signals import exit_with
+
+if __name__ == "__main__":
+    exit_with(main())

@@ -1,0 +1,76 @@
+"""The command `fastlenet`: a table of commands, each a module that is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fastlenet.cli.command import UsageError, fail_in_one_line, run_command
+from fastlenet.cli.parser import Parser, did_you_mean
+
+__all__ = ["COMMANDS", "main", "whole_parser"]
+
+
+class Command(NamedTuple):
+    """module: has make_parser(prog), and main(arguments, prog), which returns the exit code. sentence: what it does."""
+
+    module: str
+    sentence: str
+
+
+COMMANDS = {
+    "train": Command("fastlenet.cli.train", "train a network and report its accuracy"),
+    "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
+    "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),
+    "completion": Command("fastlenet.cli.completion", "print a script with which your shell completes commands and flags"),
+}
+
+
+def _parser() -> Parser:
+    return Parser(
+        "fastlenet",
+        "Train small convolutional networks on a CPU, with hand-written kernels.",
+        [
+            ("fastlenet train", "MNIST, the default recipe"),
+            ("fastlenet train --save-model model.safetensors", "keep the parameters"),
+            ("fastlenet train --help", "the flags of one command"),
+        ],
+        "python -m fastlenet is the same command.",
+        commands={name: command.sentence for name, command in COMMANDS.items()},
+    )
+
+
+def whole_parser() -> Parser:
+    """The parser of `fastlenet` and those of all its commands, for a shell's completion."""
+    parser = _parser()
+    commands = parser.add_subparsers()
+    for name, command in COMMANDS.items():
+        make: Callable[[str], Parser] = importlib.import_module(command.module).make_parser
+        commands.add_parser(name, help=command.sentence, parents=[make(f"fastlenet {name}")], add_help=False)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code, and exits with 2 for flags that do not exist."""
+    if arguments is None:
+        fail_in_one_line("fastlenet")
+        arguments = sys.argv[1:]
+    name = arguments[0] if arguments else None
+    if name in COMMANDS:
+        run: Callable[[Sequence[str], str], int] = importlib.import_module(COMMANDS[name].module).main
+        return run(arguments[1:], f"fastlenet {name}")
+    return run_command("fastlenet", lambda: _without_command(arguments))
+
+
+def _without_command(arguments: Sequence[str]) -> int:
+    """--help, --version, or what is none of the commands."""
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 2
+    if arguments[0].startswith("-"):
+        parser.parse(arguments)
+    word = arguments[0]
+    raise UsageError(f"{word!r} is no command; the commands are {', '.join(COMMANDS)}{did_you_mean(word, COMMANDS)}")
