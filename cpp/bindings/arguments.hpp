@@ -1,4 +1,4 @@
-// Numbers out of Python: checked, or one line that names the op and the argument, says what it expects, and what came.
+// Converts numbers from Python and checks them. An error is one line: the op, the argument, what it expects, and what it got.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -17,7 +17,7 @@ namespace py = pybind11;
 
 inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
-// What came, for a message: as Python writes it, unless that is long or not one line.
+// The value for an error message: its repr, if that is short and one line.
 inline std::string shown(py::handle object) {
   const auto text = py::reinterpret_steal<py::object>(PyObject_Repr(object.ptr()));
   const char* line = text ? PyUnicode_AsUTF8(text.ptr()) : nullptr;
@@ -30,7 +30,7 @@ inline std::string wanted(const char* op, const char* argument, const char* expe
   return std::string(op) + ": " + argument + " expects " + expected + ", got " + shown(got);
 }
 
-// Python's int, or what passes for one, like those of NumPy; null where it does not.
+// A Python int from an int or an object with __index__, such as NumPy's integers; null for any other.
 inline py::object as_index(py::handle value) {
   auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) {
@@ -40,7 +40,7 @@ inline py::object as_index(py::handle value) {
   return index;
 }
 
-// An integer in least..most, which is described by `expected`.
+// An integer in least..most; `expected` describes the range in words.
 inline std::int64_t integer(const char* op, const char* argument, py::handle value, std::int64_t least, std::int64_t most,
                             const char* expected) {
   const py::object index = as_index(value);
@@ -51,7 +51,7 @@ inline std::int64_t integer(const char* op, const char* argument, py::handle val
   return number;
 }
 
-// One of 64 bits: a seed, a counter.
+// A 64-bit integer, such as a seed or a counter.
 inline std::uint64_t word(const char* op, const char* argument, py::handle value) {
   constexpr const char* expected = "an integer in 0..2^64-1";
   const py::object index = as_index(value);
@@ -64,7 +64,7 @@ inline std::uint64_t word(const char* op, const char* argument, py::handle value
   return number;
 }
 
-// An int, or two. No kernel, stride or padding needs more than 31 bits, so that no sum or product of two of them overflows.
+// An int, or a pair of ints. They are limited to 31 bits, so that no sum or product of two of them overflows.
 inline Pair pair(const char* op, const char* argument, py::handle value) {
   constexpr const char* expected = "an int or a pair of ints, below 2^31";
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
@@ -80,7 +80,7 @@ inline Pair pair(const char* op, const char* argument, py::handle value) {
     const std::int64_t both = side(value);
     return {both, both};
   }
-  // A tuple of its own: a list may change while its first element is asked for its value.
+  // Copied to a tuple, since a list may change while its first element is converted.
   const auto two = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
   if (!two) throw py::error_already_set();
   if (PyTuple_GET_SIZE(two.ptr()) != 2) throw py::type_error(wanted(op, argument, expected, value));
@@ -121,14 +121,14 @@ inline double number(const char* op, const char* argument, py::handle value) {
   return result;
 }
 
-// Of a whole: a rate of dropout, what a moving mean keeps.
+// A number in [0, 1), such as a dropout rate or the decay of a moving mean.
 inline double fraction(const char* op, const char* argument, py::handle value) {
   const double result = number(op, argument, value);
   if (!(result >= 0.0 && result < 1.0)) throw std::invalid_argument(wanted(op, argument, "a number in [0, 1)", value));
   return result;
 }
 
-// What Python takes for true.
+// The truth value of any object.
 inline bool truth(py::handle value) {
   const int result = PyObject_IsTrue(value.ptr());
   if (result < 0) throw py::error_already_set();
@@ -139,7 +139,7 @@ inline bool is(py::handle value, const char* ascii) {
   return PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), ascii) == 0;
 }
 
-// (pixel / 255 - mean) / std must be numbers in float32, whatever the pixel.
+// (pixel / 255 - mean) / std must be finite in float32 for every pixel value.
 struct Normalisation {
   double mean, std;
 

@@ -1,4 +1,4 @@
-// The only places where a thread lets go of Python's GIL, and where it waits for it.
+// Releases Python's GIL and waits for it. No other file does either.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -10,21 +10,21 @@ namespace fastlenet {
 
 namespace py = pybind11;
 
-// Runs what may wait for the GIL. Before Python 3.14 a daemon thread that waits for it while the interpreter ends is unwound,
-// as pthread_exit does it: destructors would then touch objects without the GIL, and one that is noexcept would end the program
-// by std::terminate. So such a thread waits here for the end of the process, as Python 3.14 has it by itself.
+// Calls a function that may wait for the GIL. Before Python 3.14, a daemon thread that waits for the GIL while the interpreter
+// ends is unwound, as by pthread_exit. Its destructors would then touch objects without the GIL, and a noexcept one would end
+// the program by std::terminate. So such a thread waits here for the end of the process, as Python 3.14 makes it do.
 template <typename Wait>
 auto wait_for_gil(const Wait& wait) {
   try {
     return wait();
   } catch (const std::exception&) {
     throw;
-  } catch (...) {  // the unwinding, which is no exception
+  } catch (...) {  // the unwinding of the thread
     while (true) ::pause();
   }
 }
 
-// While it lives, this thread does without the GIL; also for py::call_guard.
+// Releases the GIL during its lifetime; also for py::call_guard.
 class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}
@@ -45,7 +45,8 @@ auto without_gil(const Compute& compute) {
   return compute();
 }
 
-// Runs what touches Python objects, from a thread that may not hold the GIL, and not at all once there is no interpreter.
+// Calls a function that touches Python objects, from a thread that may not hold the GIL. Does nothing if the interpreter has
+// ended.
 template <typename Touch>
 void with_gil(const Touch& touch) {
   if (!Py_IsInitialized()) return;

@@ -1,4 +1,4 @@
-// Convolution + bias + ReLU + max-pooling of one block of images; the convolution's output never reaches memory.
+// Convolution + bias + ReLU + max-pooling of one block of images. The convolution's output stays in registers.
 #pragma once
 
 #include "conv.hpp"
@@ -8,8 +8,8 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// The vectors of a tile are positions of one pooling window, so that the maximum is taken between registers. One row of
-// windows, of `rows` channels from k on; one_tile: a window has as many positions as a tile, as 2x2 has where there are 32
+// Computes one row of windows for `rows` channels from k on. The vectors of a tile are positions of one pooling window, so that
+// the maximum is taken between registers. one_tile: a window has as many positions as a tile, as a 2x2 window on CPUs with 32
 // registers.
 template <int rows, bool one_tile>
 __attribute__((noinline)) void pool_row(float* y, std::int32_t* winners, const Vectors& vectors, const Scalars& scalars,
@@ -82,14 +82,14 @@ void conv2d_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float
   }
 }
 
-// One image, where a block of images would be mostly empty: the lanes are output channels instead, the weights interleaved as
-// images otherwise are, and x is what is broadcast. Every sum is the same chain, so its bits are those of the image in a batch.
+// One image, where a block of images would be mostly empty. The lanes are output channels instead of images: the weights are
+// interleaved, and x is broadcast. Every sum is the same chain, so the bits are those of the same image in a batch.
 //
 // 4 positions x 4 vectors of channels = 16 sums + 4 weights + 1 scalar = 21 of 32 registers; 4 x 2 + 2 + 1 = 11 of 16.
 constexpr int kPositions = 4;
 constexpr int kChannelVectors = kRegisters == 32 ? 4 : 2;
 
-// sum[i][j] += sum over (c, r, s) of x under the filter at offset[i] * the weights of channel vector j.
+// sum[i][j] += sum over (c, r, s) of x under the filter at offset[i] times the weights of channel vector j.
 template <int vectors>
 inline __attribute__((always_inline)) void multiply_add_channels(Vector (&sum)[kPositions][vectors], const float* x,
                                                                  const std::ptrdiff_t* offset, const float* weight,
@@ -112,8 +112,8 @@ inline __attribute__((always_inline)) void multiply_add_channels(Vector (&sum)[k
   }
 }
 
-// All windows of `vectors` vectors of channels: y, winners [vectors][pool.p * pool.q][lanes]. Windows of more positions than 4
-// take several rounds; the positions that the last round is short of repeat its first.
+// Computes all windows for `vectors` vectors of channels: y, winners [vectors][pool.p * pool.q][lanes]. A window of more than 4
+// positions takes several rounds; if the last round has fewer than 4, it repeats its first position.
 template <int vectors>
 __attribute__((noinline)) void pool_channels(float* y, std::int32_t* winners, const float* x, const float* weight,
                                              const float* bias, const ConvPoolShape& shape) {

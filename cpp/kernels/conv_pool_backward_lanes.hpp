@@ -1,9 +1,9 @@
-// Gradients through convolution + ReLU + max-pooling where a filter row, s*c floats, does not fill a vector: then the rows of
-// conv_pool_backward_rows.hpp would leave most lanes idle.
+// Gradients through convolution + ReLU + max-pooling, for filters whose row of s*c floats does not fill a vector. There the
+// rows of conv_pool_backward_rows.hpp would leave most lanes idle.
 //
-// Here the images are the lanes again. dy is spread out to the convolution's positions, to the one that won its window and 0 to
-// those that lost, a strip of one row of windows at a time, which stays in the first cache; then all is as for the plain
-// convolution. A loser costs multiply-adds by 0, so that neither images nor weights may hold infinity or NaN.
+// Here the lanes are images. dy is spread out to the convolution's positions: the winner of a window gets dy, the others 0.
+// This is done for a strip of one row of windows at a time, which stays in the first-level cache. Then the plain convolution's
+// gradients follow. The zeros are multiplied too, so neither images nor weights may contain infinity or NaN.
 #pragma once
 
 #include "conv.hpp"
@@ -13,8 +13,9 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// One row of windows of one channel, dy and winners [pool.q][lanes], into plane[frame_h][frame_w][lanes], its first position at
-// (top, left). What falls outside is dropped. `side`: of the windows, if they are square and it is known here; else 0.
+// Spreads one row of windows of one channel, dy and winners [pool.q][lanes], out to plane[frame_h][frame_w][lanes], with its
+// first position at (top, left). Positions outside are dropped. side: the side of square windows, if known at compile time;
+// else 0.
 template <int side>
 inline void unpool_row(float* plane, const float* dy, const std::int32_t* winners, const PoolShape& pool, const Frame& place,
                        std::int64_t top) {
@@ -53,7 +54,7 @@ void unpool(float* frame, const float* dy, const std::int32_t* winners, const Po
   }
 }
 
-// sums[k*c*r*s][lanes], of windows of any size.
+// sums[k*c*r*s][lanes] for windows of any size.
 inline void unpool_weight_gradient(float* sums, float* strip, const float* dy, const std::int32_t* winners, const float* x,
                                    const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;

@@ -1,9 +1,8 @@
-// Gradients through convolution + ReLU + max-pooling, by the winners alone: a window's loser has no gradient and a dead
-// window none at all, so that at most one multiply-add in pool.r * pool.s of the dense convolution is left, with the
-// same result.
+// Gradients through convolution + ReLU + max-pooling, computed from the winners alone. Only the winner of a living window has a
+// gradient. So at most one of pool.r * pool.s multiply-adds of the dense convolution is needed, with the same result.
 //
-// Here the channels are the lanes. In rows layout, [h][w][c], the s pixels under one filter row are s*c floats in a
-// row: of x for dweight, of dx for dx. Both gradients are then the same sum, of rows scaled by the winners' dy.
+// Here the lanes are channels. In rows layout, [h][w][c], the s pixels under one filter row are s*c contiguous floats: of x for
+// dweight, of dx for dx. Both gradients are then sums of such rows, scaled by the winners' dy.
 #pragma once
 
 #include "gemm.hpp"
@@ -12,12 +11,14 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// As many sums as stay in registers beside a scalar: 3 filter rows of 100 floats at 16 lanes (21 vectors), 1 at 8 lanes (13).
+// The number of sums that fit in registers beside a scalar: 3 filter rows of 100 floats at 16 lanes (21 vectors), 1 at 8 lanes
+// (13).
 constexpr int kRowVectors = kRegisters == 32 ? 24 : 13;
 constexpr int kMaxLines = 5;
 
-// to[line][0..columns) += sum over the winners, in order, of dy * from[offset + line*pitch + 0..columns), for `lines`
-// lines. The last vector may hang over the columns: it may read there, but what it computes there is dropped.
+// to[line][0..columns) += sum over the winners, in order, of dy * from[offset + line*pitch + 0..columns), for `lines` lines.
+// The last
+// vector may extend beyond the columns: it may read there, but its results there are dropped.
 template <int lines, int vectors>
 inline __attribute__((always_inline)) void add_rows(float* to, std::ptrdiff_t to_pitch, const float* from, std::ptrdiff_t pitch,
                                                     const List& list, std::int32_t begin, std::int32_t end, IntVector beyond) {
@@ -40,14 +41,14 @@ inline __attribute__((always_inline)) void add_rows(float* to, std::ptrdiff_t to
   }
 }
 
-// -1 in the lanes of the last of `vectors` vectors that lie beyond the columns.
+// -1 in those lanes of the last of `vectors` vectors that are beyond the columns.
 inline IntVector lanes_beyond(int vectors, std::ptrdiff_t columns) {
   IntVector beyond;
   for (int lane = 0; lane < kLanes; ++lane) beyond[lane] = (vectors - 1) * kLanes + lane < columns ? 0 : -1;
   return beyond;
 }
 
-// Some channels' rows of dweight: [channels][r][pitch], of which the lines from `line` on; each adds its own winners.
+// The rows of dweight of some channels, [channels][r][pitch], from filter row `line` on. Each channel adds its own winners.
 struct WeightRows {
   float* dweight;
   std::ptrdiff_t pitch, channel;
@@ -68,7 +69,7 @@ __attribute__((noinline)) void add_weight_rows(const WeightRows& rows, IntVector
   }
 }
 
-// A line of dx at every output position, to which the position's own winners add rows of the weights.
+// A line of dx. At every output position, the winners at that position add rows of the weights.
 struct InputRows {
   float* dx;
   std::ptrdiff_t line, column;
@@ -78,7 +79,7 @@ struct InputRows {
   std::int64_t p, q;
 };
 
-// Column by column: neighbours in a line overlap, and a load of what was just stored in two pieces would wait for both.
+// Goes column by column: neighbours in a line overlap, and a load of data just stored in two pieces would wait for both stores.
 template <int vectors>
 __attribute__((noinline)) void add_input_rows(const InputRows& rows, IntVector beyond) {
   for (std::int64_t q = 0; q < rows.q; ++q) {
@@ -92,10 +93,10 @@ __attribute__((noinline)) void add_input_rows(const InputRows& rows, IntVector b
   }
 }
 
-// Lines that fit beside each other for a number of vectors.
+// The number of lines whose sums fit in registers, for a number of vectors per line.
 constexpr int lines_for(int vectors) { return kRowVectors / vectors < kMaxLines ? kRowVectors / vectors : kMaxLines; }
 
-// Sizes that do not fit in the registers are never asked for: their place in the table is taken by one line.
+// Sizes that do not fit in the registers are never used; the table has a single line in their place.
 template <int... cell>
 inline void add_weight_rows(int lines, int vectors, const WeightRows& rows, IntVector beyond,
                             std::integer_sequence<int, cell...>) {
@@ -111,7 +112,7 @@ inline void add_input_rows(int vectors, const InputRows& rows, IntVector beyond,
   kFunctions[vectors - 1](rows, beyond);
 }
 
-// body(column, vectors, columns): a filter row's columns, as many at a time as the registers hold.
+// Calls body(column, vectors, columns) for a filter row's columns, as many at a time as the registers hold.
 template <typename Body>
 inline void for_column_groups(std::ptrdiff_t columns, const Body& body) {
   for (std::ptrdiff_t column = 0; column < columns; column += kRowVectors * kLanes) {
@@ -120,28 +121,29 @@ inline void for_column_groups(std::ptrdiff_t columns, const Body& body) {
   }
 }
 
-// A load that crosses a cache line costs two. Where the pixels' c floats start at up to 4 different lanes, x is kept in as
-// many copies, each displaced so that one of these starts is aligned; more copies would not stay in the first cache.
+// A load that crosses a cache line costs two. If the pixels' c floats start at up to 4 different lanes, there are as many
+// copies of x; each copy is displaced so that one of these starts is aligned. More copies would not fit in the first-level
+// cache.
 inline std::int64_t starting_lanes(const ConvShape& shape) {
   std::int64_t starts = 1;
   while (shape.c * starts % kLanes != 0) starts *= 2;
   return starts;
 }
 
-// How far a copy is displaced: a start at lane copy * kLanes / copies becomes aligned.
+// The displacement of a copy: it aligns a start at lane copy * kLanes / copies.
 inline std::int64_t rows_displacement(std::int64_t copy, const RowsSizes& sizes) {
   return copy == 0 ? 0 : kLanes - copy * (kLanes / sizes.copies);
 }
 
 RowsSizes conv2d_rows_sizes(const ConvShape& shape) {
   const std::int64_t line = whole_vectors((shape.w + 2 * shape.padding.w) * shape.c), starts = starting_lanes(shape);
-  // Spare: a displacement, and what a row's last vector hangs over.
+  // Room for a displacement, and for the part of a row's last vector beyond the row.
   const std::int64_t image = (shape.h + 2 * shape.padding.h) * line + 2 * kLanes;
   return {whole_vectors(shape.s * shape.c), line, image, starts <= 4 ? starts : 1};
 }
 
-// body(rows, x, positions): kLanes neighbouring pixels of x, in their planes and (rows[kLanes]) in rows layout. The last group
-// may meet pixels of the one before again.
+// Calls body(rows, x, positions) for groups of kLanes neighbouring pixels: x in planes, rows[kLanes] in rows layout. The last
+// group may repeat pixels of the one before.
 template <typename Body>
 inline void for_pixel_groups(const ConvShape& shape, std::ptrdiff_t line, const Body& body) {
   const std::ptrdiff_t plane = shape.h * shape.w;
@@ -269,10 +271,11 @@ void conv2d_rows_places(const RowsPlaces& places, const ConvPoolShape& shape) {
   places.offset[positions] = 0;
 }
 
-// Lists the living winners, channel by channel, in row order: where they stand, and for dweight the rows of x under them;
-// returns their number. Most windows of a trained network are dead, unpredictably: nothing here branches on that. Whoever
-// changes the winners meanwhile changes the result, but no index: each is read once, and what is no place in a window counts as
-// dead.
+// Lists the winners of living windows, channel by channel, in row order: their positions, and for dweight the rows of x under
+// them.
+// Returns their number. Whether a window is dead cannot be predicted, so nothing here branches on it. Another thread may change
+// the
+// winners meanwhile: each is read once, and a value that is no place in a window counts as dead.
 inline std::int32_t list_winners(const RowsScratch& scratch, const RowsPlaces& places, const float* dy,
                                  const std::uint8_t* winners, const ConvPoolShape& shape) {
   const std::uint32_t area = static_cast<std::uint32_t>(shape.pool.r * shape.pool.s);
@@ -316,7 +319,7 @@ inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const f
     float* to = scratch.x + copy * sizes.image + rows_displacement(copy, sizes);
     for (std::ptrdiff_t i = 0; i < sizes.image - 2 * kLanes; i += kLanes) store(to + i, load(scratch.x + i));
   }
-  // A few filter rows at a time are the outer loop: the lines of x under them stay in the first cache.
+  // The outer loop takes a few filter rows at a time, so that the lines of x under them stay in the first-level cache.
   for_column_groups(conv.s * conv.c, [&](std::ptrdiff_t column, int vectors, std::ptrdiff_t columns) {
     const int step = lines_for(vectors);
     for (std::int64_t line = 0; line < conv.r; line += step) {
@@ -334,8 +337,8 @@ inline void add_weight_gradient(float* sums, const RowsScratch& scratch, const f
   });
 }
 
-// The `count` winners are sorted by where they stand, since those at one position share the store to dx: counted, then placed,
-// in the order of the channels. r is the outer loop, to keep a slice of the weights in the first cache.
+// Sorts the `count` winners by position, because winners at one position share the store to dx. The sort counts them, then
+// places them in the order of the channels. r is the outer loop, to keep a slice of the weights in the first-level cache.
 inline void input_gradient(float* dx, const RowsScratch& scratch, std::int32_t count, const float* weight_rows,
                            const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
@@ -349,7 +352,7 @@ inline void input_gradient(float* dx, const RowsScratch& scratch, std::int32_t c
   for (std::ptrdiff_t i = 0; i < positions; ++i) {
     const std::int32_t begin = total;
     total += ends[i];
-    ends[i] = begin;  // and moves to the end as the position fills
+    ends[i] = begin;  // moves to the end while winners are placed
   }
   std::int32_t i = 0;
   for (std::int64_t k = 0; k < conv.k; ++k) {

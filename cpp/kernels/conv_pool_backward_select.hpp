@@ -1,12 +1,12 @@
-// The weight gradient through convolution + ReLU + 2x2 max-pooling where a filter row does not fill a vector, a quarter of the
-// dense multiply-adds: the images are the lanes, and each lane picks the pixel of x under its own winner.
+// The weight gradient through convolution + ReLU + 2x2 max-pooling, for filters whose row does not fill a vector. It takes a
+// quarter of the dense multiply-adds. The lanes are images, and each lane selects the pixel of x under its own winner.
 //
-// For a tap (r, s) the winner's pixel is one of x[r..r+1][s..s+1] under the window. The column is chosen once for each row of
-// pixels, and serves the tap above and the tap below it; then the row:
+// For a tap (r, s) the winner's pixel is one of x[r..r+1][s..s+1] under the window. First the column is selected, once for each
+// row of pixels; the result serves the tap above and the tap below. Then the row is selected:
 //     a[t][s] = winner's column ? x[t][s+1] : x[t][s]        t = r, r + 1
 //     sum[r][s] += dy * (winner's row ? a[r+1][s] : a[r][s])
-// 3 filter rows of 5 taps: 24 loads, 20 + 15 selections and 15 multiply-adds, where the dense sum has 60 multiply-adds. 15 sums
-// + 2 x 5 pixels chosen + dy + 1 = 27 of 32 registers.
+// 3 filter rows of 5 taps take 24 loads, 20 + 15 selections and 15 multiply-adds; the dense sum takes 60 multiply-adds. 15 sums
+// + 2 x 5 selected pixels + dy + 1 = 27 of 32 registers.
 #pragma once
 
 #include "simd.hpp"
@@ -15,16 +15,16 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// A selection costs about as much as a multiply-add where there are no mask registers, which leaves no gain.
+// Without mask registers a selection costs about as much as a multiply-add, which leaves no gain.
 constexpr bool kSelects = kRegisters == 32;
 constexpr int kSelectRows = 3, kSelectTaps = 5;
 
-// A channel's windows, and the pixel of x under the first tap of the first window.
+// A channel's windows, and the pixel of x under the first tap at the first window.
 struct Windows {
   const float* dy;
   const std::int32_t* winners;
   const float* x;
-  std::ptrdiff_t line;  // of x
+  std::ptrdiff_t line;  // from one row of x to the next
   std::int64_t p, q;
 };
 
@@ -39,7 +39,7 @@ __attribute__((noinline)) void select_tile(float* sums, std::ptrdiff_t pitch, co
     for (std::int64_t q = 0; q < windows.q; ++q, x += 2 * kLanes, dy += kLanes, winners += kLanes) {
       const IntVector winner = load_int(winners);
       const Mask right = has_bit<1>(winner), below = has_bit<2>(winner);
-      const Vector gradient = select(has_bit<4>(winner), Vector{}, load(dy));  // kDeadWindow alone has that bit
+      const Vector gradient = select(has_bit<4>(winner), Vector{}, load(dy));  // only kDeadWindow has this bit
       Vector above[taps];
       for (int t = 0; t <= rows; ++t) {
         const float* pixels = x + t * windows.line;

@@ -1,12 +1,14 @@
-// Convolution + bias + ReLU + 2x2 max-pooling with fewer multiply-adds than the sums have, and so with other roundings.
+// Convolution + bias + ReLU + 2x2 max-pooling with fewer multiply-adds than the direct sums, and so with other rounding.
 //
-// Along one axis, m outputs of a filter of r taps are y = A^T ((G g) * (B^T x)), where * is element by element: polynomials are
-// multiplied by way of their values at m + r - 1 points. With eight points m = 9 - r, and in two dimensions 64 products give
-// m x m outputs: 4 per output of a 5x5 filter instead of 25, 16/9 of a 3x3 filter instead of 9. The sum over the channels is
-// taken at the points, where it is one matrix product for each. m is even: no pooling window crosses a tile.
+// Along one axis, m outputs of a filter of r taps are y = A^T ((G g) * (B^T x)), where * is element-wise: polynomials are
+// multiplied by multiplying their values at m + r - 1 points. With eight points m = 9 - r, and in two dimensions 64 products
+// give m x m
+// outputs: 4 per output of a 5x5 filter instead of 25, 16/9 per output of a 3x3 filter instead of 9. The sum over the channels
+// is one matrix product for each point. m is even, so no pooling window crosses a tile.
 //
-// The points are 0, +-1, +-1/2, +-2 and infinity: all of A and B is exact in float32, and rows of opposite points share their
-// even and odd halves. G alone rounds; it is applied in float64. B does not depend on r, hence one input transform for all.
+// The points are 0, +-1, +-1/2, +-2 and infinity. With them, A and B are exact in float32, and the rows of opposite points
+// share their even and odd halves. Only G rounds; it is applied in float64. B does not depend on r, so all filters share one
+// input transform.
 // Sources: Winograd 1980; Lavin & Gray 2016.
 #pragma once
 
@@ -19,14 +21,14 @@ namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
 constexpr int kPoints = 8, kProducts = kPoints * kPoints;
-// 0 is point 0, infinity is point 7; 1, 1/2 and 2 are points 1, 3 and 5, each before its opposite: their powers, and one over
-// the product of their distances to the other points.
+// Point 0 is 0, point 7 is infinity. Points 1, 3 and 5 are 1, 1/2 and 2; each is followed by its opposite. kPower has their
+// powers, kScale one over the product of their distances to the other points.
 constexpr int kPairs = 3;
 constexpr float kPower[kPairs][6] = {
     {1, 1, 1, 1, 1, 1}, {1, 1.0f / 2, 1.0f / 4, 1.0f / 8, 1.0f / 16, 1.0f / 32}, {1, 2, 4, 8, 16, 32}};
 constexpr double kScale[kPairs] = {-2.0 / 9, 32.0 / 45, 1.0 / 90};
 
-// G: the filter's values at the points.
+// Applies G: the filter's values at the points.
 template <int r>
 inline __attribute__((always_inline)) void evaluate_filter(DoubleVector (&value)[kPoints], const DoubleVector (&g)[r]) {
   value[0] = g[0];
@@ -39,7 +41,7 @@ inline __attribute__((always_inline)) void evaluate_filter(DoubleVector (&value)
   }
 }
 
-// B^T: row i holds the coefficients of the polynomial that is zero at all other points; 24 operations.
+// Applies B^T in 24 operations. Row i contains the coefficients of the polynomial that is zero at all other points.
 inline __attribute__((always_inline)) void evaluate_input(Vector (&value)[kPoints], const Vector (&x)[kPoints]) {
   value[0] = (x[0] - x[6]) + 5.25f * (x[4] - x[2]);
   value[7] = (x[7] - x[1]) + 5.25f * (x[3] - x[5]);
@@ -54,7 +56,7 @@ inline __attribute__((always_inline)) void evaluate_input(Vector (&value)[kPoint
   value[6] = even2 - 2.0f * odd2;
 }
 
-// A^T: output l is the sum over the points of their l-th power times the product there.
+// Applies A^T: output l is the sum over the points of their l-th power times the product at the point.
 template <int m>
 inline __attribute__((always_inline)) void combine(Vector (&y)[m], const Vector (&product)[kPoints]) {
   Vector sum[kPairs], difference[kPairs];
@@ -70,7 +72,7 @@ inline __attribute__((always_inline)) void combine(Vector (&y)[m], const Vector 
   y[m - 1] += product[kPoints - 1];
 }
 
-// How the work on a block is cut: kTileVectors tiles at a time, and of these kTileRows channels.
+// The layout of the work on a block: kTileVectors tiles at a time, and kTileRows channels of these.
 struct WinogradPitches {
   std::ptrdiff_t weights;   // weights[group][point][row][c]: from point to point, in whole vectors
   std::ptrdiff_t inputs;    // inputs[point][c][tile][lanes]
@@ -96,7 +98,7 @@ inline WinogradSizes winograd_sizes(const ConvPoolShape& shape) {
           kProducts * kTileRows * (whole_vectors(conv.c) + whole_vectors(conv.k))};
 }
 
-// Up to kLanes filters, `apart` floats from one another, side by side in the lanes, to the 64 points.
+// Transforms up to kLanes filters, which are `apart` floats apart, to the 64 points; a filter has a lane.
 template <int r>
 inline void transform_filters(float* to, std::ptrdiff_t pitch, const float* weight, std::ptrdiff_t apart,
                               std::int64_t filters) {
@@ -125,14 +127,14 @@ inline auto transform_filters_function(const ConvShape& shape) {
 void winograd_weights(float* weights, const float* weight, std::int64_t group, const ConvShape& shape) {
   const WinogradPitches pitch(shape);
   const std::int64_t filter = shape.r * shape.s, first = group * kTileRows;
-  const std::int64_t filters = at_most(shape.k - first, kTileRows) * shape.c;  // neighbours in memory
+  const std::int64_t filters = at_most(shape.k - first, kTileRows) * shape.c;  // contiguous
   for (std::int64_t i = 0; i < filters; i += kLanes) {
     transform_filters_function(shape)(weights + group * kProducts * pitch.weights + i, pitch.weights,
                                       weight + (first * shape.c + i) * filter, filter, at_most(filters - i, kLanes));
   }
 }
 
-// One tile of one channel: 8 x 8 inputs at x, to the 64 points.
+// Transforms one tile of one channel, 8 x 8 inputs at x, to the 64 points.
 inline void transform_input(float* to, std::ptrdiff_t pitch, const float* x, std::ptrdiff_t line) {
   Vector half[kPoints][kPoints];
   for (int j = 0; j < kPoints; ++j) {
@@ -148,7 +150,7 @@ inline void transform_input(float* to, std::ptrdiff_t pitch, const float* x, std
   }
 }
 
-// At every point, `rows` channels of `vectors` tiles: the sum over the c channels of x.
+// At every point, for `rows` channels of `vectors` tiles: sums over the c channels of x.
 template <int rows, int vectors>
 __attribute__((noinline)) void multiply_points(float* products, const float* weights, const float* inputs,
                                                const WinogradPitches& pitch, std::int64_t c) {
@@ -177,7 +179,8 @@ inline MultiplyPoints multiply_points_function(int rows, int vectors, std::integ
   return kFunctions[(rows - 1) * kTileVectors + vectors - 1];
 }
 
-// One tile of one channel: the products at the 64 points to m x m outputs, of which the windows in p x q are wanted.
+// Transforms one tile of one channel: the products at the 64 points become m x m outputs, and those of windows within p x q are
+// pooled and stored.
 template <int m>
 inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const float* products, std::ptrdiff_t pitch,
                       Vector bias, std::int64_t p, std::int64_t q) {
@@ -254,11 +257,11 @@ void winograd_relu_max_pool2d_forward(float* y, std::int32_t* winners, const flo
   (shape.conv.r == 5 ? winograd_block<5> : winograd_block<3>)(y, winners, x, weights, bias, scratch, shape);
 }
 
-// One image: the lanes are channels, of x for its transformation, of y for the products and theirs; tiles are what the scalars
-// of a product's rows come from. Every output takes the same steps as above, so its bits are those of the image in a batch.
+// One image. The lanes are channels: of x for the input transform, of y for the products and the output transform. The rows of
+// a product are tiles. Every output takes the same steps as above, so its bits are those of the same image in a batch.
 // weights[point][c][groups of k][lanes]; inputs[point][tile][groups of c][lanes]; products[point][tile][groups of k][lanes].
 struct WinogradOnePitches {
-  std::ptrdiff_t k, c;  // channels, in whole vectors
+  std::ptrdiff_t k, c;  // channels, rounded up to whole vectors
   explicit WinogradOnePitches(const ConvShape& shape) : k(whole_vectors(shape.k)), c(whole_vectors(shape.c)) {}
 };
 

@@ -1,5 +1,5 @@
-// Compiled once per instruction-set level, with FASTLENET_LEVEL naming its namespace and the compiler flags making the
-// difference. Everything but the table below has internal linkage, so that no level can borrow another's code.
+// Compiled once per instruction-set level, with other compiler flags and another namespace, FASTLENET_LEVEL. Everything except
+// the table has internal linkage, so that the linker cannot replace a function of one level by that of another.
 #include "activation.hpp"
 #include "conv.hpp"
 #include "conv_pool.hpp"
@@ -19,7 +19,7 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// As many independent sums as hide the latency of two multiply-adds a cycle, on registers alone.
+// Twelve independent sums in registers hide the latency of two multiply-adds a cycle.
 float multiply_add_peak(std::int64_t iterations, double* operations) {
   constexpr int kSums = 12;
   Vector sum[kSums];
@@ -40,7 +40,7 @@ float multiply_add_peak(std::int64_t iterations, double* operations) {
 
 }  // namespace
 
-// Every kernel by its name in table.hpp. One that is left out is an error of the compiler.
+// Every kernel by its name in table.hpp. The compiler reports a kernel that is left out.
 extern const KernelTable kernels;
 const KernelTable kernels = {
     .level = FASTLENET_LEVEL_NAME,

@@ -1,12 +1,11 @@
-// The contract of every single-threaded CPU kernel. One table of them is compiled per instruction-set level.
+// The contract of every single-threaded CPU kernel. Each instruction-set level has one table of kernels.
 //
-// *Blocks.* The convolutions and the linear layer run `lanes` images side by side, one in each lane of a vector: a
-// block is the array [...][lanes], of images in a row; lanes without an image hold zeros. So every shape fills the
-// vectors, and an image's result never depends on its neighbours. Only kernels and ops know this layout.
+// *Blocks.* The convolutions and the linear layer compute `lanes` images at once, one in each lane of a vector. A block is an
+// array [...][lanes] of consecutive images; lanes without an image are zero. So every shape fills the vectors, and an image's
+// result never depends on the other images. Only kernels and ops know this layout.
 //
-// Every kernel overwrites its outputs unless it says that it adds. Outputs and inputs do not overlap, except in the
-// element-wise kernels, which may work in place. Float arrays need no alignment beyond 4 bytes. `[begin, end)` are
-// ranges.
+// Every kernel overwrites its outputs unless its contract says that it adds. Outputs and inputs do not overlap, except in the
+// element-wise kernels, which may work in place. Float arrays need no alignment beyond 4 bytes. A Range is [begin, end).
 #pragma once
 
 #include <cstdint>
@@ -22,7 +21,7 @@ struct KernelTable {
   int tile_rows;     // outputs per image that a tile computes at once
   int tile_vectors;  // vectors per row of that tile
 
-  // --- lanes.hpp: between planes and blocks ---
+  // --- lanes.hpp: copies between planes and blocks ---
 
   // block[frame.c][frame_h][frame_w][lanes] <- x[count][c][h][w], count <= lanes.
   void (*interleave)(float* block, const float* x, std::int64_t count, const Frame& frame);
@@ -52,7 +51,7 @@ struct KernelTable {
                                          const float* bias, const ConvPoolShape& shape);
 
   // One image, x[c][h + 2*padding.h][w + 2*padding.w]; y, winners[channel groups][pool.p * pool.q][lanes], weight
-  // [channel groups][c*r*s][lanes] and bias[channel groups][lanes], a group being `lanes` channels, the last filled up with
+  // [channel groups][c*r*s][lanes] and bias[channel groups][lanes]. A group is `lanes` channels; the last one is filled up with
   // zeros.
   void (*conv2d_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weight,
                                              const float* bias, const ConvPoolShape& shape);
@@ -60,16 +59,16 @@ struct KernelTable {
   // --- conv_pool_winograd.hpp: square filters of 3x3 or 5x5, windows of 2x2 ---
 
   WinogradSizes (*winograd_sizes)(const ConvPoolShape& shape);
-  // One of the groups of tile_rows output channels.
+  // Transforms the weights of one group of tile_rows output channels.
   void (*winograd_weights)(float* weights, const float* weight, std::int64_t group, const ConvShape& shape);
-  // As conv2d_relu_max_pool2d_forward, but for x[c][frame_h][frame_w][lanes], and for rounding. NaN and infinity reach the
-  // outputs that they belong to, and as NaN perhaps others of the same image and tile.
+  // As conv2d_relu_max_pool2d_forward, with other rounding, for x[c][frame_h][frame_w][lanes]. NaN and infinity reach the same
+  // outputs, and may make other outputs of the same image and tile NaN.
   void (*winograd_relu_max_pool2d_forward)(float* y, std::int32_t* winners, const float* x, const float* weights,
                                            const float* bias, float* scratch, const ConvPoolShape& shape);
 
-  // The same for one image, to the same bits: x[groups of c][frame_h][frame_w][lanes], y, winners [groups of k][pool.p *
-  // pool.q] [lanes], weights[64][c][groups of k][lanes], bias[groups of k][lanes], groups being `lanes` channels, filled up
-  // with zeros.
+  // The same for one image, with the same bits: x[groups of c][frame_h][frame_w][lanes], y, winners [groups of k][pool.p *
+  // pool.q][lanes], weights[64][c][groups of k][lanes], bias[groups of k][lanes]. A group is `lanes` channels; the last one is
+  // filled up with zeros.
   void (*winograd_weights_one)(float* weights, const float* weight, const ConvShape& shape);
   void (*winograd_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weights,
                                                const float* bias, float* scratch, const ConvPoolShape& shape);
@@ -80,21 +79,22 @@ struct KernelTable {
   // [h][w][c] with their padding.
   RowsSizes (*conv2d_rows_sizes)(const ConvShape& shape);
   void (*conv2d_rows_places)(const RowsPlaces& places, const ConvPoolShape& shape);
-  // Of the channels in `k`.
+  // Copies the weights of the channels in `k` into rows layout.
   void (*conv2d_weight_to_rows)(float* rows, const float* weight, Range k, const ConvShape& shape);
-  // One image: sums[k][r][pitch] for dweight and bias_sums[k][lanes] for dbias grow by what it gives; dx[c][h][w], unless null.
-  // A loser counts as absent.
+  // One image: adds its gradients to sums[k][r][pitch], for dweight, and to bias_sums[k][lanes], for dbias. Writes dx[c][h][w],
+  // unless it is null. Positions that did not win are left out, not multiplied by zero.
   void (*conv2d_relu_max_pool2d_backward_rows)(float* dx, float* sums, float* bias_sums, const RowsScratch& scratch,
                                                const RowsPlaces& places, const float* dy, const std::uint8_t* winners,
                                                const float* x, const float* weight_rows, const ConvPoolShape& shape);
-  // dweight[k][c][r][s] of the channels in `k`: the sum, in order, of `parts` arrays of rows that stand `part` floats apart.
+  // dweight[k][c][r][s] of the channels in `k`: the sum, in order, of `parts` arrays of rows, which are `part` floats apart.
   void (*conv2d_rows_to_weight)(float* dweight, const float* rows, std::int64_t parts, std::int64_t part, Range k,
                                 const ConvShape& shape);
 
   // --- conv_pool_backward_lanes.hpp ---
 
-  // Of one block: sums[k*c*r*s][lanes] for dweight, then [k][lanes] for dbias. x and dy as for conv2d_forward, winners as it
-  // leaves them; strip is scratch for 4 * pool.r * pool.q * pool.s * lanes floats. x must be finite.
+  // One block: sums[k*c*r*s][lanes] for dweight, then [k][lanes] for dbias. x as for conv2d_forward; dy and winners as
+  // conv2d_relu_max_pool2d_forward has y and winners. strip is scratch for 4 * pool.r * pool.q * pool.s * lanes floats. x must
+  // be finite.
   void (*conv2d_relu_max_pool2d_backward_weight_lanes)(float* sums, float* strip, const float* dy, const std::int32_t* winners,
                                                        const float* x, const ConvPoolShape& shape);
   // frame[k][frame_h][frame_w][lanes]: dy at the position that won, 0 elsewhere, at (top, left) in the frame.
@@ -105,47 +105,48 @@ struct KernelTable {
 
   // --- pool.hpp ---
 
-  // y, indices [p][q][lanes], x [h][w][lanes]: `lanes` planes side by side. The first maximum in row order, NaN above
-  // all; what lies outside the image is never chosen.
+  // y, indices [p][q][lanes], x [h][w][lanes]: `lanes` planes at once. The first maximum in row order wins, and NaN above
+  // all; padding never wins.
   void (*max_pool2d_forward)(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
-  // dx[h*w] of one plane: the sum, in order, of dy[p*q] at its indices; an index outside the plane counts as absent.
+  // dx[h*w] of one plane: the sum, in order, of dy[p*q] at its indices. An index outside the plane is left out.
   void (*max_pool2d_backward)(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
 
   // --- linear.hpp ---
 
-  // y[blocks][out][lanes], the rows in `out`; x[blocks][in][lanes], 1 <= blocks <= tile_vectors.
+  // y[blocks][out][lanes], only the rows in `out`; x[blocks][in][lanes], 1 <= blocks <= tile_vectors.
   void (*linear_forward)(float* y, const float* x, const float* weight, const float* bias, std::int64_t blocks, Range out,
                          const LinearShape& shape);
-  // One image, by transposed weights [in][out]. skip_zeros: those of x; the same, to the bit, if the weights are finite.
+  // One image, with transposed weights [in][out]. skip_zeros: leaves out products with zeros of x; the bits are the same if the
+  // weights are finite.
   void (*linear_forward_one)(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
                              const LinearShape& shape);
-  // dx[n][in], the columns in `in`, at most tile_vectors * lanes of them; panel is scratch for out x that many floats.
+  // dx[n][in], only the columns in `in`, at most tile_vectors * lanes; panel is scratch for `out` times that many floats.
   void (*linear_backward_input)(float* dx, float* panel, const float* dy, const float* weight, Range in,
                                 const LinearShape& shape);
-  // dweight[out][in], the columns in `in`, as above; panel for n x that many floats. Each sum runs over the images in
-  // order.
+  // dweight[out][in], only the columns in `in`, as above; panel is scratch for n times that many floats. Each sum runs over the
+  // images in order.
   void (*linear_backward_weight)(float* dweight, float* panel, const float* dy, const float* x, Range in,
                                  const LinearShape& shape);
-  // dbias[out], those in `out`: the sum over the images, in order.
+  // dbias[out], only those in `out`: the sum over the images, in order.
   void (*linear_backward_bias)(float* dbias, const float* dy, Range out, const LinearShape& shape);
 
-  // --- linear_sparse.hpp: the same, to the bit, where a factor is mostly zeros and the other one's part in it is finite; what
-  // they return is whether it was, and if not, the results are void ---
+  // --- linear_sparse.hpp: the same bits, faster, if a factor is mostly zeros. A kernel returns true if the numbers that the
+  // zeros multiply are finite; if it returns false, its outputs are unspecified ---
 
-  // Lists of x[n][width], the rows in `rows`.
+  // Makes the lists of x[n][width], only of the rows in `rows`.
   void (*linear_list_rows)(const SparseScratch& scratch, const float* x, std::int64_t width, Range rows);
-  // y[n][out], the columns in `out`, from the lists of x.
+  // y[n][out], only the columns in `out`, from the lists of x.
   bool (*linear_forward_sparse)(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
                                 const LinearShape& shape);
-  // dx[n][in], the columns in `in`, from the lists of dy.
+  // dx[n][in], only the columns in `in`, from the lists of dy.
   bool (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in,
                                        const LinearShape& shape);
-  // dweight[out][in], the rows in `out`, for which all of scratch is room.
+  // dweight[out][in], only the rows in `out`; makes their lists itself, so all of scratch is workspace.
   bool (*linear_backward_weight_sparse)(float* dweight, const SparseScratch& scratch, const float* dy, const float* x,
                                         Range out, const LinearShape& shape);
   std::int64_t (*count_zeros)(const float* x, std::int64_t count);
 
-  // --- activation.hpp: element by element ---
+  // --- activation.hpp: element-wise ---
 
   void (*relu_forward)(float* y, const float* x, std::int64_t count);                        // NaN stays NaN
   void (*relu_backward)(float* dx, const float* dy, const float* y, std::int64_t count);     // dy where y > 0, else 0
@@ -160,7 +161,7 @@ struct KernelTable {
   // --- loss.hpp ---
 
   // Rows of `classes` logits: losses[rows] and dlogits[rows][classes] = scale * (softmax - target), where target is 1 -
-  // smoothing at the label plus smoothing / classes everywhere; a label that is no class counts as absent. Computed in float64,
+  // smoothing at the label plus smoothing / classes everywhere. A label that is no class is left out. Computed in float64,
   // rounded once.
   void (*softmax_cross_entropy)(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
                                 std::int64_t rows, std::int64_t classes, double smoothing, double scale);
@@ -180,31 +181,32 @@ struct KernelTable {
 
   // --- gather.hpp ---
 
-  // x[h*w] of one image through a table of 256 values, moved down and right by `shift` pixels; table[0] comes in.
+  // x[h*w] of one image: each pixel v becomes table[v]. gather_shifted moves the image down and right by `shift` pixels and
+  // fills the border with table[0].
   void (*gather_image)(float* x, const std::uint8_t* image, const float* table, std::int64_t pixels);
   void (*gather_shifted)(float* x, const std::uint8_t* image, const float* table, Pair shift, const GatherShape& shape);
-  // x[h*w]: the bilinear samples of the raw pixels where `warp` says, zero outside and at NaN, then * scale + shift. frame is
-  // scratch for 2 * (h + 3) * (w + 2 + lanes) numbers, of which there must be fewer than 2^31.
+  // x[h*w]: bilinear samples of the raw pixels at the places that `warp` gives, times scale plus shift. A sample is zero
+  // outside the image and at NaN. frame is scratch for 2 * (h + 3) * (w + 2 + lanes) numbers; this must be below 2^31.
   void (*gather_warped)(float* x, std::int32_t* frame, const std::uint8_t* image, const Warp& warp, float scale, float shift,
                         const GatherShape& shape);
 
   // --- philox.hpp, elastic.hpp ---
 
-  // words[count]: those of Philox4x32-10 (Salmon et al. 2011), key seed, counter words i/4, counter, stream. There must be room
-  // for 2 * lanes more.
+  // words[count] of Philox4x32-10 (Salmon et al. 2011), key seed, counter words i/4, counter, stream. There must be room for
+  // 2 * lanes more.
   void (*random_words)(std::uint32_t* words, std::uint64_t seed, std::uint32_t stream, std::uint64_t counter,
                        std::int64_t count);
-  // field[h][2][w], with rows of whole vectors: noise in (-1, 1) smoothed along both axes by taps[-radius..radius], zeros
-  // outside. The noise at (i, j) comes from words[j*h + i], down from its low and right from its high 16 bits. taps are zero
-  // for tile_rows - 1 more on both sides, and `lanes` more words must be readable. field and room (scratch) have room for
-  // 2*h*w floats, h and w rounded up to whole vectors.
+  // field[h][2][w], with rows of whole vectors: noise in (-1, 1), smoothed along both axes by taps[-radius..radius], with zeros
+  // outside. The noise at (i, j) comes from words[j*h + i]: down from its low 16 bits, right from its high 16 bits. taps must
+  // have tile_rows - 1 further zeros on both sides, and `lanes` further words must be readable. field and room (scratch) have
+  // room for 2*h*w floats, with h and w rounded up to whole vectors.
   void (*elastic_field)(float* field, float* room, const std::uint32_t* words, const float* taps, std::int64_t radius,
                         const GatherShape& shape);
 
   // --- level.cpp ---
 
-  // `iterations` rounds of independent multiply-adds in registers; *operations receives their count of floating-point
-  // operations. The measured peak that the benchmarks divide by. The returned value keeps the loop alive.
+  // Computes `iterations` rounds of independent multiply-adds in registers; *operations receives their number of floating-point
+  // operations. The benchmarks time it to measure the peak. The returned value keeps the compiler from removing the loop.
   float (*multiply_add_peak)(std::int64_t iterations, double* operations);
 };
 
