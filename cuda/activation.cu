@@ -1,11 +1,11 @@
-// Element by element: ReLU, sigmoid, dropout. What these cost is their traffic with memory.
+// Element-wise kernels: ReLU, sigmoid, dropout. Their time is that of their memory traffic.
 #include "philox.cuh"
 
 namespace fastlenet::cuda {
 
 namespace {
 
-// `x <= 0` rather than `x > 0`, so that NaN, which is neither, passes.
+// Tests `x <= 0`, not `x > 0`, so that NaN stays NaN.
 struct ReluForward {
   float* y;
   const float* x;
@@ -36,7 +36,7 @@ struct SigmoidBackward {
 
 constexpr std::uint32_t kDropoutStream = 2;
 
-// Four elements, which share a block of random words.
+// Computes four elements, which share a block of random words.
 struct DropoutForward {
   float *y, *mask;
   const float* x;

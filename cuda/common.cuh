@@ -1,7 +1,7 @@
-// What the kernels share: how they are launched, and the few things that all of them do.
+// Launching, and functions that the kernels share.
 //
-// A second number in a kernel's __launch_bounds__, the blocks that should fit a multiprocessor, is there where ptxas would
-// otherwise spill registers to fit more.
+// Some kernels have a second number in __launch_bounds__, the number of blocks per multiprocessor. Without it, ptxas would fit
+// more blocks and spill registers.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ __host__ __device__ constexpr std::int64_t ceil_divide(std::int64_t a, std::int6
 
 inline unsigned blocks_of(std::int64_t count, int threads) { return static_cast<unsigned>(ceil_divide(count, threads)); }
 
-// Calls function(i) for every i below count, a thread for each up to 2^31 / threads, then round and round.
+// Calls function(i) for every i below count. If there are more elements than threads, a thread calls it several times.
 template <typename Function>
 __global__ void for_each(std::int64_t count, Function function) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
@@ -34,7 +34,7 @@ void launch_for_each(const char* name, std::int64_t count, const Function& funct
   launch(name, for_each<Function>, blocks, threads, stream(), count, function);
 }
 
-// The numbers of a Rate and a Count when the kernel runs.
+// The values of a Rate and a Count at the time when the kernel runs.
 __device__ __forceinline__ double value_of(const Rate& rate) {
   return rate.base != nullptr ? *rate.base * rate.factor : rate.factor;
 }
@@ -43,7 +43,7 @@ __device__ __forceinline__ std::uint64_t value_of(const Count& count) {
   return count.base != nullptr ? *count.base + count.offset : count.offset;
 }
 
-// The sum over a warp, in every lane: always the same tree.
+// The sum over a warp, returned in every lane. It is always the same tree.
 template <typename Number>
 __device__ __forceinline__ Number sum_of_warp(Number value) {
 #pragma unroll
@@ -51,7 +51,7 @@ __device__ __forceinline__ Number sum_of_warp(Number value) {
   return value;
 }
 
-// Keeps the larger of two values and where it stood; NaN is the largest, a tie (of two NaN too) keeps the earlier.
+// Keeps the larger of two values and its position. NaN counts as the largest. In a tie, also of two NaN, the earlier one stays.
 __device__ __forceinline__ void keep_maximum(float& best, int& winner, float value, int position) {
   if (!(value <= best) && best == best) {
     best = value;
@@ -59,7 +59,7 @@ __device__ __forceinline__ void keep_maximum(float& best, int& winner, float val
   }
 }
 
-// An element of a plane of h x w, zero outside.
+// An element of a plane of h x w, or zero outside it.
 __device__ __forceinline__ float padded_element(const float* plane, int row, int column, int h, int w) {
   return row >= 0 && row < h && column >= 0 && column < w ? plane[row * w + column] : 0.0f;
 }

@@ -1,4 +1,4 @@
-// Convolution of any stride and padding, straight from its definition: the fast path of the networks is conv_pool.cu.
+// Convolution of any stride and padding, directly by its definition. The networks mostly use conv_pool.cu, which is faster.
 #include "common.cuh"
 
 namespace fastlenet::cuda {
@@ -7,11 +7,11 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// Output channels of a thread: a value of x is loaded once for all of them, and their weights are the same for the whole warp.
+// Output channels of a thread. A value of x is loaded once for all of them; their weights are the same for the whole warp.
 constexpr int kChannels = 4;
 
-// One output position of the images n, n + gridDim.z, ..., kChannels channels. Every output is one chain of multiply-adds over
-// (c, r, s), from the bias.
+// Computes one output position for kChannels channels of the images n, n + gridDim.z, ... Every output is one chain of
+// multiply-adds over (c, r, s), which starts at the bias.
 __global__ void __launch_bounds__(kThreads)
     forward(float* y, const float* x, const float* weight, const float* bias, ConvShape shape) {
   const int outputs = static_cast<int>(shape.p * shape.q), place = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
@@ -49,7 +49,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One element of dx, of the images n, n + gridDim.z, ...: what the outputs that saw it send back, in the order (k, r, s).
+// Computes one element of dx for the images n, n + gridDim.z, ...: the sum over the outputs that used it, in the order (k, r,
+// s).
 __global__ void __launch_bounds__(kThreads, 8)
     backward_input(float* dx, const float* dy, const float* weight, ConvShape shape) {
   const int h = static_cast<int>(shape.h), w = static_cast<int>(shape.w), channels = static_cast<int>(shape.c);
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, 8)
   }
 }
 
-// A warp for each element of dweight, then one for each of dbias. The lanes share out an image's outputs, and add up as a tree.
+// A warp computes one element of dweight, or of dbias. The lanes share the outputs of an image, and are added as a tree.
 __global__ void __launch_bounds__(kThreads)
     backward_weight(float* dweight, float* dbias, const float* dy, const float* x, ConvShape shape) {
   const int taps = static_cast<int>(shape.r * shape.s), depth = static_cast<int>(shape.c) * taps;

@@ -1,4 +1,4 @@
-// Convolution + bias + ReLU + max-pooling in one pass; the convolution's output never reaches memory.
+// Convolution + bias + ReLU + max-pooling in one pass. The convolution's output stays in registers.
 #include "common.cuh"
 
 namespace fastlenet::cuda {
@@ -7,18 +7,18 @@ namespace {
 
 // --- 3x3 and 5x5 filters, 2x2 windows ------------------------------------------------------------------------------------
 //
-// A thread computes one window, 2x2 outputs, of kOwn channels: 5x5 has 6x6 pixels in registers, and per channel 25 weights,
-// which give 100 multiply-adds. A block computes 128 windows, of as many images as they belong to, times 2 x kOwn channels;
-// the weights that a warp reads are the same for all its lanes.
+// A thread computes one window, 2x2 outputs, for kOwn channels. For 5x5 filters it has 6x6 pixels in registers, and per channel
+// 25 weights, which give 100 multiply-adds. A block computes 128 windows, which may belong to several images, times 2 x kOwn
+// channels. All lanes of a warp read the same weights.
 //
-// 36 pixels + 28 weights + 20 sums = 84 of the 128 registers that leave room for two blocks.
+// 36 pixels + 28 weights + 20 sums = 84 registers; with up to 128, two blocks fit a multiprocessor.
 
 constexpr int kItems = 128, kGroups = 2, kThreads = kItems * kGroups;
 constexpr int kMostChannels = 4;  // input channels in shared memory at once
 constexpr int kPixels = 5632;     // 22 KiB
 
 template <int filter>
-constexpr int kTaps = (filter * filter + 3) / 4 * 4;  // read four at once
+constexpr int kTaps = (filter * filter + 3) / 4 * 4;  // rounded up, since weights are read four at once
 
 template <int filter, int own>
 struct Stage {
@@ -26,13 +26,13 @@ struct Stage {
   float x[kPixels];
 };
 
-// How x is staged: planes with their padding, `channels` of each image, images `pitch` apart. The pitch is odd, so that the
-// windows of two images meet in no bank: those of one are 2 apart.
+// The layout of x in shared memory: padded planes, `channels` of each image, images `pitch` apart. The pitch is odd, so that
+// windows of two images never share a bank; the windows of one image are 2 apart.
 struct Layout {
   int channels, pitch;
 };
 
-// No channels where the shape does not fit.
+// Returns 0 channels if the shape does not fit.
 Layout layout_of(const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const std::int64_t windows = shape.pool.p * shape.pool.q;
@@ -43,7 +43,7 @@ Layout layout_of(const ConvPoolShape& shape) {
   return {static_cast<int>(channels), static_cast<int>(channels * plane | 1)};
 }
 
-// `channels` channels from c on of one image, with zeros around.
+// Copies `channels` channels of one image, from c on, to shared memory, with a border of zeros.
 __device__ __forceinline__ void stage_image(float* to, const float* x, int c, int channels, const ConvShape& conv) {
   const int h = static_cast<int>(conv.h), w = static_cast<int>(conv.w);
   const int top = static_cast<int>(conv.padding.h), left = static_cast<int>(conv.padding.w);
@@ -58,7 +58,7 @@ __device__ __forceinline__ void stage_image(float* to, const float* x, int c, in
   }
 }
 
-// The filters of the block's channels from k on, zeros beyond the last.
+// Copies the filters of the block's channels from k on to shared memory, with zeros after the last one.
 template <int filter, int own>
 __device__ __forceinline__ void stage_weights(Stage<filter, own>& stage, const float* weight, int k, int c, int channels,
                                               const ConvShape& conv) {
@@ -70,7 +70,7 @@ __device__ __forceinline__ void stage_weights(Stage<filter, own>& stage, const f
   }
 }
 
-// sum[channel][position] += what one input channel gives, (r, s) in order.
+// sum[channel][position] += the products of one input channel, (r, s) in order.
 template <int filter, int own>
 __device__ __forceinline__ void multiply_add(float (&sum)[own][4], const float* pixels, int width,
                                              const float (*weight)[kTaps<filter>]) {
@@ -163,7 +163,7 @@ void launch_tiled(const char* op, float* y, std::uint8_t* winners, const float* 
 
 // --- every other shape ----------------------------------------------------------------------------------------------------
 
-// One output: the window's positions one after the other, each the same chain as in conv.cu.
+// Computes one output: the window's positions one after the other, each by the same chain as in conv.cu.
 struct ForwardAny {
   float* y;
   std::uint8_t* winners;

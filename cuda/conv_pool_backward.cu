@@ -1,15 +1,15 @@
-// Gradients through convolution + ReLU + max-pooling, by the winners alone: a window's loser has no gradient and a dead window
-// none at all, so that at most one multiply-add in pool.r * pool.s of the dense convolution is left, with the same result.
+// Gradients through convolution + ReLU + max-pooling, computed from the winners alone. Only the winner of a living window has a
+// gradient. So at most one of pool.r * pool.s multiply-adds of the dense convolution is needed, with the same result.
 //
-// What bounds both kernels is the multiprocessor's path to shared memory and first-level cache, 32 floats a cycle for 128
-// multiply-adds: each winner meets every element of its patch once, and no two winners share one.
+// The multiprocessor's path to shared memory and first-level cache limits both kernels: it delivers 32 floats a cycle, where
+// 128 multiply-adds are possible. Each winner is multiplied by every element of its patch once, so nothing can be reused.
 #include "common.cuh"
 
 namespace fastlenet::cuda {
 
 namespace {
 
-// A winner's place, and its share of dy.
+// A winner's position and its element of dy.
 struct Entry {
   int at;
   float dy;
@@ -23,7 +23,7 @@ struct Winner {
         column(window % static_cast<int>(pool.q) * static_cast<int>(pool.s) + winner % static_cast<int>(pool.s)) {}
 };
 
-// Appends to list[count] the entries of the lanes that have one, in their order. The whole warp calls it.
+// Appends the entries of those lanes that have one to list[count], in the order of the lanes. The whole warp must call it.
 __device__ __forceinline__ void append(Entry* list, int& count, bool has, const Entry& entry) {
   const unsigned votes = __ballot_sync(kAllLanes, has);
   const unsigned before = votes & ((1u << threadIdx.x % kWarp) - 1);
@@ -33,14 +33,14 @@ __device__ __forceinline__ void append(Entry* list, int& count, bool has, const 
 
 // --- dweight and dbias ------------------------------------------------------------------------------------------------------
 //
-// A channel's elements, c*r*s weights and one bias, are dealt to slots of kOwn; a thread has one slot, or four of different
-// channels. So it reads a winner from the list once for kOwn multiply-adds. A block adds up its slots over a part of the
-// images, x of one of them in shared memory, [h][w][c]; the parts are then added in order.
+// A channel's elements, c*r*s weights and one bias, are divided into slots of kOwn. A thread has one slot, or four slots of
+// different channels, so it reads a winner from the list once for kOwn multiply-adds. A block sums its slots over a part of the
+// images, with x of one image in shared memory, [h][w][c]. The parts are then added in order.
 
 constexpr int kOwn = 4;
 constexpr int kMostThreads = 512, kListChannels = 40, kListWindows = 64;
 constexpr int kPixels = 5632;          // 22 KiB
-constexpr std::int64_t kBlocks = 320;  // that fill a large GPU more than twice
+constexpr std::int64_t kBlocks = 320;  // more than twice the multiprocessors of a large GPU
 
 struct WeightStage {
   float x[kPixels];
@@ -48,12 +48,12 @@ struct WeightStage {
   int count[kListChannels];
 };
 
-// The elements of a channel, and how they are dealt.
+// The elements of a channel, divided into slots.
 struct Slots {
   int elements, per_channel;
 };
 
-// One element of a channel: the one at (r, s, c), c fastest, then the bias, which is the only one where there are no channels.
+// One element of a channel, numbered by (r, s, c) with c fastest. The last element, the only one without channels, is the bias.
 struct Element {
   int c, r, s;
   bool is_bias, is_there;
@@ -66,7 +66,7 @@ struct Element {
   __device__ static int channels(const ConvShape& conv) { return conv.c > 0 ? static_cast<int>(conv.c) : 1; }
 };
 
-// The lists of `channels` channels from k on, of the windows from `first` on; a warp makes one at a time.
+// Makes the lists of `channels` channels from k on, for the windows from `first` on. A warp makes one list at a time.
 __device__ __forceinline__ void list_winners(WeightStage& stage, const float* dy, const std::uint8_t* winners, int k,
                                              int channels, int first, int pitch, int step, const PoolShape& pool,
                                              Fault* fault) {
@@ -85,7 +85,7 @@ __device__ __forceinline__ void list_winners(WeightStage& stage, const float* dy
   }
 }
 
-// One image with its padding, [h][w][c].
+// Copies one image with its padding to shared memory, [h][w][c].
 __device__ __forceinline__ void stage_image(float* to, const float* x, const ConvShape& conv) {
   const int h = static_cast<int>(conv.h), w = static_cast<int>(conv.w), channels = static_cast<int>(conv.c);
   const int top = static_cast<int>(conv.padding.h), left = static_cast<int>(conv.padding.w);
@@ -96,7 +96,7 @@ __device__ __forceinline__ void stage_image(float* to, const float* x, const Con
   }
 }
 
-// staged: x goes through shared memory; else it is read where it is, for images that do not fit.
+// staged: x is copied to shared memory. Images that do not fit there are read from device memory.
 template <bool staged, int rounds>
 __global__ void __launch_bounds__(kMostThreads, rounds == 1 ? 2 : 1)
     backward_weight(float* sums, const float* dy, const std::uint8_t* winners, const float* x, Slots slots,
@@ -111,8 +111,8 @@ __global__ void __launch_bounds__(kMostThreads, rounds == 1 ? 2 : 1)
   const int first_k = first_slot / slots.per_channel, list_channels = (end_slot - 1) / slots.per_channel - first_k + 1;
 
   float sum[rounds][kOwn] = {};
-  int offset[rounds][kOwn];  // in x, from the winner's place; negative for the bias
-  int list[rounds];          // of which channel
+  int offset[rounds][kOwn];  // in x, from the winner's position; negative for the bias
+  int list[rounds];          // the number of the channel's list
 #pragma unroll
   for (int round = 0; round < rounds; ++round) {
     const int slot = first_slot + round * threads + static_cast<int>(threadIdx.x);
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kMostThreads, rounds == 1 ? 2 : 1)
   }
 }
 
-// One element of dweight or dbias: the parts' sums in order.
+// Computes one element of dweight or dbias: the sum of the parts, in order.
 struct AddParts {
   float *dweight, *dbias;
   const float* sums;
@@ -195,7 +195,7 @@ struct AddParts {
   }
 };
 
-// So many threads to a block that their slots belong to no more channels than there are lists.
+// The threads of a block, limited so that their slots belong to no more channels than there are lists.
 struct Division {
   int threads, rounds;
   std::int64_t groups, parts, per_part;
@@ -237,9 +237,9 @@ void launch_weight(const char* op, float* dweight, float* dbias, const float* dy
 
 // --- dx ---------------------------------------------------------------------------------------------------------------------
 //
-// A block has one image, its dx with padding in shared memory, a thread an element of the patch. Position by position: the
-// weights of all channels that won there, times their dy, are added up in a register and go to dx at once. Within a position no
-// two threads write the same element; between two positions there is a barrier.
+// A block computes one image, with its padded dx in shared memory; a thread has one element of the patch. For each position,
+// the thread sums dy times weight over the channels that won there in a register, then adds the sum to dx. No two threads write
+// the same element for one position; there is a barrier between two positions.
 
 constexpr int kInputThreads = 512, kEntries = 1024, kEnds = 512;
 
@@ -250,7 +250,8 @@ struct InputStage {
   int ends[kEnds];
 };
 
-// The lists of `count` windows from `first` on, position by position, in each the channels in order; a warp makes a window's.
+// Makes the lists of `count` windows from `first` on: one list per position, with the channels in order. A warp lists one
+// window.
 template <int pixels>
 __device__ __forceinline__ void list_positions(InputStage<pixels>& stage, const float* dy, const std::uint8_t* winners,
                                                int first, int count, int channels, const PoolShape& pool) {
@@ -314,7 +315,8 @@ __global__ void __launch_bounds__(kInputThreads)
   }
 }
 
-// One element of dx, for images that do not fit: the winners among the outputs that saw it, in the order (k, r, s).
+// Computes one element of dx, for images that do not fit: the sum over the winners among the outputs that used it, in the order
+// (k, r, s).
 struct InputAny {
   float* dx;
   const float* dy;
@@ -349,7 +351,7 @@ struct InputAny {
 
 void launch_input(const char* op, float* dx, const float* dy, const std::uint8_t* winners, const float* weight,
                   const ConvPoolShape& shape) {
-  constexpr int few = 3072, many = 9216;  // 12 KiB leave the weights room in the first-level cache; 36 KiB are all there is
+  constexpr int few = 3072, many = 9216;  // 12 KiB leave room for the weights in the first-level cache; 36 KiB is the most
   const ConvShape& conv = shape.conv;
   const std::int64_t padded = conv.c * (conv.h + 2 * conv.padding.h) * (conv.w + 2 * conv.padding.w);
   const std::int64_t inputs = conv.n * conv.c * conv.h * conv.w;

@@ -1,4 +1,4 @@
-// Memory, the stream and graphs: the host's side of the GPU. Every call of the runtime is checked.
+// The host's side of the GPU: memory, the stream and graphs. Every call of the runtime is checked.
 #include "cuda_ops.hpp"
 
 #include <cstdio>
@@ -21,7 +21,7 @@ std::string gigabytes(std::size_t bytes) {
   return text;
 }
 
-// What is there once a device has been found fit; made at the first use of it.
+// The state of the device in use; made when the device is first used.
 struct Device {
   std::string name;
   cudaStream_t stream = nullptr;
@@ -50,14 +50,14 @@ Device* open_device() {
   }
   Device* device = new Device;
   device->name = properties.name;
-  // An ordinary stream: it and the default stream, on which PyTorch and CuPy work, wait for each other.
+  // An ordinary stream, which waits for the default stream and is waited for by it; PyTorch and CuPy use the default stream.
   check(cudaStreamCreate(&device->stream), "making a stream");
   check(cudaMalloc(reinterpret_cast<void**>(&device->fault), sizeof(Fault)), "allocating memory");
   check(cudaMemsetAsync(device->fault, 0, sizeof(Fault), device->stream), "clearing memory");
   return device;
 }
 
-// Never destroyed: arrays may outlive every static variable. A failure is found anew by the next call.
+// Never destroyed, since arrays may outlive every static variable. After a failure, the next call tries again.
 Device& device() {
   static Device& instance = *open_device();
   return instance;
@@ -75,14 +75,14 @@ void* take_freed(Device& d, std::size_t bytes) {
 void give_back(void* pointer, std::size_t bytes) {
   Device& d = device();
   if (!kKeepFreedMemory) {
-    cudaFree(pointer);  // an error here was reported by the launch that caused it
+    cudaFree(pointer);  // ignores errors: the launch that caused one reports it
     return;
   }
   const std::lock_guard<std::mutex> lock(d.mutex);
   d.freed.emplace(bytes, pointer);
 }
 
-// Gives all that is kept for reuse back to the device.
+// Frees all memory that is kept for reuse.
 void release_freed(Device& d) {
   const std::lock_guard<std::mutex> lock(d.mutex);
   for (const auto& entry : d.freed) cudaFree(entry.second);
@@ -132,7 +132,7 @@ void expect_no_fault() {
   throw std::invalid_argument(description(found));
 }
 
-// What a captured stream cannot do.
+// Throws if a graph is being captured. Call it for work that a captured stream cannot do; `deed` names the work.
 void expect_no_capture(const char* deed) {
   if (device().captured != nullptr) throw std::invalid_argument(std::string("Graph: the work to be captured cannot ") + deed);
 }
@@ -230,7 +230,7 @@ void expect_on_device(const void* pointer) {
 
 namespace {
 
-// The graph under capture, while which no other thread may use the device.
+// The graph under capture. No other thread may use the device meanwhile.
 std::unique_ptr<Graph> capturing;
 
 }  // namespace

@@ -1,6 +1,6 @@
-// The ops on a GPU: memory, the stream that everything runs on, and one function per op on device arrays.
+// The ops on a GPU: memory, the stream that all work runs on, graphs, and one function per op on device arrays.
 //
-// Which file is linked decides what is there: the kernels for a GPU, the same kernels on the emulated one, or no_cuda.cpp.
+// The linked files decide where they run: on a GPU, on the emulated GPU, or, with no_cuda.cpp, nowhere.
 #pragma once
 
 #include <cstddef>
@@ -16,20 +16,20 @@
 
 namespace fastlenet::cuda {
 
-// What the device or its driver refused: one line that says what, and what can be done.
+// An error of the device or its driver. The message is one line with the cause and the cure.
 class DeviceError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// One line for show_config(): what is built and found.
+// One line for show_config(): the build and the device.
 std::string status();
 
-// The orders in which an emulated block's threads can run; on a GPU the one of the hardware.
+// The orders in which the threads of an emulated block can run; on a GPU there is only the hardware's.
 std::vector<std::string> thread_orders();
 void set_thread_order(const std::string& name);
 
-// --- memory: freed when the last owner goes; a graph owns what was allocated while it was captured -------------------------
+// --- memory: freed with its last owner; a graph owns the memory that was allocated while it was captured -------------------
 
 using Memory = std::shared_ptr<void>;
 Memory allocate(std::size_t bytes);
@@ -37,10 +37,10 @@ void copy_to_device(void* to, const void* from, std::size_t bytes);
 void copy_on_device(void* to, const void* from, std::size_t bytes);
 void set_bytes(void* to, int value, std::size_t bytes);
 void fill(float* to, float value, std::int64_t count);
-// Waits for all work so far, copies, and throws what the kernels found wrong: see Fault.
+// Waits for all work so far, copies, and throws an error if a kernel found a wrong value; see Fault.
 void copy_to_host(void* to, const void* from, std::size_t bytes);
 void synchronize();
-// DeviceError unless the pointer is memory of the device in use.
+// Throws DeviceError unless the pointer is memory of the device in use.
 void expect_on_device(const void* pointer);
 
 // --- graphs: work recorded once and launched as a whole --------------------------------------------------------------------
@@ -59,26 +59,27 @@ class Graph {
 
 // --- numbers that change from launch to launch of a graph -----------------------------------------------------------------
 
-// factor, times base[0] where that is not null: a learning rate.
+// A learning rate: factor, times base[0] if base is not null.
 struct Rate {
   const double* base;
   double factor;
 };
 
-// offset, and base[0] more where that is not null: a number of steps, an epoch, a random generator's counter.
+// A number of steps, an epoch or a random generator's counter: offset, plus base[0] if base is not null.
 struct Count {
   const std::uint64_t* base;
   std::uint64_t offset;
 };
 
-// Where a run stands, on the device; of the epoch, but for the last three.
+// The progress of a run, on the device. All members count within the epoch, except the last three.
 struct Progress {
   double loss_sum;
   std::int64_t images, steps;
   std::uint64_t all_steps, dropout_counter, epoch;
 };
 
-// What a step takes: the next n images of order, their labels, the rate of its turn; and where it puts them.
+// The inputs of a captured step, and where it copies them: the next n images of `order`, their labels, and the step's learning
+// rate.
 struct Turn {
   const Progress* progress;
   const std::int64_t *order, *all_labels;
@@ -88,15 +89,15 @@ struct Turn {
 };
 
 void begin_step(const Turn& turn, std::int64_t n);
-// Adds the mean loss of n images, and moves on.
+// Adds the mean loss of n images to the progress, and advances it.
 void end_step(Progress* progress, const double* loss, std::int64_t n);
-// 1 / sqrt(square), 0 of 0.
+// 1 / sqrt(square), or 0 for a square of 0.
 void inverse_root(double* result, const double* square);
 
-// --- the ops: as in cpp/ops/ops.hpp, on device pointers; they return at once, the device works on ---
+// --- the ops: as in cpp/ops/ops.hpp, on device pointers; they return before the device has finished ---
 //
-// Values that the host does not see are checked by the kernels. A wrong one counts as absent, and the next synchronisation
-// throws std::invalid_argument.
+// The kernels check values that the host cannot see. A wrong value is left out, and the next synchronisation throws
+// std::invalid_argument.
 
 void conv2d_forward(float* y, const float* x, const float* weight, const float* bias, const ConvShape& shape);
 void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
@@ -122,7 +123,7 @@ void dropout_forward(float* y, float* mask, const float* x, double rate, std::ui
                      std::int64_t count);
 void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);
 
-// The loss is one number on the device.
+// loss: one number on the device.
 void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
                            std::int64_t classes, double label_smoothing);
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count);
@@ -130,7 +131,7 @@ void squared_error(double* loss, float* dprediction, const float* prediction, co
 void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
                    double std, const GatherShape& shape);
 
-// A Gaussian's taps of -radius..radius, on the device; nothing where there is no elastic distortion.
+// A Gaussian's taps for -radius..radius, on the device; empty without elastic distortion.
 struct Taps {
   const float* taps;
   std::int64_t radius;
@@ -139,7 +140,7 @@ struct Taps {
 void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
                       std::uint64_t seed, const Count& epoch, const Taps& taps, double mean, double std,
                       const GatherShape& shape);
-// field[n][2][h][w]: how far down and right of its place each pixel looks, but for the strength.
+// field[n][2][h][w]: the displacement of each pixel's source, down and right, before it is multiplied by the strength.
 void elastic_field(float* field, const std::int64_t* index, std::uint64_t seed, const Count& epoch, const Taps& taps,
                    const GatherShape& shape);
 

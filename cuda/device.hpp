@@ -1,4 +1,4 @@
-// The device as kernels' launchers and cuda_ops.cpp share it.
+// The device, as the kernels' launchers and cuda_ops.cpp use it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,18 +9,19 @@
 
 namespace fastlenet::cuda {
 
-// A value that a kernel found wrong where the host could not look.
+// A wrong value that a kernel found in device memory.
 enum class Fault : int { kNone, kIndices, kWinners, kLabels, kIndex };
 
-// The stream that everything runs on, in order. Made at first use; throws DeviceError where there is no usable device.
+// The stream that all work runs on, in order. Made at first use; throws DeviceError if there is no usable device.
 cudaStream_t stream();
-// Where kernels leave a Fault.
+// The memory in which kernels store a Fault.
 Fault* fault();
-// Throw DeviceError, saying what was tried; the second, after a launch, of that kernel.
+// Throw DeviceError for an error code. The message names what was tried; the second is called after a launch and names the
+// kernel.
 void check(cudaError_t error, const char* what);
 void check_launch(const char* name);
 
-// The sizes of one image and one filter, which index arithmetic in 32 bits must reach; batches may be larger.
+// Throws unless 32-bit indices reach every element of one image and one filter; batches may be larger.
 void expect_narrow(const char* op, std::int64_t elements);
 
 }  // namespace fastlenet::cuda

@@ -6,8 +6,8 @@ namespace fastlenet::cuda {
 
 namespace {
 
-// noise[n][2][h][w], from the low and the high half of each word as a signed number; half a step more makes them symmetrical.
-// Four pixels of a column, which share a block of random words.
+// noise[n][2][h][w], from the low and the high half of each word, read as signed numbers; half a step is added to make their
+// range symmetrical. Computes four pixels of a column, which share a block of random words.
 struct MakeNoise {
   float* noise;
   const std::int64_t* index;
@@ -29,7 +29,7 @@ struct MakeNoise {
   }
 };
 
-// y = x convolved along an axis of `size` elements `stride` apart, outside of which there are zeros.
+// y = x convolved along an axis of `size` elements, which are `stride` apart, with zeros outside.
 struct Smooth {
   float* y;
   const float *x, *taps;

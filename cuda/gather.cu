@@ -1,5 +1,5 @@
-// A batch of normalised images out of a data set of uint8 that stays on the device: as they are, shifted by whole pixels, or
-// sampled where a map says.
+// Makes a batch of normalised images from a uint8 data set on the device: unchanged, shifted by whole pixels, or sampled at the
+// places that a map gives.
 #include <cmath>
 
 #include "../cpp/ops/augment.hpp"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// What each of the 256 pixel values becomes, computed in double and rounded once; part of the kernel's arguments.
+// The normalised value of each of the 256 pixel values, computed in double and rounded once. It is a kernel argument.
 struct Values {
   float of[256];
 };
@@ -23,14 +23,14 @@ Values normalised(double mean, double std) {
   return values;
 }
 
-// What all of a batch's images are made of.
+// What the images of a batch have in common.
 struct Source {
   const std::uint8_t* images;
   const std::int64_t* index;
   GatherShape shape;
   Fault* fault;
 
-  // The n-th image of the batch; null, and a fault, where there is none of its number.
+  // The n-th image of the batch. If its number is out of range, returns null and stores a fault.
   __device__ const std::uint8_t* image(std::int64_t n) const {
     const std::int64_t number = index[n];
     if (number >= 0 && number < shape.count) return images + number * shape.h * shape.w;
@@ -39,14 +39,14 @@ struct Source {
   }
 };
 
-// Cutout's square, of which a batch without distortions has none.
+// The box of cutout; a batch without distortions has none.
 __device__ __forceinline__ bool in_hole(const Distortion* distortion, std::int64_t row, std::int64_t column) {
   return distortion != nullptr && row >= distortion->hole.h && row < distortion->end.h && column >= distortion->hole.w &&
          column < distortion->end.w;
 }
 
-// One element of the batch; distortions: of each image, of which the whole shift and the hole are used, or null. The values go
-// through shared memory, where each thread of a warp may read another.
+// Computes one element of the batch. distortions: one per image, or null; only the whole shift and the cutout box are used. The
+// values are looked up in shared memory, because each thread of a warp may need another one.
 __global__ void __launch_bounds__(kThreads) gather(float* x, Source source, const Distortion* distortions, Values values) {
   Values& table = block_shared<Values>();
   table.of[threadIdx.x] = values.of[threadIdx.x];
@@ -67,14 +67,14 @@ __global__ void __launch_bounds__(kThreads) gather(float* x, Source source, cons
   }
 }
 
-// A pixel, or zero outside the image.
+// The pixel, or zero outside the image.
 __device__ __forceinline__ float pixel(const std::uint8_t* image, int row, int column, int h, int w) {
   return row >= 0 && row < h && column >= 0 && column < w ? static_cast<float>(image[row * w + column]) : 0.0f;
 }
 
-// The four pixels around a point, weighted by nearness.
+// The bilinear sample at a point: the four surrounding pixels, weighted by nearness.
 __device__ __forceinline__ float bilinear(const std::uint8_t* image, float row, float column, int h, int w) {
-  // Beyond one pixel outside nothing is seen. The test is also false for NaN, and keeps the casts below defined.
+  // Farther than one pixel outside, the sample is zero. The test is also false for NaN, and keeps the casts below defined.
   if (!(row > -1.0f && row < static_cast<float>(h) && column > -1.0f && column < static_cast<float>(w))) return 0.0f;
   const float top = floorf(row), left = floorf(column), down = row - top, right = column - left;
   const int i = static_cast<int>(top), j = static_cast<int>(left);
@@ -83,8 +83,8 @@ __device__ __forceinline__ float bilinear(const std::uint8_t* image, float row, 
   return upper * (1.0f - down) + lower * down;
 }
 
-// Output pixel (i, j) of image n is the sample at A (i, j, 1), A = affine[n * pitch] being 2 x 3, moved by strength times the
-// field[n][2][h][w], if there is one; distortions: of which the hole is used, or null.
+// Output pixel (i, j) of image n is the sample at A (i, j, 1), where A = affine[n * pitch] is 2 x 3, moved by strength times
+// field[n][2][h][w], if there is a field. distortions: one per image, or null; only the cutout box is used.
 struct GatherWarped {
   float* x;
   Source source;
@@ -111,7 +111,7 @@ struct GatherWarped {
   }
 };
 
-// What happens to each image of the batch.
+// Computes the distortion of each image of the batch.
 struct Distort {
   Distortion* distortions;
   const std::int64_t* index;

@@ -5,27 +5,28 @@ namespace fastlenet::cuda {
 
 namespace {
 
-// A block computes 32 x 32 outputs, a thread 4 x 4: per step of the depth two float4 from shared memory for 16 multiply-adds.
-// Small tiles, since the layers are small: fc1 at batch 128 has 4 x 16 of them for 132 multiprocessors.
+// A block computes 32 x 32 outputs, a thread 4 x 4: per step of depth it reads two float4 from shared memory for 16
+// multiply-adds. The
+// tiles are small because the layers are: fc1 at batch 128 has 4 x 16 tiles for 132 multiprocessors.
 constexpr int kTile = 32, kOwn = 4, kDepth = 16;
 constexpr int kThreads = kTile / kOwn * (kTile / kOwn);
 constexpr int kLoads = kTile * kDepth / kThreads;
 
-// A matrix in memory, of which element (i, d) belongs to output row (or column) i at depth d.
+// A matrix in memory. Element (i, d) belongs to output row (or column) i at depth d.
 struct Operand {
   const float* data;
-  std::int64_t pitch;  // between rows of memory, whose elements are consecutive
-  int size;            // of i
+  std::int64_t pitch;  // between rows in memory; the elements of a row are contiguous
+  int size;            // the number of i
 };
 
-// Two tiles of each operand, one in use while the other is filled. [depth][i], four i at once; the rows are 4 longer, so that
-// filling them along d is spread over the banks.
+// Two tiles of each operand: one is used while the other is filled. They are [depth][i] and read four i at once. The rows are 4
+// longer, so that filling them along d is spread over the banks.
 struct Tiles {
   alignas(16) float a[2][kDepth][kTile + 4];
   alignas(16) float b[2][kDepth][kTile + 4];
 };
 
-// A tile's elements are read in the order in which they lie in memory: along d, or along i.
+// A tile's elements are read in memory order: along d, or along i.
 template <bool along_depth>
 struct Place {
   int i, d;
@@ -33,7 +34,7 @@ struct Place {
       : i(along_depth ? number / kDepth : number % kTile), d(along_depth ? number % kDepth : number / kTile) {}
 };
 
-// This thread's share of a tile, in registers; zeros beyond the matrix.
+// Loads this thread's share of a tile into registers, with zeros beyond the matrix.
 template <bool along_depth>
 __device__ __forceinline__ void fetch(float (&values)[kLoads], const Operand& from, int first, int depth_begin, int depth) {
 #pragma unroll
@@ -62,8 +63,8 @@ __device__ __forceinline__ void take_four(float (&values)[kOwn], const float* fr
   values[3] = four.w;
 }
 
-// c[m][n] = start[n] + sum over d of a(m, d) * b(n, d), a chain in the order of d: neither the batch nor the tiles show in the
-// bits. start may be null.
+// c[m][n] = start[n] + sum over d of a(m, d) * b(n, d), one chain in the order of d. So the bits depend neither on the batch
+// nor on the tiles. start may be null.
 template <bool a_along_depth, bool b_along_depth>
 __global__ void __launch_bounds__(kThreads, 6) product(float* c, Operand a, Operand b, const float* start, int depth) {
   Tiles& tiles = block_shared<Tiles>();
@@ -81,7 +82,7 @@ __global__ void __launch_bounds__(kThreads, 6) product(float* c, Operand a, Oper
   fetch<a_along_depth>(next_a, a, first_m, 0, depth);
   fetch<b_along_depth>(next_b, b, first_n, 0, depth);
   for (int begin = 0; begin < depth; begin += kDepth) {
-    // One barrier: the tile that is filled now was last read before the barrier of the step before.
+    // One barrier per step is enough: the tile that is filled now was last read before the previous step's barrier.
     const int half = begin / kDepth % 2;
     put<a_along_depth>(tiles.a[half], next_a);
     put<b_along_depth>(tiles.b[half], next_b);
@@ -123,7 +124,7 @@ struct Sums {
   float part[kBiasRows][kWarp];
 };
 
-// dbias of 32 outputs, a lane each; the warps share out the images, and their sums are added in order.
+// Computes dbias of 32 outputs, one per lane. The warps share the images, and their sums are added in order.
 __global__ void __launch_bounds__(kWarp* kBiasRows) backward_bias(float* dbias, const float* dy, std::int64_t n, int outputs) {
   Sums& sums = block_shared<Sums>();
   const int lane = static_cast<int>(threadIdx.x) % kWarp, row = static_cast<int>(threadIdx.x) / kWarp;

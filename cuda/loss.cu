@@ -1,4 +1,4 @@
-// Losses, in double: the rows are short, and the result is worth it.
+// Losses, computed in double: the rows are short, so the accuracy costs little.
 #include "common.cuh"
 
 namespace fastlenet::cuda {
@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// The largest of a warp's values, NaN if there is one.
+// The largest of a warp's values, or NaN if one of them is NaN.
 __device__ __forceinline__ double maximum_of_warp(double value) {
 #pragma unroll
   for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
@@ -17,7 +17,7 @@ __device__ __forceinline__ double maximum_of_warp(double value) {
   return value;
 }
 
-// A warp per row of logits, its lanes sharing out the classes: losses[rows], and dlogits = scale * (softmax - target).
+// A warp computes one row of logits; its lanes share the classes. losses[rows], and dlogits = scale * (softmax - target).
 __global__ void __launch_bounds__(kThreads, 8)
     softmax(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows, int classes,
             double smoothing, double scale, Fault* fault) {
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, 8)
     dlogits[j] = static_cast<float>(scale * (exp(logits[j] - maximum) / sum - target));
   }
   if (lane == 0) {
-    // A weight of 0 leaves its logit out, which may be infinite.
+    // With a weight of 0 the logit is left out, since it may be infinite.
     const double expected =
         (smoothing < 1.0 ? (1.0 - smoothing) * at_label : 0.0) + (smoothing > 0.0 ? off_label * total : 0.0);
     losses[row] = maximum + log(sum) - expected;
@@ -57,7 +57,7 @@ struct Partial {
   double warp[kThreads / kWarp];
 };
 
-// The sum over a block, in its first thread: always the same tree.
+// The sum over a block, returned in its first thread. It is always the same tree.
 __device__ __forceinline__ double sum_of_block(double value) {
   Partial& partial = block_shared<Partial>();
   value = sum_of_warp(value);
@@ -68,7 +68,7 @@ __device__ __forceinline__ double sum_of_block(double value) {
   return sum;
 }
 
-// result = scale * sum of values, by one block.
+// result = scale * sum of values, computed by one block.
 __global__ void __launch_bounds__(kThreads) sum_all(double* result, const double* values, std::int64_t count, double scale) {
   double sum = 0.0;
   for (std::int64_t i = threadIdx.x; i < count; i += kThreads) sum += values[i];
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kThreads) sum_all(double* result, const double
 
 constexpr int kParts = 64;
 
-// parts[kParts]: what each block's share of the squares sums up to.
+// parts[kParts]: the sum of each block's share of the squares.
 __global__ void __launch_bounds__(kThreads)
     squares(double* parts, float* dprediction, const float* prediction, const float* target, std::int64_t count) {
   double sum = 0.0;
@@ -99,7 +99,7 @@ void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, co
   expect_narrow(op, classes);
   const Memory memory = allocate(static_cast<std::size_t>(rows) * sizeof(double));
   double* losses = static_cast<double*>(memory.get());
-  const double scale = 1.0 / static_cast<double>(rows);  // of no rows the mean is 0 * infinity, NaN
+  const double scale = 1.0 / static_cast<double>(rows);  // without rows the mean is 0 * infinity, NaN
   if (rows > 0) {
     launch(op, softmax, blocks_of(rows * kWarp, kThreads), kThreads, stream(), losses, dlogits, logits, labels, rows,
            static_cast<int>(classes), label_smoothing, scale, fault());

@@ -1,4 +1,4 @@
-// Random numbers by counter: Philox4x32-10 (Salmon et al. 2011), as in cpp/kernels/philox.hpp.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), as in cpp/kernels/philox.hpp.
 #pragma once
 
 #include "common.cuh"
@@ -25,7 +25,7 @@ __device__ __forceinline__ void philox(std::uint32_t* word, std::uint64_t seed, 
   }
 }
 
-// The counter of an image in an epoch, for its distortion.
+// The counter for the distortion of an image in an epoch.
 __device__ __forceinline__ std::uint64_t counter_of(const Count& epoch, std::int64_t image) {
   return value_of(epoch) << 32 | static_cast<std::uint32_t>(image);
 }

@@ -13,7 +13,7 @@ struct Window {
   const float* x;
   PoolShape shape;
 
-  // One output; windows are cut off at the image's edges, so that what lies outside is never chosen.
+  // Computes one output. Windows are cut off at the image's edges, so that padding never wins.
   __device__ void operator()(std::int64_t i) const {
     const int h = static_cast<int>(shape.h), w = static_cast<int>(shape.w), q = static_cast<int>(shape.q);
     const int outputs = static_cast<int>(shape.p) * q, place = static_cast<int>(i % outputs);
@@ -37,8 +37,8 @@ struct Chunk {
   float dy[kThreads];
 };
 
-// One plane of dx. Each thread looks through all of the plane's dy, in order, for those that belong to its element: windows
-// may overlap, and atomics would add them in any order.
+// Computes one plane of dx. Each thread searches all of the plane's dy, in order, for those that belong to its element. Windows
+// may overlap, and atomics would add them in an arbitrary order.
 __global__ void __launch_bounds__(kThreads)
     backward(float* dx, const float* dy, const std::int32_t* indices, PoolShape shape, Fault* fault) {
   Chunk& chunk = block_shared<Chunk>();

@@ -1,4 +1,4 @@
-// What a captured training step does beside the ops: takes its turn's images and rate, and notes what came of it.
+// The parts of a captured training step that are not ops: they select the step's images and learning rate, and record its loss.
 #include "common.cuh"
 
 namespace fastlenet::cuda {

@@ -1,4 +1,4 @@
-// Optimizer steps, in place on flat buffers: one pass over parameters, gradients and state.
+// Optimizer steps, in place on flat buffers, in one pass over parameters, gradients and state.
 #include "../cpp/ops/adam.hpp"
 #include "common.cuh"
 
@@ -24,7 +24,7 @@ struct Sgd {
   }
 };
 
-// The step's factors, which are the same for all parameters.
+// Computes the step's factors once for all parameters.
 struct PrepareAdam {
   AdamStep* result;
   Count step;

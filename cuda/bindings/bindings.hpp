@@ -1,6 +1,6 @@
-// What the bindings of all groups share: how device arrays and numbers come from Python to an op of cuda_ops.hpp.
+// What the bindings of all groups share: they convert device arrays and numbers from Python for an op of cuda_ops.hpp.
 //
-// The ops take addresses of device memory and shapes that shapes.cpp has checked; python/fastlenet/cuda has the arrays.
+// The ops take addresses of device memory, and shapes that shapes.cpp has checked. python/fastlenet/cuda has the arrays.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -30,7 +30,7 @@ void bind_gather(py::module_& m);
 void bind_update(py::module_& m);
 void bind_step(py::module_& m);
 
-// The address of an array's first element; None stands for an absent one.
+// The address of an array's first element; None is an absent array.
 using Address = std::optional<std::uintptr_t>;
 
 template <typename Element>
@@ -38,7 +38,8 @@ Element* at(const Address& address) {
   return address ? reinterpret_cast<Element*>(*address) : nullptr;
 }
 
-// What Python gives for a parameter of an op, and how the op gets it: other types than these come as they are.
+// The type that Python passes for a parameter of an op, and its conversion. Types without a specialisation are passed on
+// unchanged.
 template <typename Parameter>
 struct Passed {
   using Given = Parameter;
@@ -62,7 +63,7 @@ struct Passed<const Count&> {
   static Count value(const Given& given) { return {at<const std::uint64_t>(given.first), given.second}; }
 };
 
-// Adds an op to the module: device arrays come as addresses, and all arguments by position.
+// Adds an op to the module. Device arrays are passed as addresses, and all arguments by position.
 template <typename... Parameters>
 void define(py::module_& m, const char* name, void (*op)(Parameters...)) {
   m.def(name, [op](typename Passed<Parameters>::Given... given) { op(Passed<Parameters>::value(given)...); });

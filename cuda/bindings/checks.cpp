@@ -1,4 +1,4 @@
-// The checks of sizes and numbers that all ops use, from shapes.cpp and arguments.hpp.
+// Gives Python the checks of sizes and numbers in shapes.cpp and arguments.hpp, which all ops use.
 #include <limits>
 
 #include "bindings.hpp"

@@ -1,4 +1,4 @@
-// Device arrays to and from other libraries, by the DLPack protocol: https://dmlc.github.io/dlpack/latest/c_api.html
+// Exchanges device arrays with other libraries by the DLPack protocol: https://dmlc.github.io/dlpack/latest/c_api.html
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -37,7 +37,7 @@ struct DLManagedTensor {
 
 constexpr std::int32_t kDLCUDA = 2;
 
-// A capsule that keeps `owner` alive until its consumer is done. kind and bits: as in NumPy's dtype, 'f', 'i' or 'u'.
+// A capsule that keeps `owner` alive until its consumer has finished. kind and bits: as in NumPy's dtype, 'f', 'i' or 'u'.
 inline pybind11::capsule to_dlpack(pybind11::object owner, std::uintptr_t address, std::vector<std::int64_t> shape, char kind,
                                    int bits) {
   struct Exported {
@@ -61,7 +61,7 @@ inline pybind11::capsule to_dlpack(pybind11::object owner, std::uintptr_t addres
                          with_gil([done] { Py_DECREF(done->owner); });
                          delete done;
                        }};
-  // A capsule that nobody consumed, which would rename it, frees what it holds.
+  // A consumer renames the capsule. One that nobody consumed frees its tensor.
   return pybind11::reinterpret_steal<pybind11::capsule>(PyCapsule_New(&exported->managed, "dltensor", [](PyObject* capsule) {
     if (!PyCapsule_IsValid(capsule, "dltensor")) return;
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
@@ -69,7 +69,8 @@ inline pybind11::capsule to_dlpack(pybind11::object owner, std::uintptr_t addres
   }));
 }
 
-// (owner, address, shape, dtype's name), where owner frees the tensor. TypeError for what a dense array cannot be.
+// Returns (owner, address, shape, dtype's name); owner frees the tensor. Raises TypeError for a tensor that is not a dense
+// array.
 inline pybind11::tuple from_dlpack(pybind11::capsule capsule) {
   auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   if (managed == nullptr) throw pybind11::error_already_set();

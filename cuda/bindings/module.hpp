@@ -1,4 +1,4 @@
-// The GPU ops as Python sees them.
+// The Python module of the GPU ops.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,7 +7,7 @@
 
 namespace fastlenet::cuda {
 
-// A module of the ops on addresses, which python/fastlenet/cuda calls. DeviceError where it is not built.
+// Returns the module of the ops on addresses, which python/fastlenet/cuda calls. Throws DeviceError if CUDA was not built.
 pybind11::object backend();
 
 }  // namespace fastlenet::cuda

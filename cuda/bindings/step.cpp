@@ -1,4 +1,4 @@
-// What a captured training step does beside the ops.
+// The parts of a captured training step that are not ops.
 #include "bindings.hpp"
 
 namespace fastlenet::cuda {

@@ -1,10 +1,10 @@
-// What a GPU and the emulated one differ in besides launching.
+// Constants that differ between a GPU and the emulated GPU.
 #pragma once
 
 namespace fastlenet::cuda {
 
 constexpr const char* kBuild = "built for the emulated GPU";
-// Every allocation is a new one, for the address sanitizer.
+// No memory is reused, for the address sanitizer.
 constexpr bool kKeepFreedMemory = false;
 
 }  // namespace fastlenet::cuda

@@ -1,8 +1,8 @@
-// What the kernels and cuda_ops use of CUDA C++ and its runtime, on the CPU: it stands in for the toolkit's header of this
-// name. Names, signatures and error numbers are NVIDIA's (CUDA Runtime API 13.0; Programming Guide, C++ language extensions).
+// Replaces the toolkit's header of this name on the CPU: the part of CUDA C++ and its runtime that the kernels and cuda_ops
+// use. Names, signatures and error numbers are NVIDIA's (CUDA Runtime API 13.0; Programming Guide, C++ language extensions).
 //
-// The emulation runs one kernel at a time, in the thread that launches it, so that all of this is plain global state: a caller
-// holds the interpreter's lock.
+// The emulation runs one kernel at a time, in the thread that launches it. The caller holds Python's GIL, so the state is
+// global.
 #pragma once
 
 #include <cmath>
@@ -36,14 +36,14 @@ extern dim3 blockDim, gridDim;
 
 namespace fastlenet::emulation {
 
-// Where in the source a thread waits: threads that wait at different places diverge.
+// The source line at which a thread waits. Threads that wait at different places have diverged.
 struct Place {
   const char* file;
   int line;
 };
 
 void wait_for_block(Place place);
-// Waits for the lanes in `mask`, and gives what each of the 32 brought.
+// Waits for the lanes in `mask`. Returns the values of the 32 lanes.
 const std::uint64_t* exchange(unsigned mask, std::uint64_t value, const char* what, Place place);
 
 template <typename Value>

@@ -1,7 +1,7 @@
-// Runs kernels: blocks in turn, the threads of a block as fibers, which change places where they wait for each other.
+// Runs kernels: blocks one after the other, the threads of a block as fibers. A fiber runs until it waits for others.
 //
-// What a GPU would let pass in silence ends the process here with a line that says what and where: a barrier that not all
-// threads of the block reach, a warp operation that not all lanes of its mask join, or that one outside it does.
+// Some errors that a GPU does not report end the process here, with one line that names the error and the place: not all
+// threads of the block reach a barrier; not all lanes of a warp operation's mask join it; a lane outside the mask joins it.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ namespace fastlenet::emulation {
 namespace {
 
 constexpr unsigned kWarp = 32;
-constexpr std::size_t kSharedLimit = 48 * 1024;  // what a block may have on every architecture without asking for more
+constexpr std::size_t kSharedLimit = 48 * 1024;  // the static shared memory of a block on every architecture
 
 enum class State { kReady, kAtBarrier, kAtExchange, kExited };
 
@@ -40,8 +40,9 @@ struct Thread {
   unsigned exchanges = 0;
 };
 
-// What the lanes of a warp bring to an exchange. Two, in turn: a lane cannot come to the next but one before all others have
-// read from this one. So the lanes of a warp take part in the same exchanges, which is more than a GPU asks for.
+// The values of the lanes of a warp in an exchange. Two sets alternate: a lane reaches the next exchange but one only after all
+// others have read from this one. Therefore all lanes of a warp must take part in the same exchanges, which a GPU does not
+// require.
 struct Warp {
   std::uint64_t values[2][kWarp];
 };
@@ -67,7 +68,7 @@ struct Emulator {
 
 const char* const kOrders[] = {"forward", "reverse", "random"};
 
-// Threads run in the order FASTLENET_EMULATION_ORDER; FASTLENET_EMULATION_SEED decides what random means.
+// FASTLENET_EMULATION_ORDER is the order of the threads; FASTLENET_EMULATION_SEED seeds the order "random".
 Emulator* make_emulator() {
   Emulator* made = new Emulator;
   if (const char* seed = std::getenv("FASTLENET_EMULATION_SEED")) made->random ^= std::strtoull(seed, nullptr, 10);
@@ -78,13 +79,13 @@ Emulator* make_emulator() {
   return made;
 }
 
-// Never destroyed: a device array may outlive every static variable.
+// Never destroyed, since a device array may outlive every static variable.
 Emulator& emulator() {
   static Emulator& instance = *make_emulator();
   return instance;
 }
 
-// A float NaN, and in other types nothing that a kernel could use: an index far out, a large number.
+// The bytes of a NaN in float, and an unusable number in other types: an index out of range.
 constexpr unsigned char kPoison = 0xFF;
 
 [[noreturn]] void stop(const Thread& thread, const std::string& message) {
@@ -124,7 +125,7 @@ void shuffle(std::vector<unsigned>& numbers) {
   for (std::size_t i = numbers.size(); i > 1; --i) std::swap(numbers[i - 1], numbers[next_random() % i]);
 }
 
-// The order in which warps, and the lanes of each, run until they all wait at a barrier.
+// The order in which warps, and the lanes of each, run until all wait at a barrier.
 void renew_order() {
   Emulator& e = emulator();
   if (e.order_name != "random") return;
@@ -142,7 +143,7 @@ void first_order(unsigned warps) {
   renew_order();
 }
 
-// Lets a warp's lanes go on if all that one of them waits for are there.
+// Continues the lanes of a warp for which all lanes of their mask have arrived. Returns whether there were any.
 bool finish_exchange(unsigned warp, unsigned count) {
   Emulator& e = emulator();
   bool any = false;
@@ -172,7 +173,7 @@ bool finish_exchange(unsigned warp, unsigned count) {
   return any;
 }
 
-// Whether the block goes on: false when all have exited. All must wait at one barrier, or be gone.
+// Continues the threads of a block, which must all wait at the same barrier. Returns false if all of them have exited.
 bool finish_barrier(unsigned count) {
   Emulator& e = emulator();
   const Thread& first = *e.threads[0];
@@ -201,7 +202,7 @@ void resume(unsigned number) {
   e.current->fiber->resume();
 }
 
-// A warp runs ahead of the others for as long as no barrier holds it.
+// Runs a warp until its threads wait at a barrier or have exited.
 void run_warp(unsigned warp, unsigned count) {
   Emulator& e = emulator();
   do {
@@ -237,7 +238,7 @@ void make_threads(dim3 block) {
   e.warps.resize((count + kWarp - 1) / kWarp);
 }
 
-// The limits of all architectures from 7.5 on (Programming Guide, compute capabilities).
+// The limits that all architectures since 7.5 share (Programming Guide, compute capabilities).
 bool within_limits(dim3 grid, dim3 block) {
   const bool block_fits = block.x >= 1 && block.y >= 1 && block.z >= 1 && block.x <= 1024 && block.y <= 1024 && block.z <= 64 &&
                           block.x * block.y * block.z <= 1024;

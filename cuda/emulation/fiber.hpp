@@ -1,15 +1,15 @@
-// A thread of a block: a stack of its own, that runs until it yields and goes on when it is resumed.
+// A thread of a block with its own stack. It runs until it yields, and continues when it is resumed.
 #pragma once
 
 #include <cstddef>
 
 namespace fastlenet::emulation {
 
-// In fiber_x86_64.cpp a switch saves the registers that a call must keep, some nanoseconds; in fiber_ucontext.cpp, for other
-// processors, it is swapcontext, which also asks the kernel for the signal mask.
+// fiber_x86_64.cpp switches by saving the registers that a call must keep, in some nanoseconds. fiber_ucontext.cpp, for other
+// processors, uses swapcontext, which is slower because it also makes a system call for the signal mask.
 class Fiber {
  public:
-  // Never returns from `run`: it yields for ever.
+  // `run` must never return; at its end it keeps yielding.
   Fiber(void (*run)(void*), void* argument);
   ~Fiber();
   Fiber(const Fiber&) = delete;
@@ -19,7 +19,7 @@ class Fiber {
   void yield();   // from the fiber, back to the scheduler
 
  private:
-  static constexpr std::size_t kStack = 256 * 1024;  // untouched pages cost nothing; the address sanitizer wants room
+  static constexpr std::size_t kStack = 256 * 1024;  // untouched pages cost nothing; the address sanitizer needs room
   void* memory_;
   void* own_;
   void* scheduler_;

@@ -40,8 +40,8 @@ namespace fastlenet::emulation {
 Fiber::Fiber(void (*run)(void*), void* argument) : scheduler_(nullptr) {
   memory_ = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory_ == MAP_FAILED) throw std::bad_alloc();
-  // What the first switch pops: r15, r14, r13 = run, r12 = argument, rbx, rbp, and where to return to. These 7 words leave the
-  // stack pointer 2 words below the end, a multiple of 16, as the call in fastlenet_start_fiber must find it.
+  // The first switch pops r15, r14, r13 = run, r12 = argument, rbx, rbp and the return address. After these 7 words the stack
+  // pointer is 2 words below the end, a multiple of 16, as the call in fastlenet_start_fiber requires.
   void** top = reinterpret_cast<void**>(static_cast<char*>(memory_) + kStack) - 9;
   for (int i = 0; i < 9; ++i) top[i] = nullptr;
   top[2] = reinterpret_cast<void*>(run);

@@ -1,4 +1,4 @@
-// launch() and block_shared(), on the CPU; hardware/launch.cuh is what a GPU has in its place.
+// launch() and block_shared() for the CPU. hardware/launch.cuh has the same for a GPU.
 #pragma once
 
 #include <functional>
@@ -7,9 +7,9 @@
 
 namespace fastlenet::emulation {
 
-// Runs the blocks in turn, or adds the launch to the graph under capture. `name` is for error messages.
+// Runs the blocks one after the other, or adds the launch to the graph under capture. `name` is for error messages.
 void launch(const char* name, dim3 grid, dim3 block, std::function<void()> thread);
-// The block's memory of that key, the same for all of its threads; NaN in every block's beginning.
+// The block's memory with this key, the same for all of its threads. It is filled with NaN when a block starts.
 void* shared(const void* key, std::size_t bytes);
 
 }  // namespace fastlenet::emulation
@@ -23,7 +23,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   check_launch(name);
 }
 
-// A variable that the threads of a block share, of a type without constructor.
+// A variable that the threads of a block share. Its type has no constructor.
 template <typename Type>
 Type& block_shared() {
   static const char key = 0;

@@ -1,4 +1,4 @@
-// Between emulator.cpp, which runs kernels, and runtime.cpp, which keeps graphs of them and errors.
+// The interface between emulator.cpp, which runs kernels, and runtime.cpp, which keeps graphs and errors.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,7 @@
 
 namespace fastlenet::emulation {
 
-// Does it now, or when the graph under capture is launched.
+// Does the work now, or adds it to the graph under capture.
 void submit(std::function<void()> work);
 void set_last_error(cudaError_t error);
 

@@ -1,8 +1,8 @@
-// The emulated runtime: memory, copies, graphs, and a device that fails on request, to see what is said then.
+// The emulated runtime: memory, copies, graphs, and a device that fails on request, to test the errors.
 //
-//   FASTLENET_EMULATION_DEVICES=0         no device
-//   FASTLENET_EMULATION_MEMORY=BYTES      allocations beyond that fail
-//   FASTLENET_EMULATION_LOST=NUMBER       every launch and copy from that one on fails, as on a lost device
+//   FASTLENET_EMULATION_DEVICES=0         there is no device
+//   FASTLENET_EMULATION_MEMORY=BYTES      allocations beyond this total fail
+//   FASTLENET_EMULATION_LOST=NUMBER       from this launch or copy on, every one fails, as on a lost device
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -44,7 +44,7 @@ struct Runtime {
 };
 
 Runtime& runtime() {
-  static Runtime& instance = *new Runtime;  // never destroyed: see emulator.cpp
+  static Runtime& instance = *new Runtime;  // never destroyed, as in emulator.cpp
   return instance;
 }
 
@@ -56,7 +56,7 @@ void set_last_error(cudaError_t error) { runtime().error = error; }
 
 void submit(std::function<void()> work) {
   Runtime& r = runtime();
-  // A copy to the host comes without the interpreter's lock.
+  // A copy to the host is made without Python's GIL.
   static std::recursive_mutex& mutex = *new std::recursive_mutex;
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   ++r.submitted;
@@ -124,7 +124,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 
-// Each an allocation of its own, for the address sanitizer; NaN, so that what nobody wrote shows.
+// Allocates each buffer separately, for the address sanitizer, and fills it with NaN, so that reading unwritten memory shows.
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   auto& r = runtime();
   if (is_lost()) return cudaErrorIllegalAddress;

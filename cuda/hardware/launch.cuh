@@ -1,4 +1,4 @@
-// launch() and block_shared(), for nvcc; emulation/launch.cuh stands in for this file on the CPU.
+// launch() and block_shared() for nvcc. emulation/launch.cuh has the same for the CPU.
 #pragma once
 
 #include "../device.hpp"
@@ -13,7 +13,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   check_launch(name);
 }
 
-// A variable that the threads of a block share, of a type without constructor.
+// A variable that the threads of a block share. Its type has no constructor.
 template <typename Type>
 __device__ __forceinline__ Type& block_shared() {
   __shared__ Type variable;
