@@ -19,10 +19,10 @@ std::int64_t padded(std::int64_t size) { return (size + kCacheLine - 1) / kCache
 
 }  // namespace
 
-void Scratch::take(float** pointers, const std::int64_t* sizes, int arrays) {
+void take_scratch(std::initializer_list<ScratchArray> arrays) {
   static thread_local Block block;
   std::int64_t total = 0;
-  for (int i = 0; i < arrays; ++i) total += padded(sizes[i]);
+  for (const ScratchArray& array : arrays) total += padded(array.size());
   if (total > block.size) {
     std::free(block.data);
     block.size = 0;
@@ -31,9 +31,9 @@ void Scratch::take(float** pointers, const std::int64_t* sizes, int arrays) {
     block.size = total;
   }
   float* at = block.data;
-  for (int i = 0; i < arrays; ++i) {
-    pointers[i] = at;
-    at += padded(sizes[i]);
+  for (const ScratchArray& array : arrays) {
+    array.point_to(at);
+    at += padded(array.size());
   }
 }
 

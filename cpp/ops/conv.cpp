@@ -12,10 +12,10 @@ void conv2d_forward(float* y, const float* x, const float* weight, const float* 
   const Blocks blocks(shape.n, table);
   const std::int64_t x_size = padded_size(shape) * blocks.lanes, y_size = shape.k * shape.p * shape.q;
   const int workers = workers_for(blocks.count);
-  float* scratch[2];
-  Scratch::take(scratch, {workers * x_size, workers * y_size * blocks.lanes});
+  float *x_blocks, *y_blocks;
+  take_scratch({{x_blocks, workers * x_size}, {y_blocks, workers * y_size * blocks.lanes}});
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
-    float *x_block = scratch[0] + worker * x_size, *y_block = scratch[1] + worker * y_size * blocks.lanes;
+    float *x_block = x_blocks + worker * x_size, *y_block = y_blocks + worker * y_size * blocks.lanes;
     const std::int64_t first = blocks.first(block), images = blocks.images(block);
     table.interleave(x_block, x + first * shape.c * shape.h * shape.w, images, padded_frame(shape));
     table.conv2d_forward(y_block, x_block, weight, bias, shape);
@@ -33,26 +33,26 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
   const std::int64_t x_size = padded_size(shape), dy_size = shape.k * shape.p * shape.q;
   const std::int64_t frame_size = dx ? padded_size(gradient.shape) : 0, dx_size = shape.c * shape.h * shape.w;
   const int workers = workers_for(blocks.count);
-  float* scratch[5];
-  Scratch::take(scratch,
-                {blocks.count * x_size * lanes, blocks.count * dy_size * lanes, dx ? shape.k * shape.c * shape.r * shape.s : 0,
-                 workers * frame_size * lanes, dx ? workers * dx_size * lanes : 0});
-  float* flipped = scratch[2];
+  float *x_blocks, *dy_blocks, *flipped, *frames, *dx_blocks;
+  take_scratch({{x_blocks, blocks.count * x_size * lanes},
+                {dy_blocks, blocks.count * dy_size * lanes},
+                {flipped, dx ? shape.k * shape.c * shape.r * shape.s : 0},
+                {frames, workers * frame_size * lanes},
+                {dx_blocks, dx ? workers * dx_size * lanes : 0}});
   if (dx) table.conv2d_flip(flipped, weight, shape);
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
     const std::int64_t first = blocks.first(block), images = blocks.images(block);
-    table.interleave(scratch[0] + block * x_size * lanes, x + first * dx_size, images, padded_frame(shape));
-    table.interleave(scratch[1] + block * dy_size * lanes, dy + first * dy_size, images,
-                     plain_frame(shape.k, shape.p, shape.q));
+    table.interleave(x_blocks + block * x_size * lanes, x + first * dx_size, images, padded_frame(shape));
+    table.interleave(dy_blocks + block * dy_size * lanes, dy + first * dy_size, images, plain_frame(shape.k, shape.p, shape.q));
     if (!dx) return;
-    float* frame = scratch[3] + worker * frame_size * lanes;
-    float* dx_block = scratch[4] + worker * dx_size * lanes;
+    float* frame = frames + worker * frame_size * lanes;
+    float* dx_block = dx_blocks + worker * dx_size * lanes;
     table.interleave(frame, dy + first * dy_size, images, gradient.frame);
     table.conv2d_forward(dx_block, frame, flipped, nullptr, gradient.shape);
     table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);
   });
   for_pieces(shape.k, 4,
-             [&](Range k) { table.conv2d_backward_weight(dweight, dbias, scratch[1], scratch[0], blocks.count, k, shape); });
+             [&](Range k) { table.conv2d_backward_weight(dweight, dbias, dy_blocks, x_blocks, blocks.count, k, shape); });
 }
 
 }  // namespace fastlenet::cpu

@@ -22,39 +22,51 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
   const std::int64_t x_size = conv.c * conv.h * conv.w, dy_size = conv.k * pool.p * pool.q, positions = conv.p * conv.q;
   const std::int64_t rows_size = conv.k * conv.r * rows.pitch, windows = pool.p * pool.q;
   const int workers = workers_for(parts);
-  const std::int64_t x_rows = rows.image * rows.copies, list = dy_size + lanes, ends = conv.k + positions;
-  float* scratch[10];
-  Scratch::take(scratch,
-                {parts * rows_size, parts * conv.k * lanes, workers * x_rows, dx ? workers * rows.image : 0, workers * list * 4,
-                 workers * list, workers * ends, dx ? rows_size : 0, windows * (pool.r * pool.s + 1), positions + 1});
-  static_assert(sizeof(std::int32_t) == sizeof(float));
-  const auto integers = [&](int i) { return reinterpret_cast<std::int32_t*>(scratch[i]); };
-  const RowsPlaces places{integers(8), integers(9)};
+  const std::int64_t x_rows = rows.image * rows.copies, list = dy_size + lanes;
+  float *weight_parts, *bias_parts, *weight_rows;
+  RowsPlaces places;
+  RowsScratch workspaces;  // of all workers
+  take_scratch({{weight_parts, parts * rows_size},
+                {bias_parts, parts * conv.k * lanes},
+                {weight_rows, dx ? rows_size : 0},
+                {places.position, windows * (pool.r * pool.s + 1)},
+                {places.offset, positions + 1},
+                {workspaces.x, workers * x_rows},
+                {workspaces.dx, dx ? workers * rows.image : 0},
+                {workspaces.by_channel.offset, workers * list},
+                {workspaces.by_channel.value, workers * list},
+                {workspaces.by_position.offset, workers * list},
+                {workspaces.by_position.value, workers * list},
+                {workspaces.position, workers * list},
+                {workspaces.channel_ends, workers * conv.k},
+                {workspaces.position_ends, workers * positions}});
   table.conv2d_rows_places(places, shape);
-  if (dx) for_pieces(conv.k, 4, [&](Range k) { table.conv2d_weight_to_rows(scratch[7], weight, k, conv); });
+  if (dx) for_pieces(conv.k, 4, [&](Range k) { table.conv2d_weight_to_rows(weight_rows, weight, k, conv); });
   parallel_for(parts, workers, [&](std::int64_t part, int worker) {
-    float* values = scratch[4] + worker * 4 * list;
-    std::int32_t* offsets = integers(4) + worker * 4 * list + 2 * list;
-    const RowsScratch room{scratch[2] + worker * x_rows,        scratch[3] + worker * rows.image, {offsets, values},
-                           {offsets + list, values + list},     integers(5) + worker * list,      integers(6) + worker * ends,
-                           integers(6) + worker * ends + conv.k};
-    float *sums = scratch[0] + part * rows_size, *bias_sums = scratch[1] + part * conv.k * lanes;
+    const RowsScratch workspace{workspaces.x + worker * x_rows,
+                                workspaces.dx + worker * rows.image,
+                                {workspaces.by_channel.offset + worker * list, workspaces.by_channel.value + worker * list},
+                                {workspaces.by_position.offset + worker * list, workspaces.by_position.value + worker * list},
+                                workspaces.position + worker * list,
+                                workspaces.channel_ends + worker * conv.k,
+                                workspaces.position_ends + worker * positions};
+    float *sums = weight_parts + part * rows_size, *bias_sums = bias_parts + part * conv.k * lanes;
     std::fill(sums, sums + rows_size, 0.0f);
     std::fill(bias_sums, bias_sums + conv.k * lanes, 0.0f);
-    std::fill(room.x, room.x + rows.image, 0.0f);
+    std::fill(workspace.x, workspace.x + rows.image, 0.0f);
     for (std::int64_t n = part * kPart; n < std::min(conv.n, (part + 1) * kPart); ++n) {
       if (n + 1 < conv.n) {
         prefetch(x + (n + 1) * x_size, x_size * 4);
         prefetch(dy + (n + 1) * dy_size, dy_size * 4);
         if (dx) prefetch(dx + (n + 1) * x_size, x_size * 4);
       }
-      table.conv2d_relu_max_pool2d_backward_rows(dx ? dx + n * x_size : nullptr, sums, bias_sums, room, places,
-                                                 dy + n * dy_size, winners + n * dy_size, x + n * x_size, scratch[7], shape);
+      table.conv2d_relu_max_pool2d_backward_rows(dx ? dx + n * x_size : nullptr, sums, bias_sums, workspace, places,
+                                                 dy + n * dy_size, winners + n * dy_size, x + n * x_size, weight_rows, shape);
     }
   });
   for_pieces(conv.k, 4, [&](Range k) {
-    table.conv2d_rows_to_weight(dweight, scratch[0], parts, rows_size, k, conv);
-    table.sum_blocks(dbias, scratch[1], parts, conv.k, k);
+    table.conv2d_rows_to_weight(dweight, weight_parts, parts, rows_size, k, conv);
+    table.sum_blocks(dbias, bias_parts, parts, conv.k, k);
   });
 }
 
@@ -71,29 +83,36 @@ void backward_by_lanes(float* dx, float* dweight, float* dbias, const float* dy,
   const std::int64_t dy_frame = dx ? padded_size(gradient.shape) : 0, dx_size = dx ? x_size : 0;
   const int workers = workers_for(blocks.count);
   const std::int64_t slots = workers * lanes;
-  float* scratch[8];
-  Scratch::take(scratch, {slots * frame, slots * dy_size, slots * dy_size, slots * strip, blocks.count * pitch * lanes,
-                          slots * dy_frame, slots * dx_size, dx ? weights : 0});
-  if (dx) table.conv2d_flip(scratch[7], weight, conv);
+  float *x_blocks, *dy_blocks, *strips, *sums, *dy_frames, *dx_blocks, *flipped;
+  std::int32_t* winner_blocks;
+  take_scratch({{x_blocks, slots * frame},
+                {dy_blocks, slots * dy_size},
+                {winner_blocks, slots * dy_size},
+                {strips, slots * strip},
+                {sums, blocks.count * pitch * lanes},
+                {dy_frames, slots * dy_frame},
+                {dx_blocks, slots * dx_size},
+                {flipped, dx ? weights : 0}});
+  if (dx) table.conv2d_flip(flipped, weight, conv);
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
     const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * lanes;
-    float *x_block = scratch[0] + slot * frame, *dy_block = scratch[1] + slot * dy_size;
-    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + slot * dy_size);
+    float *x_block = x_blocks + slot * frame, *dy_block = dy_blocks + slot * dy_size;
+    std::int32_t* winner_block = winner_blocks + slot * dy_size;
     table.interleave(x_block, x + first * x_size, images, padded_frame(conv));
     table.interleave(dy_block, dy + first * dy_size, images, plain_frame(dy_size, 1, 1));
     table.interleave_bytes(winner_block, winners + first * dy_size, images, dy_size);
-    table.conv2d_relu_max_pool2d_backward_weight_lanes(scratch[4] + block * pitch * lanes, scratch[3] + slot * strip, dy_block,
+    table.conv2d_relu_max_pool2d_backward_weight_lanes(sums + block * pitch * lanes, strips + slot * strip, dy_block,
                                                        winner_block, x_block, shape);
     if (!dx) return;
-    float *frame_block = scratch[5] + slot * dy_frame, *dx_block = scratch[6] + slot * dx_size;
+    float *frame_block = dy_frames + slot * dy_frame, *dx_block = dx_blocks + slot * dx_size;
     table.unpool(frame_block, dy_block, winner_block, shape.pool, gradient.frame);
-    table.conv2d_forward(dx_block, frame_block, scratch[7], nullptr, gradient.shape);
+    table.conv2d_forward(dx_block, frame_block, flipped, nullptr, gradient.shape);
     table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);
   });
   for_pieces(pitch, 64, [&](Range range) {
     const std::int64_t middle = std::clamp(weights, range.begin, range.end);
-    table.sum_blocks(dweight, scratch[4], blocks.count, pitch, {range.begin, middle});
-    table.sum_blocks(dbias, scratch[4] + weights * lanes, blocks.count, pitch, {middle - weights, range.end - weights});
+    table.sum_blocks(dweight, sums, blocks.count, pitch, {range.begin, middle});
+    table.sum_blocks(dbias, sums + weights * lanes, blocks.count, pitch, {middle - weights, range.end - weights});
   });
 }
 

@@ -49,21 +49,26 @@ void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const fl
   }
   const std::int64_t x_size = conv.c * frame.frame_h * frame.frame_w, y_size = conv.k * shape.pool.p * shape.pool.q;
   const int workers = workers_for(blocks.count);
-  float* scratch[5];
   const std::int64_t slots = workers * blocks.lanes;
-  Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size, sizes.weights, workers * sizes.scratch});
+  float *x_blocks, *y_blocks, *points, *workspaces;
+  std::int32_t* winner_blocks;
+  take_scratch({{x_blocks, slots * x_size},
+                {y_blocks, slots * y_size},
+                {winner_blocks, slots * y_size},
+                {points, sizes.weights},
+                {workspaces, workers * sizes.scratch}});
   if (winograd) {
     parallel_for(ceil_divide(conv.k, table.tile_rows),
-                 [&](std::int64_t group) { table.winograd_weights(scratch[3], weight, group, conv); });
+                 [&](std::int64_t group) { table.winograd_weights(points, weight, group, conv); });
   }
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
     const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * blocks.lanes;
-    float *x_block = scratch[0] + slot * x_size, *y_block = scratch[1] + slot * y_size;
-    std::int32_t* winner_block = reinterpret_cast<std::int32_t*>(scratch[2] + slot * y_size);
+    float *x_block = x_blocks + slot * x_size, *y_block = y_blocks + slot * y_size;
+    std::int32_t* winner_block = winner_blocks + slot * y_size;
     table.interleave(x_block, x + first * conv.c * conv.h * conv.w, images, frame);
     if (winograd) {
-      table.winograd_relu_max_pool2d_forward(y_block, winner_block, x_block, scratch[3], bias,
-                                             scratch[4] + worker * sizes.scratch, shape);
+      table.winograd_relu_max_pool2d_forward(y_block, winner_block, x_block, points, bias, workspaces + worker * sizes.scratch,
+                                             shape);
     } else {
       table.conv2d_relu_max_pool2d_forward(y_block, winner_block, x_block, weight, bias, shape);
     }
@@ -125,33 +130,38 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
   const Filters filters(conv, algorithm);
   const bool ready = filters.fit(packed);
   const int workers = workers_for(conv.n);
-  float* scratch[6];
-  Scratch::take(scratch, {ready ? 0 : filters.size(), slots, workers * frame, workers * slots * windows,
-                          workers * slots * windows, workers * sizes.scratch_one});
+  float *repacked, *bias_blocks, *frames, *all_y, *workspaces;
+  std::int32_t* all_winners;
+  take_scratch({{repacked, ready ? 0 : filters.size()},
+                {bias_blocks, slots},
+                {frames, workers * frame},
+                {all_y, workers * slots * windows},
+                {all_winners, workers * slots * windows},
+                {workspaces, workers * sizes.scratch_one}});
   if (!ready) {
     if (winograd) {
-      filters.pack_points(scratch[0], weight);
+      filters.pack_points(repacked, weight);
     } else {
-      filters.pack_lanes(scratch[0], weight);
+      filters.pack_lanes(repacked, weight);
     }
-    packed = scratch[0];
+    packed = repacked;
   }
-  std::fill(scratch[1], scratch[1] + slots, 0.0f);
-  if (bias) std::copy(bias, bias + conv.k, scratch[1]);
+  std::fill(bias_blocks, bias_blocks + slots, 0.0f);
+  if (bias) std::copy(bias, bias + conv.k, bias_blocks);
   parallel_for(conv.n, workers, [&](std::int64_t n, int worker) {
-    float *padded = scratch[2] + worker * frame, *y_blocks = scratch[3] + worker * slots * windows;
-    std::int32_t* winner_blocks = reinterpret_cast<std::int32_t*>(scratch[4] + worker * slots * windows);
+    float *padded = frames + worker * frame, *y_blocks = all_y + worker * slots * windows;
+    std::int32_t* winner_blocks = all_winners + worker * slots * windows;
     if (winograd) {
       const Frame place{1, conv.h, conv.w, sizes.frame_h, sizes.frame_w, conv.padding.h, conv.padding.w, {1, 1}};
       for (std::int64_t group = 0; group < inputs.count; ++group) {
         table.interleave(padded + inputs.first(group) * sizes.frame_h * sizes.frame_w,
                          x + n * x_size + inputs.first(group) * conv.h * conv.w, inputs.images(group), place);
       }
-      table.winograd_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.points(packed), scratch[1],
-                                                 scratch[5] + worker * sizes.scratch_one, shape);
+      table.winograd_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.points(packed), bias_blocks,
+                                                 workspaces + worker * sizes.scratch_one, shape);
     } else {
       pad_image(padded, x + n * x_size, conv);
-      table.conv2d_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.lanes(packed), scratch[1], shape);
+      table.conv2d_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.lanes(packed), bias_blocks, shape);
     }
     for (std::int64_t group = 0; group < groups.count; ++group) {
       const std::int64_t first = groups.first(group), at = (n * conv.k + first) * windows;

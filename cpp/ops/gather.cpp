@@ -44,24 +44,24 @@ void for_images(const std::uint8_t* images, const std::int64_t* index, const Gat
 }
 
 // A worker's scratch memory for one image.
-struct Room {
+struct Workspace {
   std::int32_t* frame;
   std::uint32_t* words;
   float *field, *other;
 };
 
-void augment(float* x, const std::uint8_t* image, const Augmentation& augmentation, const Gaussian& gaussian, const Room& room,
-             const Normalise& normalise, const GatherShape& shape) {
+void augment(float* x, const std::uint8_t* image, const Augmentation& augmentation, const Gaussian& gaussian,
+             const Workspace& workspace, const Normalise& normalise, const GatherShape& shape) {
   const KernelTable& table = kernels();
-  const Distortion found = distortion(augmentation, room.words, shape);
+  const Distortion found = distortion(augmentation, workspace.words, shape);
   if (augmentation.warps()) {
     Warp warp{found.affine, nullptr, static_cast<float>(augmentation.elastic)};
     if (augmentation.elastic != 0.0) {
       const float* centre = gaussian.taps.data() + gaussian.taps.size() / 2;
-      table.elastic_field(room.field, room.other, room.words + kImageWords, centre, gaussian.radius, shape);
-      warp.field = room.field;
+      table.elastic_field(workspace.field, workspace.other, workspace.words + kImageWords, centre, gaussian.radius, shape);
+      warp.field = workspace.field;
     }
-    table.gather_warped(x, room.frame, image, warp, normalise.scale, normalise.shift, shape);
+    table.gather_warped(x, workspace.frame, image, warp, normalise.scale, normalise.shift, shape);
   } else {
     table.gather_shifted(x, image, normalise.table, found.shift, shape);
   }
@@ -79,15 +79,14 @@ void gather_images(float* x, const std::uint8_t* images, const std::int64_t* ind
   const Normalise normalise(mean, std);
   const std::int64_t pixels = shape.h * shape.w, frame = transform ? frame_size(shape, table.lanes) : 0;
   const int workers = workers_for(pieces(shape));
-  float* scratch[1];
-  Scratch::take(scratch, {workers * frame});
+  std::int32_t* frames;
+  take_scratch({{frames, workers * frame}});
   for_images(images, index, shape, workers, [&](std::int64_t n, std::int64_t, const std::uint8_t* image, int worker) {
     if (transform == nullptr) {
       table.gather_image(x + n * pixels, image, normalise.table, pixels);
     } else {
-      std::int32_t* room = reinterpret_cast<std::int32_t*>(scratch[0] + worker * frame);
-      table.gather_warped(x + n * pixels, room, image, {transform + n * 6, nullptr, 0.0f}, normalise.scale, normalise.shift,
-                          shape);
+      table.gather_warped(x + n * pixels, frames + worker * frame, image, {transform + n * 6, nullptr, 0.0f}, normalise.scale,
+                          normalise.shift, shape);
     }
   });
 }
@@ -104,15 +103,17 @@ void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* 
   const std::int64_t field = elastic ? 2 * (shape.h + lanes) * (shape.w + lanes) : 0;
   const std::int64_t count = kImageWords + (elastic ? pixels + lanes : 0), words = count + 2 * lanes;
   const int workers = workers_for(pieces(shape));
-  float* scratch[4];
-  Scratch::take(scratch, {workers * frame, workers * words, workers * field, workers * field});
+  Workspace workspaces;  // of all workers
+  take_scratch({{workspaces.frame, workers * frame},
+                {workspaces.words, workers * words},
+                {workspaces.field, workers * field},
+                {workspaces.other, workers * field}});
   for_images(images, index, shape, workers, [&](std::int64_t n, std::int64_t number, const std::uint8_t* image, int worker) {
-    const Room room{reinterpret_cast<std::int32_t*>(scratch[0] + worker * frame),
-                    reinterpret_cast<std::uint32_t*>(scratch[1] + worker * words), scratch[2] + worker * field,
-                    scratch[3] + worker * field};
+    const Workspace workspace{workspaces.frame + worker * frame, workspaces.words + worker * words,
+                              workspaces.field + worker * field, workspaces.other + worker * field};
     const std::uint64_t counter = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(number);
-    table.random_words(room.words, seed, kAugmentStream, counter, count);
-    augment(x + n * pixels, image, augmentation, gaussian, room, normalise, shape);
+    table.random_words(workspace.words, seed, kAugmentStream, counter, count);
+    augment(x + n * pixels, image, augmentation, gaussian, workspace, normalise, shape);
   });
 }
 

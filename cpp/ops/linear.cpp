@@ -14,10 +14,10 @@ void forward_by_blocks(float* y, const float* x, const float* weight, const floa
   const KernelTable& table = kernels();
   const Blocks blocks(shape.n, table);
   const std::int64_t lanes = blocks.lanes;
-  float* scratch[2];
-  Scratch::take(scratch, {blocks.count * shape.in * lanes, blocks.count * shape.out * lanes});
+  float *x_blocks, *y_blocks;
+  take_scratch({{x_blocks, blocks.count * shape.in * lanes}, {y_blocks, blocks.count * shape.out * lanes}});
   parallel_for(blocks.count, [&](std::int64_t block) {
-    table.interleave(scratch[0] + block * shape.in * lanes, x + blocks.first(block) * shape.in, blocks.images(block),
+    table.interleave(x_blocks + block * shape.in * lanes, x + blocks.first(block) * shape.in, blocks.images(block),
                      plain_frame(shape.in, 1, 1));
   });
   // A task computes a slice of the outputs for a group of blocks, which share the broadcast weights.
@@ -25,12 +25,12 @@ void forward_by_blocks(float* y, const float* x, const float* weight, const floa
   const std::int64_t slice = 10 * table.tile_rows, slices = ceil_divide(shape.out, slice);
   parallel_for(groups * slices, [&](std::int64_t task) {
     const std::int64_t block = task / slices * table.tile_vectors, out = task % slices * slice;
-    table.linear_forward(scratch[1] + block * shape.out * lanes, scratch[0] + block * shape.in * lanes, weight, bias,
+    table.linear_forward(y_blocks + block * shape.out * lanes, x_blocks + block * shape.in * lanes, weight, bias,
                          std::min<std::int64_t>(table.tile_vectors, blocks.count - block),
                          {out, std::min(shape.out, out + slice)}, shape);
   });
   parallel_for(blocks.count, [&](std::int64_t block) {
-    table.deinterleave(y + blocks.first(block) * shape.out, scratch[1] + block * shape.out * lanes, blocks.images(block),
+    table.deinterleave(y + blocks.first(block) * shape.out, y_blocks + block * shape.out * lanes, blocks.images(block),
                        shape.out);
   });
 }
@@ -40,18 +40,18 @@ void backward_by_panels(float* dx, float* dweight, float* dbias, const float* dy
   const KernelTable& table = kernels();
   const std::int64_t width = table.tile_vectors * table.lanes, panels = ceil_divide(shape.in, width);
   const std::int64_t panel_size = std::max(shape.n, shape.out) * width;
-  float* scratch[1];
-  Scratch::take(scratch, {2 * panels * panel_size});
+  float* workspaces;
+  take_scratch({{workspaces, 2 * panels * panel_size}});
   // The first task computes dbias; each other task computes a panel of columns of dweight or of dx.
   parallel_for(1 + panels * (dx ? 2 : 1), [&](std::int64_t task) {
     if (task == 0) return table.linear_backward_bias(dbias, dy, {0, shape.out}, shape);
     const std::int64_t panel = (task - 1) % panels;
-    float* room = scratch[0] + (task - 1) * panel_size;
+    float* workspace = workspaces + (task - 1) * panel_size;
     const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
     if (task <= panels) {
-      table.linear_backward_weight(dweight, room, dy, x, in, shape);
+      table.linear_backward_weight(dweight, workspace, dy, x, in, shape);
     } else {
-      table.linear_backward_input(dx, room, dy, weight, in, shape);
+      table.linear_backward_input(dx, workspace, dy, weight, in, shape);
     }
   });
 }

@@ -25,20 +25,20 @@ class Lists {
  public:
   Lists(const float* x, std::int64_t rows, std::int64_t width, int workers)
       : capacity_(width + kernels().lanes), panel_(kSparseChunk * kSparseVectors * kernels().lanes) {
-    Scratch::take(room_, {rows * capacity_, rows * capacity_, rows * ceil_divide(width, kSparseChunk), workers * panel_});
+    take_scratch({{lists_.offset, rows * capacity_},
+                  {lists_.value, rows * capacity_},
+                  {ends_, rows * ceil_divide(width, kSparseChunk)},
+                  {panels_, workers * panel_}});
     for_pieces(rows, 8, [&](Range range) { kernels().linear_list_rows(scratch(0), x, width, range); });
   }
 
-  SparseScratch scratch(int worker) const {
-    return {{reinterpret_cast<std::int32_t*>(room_[0]), room_[1]},
-            capacity_,
-            reinterpret_cast<std::int32_t*>(room_[2]),
-            room_[3] + worker * panel_};
-  }
+  SparseScratch scratch(int worker) const { return {lists_, capacity_, ends_, panels_ + worker * panel_}; }
 
  private:
   std::int64_t capacity_, panel_;
-  float* room_[4];
+  List lists_;
+  std::int32_t* ends_;
+  float* panels_;
 };
 
 }  // namespace
@@ -68,15 +68,18 @@ bool weight_gradient_by_lists(float* dweight, float* dbias, const float* dy, con
   const std::int64_t lists = slice * capacity, ends = slice * ceil_divide(shape.n, kSparseChunk);
   const std::int64_t panel = kSparseChunk * kSparseVectors * table.lanes;
   const int workers = workers_for(slices);
-  float* room[4];
-  Scratch::take(room, {workers * lists, workers * lists, workers * ends, workers * panel});
+  SparseScratch workspaces;  // of all workers
+  take_scratch({{workspaces.lists.offset, workers * lists},
+                {workspaces.lists.value, workers * lists},
+                {workspaces.ends, workers * ends},
+                {workspaces.panel, workers * panel}});
   return parallel_all(slices, workers, [&](std::int64_t task, int worker) {
     const Range out{task * slice, std::min(shape.out, (task + 1) * slice)};
     table.linear_backward_bias(dbias, dy, out, shape);
-    const SparseScratch scratch{{reinterpret_cast<std::int32_t*>(room[0]) + worker * lists, room[1] + worker * lists},
+    const SparseScratch scratch{{workspaces.lists.offset + worker * lists, workspaces.lists.value + worker * lists},
                                 capacity,
-                                reinterpret_cast<std::int32_t*>(room[2]) + worker * ends,
-                                room[3] + worker * panel};
+                                workspaces.ends + worker * ends,
+                                workspaces.panel + worker * panel};
     return table.linear_backward_weight_sparse(dweight, scratch, dy, x, out, shape);
   });
 }

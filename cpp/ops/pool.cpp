@@ -12,13 +12,12 @@ void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const P
   const Blocks blocks(shape.n * shape.c, table);  // here a lane is a plane
   const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;
   const int workers = workers_for(blocks.count);
-  float* scratch[3];
   const std::int64_t slots = workers * blocks.lanes;
-  Scratch::take(scratch, {slots * x_size, slots * y_size, slots * y_size});
+  float *x_blocks, *y_blocks, *index_blocks;  // the indices are 32-bit integers, moved as floats
+  take_scratch({{x_blocks, slots * x_size}, {y_blocks, slots * y_size}, {index_blocks, slots * y_size}});
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
     const std::int64_t first = blocks.first(block), planes = blocks.images(block), slot = worker * blocks.lanes;
-    float *x_block = scratch[0] + slot * x_size, *y_block = scratch[1] + slot * y_size;
-    float* index_block = scratch[2] + slot * y_size;  // 32-bit integers, moved as floats
+    float *x_block = x_blocks + slot * x_size, *y_block = y_blocks + slot * y_size, *index_block = index_blocks + slot * y_size;
     table.interleave(x_block, x + first * x_size, planes, plain_frame(1, shape.h, shape.w));
     table.max_pool2d_forward(y_block, reinterpret_cast<std::int32_t*>(index_block), x_block, shape);
     table.deinterleave(y + first * y_size, y_block, planes, y_size);
