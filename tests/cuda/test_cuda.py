@@ -19,9 +19,9 @@ import pytest
 
 from fastlenet import LeNet, cuda, nn, reference
 from fastlenet.optim import SGD, AdamW
+from fastlenet.testing.cases import FUSED, LINEAR, POOL, Fused, Linear, Pool
 from helpers.arrays import integers, normals
 from helpers.backends import emulation, in_every_order, ops
-from helpers.cases import FUSED, LINEAR, POOL, Fused, Linear, Pool
 from helpers.command import Result
 from helpers.expect import expect_same_bits, expect_within, gamma
 

@@ -1,7 +1,7 @@
 """The ops under test: `ops` has the names of fastlenet.ops, and runs them on the backend that a fixture has chosen.
 
 On a GPU, real or emulated, NumPy arrays go there and back around each call; what is given as `out` becomes a device array with
-guard bytes on both sides, which must be whole afterwards.
+guards on both sides, which must be whole afterwards.
 """
 
 from __future__ import annotations
@@ -11,19 +11,13 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from fastlenet import cuda
 from fastlenet import ops as cpu_ops
-from fastlenet.cuda.array import DeviceArray, device, empty
+from fastlenet.cuda.array import device
+from fastlenet.testing.host import on_host
 from helpers.expect import expect_same_bits
-
-Array = npt.NDArray[Any]
-
-_GUARD = 256
-_IN_PLACE = {"sgd_step": 3, "adam_step": 4, "ema_step": 1}  # how many of the first arguments change
 
 
 def thread_orders() -> list[str]:
@@ -33,66 +27,6 @@ def thread_orders() -> list[str]:
     except cuda.DeviceError:
         return []
     return orders
-
-
-class _Guarded:
-    """A device array that starts as a NumPy array is, and what surrounds it."""
-
-    def __init__(self, host: Array) -> None:
-        self.host = host
-        self._memory = empty((host.nbytes + 2 * _GUARD,), np.uint8)
-        self._memory.fill(0xA5)
-        self.array = DeviceArray(self._memory, self._memory.address + _GUARD, host.shape, host.dtype, host.flags.writeable)
-        device().copy_to_device(self.array.address, np.ascontiguousarray(host))
-
-    def finish(self) -> None:
-        memory = self._memory.numpy()
-        assert (memory[:_GUARD] == 0xA5).all() and (memory[-_GUARD:] == 0xA5).all(), "wrote outside the output"
-        if self.host.flags.writeable:
-            self.host[...] = self.array.numpy()
-
-
-class _Device:
-    """fastlenet.cuda, from NumPy arrays to NumPy arrays."""
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(cuda, name)
-        if name == "empty":
-            return cpu_ops.empty
-        return self._wrapped(name, function)
-
-    def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            guarded: dict[int, _Guarded] = {}
-
-            def guard(value: Any) -> Any:
-                if isinstance(value, tuple):
-                    return tuple(guard(part) for part in value)
-                if not isinstance(value, np.ndarray):
-                    return value
-                return guarded.setdefault(id(value), _Guarded(value)).array
-
-            if "out" in options:
-                options["out"] = guard(options["out"])
-            changed = _IN_PLACE.get(name, 0)
-            inputs = [guard(a) if i < changed or id(a) in guarded else a for i, a in enumerate(arguments)]
-            result = function(*inputs, **options)
-            for entry in guarded.values():
-                entry.finish()
-            given = {id(entry.array): entry.host for entry in guarded.values()}
-
-            def back(value: Any) -> Any:
-                if isinstance(value, tuple):
-                    return tuple(back(part) for part in value)
-                if not isinstance(value, DeviceArray):
-                    return value
-                if id(value) in given:
-                    return given[id(value)]
-                return float(value) if value.dtype == np.float64 and value.shape == () else value.numpy()
-
-            return back(result)
-
-        return call
 
 
 class Ops(ModuleType):
@@ -113,7 +47,7 @@ ops: Any = Ops()
 def on_device(order: str) -> Iterator[None]:
     """The GPU for the ops under test, its threads in that order."""
     device().set_thread_order(order)
-    ops.chosen = _Device()
+    ops.chosen = on_host(cuda)
     try:
         yield
     finally:

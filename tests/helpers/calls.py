@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlenet import reference
-from helpers.arrays import Array, integers
+from fastlenet.testing import OPS, Op
+from fastlenet.testing.contract import example
+from helpers.arrays import Array
 
 
 class Call(NamedTuple):
@@ -21,44 +22,13 @@ class Call(NamedTuple):
 
 
 def make_calls(n: int) -> dict[str, Call]:
-    """One call of every op."""
-    rng = np.random.default_rng(5)
-    x, weight, bias = integers(rng, (n, 3, 6, 5)), integers(rng, (4, 3, 3, 2)), integers(rng, (4,))
-    rows, matrix = integers(rng, (n, 6)), integers(rng, (5, 6))
-    _, indices = reference.max_pool2d_forward(x, 2)
-    _, winners = reference.conv2d_relu_max_pool2d_forward(x, weight, bias)
-    flat = {
-        name: np.abs(integers(rng, (9,))) for name in ("parameters", "gradients", "velocity", "first_moment", "second_moment")
-    }
-    moments = {name: flat[name] for name in ("parameters", "gradients", "first_moment", "second_moment")}
-    sgd = {name: flat[name] for name in ("parameters", "gradients", "velocity")}
-    return {
-        "conv2d_forward": Call({"x": x, "weight": weight, "bias": bias}),
-        "conv2d_backward": Call({"dy": integers(rng, (n, 4, 4, 4)), "x": x, "weight": weight}),
-        "max_pool2d_forward": Call({"x": x}, {"kernel_size": 2}),
-        "max_pool2d_backward": Call({"dy": integers(rng, (n, 3, 3, 2)), "indices": indices}, {"x_shape": x.shape}),
-        "conv2d_relu_max_pool2d_forward": Call({"x": x, "weight": weight, "bias": bias}),
-        "conv2d_relu_max_pool2d_backward": Call(
-            {"dy": integers(rng, (n, 4, 2, 2)), "winners": winners, "x": x, "weight": weight}
-        ),
-        "linear_forward": Call({"x": rows, "weight": matrix, "bias": integers(rng, (5,))}),
-        "linear_backward": Call({"dy": integers(rng, (n, 5)), "x": rows, "weight": matrix}),
-        "relu_forward": Call({"x": rows}),
-        "relu_backward": Call({"dy": rows, "y": integers(rng, (n, 6))}),
-        "sigmoid_forward": Call({"x": rows}),
-        "sigmoid_backward": Call({"dy": rows, "y": integers(rng, (n, 6))}),
-        "dropout_forward": Call({"x": rows}, {"rate": 0.25, "seed": 3, "counter": 4}),
-        "dropout_backward": Call({"dy": rows, "mask": integers(rng, (n, 6))}),
-        "softmax_cross_entropy": Call({"logits": rows}, {"labels": rng.integers(0, 6, n)}),
-        "squared_error": Call({"prediction": rows, "target": integers(rng, (n, 6))}),
-        "gather_images": Call(
-            {"images": rng.integers(0, 256, (7, 4, 5), np.uint8), "transform": integers(rng, (n, 2, 3))},
-            {"index": rng.integers(0, 7, n), "mean": 0.5, "std": 0.25},
-        ),
-        "sgd_step": Call(sgd, {"lr": 0.5, "momentum": 0.5}, ("parameters", "velocity")),
-        "adam_step": Call(moments, {"step": 2, "lr": 0.5}, ("parameters", "first_moment", "second_moment")),
-        "ema_step": Call({"average": flat["velocity"], "parameters": flat["parameters"]}, {"decay": 0.75}, ("average",)),
-    }
+    """One small call of every op, of that many images."""
+    return {op.name: _call(op, example(op, n).arguments) for op in OPS.values()}
+
+
+def _call(op: Op, arguments: dict[str, Any]) -> Call:
+    arrays = {name: arguments[name] for name in op.arrays}
+    return Call(arrays, {name: value for name, value in arguments.items() if name not in arrays}, op.changes)
 
 
 CALLS = make_calls(3)

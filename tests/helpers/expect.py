@@ -9,7 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet import reference
+from fastlenet.testing.judging import gamma
 from helpers.arrays import Array
+
+__all__ = [
+    "expect_as_exact",
+    "expect_equal",
+    "expect_meaningful",
+    "expect_same_bits",
+    "expect_within",
+    "float64_reference",
+    "gamma",
+]
 
 
 def expect_equal(actual: Any, expected: Any) -> None:
@@ -31,11 +42,6 @@ def expect_meaningful(*arrays: Array) -> None:
     """At least 30 % of the numbers of each array, unless it is tiny, are not zero: else equality would prove little."""
     for array in arrays:
         assert array.size < 16 or np.count_nonzero(array) >= 0.3 * array.size, "too many zeros to mean anything"
-
-
-def gamma(terms: int) -> float:
-    """The bound of the relative error of a sum of that many products in float32: k*u / (1 - k*u), u = 2^-24 (Higham 2002)."""
-    return terms * 2.0**-24 / (1 - terms * 2.0**-24)
 
 
 def expect_within(actual: Array, exact: Array, bound: Array | float) -> None:

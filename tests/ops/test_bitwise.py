@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fastlenet import Augmentation, get_num_threads, set_num_threads
+from fastlenet.testing.cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear
 from helpers.arrays import normals
 from helpers.backends import ops
-from helpers.cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear
 from helpers.expect import expect_same_bits
 
 pytestmark = pytest.mark.usefixtures("backend")

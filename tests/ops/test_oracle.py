@@ -9,9 +9,9 @@ import pytest
 
 from fastlenet import LeNet, reference
 from fastlenet.optim import SGD, AdamW
+from fastlenet.testing.cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
 from helpers.arrays import normals
 from helpers.backends import ops
-from helpers.cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
 from helpers.expect import expect_as_exact, expect_within, gamma
 
 pytestmark = pytest.mark.oracle

@@ -13,10 +13,11 @@ import pytest
 from fastlenet import LeNet, fit, get_num_threads, ops, reference, set_num_threads
 from fastlenet.data import load_idx_directory
 from fastlenet.formats.parameters import load_model
+from fastlenet.testing.cases import CONV2, FUSED, WINOGRAD, Fused
+from fastlenet.testing.fused import windows as windows_of
+from fastlenet.testing.winograd import by_tiles, matrices, roundings
 from helpers.arrays import Guarded, normals
-from helpers.cases import FUSED, LENET, WINOGRAD, Fused
 from helpers.expect import expect_same_bits, expect_within, gamma
-from helpers.oracles import by_tiles, matrices
 
 Array = npt.NDArray[Any]
 Rng = np.random.Generator
@@ -25,14 +26,7 @@ Rng = np.random.Generator
 def windows(conv: Array, like: Array) -> Array:
     """The 2x2 windows of as many outputs as were pooled: (n, k, p, q, 4)."""
     p, q = like.shape[2:]
-    view = reference._window_view(conv[:, :, : 2 * p, : 2 * q], 2, 2)
-    return view.reshape(*view.shape[:4], 4)
-
-
-def roundings(case: Fused) -> int:
-    """What a term of an output passes: 4 along each axis in B^T, 2 in G (float64, rounded once), c in the sum over the
-    channels, 4 along each axis in A^T, one at the bias."""
-    return case.c + 19
+    return windows_of(conv[:, :, : 2 * p, : 2 * q], 2)
 
 
 def sizes(x: Array, weight: Array, bias: Array, case: Fused, exponent: int) -> Array:
@@ -70,12 +64,12 @@ def test_within_the_bound(case: Fused, biased: bool, level: str, rng: Rng, guard
     y, winners = winograd(x, weight, bias if biased else None, case, out=outs)
     assert y is outs[0] and winners is outs[1]
     # Both maxima of a window move by no more than the worst bound in it (Higham 2002, chapter 3).
-    bound = gamma(roundings(case)) * windows(sizes(exact[0], exact[1], exact[2], case, 1), y).max(-1)
+    bound = gamma(roundings(case.c)) * windows(sizes(exact[0], exact[1], exact[2], case, 1), y).max(-1)
     expect_within(y, expected, bound)
     # Random terms and roundings add up as squares do; the maximum has the error of one of two.
     squares = windows(sizes(exact[0], exact[1], exact[2], case, 2), y).max(-1)
-    assert ((y - expected) ** 2 / squares).mean() <= 2 * roundings(case) * 2.0**-48
-    if case == LENET["conv2"]:
+    assert ((y - expected) ** 2 / squares).mean() <= 2 * roundings(case.c) * 2.0**-48
+    if case == CONV2:
         assert np.abs(y - expected).max() <= 1e-5 * expected.max(), "more than the documentation promises"
 
     # Another winner than float64's only where the two nearly tie; dead only what is at most the bound above zero.
@@ -134,7 +128,7 @@ def test_what_is_not_finite(odd: float, case: Fused, level: str, rng: Rng) -> No
 
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
 def test_an_unknown_algorithm(module: Any, rng: Rng) -> None:
-    x, weight, _ = arguments(LENET["conv2"], rng)
+    x, weight, _ = arguments(CONV2, rng)
     with pytest.raises(ValueError, match="conv2d_relu_max_pool2d_forward: algorithm expects 'direct' or 'winograd', got 'fft'"):
         module.conv2d_relu_max_pool2d_forward(x, weight, algorithm="fft")
     with pytest.raises(ValueError, match="LeNet: algorithm expects one of direct, winograd, got 'fft'"):

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastlenet import _core, get_num_threads, ops, reference, set_num_threads
+from fastlenet.testing.judging import WrongError
+from fastlenet.testing.values import Draw
 from helpers.fuzz.calls import OPS, OUTPUTS, WRITTEN, Call, draw_call, out_dtype
-from helpers.fuzz.compare import MismatchError
 from helpers.fuzz.device import NOT_ON_DEVICE, DeviceCall
-from helpers.fuzz.draw import Draw
 from helpers.fuzz.given import draw_out, place, shapes_of_outputs
 from helpers.fuzz.memory import Liar, Memory, address, plain
 from helpers.fuzz.oracle import expected, judge
@@ -186,6 +186,6 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
         if not memory.only_changed([*changed, *(array for array in results if isinstance(array, np.ndarray))]):
             raise FuzzError("memory was changed outside the outputs")
         judge(call, exact, tuple(map(plain, results)))
-    except (FuzzError, MismatchError) as error:
+    except (FuzzError, WrongError) as error:
         raise FuzzError(f"{error}; {demanded.why} {_describe(given, out)}") from None
     return "taken"

@@ -8,14 +8,15 @@ import numpy as np
 
 from fastlenet import cuda
 from fastlenet.cuda.array import DeviceArray, device
-from helpers.fuzz.draw import Array, Draw
+from fastlenet.testing.description import KINDS, Array
+from fastlenet.testing.values import Draw
 from helpers.fuzz.memory import Memory, address
 
 # Their arguments or results are other things than on the CPU.
 NOT_ON_DEVICE = ("empty", "inverse_root", "pack_filters")
-# Given on the device, a wrong one is found later, when a result is read: tests/test_cuda.py has that.
-_PLACES = ("labels", "index", "indices", "winners")
-_NUMBERS = ("stride", "padding", "kernel_size", "x_shape")  # which NumPy's arrays may stand for
+# Kinds of arguments that stay on the host: numbers, which NumPy's arrays may stand for; and places, of which a wrong one is
+# found later there, when a result is read: tests/cuda/test_cuda.py has that.
+_ON_HOST = ("pair", "sizes", "places")
 
 
 class DeviceCall:
@@ -55,7 +56,7 @@ class DeviceCall:
         """The op's result in NumPy's arrays; those that were given as `out` are returned themselves."""
         arguments = {
             name: self._on_device(value)
-            if name in written or (name not in (*_PLACES, *_NUMBERS) and self._draw.chance(0.5))
+            if name in written or (KINDS.get(name) not in _ON_HOST and self._draw.chance(0.5))
             else value
             for name, value in given.items()
         }

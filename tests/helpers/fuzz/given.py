@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet.testing.description import Array
+from fastlenet.testing.values import MOST_ELEMENTS, Draw
 from helpers.fuzz.calls import IN_PLACE, OUTPUTS, WRITTEN, Call, out_dtype
-from helpers.fuzz.draw import MOST_ELEMENTS, Array, Draw
 from helpers.fuzz.memory import Memory, plain
 from helpers.fuzz.oracle import expected
 

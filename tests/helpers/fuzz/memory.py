@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from helpers.fuzz.draw import Array, Draw
+from fastlenet.testing.description import Array
+from fastlenet.testing.values import Draw
 
 _FILL = 0xFB  # as floats -2.6e36, as int32 negative, as a winner none
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet.testing.description import Array
 from helpers.fuzz.calls import IN_PLACE, OUTPUTS, WRITTEN, Call, out_dtype
-from helpers.fuzz.draw import Array
 
 
 @dataclass

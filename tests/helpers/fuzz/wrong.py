@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastlenet.testing.description import KINDS, Array
+from fastlenet.testing.values import MOST_ELEMENTS, Draw
 from helpers.fuzz.calls import Call
-from helpers.fuzz.draw import MOST_ELEMENTS, Array, Draw
 
 INTEGERS = ("i1", "i2", "i4", "i8", "u1", "u4", "u8", "f4", "f8", "?", ">i4")
 DTYPES: tuple[Any, ...] = (*INTEGERS, "f2", "c8", ">f4", "O", "U3", "M8[s]", "V4", [("a", "f4")])
@@ -95,28 +96,23 @@ def wrong_pair(draw: Draw) -> Any:
 
 # --- argument by argument --------------------------------------------------------------------------------------------------
 
-_PAIRS = ("stride", "padding", "kernel_size")
-_WHOLE = ("seed", "counter", "step")
-_PLACES = ("labels", "index", "indices", "winners")
-_REAL = ("rate", "label_smoothing", "mean", "std", "lr", "momentum", "weight_decay", "beta1", "beta2", "eps", "decay")
-
 
 def _wrong(draw: Draw, call: Call, name: str) -> Any:
     """Something else for that argument; itself where nothing is made up for it."""
-    value = call.arguments[name]
-    if name in _PLACES:
+    value, kind = call.arguments[name], KINDS.get(name)
+    if kind == "places":
         return wrong_places(draw, np.asarray(value))
-    if isinstance(value, np.ndarray) and name != "x_shape":
+    if isinstance(value, np.ndarray) and kind != "sizes":
         return wrong_array(draw, value)
-    if name in _PAIRS:
+    if kind == "pair":
         return wrong_pair(draw)
-    if name in _WHOLE:
+    if kind == "integer":
         return wrong_whole(draw)
-    if name in _REAL:
+    if kind == "number":
         return draw.pick(WRONG_REAL)
-    if name == "algorithm":
+    if kind == "choice":
         return draw.pick(WRONG_ALGORITHMS)
-    if name == "x_shape":
+    if kind == "sizes":
         sizes: list[Any] = [int(size) for size in value]
         wrong: list[Any] = [sizes[:3], [*sizes, 1], (), None, 4, "1111", sizes[::-1]]
         i = draw.below(4)

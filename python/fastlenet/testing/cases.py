@@ -1,17 +1,51 @@
-"""The shapes that every op is tested and timed on: one list, shared by the tests and the benchmarks."""
+"""The sizes that every op is tested on. One list per kind of op."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-__all__ = ["CONV", "FUSED", "LENET", "LINEAR", "POOL", "SPARSE", "WINOGRAD", "Conv", "Fused", "Linear", "Pool"]
+from fastlenet.backend import Pair, Shape
 
-Pair = int | tuple[int, int]
+__all__ = [
+    "CONV",
+    "CONV1",
+    "CONV2",
+    "FC1",
+    "FC2",
+    "FUSED",
+    "LINEAR",
+    "POOL",
+    "SHAPES",
+    "SPARSE",
+    "WINOGRAD",
+    "Conv",
+    "Elements",
+    "Fused",
+    "Linear",
+    "Pair",
+    "Pool",
+    "both",
+]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def both(pair: Pair) -> tuple[int, int]:
+    """A pair, of a pair or of an integer that stands for both."""
+    first, second = pair if isinstance(pair, (tuple, list)) else (pair, pair)
+    return int(first), int(second)
+
+
+def _positions(sizes: tuple[int, int], window: Pair, stride: Pair, padding: Pair) -> tuple[int, int]:
+    """How many windows there are along each axis; 0 where none fits."""
+    p, q = (
+        max(0, (size + 2 * pad - extent) // step + 1) if extent else 0
+        for size, extent, step, pad in zip(sizes, both(window), both(stride), both(padding), strict=True)
+    )
+    return p, q
 
 
 @dataclass(frozen=True)
@@ -30,16 +64,23 @@ class Conv:
         return base + f"-stride{_text(self.stride)}-pad{_text(self.padding)}"
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
+    def x_shape(self) -> Shape:
         return self.n, self.c, self.h, self.w
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
+    def weight_shape(self) -> Shape:
         return self.k, self.c, *self.filter
+
+    @property
+    def y_shape(self) -> Shape:
+        return self.n, self.k, *_positions((self.h, self.w), self.filter, self.stride, self.padding)
 
     @property
     def options(self) -> dict[str, Pair]:
         return {"stride": self.stride, "padding": self.padding}
+
+    def with_batch(self, n: int) -> Conv:
+        return replace(self, n=n)
 
 
 @dataclass(frozen=True)
@@ -58,12 +99,24 @@ class Fused:
         return base + f"-pad{_text(self.padding)}-pool{_text(self.kernel_size)}"
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
+    def x_shape(self) -> Shape:
         return self.n, self.c, self.h, self.w
 
     @property
-    def weight_shape(self) -> tuple[int, ...]:
+    def weight_shape(self) -> Shape:
         return self.k, self.c, *self.filter
+
+    @property
+    def y_shape(self) -> Shape:
+        p, q = _positions((self.h, self.w), self.filter, 1, self.padding)
+        r, s = both(self.kernel_size)
+        return self.n, self.k, p // r if r else 0, q // s if s else 0
+
+    @property
+    def window(self) -> int:
+        """How many positions of the convolution make one output."""
+        r, s = both(self.kernel_size)
+        return r * s
 
     @property
     def options(self) -> dict[str, Pair]:
@@ -88,12 +141,20 @@ class Pool:
         return base + f"-stride{_text(self.stride)}-pad{_text(self.padding)}"
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
+    def x_shape(self) -> Shape:
         return self.n, self.c, self.h, self.w
 
     @property
-    def options(self) -> dict[str, Any]:
+    def y_shape(self) -> Shape:
+        stride = self.kernel_size if self.stride is None else self.stride
+        return self.n, self.c, *_positions((self.h, self.w), self.kernel_size, stride, self.padding)
+
+    @property
+    def options(self) -> dict[str, Pair | None]:
         return {"stride": self.stride, "padding": self.padding}
+
+    def with_batch(self, n: int) -> Pool:
+        return replace(self, n=n)
 
 
 @dataclass(frozen=True)
@@ -109,17 +170,28 @@ class Linear:
         return replace(self, n=n)
 
 
+@dataclass(frozen=True, eq=False)
+class Elements:
+    """An array of any shape, and the options of an op that works element by element, row by row, or in place."""
+
+    shape: Shape
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = "".join(f"-{name}{value}" for name, value in self.options.items())
+        return ("x".join(map(str, self.shape)) or "scalar") + options
+
+    def with_batch(self, n: int) -> Elements:
+        return replace(self, shape=(n, *self.shape[1:]))
+
+
 # The four layers of LeNet.
-LENET = {
-    "conv1": Fused(17, 1, 28, 28, 20, (5, 5)),
-    "conv2": Fused(17, 20, 12, 12, 50, (5, 5)),
-    "fc1": Linear(17, 800, 500),
-    "fc2": Linear(17, 500, 10),
-}
+CONV1, CONV2 = Fused(17, 1, 28, 28, 20, (5, 5)), Fused(17, 20, 12, 12, 50, (5, 5))
+FC1, FC2 = Linear(17, 800, 500), Linear(17, 500, 10)
 
 FUSED = [
-    LENET["conv1"],
-    LENET["conv2"],
+    CONV1,
+    CONV2,
     Fused(3, 3, 32, 32, 32, (5, 5)),
     Fused(3, 32, 16, 16, 64, (3, 3), padding=1),
     Fused(3, 1, 29, 31, 7, (3, 3)),
@@ -137,7 +209,7 @@ FUSED = [
 
 # Where Winograd's algorithm is used when it is asked for: whole tiles, ragged ones, an odd row and column that drop.
 WINOGRAD = [
-    LENET["conv2"],
+    CONV2,
     Fused(3, 3, 32, 32, 32, (5, 5)),
     Fused(3, 32, 16, 16, 64, (3, 3), padding=1),
     Fused(18, 6, 13, 17, 8, (5, 5), padding=2),
@@ -169,8 +241,8 @@ POOL = [
 ]
 
 LINEAR = [
-    LENET["fc1"],
-    LENET["fc2"],
+    FC1,
+    FC2,
     Linear(0, 3, 4),
     Linear(1, 1, 1),
     Linear(70, 33, 7),
@@ -179,4 +251,7 @@ LINEAR = [
 ]
 
 # Wide enough for the linear layer to skip the zeros of dy, and, with enough images and outputs, those of x.
-SPARSE = [LENET["fc1"], Linear(1, 256, 10), Linear(129, 272, 33), Linear(300, 512, 140), Linear(37, 301, 263)]
+SPARSE = [FC1, Linear(1, 256, 10), Linear(129, 272, 33), Linear(300, 512, 140), Linear(37, 301, 263)]
+
+# For the ops that take any shape: no axis, no element, a few, and enough for several threads.
+SHAPES = [Elements(shape) for shape in ((), (0,), (5,), (3, 4, 5), (70001,))]

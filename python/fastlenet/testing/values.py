@@ -1,4 +1,4 @@
-"""What the fuzzer draws: sizes, numbers, arrays of values, and what no op should take."""
+"""Random numbers for the descriptions, and random choices for the fuzzer; each repeated by the same seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,23 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastlenet.testing.description import Array
+
+__all__ = [
+    "BATCHES",
+    "CHANNELS",
+    "EXACT",
+    "FEATURES",
+    "FILTERS",
+    "MOST_ELEMENTS",
+    "SIDES",
+    "Draw",
+    "Numbers",
+    "integers",
+    "normals",
+    "places",
+]
+
 T = TypeVar("T")
 
 # Zeros and ones, and what lies around the vectors' 4, 8 and 16 lanes.
@@ -21,11 +37,42 @@ MOST_ELEMENTS = 40_000
 
 KINDS = ("integers",) * 9 + ("normals",) * 4 + ("sparse",) * 2 + ("ties", "zeros", "odd", "odd", "denormals", "huge")
 EXACT = ("integers", "sparse", "ties", "zeros")  # whose sums of products are exact in float32
-ODD = (np.inf, -np.inf, np.nan, -0.0, 0.0, 1.0)
+ODD = np.array([np.inf, -np.inf, np.nan, -0.0, 0.0, 1.0], np.float32)
+
+
+def integers(rng: np.random.Generator, shape: tuple[int, ...], largest: int = 3) -> Array:
+    """Float32 integers in -largest..largest, one in four of them 0: every partial sum of their products is exact."""
+    values = rng.integers(-largest, largest + 1, shape) * (rng.random(shape) < 0.75)
+    return np.asarray(values, np.float32)
+
+
+def normals(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Float32 numbers with mean 0 and deviation 1."""
+    return np.asarray(rng.standard_normal(shape, dtype=np.float32))
+
+
+def places(rng: np.random.Generator, shape: tuple[int, ...], limit: int, dtype: npt.DTypeLike) -> Array:
+    """Integers in 0..limit-1, as far as the dtype goes; zeros where there are none."""
+    most = min(limit, np.iinfo(np.dtype(dtype)).max + 1)
+    return rng.integers(0, most, shape).astype(dtype) if most > 0 else np.zeros(shape, dtype)
+
+
+class Numbers:
+    """Small integers or normals, by a seed of whatever can be written."""
+
+    def __init__(self, kind: str, *seed: object) -> None:
+        self.kind = kind
+        self.rng = np.random.default_rng(list(repr((kind, *map(str, seed))).encode()))
+
+    def __call__(self, *shape: int) -> Array:
+        return integers(self.rng, shape) if self.kind == "integers" else normals(self.rng, shape)
+
+    def places(self, shape: tuple[int, ...], limit: int, dtype: npt.DTypeLike) -> Array:
+        return places(self.rng, shape, limit, dtype)
 
 
 class Draw:
-    """Random choices, each repeated by the same seed and case."""
+    """The fuzzer's choices."""
 
     def __init__(self, *seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -76,16 +123,14 @@ class Draw:
             return np.zeros(shape, np.float32)
         if kind in ("integers", "sparse", "ties"):
             most, share = {"integers": (3, 0.8), "sparse": (3, 0.15), "ties": (1, 0.6)}[kind]
-            integers = rng.integers(-most, most + 1, shape) * (rng.random(shape) < share)
-            return np.asarray(integers, np.float32)
-        normals = rng.standard_normal(shape, np.float32)
+            return np.asarray(rng.integers(-most, most + 1, shape) * (rng.random(shape) < share), np.float32)
+        numbers = rng.standard_normal(shape, np.float32)
         if kind == "odd":
-            places = rng.random(shape) < self.pick((0.02, 0.2))
-            return np.where(places, rng.choice(np.float32(ODD), shape), normals)
+            spots = rng.random(shape) < self.pick((0.02, 0.2))
+            return np.where(spots, rng.choice(ODD, shape), numbers)
         with np.errstate(over="ignore"):
-            return normals * np.float32({"normals": 1.0, "denormals": 1e-41, "huge": 1e38}[kind])
+            return np.asarray(numbers * np.float32({"normals": 1.0, "denormals": 1e-41, "huge": 1e38}[kind]))
 
-    def places(self, shape: Any, limit: int, dtype: npt.DTypeLike) -> Array:
+    def places(self, shape: tuple[int, ...], limit: int, dtype: npt.DTypeLike) -> Array:
         """Indices below the limit, or zeros where there are none."""
-        most = min(limit, np.iinfo(dtype).max + 1)
-        return self.rng.integers(0, most, shape).astype(dtype) if most > 0 else np.zeros(shape, dtype)
+        return places(self.rng, shape, limit, dtype)

@@ -1,0 +1,151 @@
+"""What must hold of an op on every backend: one function for each property, of one op on one case.
+
+A check raises AssertionError, in one line that says what was expected and what came. Backends are called with NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlenet.testing.description import Array, Call, Case, Op, Results
+from fastlenet.testing.host import Guarded
+from fastlenet.testing.judging import WrongError, expect_equal, expect_same_bits
+from fastlenet.testing.values import Numbers
+
+__all__ = [
+    "PROPERTIES",
+    "Backend",
+    "Property",
+    "adjoint",
+    "alone",
+    "bounded",
+    "calls_of",
+    "exact",
+    "repeatable",
+    "results_of",
+]
+
+Backend = Any
+
+
+@functools.lru_cache(maxsize=512)
+def calls_of(op: Op, case: Case, kind: str) -> tuple[Call, ...]:
+    """The calls of a case with that kind of numbers; the first as in a network."""
+    drawn = [op.in_network(case, Numbers(kind, op.name, case))]
+    if op.gradient and op.gradient.passes:
+        drawn.append(op.arguments(case, Numbers(kind, op.name, case, "any")))
+    integers = kind == "integers"
+    calls = [Call(op, arguments, integers) for arguments in drawn]
+    return (*calls, *(calls[0].changed(change) for change in (op.variants if integers else op.roundings)))
+
+
+def results_of(backend: Backend, call: Call, *, out: bool = False) -> Results:
+    """The results, after what holds of every call: types, shapes, arguments unchanged, `out` filled and returned."""
+    op, given, guarded = call.op, call.copied(), Guarded()
+    likes = op.arrays_of(call.exact)
+    outs = [
+        None if like is None else guarded.output(like.shape, result.dtype)
+        for result, like in zip(op.results, likes, strict=True)
+    ]
+    options = {"out": tuple(outs) if len(outs) > 1 else outs[0]} if out and not op.changes else {}
+    results = op.run(backend, given, **options)
+    if len(results) != len(call.exact):
+        raise WrongError(f"result expected {len(call.exact)} values, got {len(results)}")
+    for name, value in call.arguments.items():
+        if isinstance(value, np.ndarray) and name not in op.changes:
+            expect_same_bits(f"{name} after the call", given[name], value)
+    for result, like, array, filled in zip(op.results, likes, op.arrays_of(results), outs, strict=True):
+        if like is None:
+            if array is not None:
+                raise WrongError(f"{result.name} expected None, got {type(array).__name__}")
+            continue
+        if options and array is not filled:
+            raise WrongError(f"{result.name} expected the array given as out, got another one")
+        if not isinstance(array, np.ndarray) or array.dtype != result.dtype:
+            got = getattr(array, "dtype", type(array).__name__)
+            raise WrongError(f"{result.name} expected an array of {np.dtype(result.dtype)}, got {got}")
+    guarded.check()
+    return results
+
+
+def exact(backend: Backend, op: Op, case: Case) -> None:
+    """Small integers make every sum exact in float32: the results equal the reference's."""
+    for i, call in enumerate(calls_of(op, case, "integers")):
+        op.judge(call, results_of(backend, call, out=i == 0))
+
+
+def bounded(backend: Backend, op: Op, case: Case) -> None:
+    """Normal numbers: the results are within a derived bound of the reference's in float64."""
+    for call in calls_of(op, case, "normals"):
+        op.judge(call, results_of(backend, call))
+
+
+def _inner(a: Array, b: Array) -> float:
+    return float((a.astype(np.float64) * b).sum())
+
+
+def adjoint(backend: Backend, op: Op, case: Case) -> None:
+    """<dy, J dx> = <J' dy, dx>, exactly with integers: backward is the transpose of forward, both of them the backend's."""
+    assert op.gradient is not None
+    inputs, results, arguments = op.chain(case, Numbers("integers", op.name, case, "adjoint"), backend)
+    call = Call(op, arguments, integers=True)
+    gradients = op.run(backend, call.copied())
+    by_name = dict(zip(op.gradient.of, gradients, strict=True))
+    expected = _inner(arguments["dy"], results[0])
+    for together in op.gradient.linear:
+        got = sum(_inner(by_name[name], inputs[name]) for name in together)
+        if got != expected:
+            products = " + ".join(f"<d{name}, {name}>" for name in together)
+            raise WrongError(f"{products} expected <dy, y> = {expected}, got {got}")
+    for result, a, e in zip(op.results, gradients, call.exact, strict=True):
+        expect_equal(f"{result.name} behind its forward pass", a, e)
+
+
+def repeatable(backend: Backend, op: Op, case: Case) -> None:
+    """The same call gives the same bits."""
+    call = Call(op, op.in_network(case, Numbers("normals", op.name, case, "twice")))
+    first, second = (op.run(backend, call.copied()) for _ in range(2))
+    for i, (a, b) in enumerate(zip(first, second, strict=True)):
+        if a is not None:
+            expect_same_bits(f"result {i} of the second call", np.asarray(b), np.asarray(a))
+
+
+def alone(backend: Backend, op: Op, case: Case) -> None:
+    """An image has the same bits whatever batch it comes in."""
+    arguments = op.in_network(case, Numbers("normals", op.name, case, "alone"), backend)
+    results = op.run(backend, arguments)
+    for i in range(len(arguments[op.batched[0]])):
+        part = {name: value[i : i + 1] if name in op.batched else value for name, value in arguments.items()}
+        if "x_shape" in part:
+            part["x_shape"] = (1, *part["x_shape"][1:])
+        for result, one, whole in zip(op.results, op.run(backend, part), results, strict=True):
+            if result.batched:
+                expect_same_bits(f"{result.name} of image {i} alone", one, whole[i : i + 1])
+
+
+@dataclass(frozen=True)
+class Property:
+    """What must hold, and of which of an op's cases."""
+
+    check: Callable[[Backend, Op, Case], None]
+    cases: Callable[[Op], Sequence[Case]]
+
+
+def _adjoint_cases(op: Op) -> Sequence[Case]:
+    if op.gradient is None or not op.gradient.linear:
+        return ()
+    return op.cases if op.gradient.cases is None else op.gradient.cases
+
+
+PROPERTIES: Mapping[str, Property] = {
+    "exact": Property(exact, lambda op: op.cases if op.integers else ()),
+    "bounded": Property(bounded, lambda op: op.cases),
+    "adjoint": Property(adjoint, _adjoint_cases),
+    "repeatable": Property(repeatable, lambda op: (op.large,)),
+    "alone": Property(alone, lambda op: op.cases if op.batched else ()),
+}

@@ -1,0 +1,213 @@
+"""What every op promises of its arguments: what it refuses, in which words; what it reads, fills, returns and leaves alone."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastlenet import reference
+from fastlenet.testing.checks import Backend, results_of
+from fastlenet.testing.description import KINDS, Arguments, Array, Call, Op
+from fastlenet.testing.judging import WrongError, expect_same_bits
+from fastlenet.testing.values import Numbers
+
+__all__ = ["CONTRACT", "STYLES", "example", "styled"]
+
+STYLES = ("plain", "reversed", "strided", "fortran", "misaligned", "read-only")
+WRONG_DTYPES = (np.float16, np.int64, np.complex64)  # which no argument has
+
+# What is refused in the place of another argument, and the exception, by its kind.
+WRONG: dict[str, tuple[tuple[object, type[Exception]], ...]] = {
+    "pair": (("2", TypeError), ((1, 2, 3), TypeError), (1.5, TypeError), (-1, ValueError), (2**70, ValueError)),
+    "sizes": (("1144", TypeError), (None, TypeError), ((1, 1, 4, -1), ValueError)),
+    "number": (("0.5", TypeError), (None, TypeError), ([0.5], TypeError)),
+    "integer": ((0.5, TypeError), ("1", TypeError), (-1, ValueError)),
+    "choice": ((None, TypeError), ("fft", ValueError)),
+}
+
+
+def example(op: Op, n: int = 3) -> Call:
+    """A small call, of that many images."""
+    case = op.small[0]
+    return Call(op, op.in_network(case if n == 3 else case.with_batch(n), Numbers("integers", op.name, "contract")))
+
+
+def styled(array: Array, style: str) -> Array:
+    """The same numbers in memory of another kind."""
+    if style == "reversed":
+        backwards: Array = np.ascontiguousarray(array[..., ::-1])[..., ::-1]
+        return backwards
+    if style == "strided":
+        wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), 99, array.dtype)
+        wide[..., ::2] = array
+        every_other: Array = wide[..., ::2]
+        return every_other
+    if style == "fortran":
+        return np.asfortranarray(array)
+    if style == "misaligned":
+        memory: Array = np.empty(array.nbytes + 1, np.uint8)
+        view: Array = memory[1:].view(array.dtype).reshape(array.shape)
+        view[...] = array
+        return view
+    if style == "read-only":
+        copy: Array = array.copy()
+        copy.flags.writeable = False
+        return copy
+    return array
+
+
+def expect_refused(
+    backend: Backend, op: Op, arguments: Arguments, kind: type[Exception], pattern: str, given: str, **options: object
+) -> None:
+    """That exception, by one line that begins with the op's name and goes on like the pattern; and no argument is touched."""
+    expected, before = f"{given} expected a {kind.__name__} {f'{op.name}: {pattern}'!r}", Call(op, arguments).copied()
+    try:
+        op.run(backend, arguments, **options)
+    except kind as error:
+        line = str(error)
+        if "\n" in line or not re.match(f"{op.name}: {pattern}", line):
+            raise WrongError(f"{expected}, got {line!r}") from None
+    except Exception as error:
+        raise WrongError(f"{expected}, got {type(error).__name__}: {error}") from None
+    else:
+        raise WrongError(f"{expected}, got a result")
+    for name, value in before.items():
+        if isinstance(value, np.ndarray):
+            expect_same_bits(f"{name} after a refusal", arguments[name], value)
+
+
+def signature(backend: Backend, op: Op) -> None:
+    """The same parameters, in the same order, by position or name, with the same defaults."""
+
+    def parameters(function: Callable[..., Any]) -> list[tuple[str, str, object]]:
+        return [(p.name, p.kind.description, p.default) for p in inspect.signature(function).parameters.values()]
+
+    expected, got = parameters(getattr(reference, op.name)), parameters(getattr(backend, op.name))
+    if got != expected:
+        first = next((pair for pair in zip(expected, got, strict=False) if pair[0] != pair[1]), (expected[-1], got[-1]))
+        raise WrongError(f"signature expected {_parameter(*first[0])}, got {_parameter(*first[1])}")
+
+
+def _parameter(name: str, kind: str, default: object) -> str:
+    return f"{kind} {name}" + ("" if default is inspect.Parameter.empty else f"={default!r}")
+
+
+def dtypes(backend: Backend, op: Op) -> None:
+    """Another dtype, or no array, is a TypeError that names the argument and what came."""
+    call = example(op)
+    for name in op.arrays:
+        for dtype in WRONG_DTYPES:
+            wrong = call.copied() | {name: call.arguments[name].astype(dtype)}
+            given = f"{name} of {np.dtype(dtype)}"
+            expect_refused(backend, op, wrong, TypeError, f"{name} expects .*got {np.dtype(dtype)}", given)
+        listed = call.copied() | {name: call.arguments[name].tolist()}
+        expect_refused(backend, op, listed, TypeError, f"{name} expects .*got list", f"{name} as a list")
+
+
+def shapes(backend: Backend, op: Op) -> None:
+    """An axis too many is a ValueError that names an argument."""
+    if op.any_shape:
+        return
+    call = example(op)
+    names = "|".join([*op.arrays, *(name for name, kind in KINDS.items() if kind == "places")])
+    for name in op.arrays:
+        wrong = call.copied() | {name: call.arguments[name][..., None].copy()}
+        given = f"{name} of shape {wrong[name].shape}"
+        expect_refused(backend, op, wrong, ValueError, f"({names}) expects", given)
+
+
+def numbers(backend: Backend, op: Op) -> None:
+    """A wrong number, pair or word is a TypeError or ValueError that names the argument and what came."""
+    call = example(op)
+    for name in op.parameters:
+        for value, kind in WRONG.get(KINDS.get(name, "array"), ()):
+            if name in ("stride", "velocity") and value is None:
+                continue
+            wrong = call.copied() | {name: value}
+            given = f"{name}={value!r}"
+            expect_refused(backend, op, wrong, kind, f"{name} expects .*, got ", given)
+
+
+def out(backend: Backend, op: Op) -> None:
+    """`out` is filled and returned; one of another shape, or no tuple where there are several, is refused."""
+    if op.changes:
+        return
+    call = example(op)
+    without = op.arrays_of(results_of(backend, call))
+    filled = op.arrays_of(results_of(backend, call, out=True))
+    for result, a, b in zip(op.results, filled, without, strict=True):
+        expect_same_bits(f"{result.name} in out", a, b)
+    for i, array in enumerate(without):
+        outs = [other.copy() for other in without]
+        outs[i] = np.zeros((*array.shape, 1), array.dtype)
+        wrong = tuple(outs) if len(outs) > 1 else outs[0]
+        given = f"out of shape {outs[i].shape}"
+        expect_refused(backend, op, call.copied(), ValueError, r"out(\[\d\])? expects shape", given, out=wrong)
+    if len(without) > 1:
+        lone = without[0].copy()
+        expect_refused(backend, op, call.copied(), TypeError, "out expects a tuple", "out, an array, ", out=lone)
+
+
+def in_place(backend: Backend, op: Op) -> None:
+    """`out` may be an input where the op says so; else that is a ValueError."""
+    if op.changes:
+        return
+    call = example(op)
+    expected = op.arrays_of(op.run(backend, call.copied()))
+    for name in op.arrays:
+        array = call.arguments[name]
+        like = expected[0]
+        if like is None or array.shape != like.shape or array.dtype != like.dtype:
+            continue
+        given = call.copied()
+        outs = given[name] if len(expected) == 1 else (given[name], *(np.empty_like(other) for other in expected[1:]))
+        if name not in op.in_place:
+            expect_refused(backend, op, given, ValueError, ".*share memory", f"out={name}", out=outs)
+            continue
+        result = op.arrays_of(op.run(backend, given, out=outs))[0]
+        if result is not given[name]:
+            raise WrongError(f"out={name} expected that array returned, got another one")
+        expect_same_bits(f"out={name}", result, like)
+
+
+def empty_batch(backend: Backend, op: Op) -> None:
+    """Of no images: outputs of the batch are empty, sums over it are zero, and a mean loss is nan."""
+    call = example(op, 0)
+    results = results_of(backend, call)
+    for result, array, like in zip(op.results, op.arrays_of(results), op.arrays_of(call.exact), strict=True):
+        if array.shape != like.shape:
+            raise WrongError(f"{result.name} expected shape {like.shape}, got {array.shape}")
+        if array.any():
+            raise WrongError(f"{result.name} expected zeros, got {array[array != 0].flat[0]}")
+    if op.scalar and not np.array_equal(results[0], call.exact[0], equal_nan=True):
+        raise WrongError(f"loss expected {call.exact[0]}, got {results[0]}")
+
+
+def memory(backend: Backend, op: Op) -> None:
+    """Arrays that are read may have any strides and alignment, and be read-only."""
+    call = example(op)
+    expected = op.run(backend, call.copied())
+    for style in STYLES:
+        given = {
+            name: styled(value, style) if name in op.arrays and name not in op.changes else value
+            for name, value in call.copied().items()
+        }
+        for i, (a, b) in enumerate(zip(op.run(backend, given), expected, strict=True)):
+            if b is not None:
+                expect_same_bits(f"result {i} of {style} arrays", np.asarray(a), np.asarray(b))
+
+
+CONTRACT: dict[str, Callable[[Backend, Op], None]] = {
+    "signature": signature,
+    "dtypes": dtypes,
+    "shapes": shapes,
+    "numbers": numbers,
+    "out": out,
+    "in place": in_place,
+    "empty batch": empty_batch,
+    "memory": memory,
+}

@@ -1,0 +1,188 @@
+"""The ops that work element by element: ReLU, sigmoid, dropout, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastlenet.testing.cases import SHAPES, Elements
+from fastlenet.testing.description import Arguments, Benchmark, Call, Gradient, Op, Result, Results, Torch, Values
+from fastlenet.testing.judging import TINY, WrongError, expect_within, gamma, rounded_alike
+from fastlenet.testing.ulp import Ulps
+from fastlenet.testing.values import Draw
+
+__all__ = ["OPS"]
+
+SMALL = [Elements((3, 6))]
+LARGE = Elements((50_000,))
+TIMED = Elements((128, 20, 24, 24))
+LINES = (Benchmark("", TIMED),)
+
+
+def _arrays(*names: str) -> Callable[[Elements, Values], Arguments]:
+    """Arrays of the case's shape, and its options."""
+    return lambda case, values: {name: values(*case.shape) for name in names} | dict(case.options)
+
+
+def _random(draw: Draw) -> Elements:
+    return Elements(draw.any_shape())
+
+
+def _torch(name: str) -> Callable[[Torch, Arguments], object]:
+    """The function of PyTorch that has this name."""
+    return lambda torch, arguments: getattr(torch, name)(arguments["x"])
+
+
+RELU_FORWARD = Op(
+    name="relu_forward",
+    arrays=("x",),
+    results=(Result("y"),),
+    arguments=_arrays("x"),
+    cases=SHAPES,
+    small=SMALL,
+    large=LARGE,
+    random=_random,
+    judge=rounded_alike,
+    rounds=False,
+    in_place=("x",),
+    any_shape=True,
+    torch=_torch("relu"),
+    benchmarks=LINES,
+)
+RELU_BACKWARD = Op(
+    name="relu_backward",
+    arrays=("dy", "y"),
+    results=(Result("dx"),),
+    arguments=_arrays("dy", "y"),
+    cases=SHAPES,
+    small=SMALL,
+    large=LARGE,
+    random=_random,
+    judge=rounded_alike,
+    rounds=False,
+    in_place=("dy", "y"),
+    gradient=Gradient(RELU_FORWARD, of=("x",), passes={"y": 0}, linear=(("x",),)),
+    benchmarks=LINES,
+)
+
+
+def _judge_sigmoid(call: Call, actual: Results) -> None:
+    """Within 2 units in the last place."""
+    worst = Ulps(call.arguments["x"], call.exact[0]).worst(actual[0])
+    if worst > 2:
+        raise WrongError(f"y expected within 2 ulp of the exact value, got {worst:.3g} ulp")
+
+
+def _judge_sigmoid_backward(call: Call, actual: Results) -> None:
+    """Three roundings, in either order of the products; each may lose what is too small, which the other factor then scales."""
+    dy, y = (np.abs(call.arguments[name].astype(np.float64)) for name in ("dy", "y"))
+    rest, exact = np.abs(1 - call.arguments["y"].astype(np.float64)), call.exact[0]
+    with np.errstate(all="ignore"):
+        largest = np.maximum(np.maximum(dy * y, y * rest), np.abs(exact))
+        expect_within("dx", actual[0], exact, gamma(3) * np.abs(exact) + TINY * (1 + dy + rest), largest)
+
+
+def _sigmoid_arguments(case: Elements, values: Values) -> Arguments:
+    """Now and then far from 0, where it saturates."""
+    with np.errstate(over="ignore"):
+        return {"x": np.asarray(values(*case.shape) * np.float32(values.rng.choice([1, 20, 100])))}
+
+
+SIGMOID_FORWARD = Op(
+    name="sigmoid_forward",
+    arrays=("x",),
+    results=(Result("y"),),
+    arguments=_sigmoid_arguments,
+    cases=SHAPES,
+    small=SMALL,
+    large=LARGE,
+    random=_random,
+    judge=_judge_sigmoid,
+    integers=False,
+    in_place=("x",),
+    any_shape=True,
+    torch=_torch("sigmoid"),
+    benchmarks=LINES,
+)
+SIGMOID_BACKWARD = Op(
+    name="sigmoid_backward",
+    arrays=("dy", "y"),
+    results=(Result("dx"),),
+    arguments=_arrays("dy", "y"),
+    cases=SHAPES,
+    small=SMALL,
+    large=LARGE,
+    random=_random,
+    judge=_judge_sigmoid_backward,
+    in_place=("dy", "y"),
+    gradient=Gradient(SIGMOID_FORWARD, of=("x",), passes={"y": 0}),
+    benchmarks=LINES,
+)
+
+# Scales that are exact, and one that is rounded, always alike.
+DROPOUTS = [
+    Elements(case.shape, {"rate": rate, "seed": 2**63 + 5, "counter": 2**40 + 3})
+    for case in SHAPES
+    for rate in (0.0, 0.25, 0.5)
+]
+
+
+def _random_dropout(draw: Draw) -> Elements:
+    whole = (0, 1, 3, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
+    rate = draw.pick((0, 0.0, 0.25, 0.5, 0.9, 1 - 2**-40, 2.0**-32, np.float32(0.1), 1e-300))
+    return Elements(draw.any_shape(), {"rate": rate, "seed": draw.pick(whole), "counter": draw.pick(whole)})
+
+
+def _drop(case: Elements, rate: float) -> Elements:
+    return Elements(case.shape, {"rate": rate, "seed": 3, "counter": 4})
+
+
+def _dropout_backward(case: Elements, values: Values) -> Arguments:
+    return {"dy": values(*case.shape), "mask": values(*case.shape)}
+
+
+def _torch_dropout(torch: Torch, arguments: Arguments) -> object:
+    result: object = torch.nn.functional.dropout(arguments["x"], arguments["rate"])
+    return result
+
+
+DROPOUT_FORWARD = Op(
+    name="dropout_forward",
+    arrays=("x",),
+    results=(Result("y"), Result("mask")),
+    arguments=_arrays("x"),
+    cases=DROPOUTS,
+    small=[_drop(SMALL[0], 0.25)],
+    large=_drop(LARGE, 0.3),
+    random=_random_dropout,
+    judge=rounded_alike,
+    rounds=False,
+    in_place=("x",),
+    any_shape=True,
+    torch=_torch_dropout,
+    timed_only=True,
+    benchmarks=(Benchmark("", _drop(TIMED, 0.5)),),
+)
+DROPOUT_BACKWARD = Op(
+    name="dropout_backward",
+    arrays=("dy", "mask"),
+    results=(Result("dx"),),
+    arguments=_dropout_backward,
+    cases=DROPOUTS,
+    small=[_drop(SMALL[0], 0.25)],
+    large=_drop(LARGE, 0.3),
+    random=_random_dropout,
+    judge=rounded_alike,
+    rounds=False,
+    in_place=("dy", "mask"),
+    gradient=Gradient(
+        DROPOUT_FORWARD,
+        of=("x",),
+        passes={"mask": 1},
+        linear=(("x",),),
+        cases=[case for case in DROPOUTS if case.options["rate"] != 0.25],
+    ),
+    benchmarks=(Benchmark("", _drop(TIMED, 0.5)),),
+)
+OPS = (RELU_FORWARD, RELU_BACKWARD, SIGMOID_FORWARD, SIGMOID_BACKWARD, DROPOUT_FORWARD, DROPOUT_BACKWARD)

@@ -1,0 +1,177 @@
+"""gather_images, with and without a transform."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastlenet.augment import Augmentation, Transform
+from fastlenet.backend import Shape
+from fastlenet.testing.description import Arguments, Array, Benchmark, Call, Op, Result, Results, Torch, Values
+from fastlenet.testing.judging import LARGEST, expect_all, expect_equal, expect_shape, gamma
+from fastlenet.testing.values import BATCHES, SIDES, Draw
+
+__all__ = ["OPS", "Images", "sampling_bound"]
+
+MEAN, STD = 0.1307, 0.3081
+
+
+@dataclass(frozen=True)
+class Images:
+    """n of `count` images. transform: None; "shift", by whole pixels; "matrices", one for each image; or an Augmentation."""
+
+    count: int
+    h: int
+    w: int
+    n: int
+    transform: str | Augmentation | None = None
+    mean: float = MEAN
+    std: float = STD
+    spread: float = 0.1  # how far the matrices lie from the identity
+
+    def __str__(self) -> str:
+        return f"{self.n}of{self.count}x{self.h}x{self.w}" + ("" if self.transform is None else f"-{self.transform}")
+
+    def with_batch(self, n: int) -> Images:
+        return replace(self, n=n)
+
+    @property
+    def shape(self) -> Shape:
+        return self.count, self.h, self.w
+
+
+AFFINE = Augmentation(shift=2, rotation=12, scale=0.12, shear=0.12)
+ELASTIC = replace(AFFINE, elastic=34, elastic_sigma=4, cutout=6)
+CASES = [
+    *(Images(50, 28, 27, n) for n in (0, 1, 37)),
+    # Whole pixels and powers of two: the sample is exact too.
+    *(Images(50, 28, 27, n, "shift", 0.0, 1 / 255) for n in (0, 1, 37)),
+    Images(6, 28, 28, 6, "matrices"),
+    Images(20, 28, 28, 6, AFFINE),
+    Images(20, 9, 17, 6, ELASTIC),
+]
+TIMED = Images(60_000, 28, 28, 128, None, 0.13, 0.31)
+
+
+def _transform(case: Images, values: Values) -> Array | Transform | None:
+    if isinstance(case.transform, Augmentation):
+        return case.transform.at(3, 4)
+    if case.transform is None:
+        return None
+    step = (2, -3) if case.transform == "shift" else (0, 0)
+    matrices: Array = np.tile(np.array([[1, 0, step[0]], [0, 1, step[1]]], np.float32), (case.n, 1, 1))
+    if case.transform == "matrices":
+        matrices = matrices + np.float32(case.spread) * values(case.n, 2, 3)
+    return matrices
+
+
+def _arguments(case: Images, values: Values) -> Arguments:
+    images = values.rng.integers(0, 256, case.shape, np.uint8)
+    index = values.places((case.n,), case.count, np.int64)
+    return {"images": images, "index": index, "mean": case.mean, "std": case.std, "transform": _transform(case, values)}
+
+
+def _random_augmentation(draw: Draw) -> Augmentation:
+    return Augmentation(
+        shift=draw.pick((0, 0, 1, 2, 40)),
+        rotation=draw.pick((0, 0, 10, 180)),
+        scale=draw.pick((0, 0, 0.1, 0.9)),
+        shear=draw.pick((0, 0, 0.3, 1)),
+        elastic=draw.pick((0, 0, 34, 2000)),
+        elastic_sigma=draw.pick((0.01, 1.0, 4.0, 900.0)),
+        cutout=draw.pick((0, 0, 1, 4, 9)),
+    )
+
+
+def _random(draw: Draw) -> Images:
+    count, h, w = draw.pick((0, 1, 2, 7, 300)), draw.pick(SIDES), draw.pick((*SIDES, 28))
+    n = draw.pick(BATCHES) if count else 0
+    mean, std = draw.pick((0.1307, 0.1307, 0, -3.5, 1e10)), draw.pick((0.3081, 0.3081, 1, 1e-3, 1e30))
+    if draw.chance(0.25):
+        return Images(count, h, w, n, "matrices", mean, std, spread=1.0)
+    if draw.chance(0.35):
+        return Images(count, h, w, min(n, 5), _random_augmentation(draw))
+    return Images(count, h, w, n, None, mean, std)
+
+
+def sampling_bound(transform: Transform, number: int, h: int, w: int, mean: float = MEAN, std: float = STD) -> Array:
+    """How far float32 may be off, pixel by pixel, for images of 0..255.
+
+    A position is a sum of five parts: two products of the matrix's numbers and pixel numbers, the offset, the frame's border of
+    1, and the displacement. Rounding the matrix, the products and the sums is at most 5 roundings of each part. The
+    displacement is alpha times two nested sums of K products each, of taps that were rounded and noise below 1 that is exact;
+    the taps' sum is 1. With the taps' rounding, alpha's, its product, and the last sum, these are 2 K + 5 roundings of alpha.
+    Then a sample moves by at most 255, the steepest slope there is, per pixel along each axis. Five more roundings are the
+    interpolation's, of numbers up to 255 (two of a row's, which the other axis averages, and three of that), and four those
+    of the normalisation, the reference's included.
+    """
+    chosen = transform.augmentation
+    matrix, shift = np.abs(transform.affine(number)), np.abs(transform.shift(number))
+    middle = np.array([h - 1, w - 1]) / 2
+    rows, columns = np.arange(h)[:, None], np.arange(w)
+    taps = sum(min(2 * math.ceil(3 * chosen.elastic_sigma) + 1, size) for size in (h, w))
+    position: Array = np.zeros((h, w))
+    for axis in range(2):
+        offset = middle[axis] + matrix[axis] @ (middle + shift) + 1
+        position = position + gamma(5) * (matrix[axis, 0] * rows + matrix[axis, 1] * columns + offset)
+        position = position + gamma(taps + 5) * chosen.elastic
+    return np.asarray((position + gamma(5)) / std + gamma(4) * (1 + abs(mean)) / std)
+
+
+def _judge(call: Call, actual: Results) -> None:
+    """A table's numbers exactly; samples within the bound of a position's error times the steepest slope, 255 a pixel."""
+    a, x, expected = call.arguments, actual[0], call.exact[0]
+    transform = a["transform"]
+    whole = isinstance(transform, np.ndarray) and bool((transform == np.rint(transform)).all()) and a["std"] == 1 / 255
+    if transform is None or whole or (isinstance(transform, Transform) and not transform.augmentation.warps):
+        expect_equal("x", x, expected)
+        return
+    expect_shape("x", x, expected)
+    if not expected.size:
+        return
+    (h, w), mean, std = a["images"].shape[1:], float(a["mean"]), float(a["std"])
+    if isinstance(transform, Transform):
+        bounds = [sampling_bound(transform, int(number), h, w, mean, std)[None] for number in np.asarray(a["index"])]
+        bound: Array = np.stack(bounds)
+    else:
+        # A coordinate is a sum of three products and the border: its error moves a sample by at most 255 a pixel.
+        with np.errstate(all="ignore"):
+            extent = np.abs(transform.astype(np.float64)) @ np.array([h, w, 1.0]) + 1
+            bound = (gamma(5) * extent.sum(-1) + gamma(8) * (1 + abs(mean))) / std
+            # Beyond what a float32 can place, the sample is any that the image has; black outside it is left.
+            bound = np.where(np.isfinite(bound), bound, 0)[:, None, None, None] + np.zeros(expected.shape)
+    near = np.abs(x.astype(np.float64) - expected) <= bound
+    expect_all("x", near | (np.abs(expected) >= LARGEST / 2), x, expected)
+
+
+def _torch(torch: Torch, a: Arguments) -> object:
+    """Without a transform."""
+    result: object = a["images"][a["index"]].unsqueeze(1).float().sub_(255 * a["mean"]).div_(255 * a["std"])
+    return result
+
+
+AUGMENTATIONS = {"shift": Augmentation(shift=2), "affine": AFFINE, "elastic": ELASTIC}
+GATHER_IMAGES = Op(
+    name="gather_images",
+    arrays=("images", "transform"),
+    dtypes={"images": np.uint8},
+    results=(Result("x"),),
+    arguments=_arguments,
+    cases=CASES,
+    small=[Images(7, 4, 5, 3, "matrices", 0.5, 0.25)],
+    large=Images(100, 28, 28, 90, "matrices"),
+    random=_random,
+    judge=_judge,
+    torch=_torch,
+    benchmarks=(
+        Benchmark(", 128 of 28x28", TIMED),
+        *(
+            Benchmark(f", 128 of 28x28, {label}", replace(TIMED, transform=augmentation), torch=False)
+            for label, augmentation in AUGMENTATIONS.items()
+        ),
+    ),
+    traffic=lambda arguments: 5.0 * len(arguments["index"]) * math.prod(arguments["images"].shape[1:]),
+)
+OPS = (GATHER_IMAGES,)

@@ -1,0 +1,116 @@
+"""A backend, called with NumPy arrays whatever its own arrays are."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.testing.description import Array, Op
+from fastlenet.testing.judging import WrongError
+from fastlenet.testing.registry import OPS
+
+__all__ = ["Guarded", "Host", "on_host", "poison"]
+
+Backend = Any
+
+_GUARD = 64  # elements on either side
+
+
+def poison(dtype: npt.DTypeLike) -> float:
+    """What no result may show by chance: NaN, or the largest integer."""
+    kind = np.dtype(dtype)
+    return np.nan if kind.kind == "f" else int(np.iinfo(kind).max)
+
+
+class Guarded:
+    """NumPy arrays to be filled: full of NaN, or of the largest integer, and with guard bytes on both sides."""
+
+    def __init__(self) -> None:
+        self._memory: list[Array] = []
+
+    def output(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = np.full(size + 128, 0xA5, np.uint8)
+        self._memory.append(memory)
+        array: Array = memory[64 : 64 + size].view(dtype).reshape(shape)
+        array.fill(poison(dtype))
+        return array
+
+    def check(self) -> None:
+        """Raises AssertionError if something around an array changed."""
+        for memory in self._memory:
+            if not ((memory[:64] == 0xA5).all() and (memory[-64:] == 0xA5).all()):
+                raise WrongError("out expected nothing written outside of it, got other bytes around it")
+
+
+class _Copy:
+    """A backend's array that starts as a NumPy array is, and what surrounds it."""
+
+    def __init__(self, backend: Backend, host: Array) -> None:
+        self.host = host
+        self._memory = backend.empty((host.size + 2 * _GUARD,), host.dtype)
+        self._memory[...] = np.full(host.size + 2 * _GUARD, 85, host.dtype)
+        self.array = self._memory[_GUARD : _GUARD + host.size].reshape(host.shape)
+        if host.size:
+            self.array[...] = host
+        if not host.flags.writeable:
+            self.array.flags.writeable = False
+
+    def finish(self) -> None:
+        memory = np.asarray(self._memory)
+        if not ((memory[:_GUARD] == 85).all() and (memory[_GUARD + self.host.size :] == 85).all()):
+            raise WrongError("out expected nothing written outside of it, got other numbers around it")
+        if self.host.flags.writeable:
+            self.host[...] = memory[_GUARD : _GUARD + self.host.size].reshape(self.host.shape)
+
+
+class Host:
+    """A backend's names. What an op writes becomes an array of the backend's, and is copied back; results are NumPy's."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._kind = type(backend.empty((1,)))
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self.backend, name)
+        return functools.partial(self._call, OPS[name]) if name in OPS else found
+
+    def _call(self, op: Op, *positional: object, out: object = None, **named: object) -> object:
+        arguments = {**dict(zip(op.parameters, positional, strict=False)), **named}
+        copies: dict[int, _Copy] = {}
+
+        def copy(value: object) -> object:
+            if isinstance(value, tuple):
+                return tuple(map(copy, value))
+            if not isinstance(value, np.ndarray):
+                return value
+            if id(value) not in copies:
+                copies[id(value)] = _Copy(self.backend, value)
+            return copies[id(value)].array
+
+        options = {} if out is None else {"out": copy(out)}
+        given = {name: copy(value) if name in op.changes or id(value) in copies else value for name, value in arguments.items()}
+        result = getattr(self.backend, op.name)(**given, **options)
+        for entry in copies.values():
+            entry.finish()
+        hosts = {id(entry.array): entry.host for entry in copies.values()}
+
+        def back(value: object) -> object:
+            if isinstance(value, tuple):
+                return tuple(map(back, value))
+            if not isinstance(value, self._kind):
+                return value
+            if id(value) in hosts:
+                return hosts[id(value)]
+            array = np.asarray(value)
+            return float(array) if array.dtype == np.float64 and array.shape == () else array
+
+        return back(result)
+
+
+def on_host(backend: Backend) -> Any:
+    """The backend itself if its arrays are NumPy's, else one that takes NumPy's, and gives them."""
+    return backend if isinstance(backend.empty((1,)), np.ndarray) else Host(backend)

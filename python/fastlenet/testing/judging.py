@@ -1,0 +1,133 @@
+"""Results beside exact ones: bounds that are derived, and one line that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastlenet.testing.description import Arguments, Array, Call, Judge, Results
+
+__all__ = [
+    "LARGEST",
+    "TINY",
+    "WrongError",
+    "expect_all",
+    "expect_equal",
+    "expect_same_bits",
+    "expect_within",
+    "finite",
+    "gamma",
+    "rounded_alike",
+    "sums",
+]
+
+LARGEST = float(np.finfo(np.float32).max)
+TINY = 2.0**-149  # the step of the smallest numbers: what a product may lose below them
+
+
+class WrongError(AssertionError):
+    """A backend does not do what its contract says."""
+
+
+def gamma(terms: int) -> float:
+    """The bound of the relative error of a sum of that many products in float32: k*u / (1 - k*u), u = 2^-24 (Higham 2002)."""
+    return terms * 2.0**-24 / (1 - terms * 2.0**-24)
+
+
+def expect_all(what: str, right: Array, actual: Array, exact: Array) -> None:
+    """Every element is right; else a line names the first that is not."""
+    if np.all(right):
+        return
+    wrong = ~np.broadcast_to(right, actual.shape)
+    at = tuple(int(i[0]) for i in np.nonzero(wrong)) if wrong.ndim else ()
+    count = f"{int(wrong.sum())} of {wrong.size} wrong, the first at {at}"
+    raise WrongError(f"{what} expected {exact[at]}, got {actual[at]} ({count})")
+
+
+def expect_shape(what: str, actual: object, exact: Array) -> None:
+    shape = getattr(actual, "shape", None)
+    if shape != exact.shape:
+        got = type(actual).__name__ if shape is None else f"shape {shape}"
+        raise WrongError(f"{what} expected shape {exact.shape}, got {got}")
+
+
+def expect_equal(what: str, actual: Array, exact: Array) -> None:
+    """Equal numbers of equal shape, NaN being equal to NaN; a zero's sign does not matter."""
+    expect_shape(what, actual, exact)
+    with np.errstate(all="ignore"):
+        equal = actual == exact
+        if actual.dtype.kind == "f":
+            equal = equal | (np.isnan(actual) & np.isnan(exact))
+    expect_all(what, equal, actual, exact)
+
+
+def expect_same_bits(what: str, actual: Array, expected: Array) -> None:
+    """The same bytes of equal shape."""
+    expect_shape(what, actual, expected)
+    if actual.dtype != expected.dtype:
+        raise WrongError(f"{what} expected {expected.dtype}, got {actual.dtype}")
+    if actual.tobytes() != expected.tobytes():
+        kind = np.dtype(f"u{expected.itemsize}")
+        same = np.ascontiguousarray(actual).view(kind) == np.ascontiguousarray(expected).view(kind)
+        expect_all(f"{what}, bit for bit,", same.reshape(expected.shape), actual, expected)
+
+
+def expect_within(what: str, actual: Array, exact: Array, bound: Array | float, largest: Array) -> None:
+    """|actual - exact| <= bound, where no sum can leave float32's range: `largest` bounds what it passes.
+
+    Where an infinity or NaN is among the terms, the result is as it is exactly.
+    """
+    expect_shape(what, actual, exact)
+    with np.errstate(all="ignore"):
+        calm = largest < LARGEST / 2
+        off = calm & ~((np.abs(actual.astype(np.float64) - exact) <= bound) | (np.isnan(actual) & np.isnan(exact)))
+        wild = ~np.isfinite(largest)
+        odd = wild & (np.isnan(actual) != np.isnan(exact)) | wild & ~np.isnan(exact) & (actual != exact)
+    expect_all(what, ~(off | odd), actual, exact)
+
+
+def finite(*arrays: Array | None) -> bool:
+    """Whether there is no infinity or NaN in them."""
+    return all(array is None or bool(np.isfinite(array).all()) for array in arrays)
+
+
+def mixes_huge(arguments: Arguments) -> bool:
+    """Whether an infinity may meet a sum that has left float32's range."""
+    floats = [value for value in arguments.values() if isinstance(value, np.ndarray) and value.dtype == np.float32]
+    return not finite(*floats) and any(bool((np.abs(a[np.isfinite(a)]) > 1e15).any()) for a in floats)
+
+
+def rounded_alike(call: Call, actual: Results) -> None:
+    """The judge of an op whose results are float32's own: nothing is added, or in one order."""
+    for result, a, e in zip(call.op.results, call.op.arrays_of(actual), call.op.arrays_of(call.exact), strict=True):
+        expect_equal(result.name, a, e)
+
+
+def sums(
+    terms: Callable[[Arguments], tuple[int, ...]], skip: Callable[[Arguments], tuple[str, ...]] = lambda arguments: ()
+) -> Judge:
+    """The judge of an op whose results are sums of so many products, in any order, with or without fused multiply-adds.
+
+    Such a sum errs by at most gamma(terms) times the sum of the terms' sizes (Higham 2002). `skip` names the results that
+    the op's contract leaves open for these arguments.
+    """
+
+    def judge(call: Call, actual: Results) -> None:
+        arguments = call.arguments
+        sizes = (None,) * len(actual) if call.integers else call.sizes
+        for result, a, e, size, count in zip(call.op.results, actual, call.exact, sizes, terms(arguments), strict=True):
+            if e is None:
+                if a is not None:
+                    raise WrongError(f"{result.name} expected None, got {type(a).__name__}")
+            elif result.name in skip(arguments):
+                continue
+            elif size is None:
+                expect_equal(result.name, a, e)
+            else:
+                if mixes_huge(arguments):
+                    size = np.where(np.isfinite(size), size, LARGEST)
+                with np.errstate(all="ignore"):
+                    expect_within(result.name, a, e, gamma(max(count, 1)) * size + max(count, 1) * TINY, size)
+
+    return judge

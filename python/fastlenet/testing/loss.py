@@ -1,0 +1,112 @@
+"""softmax_cross_entropy and squared_error."""
+
+from __future__ import annotations
+
+from typing import SupportsFloat
+
+import numpy as np
+
+from fastlenet.testing.cases import SHAPES, Elements
+from fastlenet.testing.description import Arguments, Benchmark, Call, Op, Result, Results, Torch, Values
+from fastlenet.testing.judging import TINY, WrongError, expect_within, gamma
+from fastlenet.testing.values import BATCHES, Draw
+
+__all__ = ["OPS"]
+
+ROWS = [
+    Elements(shape, {"label_smoothing": smoothing})
+    for shape in ((0, 10), (1, 1), (7, 10), (70, 33))
+    for smoothing in (0.0, 0.1, 1.0)
+]
+
+
+def _expect_loss(actual: SupportsFloat, exact: SupportsFloat, bound: float) -> None:
+    a, e = float(actual), float(exact)
+    if not (abs(a - e) <= bound or a == e or (np.isnan(a) and np.isnan(e))):
+        raise WrongError(f"loss expected {e!r}, got {a!r}")
+
+
+# --- softmax and cross entropy ---------------------------------------------------------------------------------------------
+
+
+def _rows(case: Elements, values: Values) -> Arguments:
+    """Logits as sure of themselves as a trained network's."""
+    n, classes = case.shape
+    with np.errstate(over="ignore"):
+        return {"logits": 30 * values(n, classes), "labels": values.places((n,), classes, np.int64), **case.options}
+
+
+def _random_rows(draw: Draw) -> Elements:
+    smoothing = draw.pick((0.0, 0.0, 0.1, 1.0, 0, 1, np.float32(0.25)))
+    return Elements((draw.pick(BATCHES), draw.pick((0, 1, 2, 3, 7, 10, 10, 16, 17, 33))), {"label_smoothing": smoothing})
+
+
+def _judge_rows(call: Call, actual: Results) -> None:
+    """In float64, where exp errs by 3e-13 at most; rounded once. The loss is a difference of numbers as large as the logits."""
+    (loss, dlogits), (exact_loss, exact_gradient) = actual, call.exact
+    logits = np.abs(call.arguments["logits"].astype(np.float64))
+    beside = (dlogits.shape[1] + 8) * 2.0**-53 * logits.max(initial=0, where=logits < np.inf)
+    _expect_loss(loss, exact_loss, 1e-12 * (61 + abs(exact_loss)) + beside)
+    bound = np.spacing(np.abs(exact_gradient).astype(np.float32)) / 2 + 1e-12 / max(len(dlogits), 1)
+    expect_within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
+
+
+def _torch_rows(torch: Torch, a: Arguments) -> object:
+    result: object = torch.nn.functional.cross_entropy(a["logits"], a["labels"], label_smoothing=a["label_smoothing"])
+    return result
+
+
+SOFTMAX_CROSS_ENTROPY = Op(
+    name="softmax_cross_entropy",
+    arrays=("logits",),
+    results=(Result("dlogits"),),
+    scalar=True,
+    arguments=_rows,
+    cases=ROWS,
+    small=[Elements((3, 6), {"label_smoothing": smoothing}) for smoothing in (0.2, 0.0)],
+    large=Elements((300, 10), {"label_smoothing": 0.0}),
+    random=_random_rows,
+    judge=_judge_rows,
+    integers=False,
+    torch=_torch_rows,
+    benchmarks=(Benchmark(", 128x10", Elements((128, 10), {"label_smoothing": 0.0})),),
+    traffic=lambda arguments: 2.0 * arguments["logits"].nbytes,
+)
+
+# --- squared error ----------------------------------------------------------------------------------------------------------
+
+
+def _pairs(case: Elements, values: Values) -> Arguments:
+    return {"prediction": values(*case.shape), "target": values(*case.shape)}
+
+
+def _judge_pairs(call: Call, actual: Results) -> None:
+    """The loss in float64, of terms that are not negative; the gradient rounded once."""
+    (loss, gradient), (exact_loss, exact_gradient) = actual, call.exact
+    _expect_loss(loss, exact_loss, 0.0 if call.integers else (gradient.size + 4) * 2.0**-52 * abs(exact_loss))
+    with np.errstate(all="ignore"):
+        bound = 0.0 if call.integers else gamma(1) * np.abs(exact_gradient) + TINY
+        expect_within("dprediction", gradient, exact_gradient, bound, np.abs(exact_gradient))
+
+
+def _torch_pairs(torch: Torch, a: Arguments) -> object:
+    result: object = torch.nn.functional.mse_loss(a["prediction"], a["target"], reduction="sum")
+    return result
+
+
+SQUARED_ERROR = Op(
+    name="squared_error",
+    arrays=("prediction", "target"),
+    results=(Result("dprediction"),),
+    scalar=True,
+    arguments=_pairs,
+    cases=SHAPES,
+    small=[Elements((3, 6))],
+    large=Elements((50_000,)),
+    random=lambda draw: Elements(draw.any_shape()),
+    judge=_judge_pairs,
+    in_place=("prediction", "target"),
+    torch=_torch_pairs,
+    benchmarks=(Benchmark("", Elements((128, 20, 24, 24))),),
+)
+OPS = (SOFTMAX_CROSS_ENTROPY, SQUARED_ERROR)
