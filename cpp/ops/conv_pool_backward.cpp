@@ -1,4 +1,5 @@
-// The gradients of convolution + ReLU + max-pooling of a batch: by rows or by lanes.
+// The gradients of convolution + ReLU + max-pooling of a batch, by rows or by lanes. docs/design.md has a table of which path
+// runs when.
 #include "../machine/scratch.hpp"
 #include "batches.hpp"
 #include "frames.hpp"

@@ -1,4 +1,5 @@
-// Convolution + ReLU + max-pooling of a batch, forward: by blocks of images or image by image, directly or by Winograd.
+// Convolution + ReLU + max-pooling of a batch, forward: in blocks of images or one image at a time, by the direct sums or by
+// Winograd's algorithm. docs/design.md has a table of which path runs when.
 #include "../machine/scratch.hpp"
 #include "batches.hpp"
 #include "frames.hpp"

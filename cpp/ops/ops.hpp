@@ -1,7 +1,9 @@
-// The ops on whole batches: who owns which outputs, scratch memory, layouts. Arrays are dense, row-major, NCHW; the
-// names and their meaning are those of fastlenet.ops. Shapes have been checked; null stands for
-// an absent bias or an unwanted dx. Indices, labels and winners have been checked too, but another Python thread may have
-// changed them since: each is read once, and decides nothing about memory unless it is in range then.
+// The ops on whole batches. They cut a batch into tasks for the threads, take scratch memory, and convert layouts for the
+// kernels.
+//
+// The names and their meaning are those of fastlenet.ops. Arrays are dense, row-major, NCHW. Shapes have been checked. A null
+// pointer stands for an absent bias or an unwanted dx. Indices, labels and winners have been checked too, but another Python
+// thread may have changed them since. So an op reads each of them once, and uses it as an address only if it is in range then.
 //
 // Nothing is summed across threads: each task owns its outputs and adds in the order of the images. So the bits do not
 // depend on the number of threads, and an image's outputs not on the batch that it comes in.
