@@ -1,4 +1,4 @@
-"""What the command lines share: every failure that a user can meet is one line on standard error, and an exit code."""
+"""Shared by all commands: every failure that a user can cause is one line on standard error, and an exit code."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from fastlenet.streams import discard_output, flush, one_line, tell
 __all__ = ["UsageError", "fail_in_one_line", "run_command"]
 
 _USAGE, _INTERNAL, _CLOSED_PIPE = 2, 3, 141
-# What the system says where a stream takes no more; errors of files name them.
+# The errors of a standard stream that cannot be written; errors of other files have the file's name.
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class UsageError(ValueError):
-    """A command line that makes no sense; one line."""
+    """A wrong command line. The message is one line."""
 
 
 def run_command(name: str, command: Callable[[], int], *expected: type[Exception]) -> int:
-    """The exit code of a command: its own, or 2 after one line about one of the expected errors, 130 after Ctrl-C.
+    """Run a command and return its exit code. An expected error prints one line and returns 2; Ctrl-C returns 130.
 
-    An output that takes no more counts as expected, memory that does not suffice, and a module that cannot be imported. A
-    reader that has gone, as of `| head -1`, ends the command without a word and with 141, the code of a program that SIGPIPE
-    ended. Any other error is a mistake in this package: one line, and 3. FASTLENET_TRACEBACK=1 prints where an error arose.
+    expected: the errors that a user can cause. An output that cannot be written, too little memory, and a module that cannot be
+    imported are always expected. A closed pipe, as of `| head -1`, ends the command silently with 141, the code of a program
+    that SIGPIPE ended. Any other error is a fault in this package: it prints one line and returns 3. Set FASTLENET_TRACEBACK=1
+    to print where an error arose.
 
-    Standard output and error show what their encoding lacks as an escape sequence, from here on.
+    Characters that the encoding of standard output or error lacks are printed as escape sequences from here on.
     """
     try:
         try:
@@ -50,9 +51,9 @@ def run_command(name: str, command: Callable[[], int], *expected: type[Exception
 
 
 def fail_in_one_line(name: str) -> None:
-    """For a process that is a command: what no run_command catches, while modules are being imported, ends as it would there.
+    """Treat errors outside run_command, while modules are imported, as it does. For a process that is a command.
 
-    Warnings, which are for programmers, are not shown unless Python was asked for them.
+    Hides warnings, which are for programmers, unless Python's options ask for them.
     """
 
     def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> NoReturn:
@@ -68,13 +69,13 @@ def fail_in_one_line(name: str) -> None:
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """At Ctrl-C while modules are imported: some of them take a KeyboardInterrupt for a module that is missing."""
+    """End the process at Ctrl-C while modules are imported; some of them would take KeyboardInterrupt for a missing module."""
     tell("\ninterrupted")
     os._exit(128 + number)
 
 
 def _explain(name: str, error: BaseException, expected: tuple[type[Exception], ...]) -> int:
-    """Tell why the command fails; its exit code."""
+    """Print why the command fails. Returns its exit code."""
     if os.environ.get("FASTLENET_TRACEBACK") == "1":
         import traceback
 
@@ -103,7 +104,7 @@ def _explain(name: str, error: BaseException, expected: tuple[type[Exception], .
 
 
 def _reason(error: OSError) -> str:
-    """What the system says, and of which file; of none where it is standard output that takes no more."""
+    """The system's message with the file's name; standard output has none."""
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is not None:
         return f"{error.filename}: {reason}"

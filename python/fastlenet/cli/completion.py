@@ -1,4 +1,4 @@
-"""fastlenet completion: a script with which a shell completes commands and flags."""
+"""fastlenet completion: prints a script that lets a shell complete commands and flags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_parser(prog: str) -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet completion") -> int:
-    """Run the command line; returns the exit code, and exits with 2 for flags that do not exist."""
+    """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
 
     def command() -> int:
         from fastlenet.cli.main import whole_parser  # which imports every command

@@ -1,4 +1,4 @@
-"""The flags of python -m fastlenet.train: what they are called, what they may say, what they come to."""
+"""The flags of `fastlenet train`: their names, their values, and the settings that they make."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
     "usage_error",
 ]
 
-# Beside the recipe's fields, what decides the result or what is reported of it: a checkpoint holds both, for --resume.
+# The settings besides the recipe's fields that affect the result or the report. A checkpoint holds both, for --resume.
 SETTINGS: dict[str, Any] = {
     "recipe": "default",
     "ensemble": 1,
@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     "load_model": None,
     "device": "cpu",
 }
-# Flag: least, most. Of a command's flags those are checked that it has.
+# Flag: least, most. A command checks those flags that it has.
 _RANGES: dict[str, tuple[int, int]] = {
     "threads": (1, 4096),
     "log_interval": (0, INT64_MAX),
@@ -54,11 +54,11 @@ _RANGES: dict[str, tuple[int, int]] = {
     "seeds": (1, INT64_MAX),
 }
 
-# Read first, then written as a whole.
+# The first of these is read before the second is written, so both may name the same file.
 _MAY_BE_THE_SAME = (("resume", "checkpoint"), ("load_model", "save_model"))
 
 
-# What --find-lr would leave undone, since it does not train.
+# The flags that --find-lr would ignore, since it does not train.
 _NOT_WITH_FIND_LR = ("checkpoint", "save_model", "log_json", "ensemble", "profile", "times")
 
 
@@ -66,7 +66,7 @@ _FILE: dict[str, Any] = {"type": file_name, "metavar": "FILE"}
 
 
 def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
-    """--recipe, and a flag for every field of a Recipe."""
+    """Add --recipe, and a flag for every field of a Recipe."""
     group = parser.add_argument_group("recipe", "Named recipes, and a flag for each of their fields; 0 is off.")
     _add(group, "--recipe", "named recipe; --list-recipes shows what each sets", choices=tuple(RECIPES))
     group.add_argument("--list-recipes", action=_ListRecipes, help="print the named recipes as a table, and exit")
@@ -96,7 +96,7 @@ class _ListRecipes(argparse.Action):
 
 
 def recipe_table() -> str:
-    """The fields of the named recipes, a column each; 0 and False are shown as -, for off."""
+    """A table of the named recipes, one column each. 0 and False are shown as -, for off."""
     rows = [("", *RECIPES)]
     for name in (field.name for field in fields(Recipe)):
         values = [getattr(recipe, name) for recipe in RECIPES.values()]
@@ -107,7 +107,7 @@ def recipe_table() -> str:
 
 
 def _add(group: Any, flag: str, help: str, **options: Any) -> None:
-    """A flag that leaves no trace when it is not given."""
+    """Add a flag that has no value if it is not given."""
     default = SETTINGS.get(flag[2:].replace("-", "_"))
     text = help + (f" (default: {default})" if default not in (None, False) else "")
     group.add_argument(flag, help=text, default=argparse.SUPPRESS, **options)
@@ -120,87 +120,89 @@ def make_parser(prog: str) -> Parser:
         "epoch. The same seed gives the same bits, for any number of threads.",
         [
             (prog, "the default recipe, about 99.6 %"),
-            (f"{prog} --recipe fast --times", "one epoch, and what the seconds were spent on"),
-            (f"{prog} --save-model model.safetensors", "keep the parameters"),
-            (f"{prog} --checkpoint state.safetensors", "save the training state as it trains"),
-            (f"{prog} --resume state.safetensors", "go on with it"),
+            (f"{prog} --recipe fast --times", "one epoch; print the time of each part"),
+            (f"{prog} --save-model model.safetensors", "save the trained parameters"),
+            (f"{prog} --checkpoint state.safetensors", "save the training state regularly"),
+            (f"{prog} --resume state.safetensors", "continue from a saved state"),
         ],
-        "Ctrl-C, SIGTERM and SIGHUP save the training state; the command then prints how to go on. Exit codes: 0 done, 2 wrong "
-        "usage or input, or a file that could not be written, 3 a mistake in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, "
-        "141 the reader of the output has gone.",
+        "Ctrl-C, SIGTERM and SIGHUP save the training state; the command then prints how to continue. Exit codes: 0 success, "
+        "2 wrong usage or input, or a file that could not be written, 3 a fault in fastlenet, 130 Ctrl-C, 143 SIGTERM, "
+        "129 SIGHUP, 141 the output was closed (SIGPIPE).",
     )
     add_recipe_flags(parser)
-    _add(parser, "--ensemble", "train N networks, of seeds S, S+1, ..., and average their probabilities", type=int, metavar="N")
+    _add(
+        parser, "--ensemble", "train N networks with seeds S, S+1, ..., and average their probabilities", type=int, metavar="N"
+    )
     data = parser.add_argument_group("data")
     _add(
         data,
         "--data-dir",
-        "folder of four IDX files (train-images-idx3-ubyte, ...), raw or .gz, instead of MNIST",
+        "use the four IDX files (train-images-idx3-ubyte, ...), raw or .gz, in this folder instead of MNIST",
         type=file_name,
         metavar="DIR",
     )
     _add(
         data,
         "--dataset",
-        "a data set of torchvision (extra torchvision), under --data-dir or ./data",
+        "use a data set of torchvision (extra torchvision), in --data-dir or ./data",
         choices=TORCHVISION_NAMES,
     )
     _add(
         data,
         "--validation",
-        "hold out the last N training images, and report on them instead of the test set",
+        "hold out the last N training images and evaluate on them instead of the test set",
         type=int,
         metavar="N",
     )
-    _add(data, "--test-batch-size", "images per batch of the evaluation", type=int, metavar="N")
+    _add(data, "--test-batch-size", "images per batch in evaluation", type=int, metavar="N")
     files = parser.add_argument_group("files")
-    _add(files, "--save-model", "write the final parameters (safetensors)", **_FILE)
+    _add(files, "--save-model", "write the final parameters to FILE (safetensors)", **_FILE)
     _add(
         files,
         "--load-model",
-        "start from these parameters (safetensors); with --epochs 0, evaluate them",
+        "start from the parameters in FILE (safetensors); with --epochs 0, only evaluate them",
         **_FILE,
     )
-    _add(files, "--checkpoint", "save the training state here after each epoch and every 10 s", **_FILE)
+    _add(files, "--checkpoint", "save the training state to FILE after each epoch and every 10 s", **_FILE)
     _add(
         files,
         "--resume",
-        "go on from a checkpoint, with all its settings; --epochs and --data-dir may be others; saves to the same file unless "
-        "told otherwise",
+        "continue from a checkpoint with its settings; you may change --epochs and --data-dir; saves to the same FILE unless "
+        "--checkpoint names another",
         **_FILE,
     )
-    _add(files, "--log-json", "write one JSON object per epoch", **_FILE)
+    _add(files, "--log-json", "write one JSON object per epoch to FILE", **_FILE)
     _add(
         files,
         "--plot",
-        "draw loss and accuracy after each epoch (extra plot: matplotlib); .png, .svg, .pdf",
+        "plot loss and accuracy to FILE after each epoch (.png, .svg, .pdf; extra plot)",
         **_FILE,
     )
     running = parser.add_argument_group("running")
-    _add(running, "--device", "where to compute; cuda needs a build with FASTLENET_CUDA=ON", choices=("cpu", "cuda"))
-    _add(running, "--threads", "threads (default: the CPUs that this process may use)", type=int, metavar="N")
+    _add(running, "--device", "device to compute on; cuda needs a build with FASTLENET_CUDA=ON", choices=("cpu", "cuda"))
+    _add(running, "--threads", "number of threads (default: the CPUs that this process may use)", type=int, metavar="N")
     _add(running, "--log-interval", "print the loss every N batches", type=int, metavar="N")
-    _add(running, "--dry-run", "one batch per epoch, to see that everything works", action="store_true")
-    _add(running, "--profile", "say at the end where the time of a training step went", action="store_true")
+    _add(running, "--dry-run", "train one batch per epoch, to test that everything works", action="store_true")
+    _add(running, "--profile", "print a table of the time of each op in a training step", action="store_true")
     _add(
         running,
         "--find-lr",
-        "do not train: sweep the learning rate from 1e-4 to where the loss diverges, and suggest one; --plot draws the curve",
+        "do not train; raise the learning rate from 1e-4 until the loss diverges, and suggest one; --plot draws the curve",
         action="store_true",
     )
-    _add(running, "--times", "say at the end what the seconds were spent on", action="store_true")
+    _add(running, "--times", "print the seconds spent on data, training and evaluation", action="store_true")
     _add(running, "--quiet", "print nothing but the final accuracy", action="store_true")
     _add(
         running,
         "--allow-level-change",
-        "resume a checkpoint of another instruction-set level, or on another --device: the last bits will differ",
+        "resume a checkpoint of another instruction-set level or another --device; the last bits will differ",
         action="store_true",
     )
     return parser
 
 
 def settings_of(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a new run: the recipe's, the defaults, and what was given."""
+    """The settings of a new run: the defaults, the recipe's, then the given ones."""
     known = SETTINGS | asdict(RECIPES[given.get("recipe", "default")])
     return known | {name: value for name, value in given.items() if name in known}
 
@@ -216,20 +218,20 @@ def recipe_of(settings: dict[str, Any]) -> Recipe:
 
 
 def usage_error(error: ValueError) -> UsageError:
-    """The same of a flag, for an error that begins with a setting's name."""
+    """The error with the flag's name, for an error whose message begins with a setting's name."""
     name, _, rest = str(error).partition(" ")
     return UsageError(f"{flag_of(name)} {rest}")
 
 
 def expect_seeds(recipe: Recipe, count: int) -> None:
-    """UsageError unless that many networks have a seed each, counted from the recipe's."""
+    """Raise UsageError unless `count` networks have valid seeds, counted from the recipe's."""
     last = 2**64 - 1
     if recipe.seed + count - 1 > last:
         raise UsageError(f"--seed expects at most {last - count + 1} for {count} networks, got {recipe.seed}")
 
 
 def expect_in_range(given: dict[str, Any]) -> None:
-    """UsageError for a number out of its range."""
+    """Raise UsageError for a number out of its range."""
     for name, (least, most) in _RANGES.items():
         value = given.get(name, least)
         if not least <= value <= most:
@@ -240,7 +242,7 @@ def expect_in_range(given: dict[str, Any]) -> None:
 
 
 def check_flags(given: dict[str, Any]) -> None:
-    """UsageError or CheckpointError, before anything is read or written, for what can be seen to be wrong ahead."""
+    """Check the flags before anything is read or written. Raises UsageError or CheckpointError."""
     expect_in_range(given)
     if given.get("ensemble", 1) > 1 and "load_model" in given:
         raise UsageError(f"--load-model {given['load_model']}: the networks of an ensemble start anew; leave it out")
@@ -249,12 +251,12 @@ def check_flags(given: dict[str, Any]) -> None:
         raise UsageError(f"--find-lr does not train; leave out {', '.join(map(flag_of, undone))}")
     _check_files(given)
     if "plot" in given:
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # what it says of its cache folder is not of this run
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no warnings about its cache folder
         expect_plottable(given["plot"])
 
 
 def _check_files(given: dict[str, Any]) -> None:
-    """The files to be written: each another, none that is read (but a checkpoint that goes on), all of them possible."""
+    """Check that the output files are different, that none is also read (except a resumed checkpoint), and can be written."""
     outputs = {name: given[name] for name in ("checkpoint", "save_model", "log_json", "plot") if name in given}
     inputs = {name: given[name] for name in ("resume", "load_model") if name in given}
     taken: dict[str, str] = {}
@@ -272,7 +274,7 @@ def _check_files(given: dict[str, Any]) -> None:
 
 
 def _real(name: str, path: str) -> str:
-    """Where a file lies, links followed."""
+    """The real path of a file, links followed."""
     try:
         return os.path.realpath(path)
     except OSError as error:  # of the working folder, which a relative name needs

@@ -1,4 +1,4 @@
-"""fastlenet info: what the package found on this machine."""
+"""fastlenet info: prints the build and the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make_parser(prog: str) -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet info") -> int:
-    """Run the command line; returns the exit code, and exits with 2 for flags that do not exist."""
+    """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
 
     def command() -> int:
         if make_parser(prog).parse(arguments).json:

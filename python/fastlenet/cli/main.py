@@ -1,4 +1,4 @@
-"""The command `fastlenet`: a table of commands, each a module that is imported when it is called."""
+"""The command `fastlenet`: a table of subcommands. Each is a module that is imported when it is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["COMMANDS", "main", "whole_parser"]
 
 
 class Command(NamedTuple):
-    """module: has make_parser(prog), and main(arguments, prog), which returns the exit code. sentence: what it does."""
+    """module: has make_parser(prog), and main(arguments, prog), which returns the exit code. sentence: its line of help."""
 
     module: str
     sentence: str
@@ -24,7 +24,7 @@ COMMANDS = {
     "train": Command("fastlenet.cli.train", "train a network and report its accuracy"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
     "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),
-    "completion": Command("fastlenet.cli.completion", "print a script with which your shell completes commands and flags"),
+    "completion": Command("fastlenet.cli.completion", "print a script that lets your shell complete commands and flags"),
 }
 
 
@@ -33,9 +33,9 @@ def _parser() -> Parser:
         "fastlenet",
         "Train small convolutional networks on a CPU, with hand-written kernels.",
         [
-            ("fastlenet train", "MNIST, the default recipe"),
-            ("fastlenet train --save-model model.safetensors", "keep the parameters"),
-            ("fastlenet train --help", "the flags of one command"),
+            ("fastlenet train", "train on MNIST with the default recipe"),
+            ("fastlenet train --save-model model.safetensors", "save the trained parameters"),
+            ("fastlenet train --help", "list the flags of one command"),
         ],
         "python -m fastlenet is the same command.",
         commands={name: command.sentence for name, command in COMMANDS.items()},
@@ -43,7 +43,7 @@ def _parser() -> Parser:
 
 
 def whole_parser() -> Parser:
-    """The parser of `fastlenet` and those of all its commands, for a shell's completion."""
+    """The parser of `fastlenet` with those of all its subcommands, for a shell's completion."""
     parser = _parser()
     commands = parser.add_subparsers()
     for name, command in COMMANDS.items():
@@ -53,7 +53,7 @@ def whole_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code, and exits with 2 for flags that do not exist."""
+    """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
     if arguments is None:
         fail_in_one_line("fastlenet")
         arguments = sys.argv[1:]
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_command(arguments: Sequence[str]) -> int:
-    """--help, --version, or what is none of the commands."""
+    """Handle --help, --version and unknown commands."""
     parser = _parser()
     if not arguments:
         parser.print_help()

@@ -1,4 +1,4 @@
-"""The parser of every command line: help that begins with a sentence and examples, and errors of one line."""
+"""The parser of all commands: its help begins with a sentence and examples, and its errors are one line."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Parser", "did_you_mean", "file_name", "flag_of"]
 
 
 def flag_of(name: str) -> str:
-    """How the command line spells a setting: --save-model for save_model."""
+    """Returns the flag of a setting: --save-model for save_model."""
     return "--" + name.replace("_", "-")
 
 
 def file_name(text: str) -> str:
-    """The type of a flag that names a file or a folder."""
+    """The argparse type of a flag that names a file or a folder."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"a name is expected, got {text!r}")
-    return os.path.expanduser(text)  # which a shell leaves as it is in --flag=~/name
+    return os.path.expanduser(text)  # a shell does not expand --flag=~/name
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
@@ -38,10 +38,11 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, except that errors are one line, flags are spelt out, and help begins with what the command does.
+    """An argparse parser with errors of one line, without abbreviated flags, and with help that begins with what the command
+    does.
 
-    sentence: what the command does. examples: command lines, each with what it is for. epilog: printed last. commands: of a
-    command that has some, what each does.
+    sentence: what the command does. examples: command lines, each with its purpose. epilog: printed last. commands: the
+    sentences of its subcommands by name, if it has any.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("--version", action="version", version=f"fastlenet {_core.version()}", help="print the version")
 
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """Of the process where None is given; exits with 2 for flags that do not exist."""
+        """Parse the arguments, or the process's if they are None. Exits with 2 for flags that do not exist."""
         values, unknown = self.parse_known_args(arguments)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown)}")
         for name, value in vars(values).items():
-            if value == ["--"] or value == []:  # what argparse before Python 3.13 makes of --epochs=--
+            if value == ["--"] or value == []:  # argparse before Python 3.13 makes this of --epochs=--
                 self.error(f"argument {flag_of(name)}: expected one argument")
         return values
 
@@ -78,7 +79,7 @@ class Parser(argparse.ArgumentParser):
         return did_you_mean(flags[0], self._option_string_actions) if flags else ""
 
     def every_action(self) -> Iterator[argparse.Action]:
-        """The flags and arguments of this command and of the commands below it."""
+        """The flags and arguments of this command and of its subcommands."""
         for action in self._actions:
             yield action
             if isinstance(action.choices, dict):
@@ -86,7 +87,7 @@ class Parser(argparse.ArgumentParser):
                     yield from parser.every_action()
 
     def format_usage(self) -> str:
-        """One line; the flags have their help."""
+        """One line without the flags, which the help lists."""
         positionals = [self._positional(action) for action in self._get_positional_actions()]
         if self._commands:
             positionals = ["COMMAND"]
@@ -117,10 +118,10 @@ class Parser(argparse.ArgumentParser):
         return "".join([*help, "\n", formatter.format_help()])
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Unlike argparse's, fails if the output does not take it all."""
+        """Print the help. Unlike argparse's, raises an error if it could not be written."""
         print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
-        """One line, and where to read on; exit code 2."""
+        """Print one line that names the help, and exit with code 2."""
         tell(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)")
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""--resume: which of a checkpoint's settings hold, which may be given anew, and how the command words what does not fit."""
+"""--resume: takes the settings from a checkpoint, lets some be changed, and words the errors of those that may not."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fastlenet.training.recipe import RECIPES
 
 __all__ = ["resumed_settings", "stored"]
 
-# Where things lie, and how many images are evaluated at a time: none of it decides what is computed. Whether the data are the
-# same is judged by their fingerprint.
+# Places of files, and the batch size of evaluation: they do not affect the result, so they may change. A fingerprint checks
+# that the data are the same.
 _PLACES = ("data_dir", "dataset", "load_model", "test_batch_size")
 
 
@@ -41,7 +41,7 @@ _SCHEMA: Schema = {
 
 
 def stored(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings as a checkpoint holds them: with whole paths, which mean the same in another folder."""
+    """The settings for a checkpoint, with absolute paths, so that the run can be resumed from another folder."""
     whole = dict(settings)
     if whole["dataset"] is not None and whole["data_dir"] is None:
         whole["data_dir"] = "data"
@@ -52,7 +52,7 @@ def stored(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def resumed_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the run that a checkpoint holds, with what was given anew. Raises UsageError and CheckpointError."""
+    """The settings of a checkpoint's run, with the changed ones. Raises UsageError or CheckpointError."""
     path = given["resume"]
     facts = _facts(path)
     saved = _saved_settings(path, facts)
@@ -60,7 +60,7 @@ def resumed_settings(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("allow_level_change", False) and "device" in given:
         anew["device"] = given["device"]
     if anew.get("dataset", saved["dataset"]) != saved["dataset"]:
-        anew.setdefault("data_dir", None)  # the old one was that of another kind
+        anew.setdefault("data_dir", None)  # the old folder belongs to the old data set
     settings = saved | anew
     for name, value in given.items():
         if name in settings and settings[name] != value:
@@ -91,11 +91,11 @@ def _saved_settings(path: str, facts: RunFacts) -> dict[str, Any]:
         judge("its settings", facts.settings, _SCHEMA)
     except ValueError as error:
         raise CheckpointError(f"{shown_path(path)}: not a checkpoint of this command; {error}") from None
-    return facts.settings | recipe | {"seed": facts.settings["seed"]}  # the recipe's is that of the network at hand
+    return facts.settings | recipe | {"seed": facts.settings["seed"]}  # the recipe has the current network's seed
 
 
 def _expect_epochs(path: str, facts: RunFacts, settings: dict[str, Any]) -> None:
-    """UsageError for a number of epochs that the run has passed, or that its finished networks were not trained for."""
+    """Raise UsageError if the run has passed this number of epochs, or if its finished networks were trained for another."""
     epochs, before = settings["epochs"], facts.recipe.epochs
     least, finished = facts.epoch + (facts.position > 0), facts.recipe.seed - settings["seed"]
     if epochs < least:

@@ -1,4 +1,4 @@
-"""Train LeNet on MNIST from the command line: python -m fastlenet.train"""
+"""The command `fastlenet train`: trains LeNet and reports its accuracy."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _load_data(settings: dict[str, Any]) -> Dataset:
 
 
 def _backend(device: str) -> ModuleType:
-    """Where the model computes. Raises DeviceError, before anything is done, where that cannot be."""
+    """The backend of a device. Raises DeviceError, before anything is done, if the device cannot be used."""
     if device == "cpu":
         return ops
     from fastlenet import cuda
@@ -80,11 +80,11 @@ def _announce(console: Console, state: RunState, settings: dict[str, Any]) -> No
     changed = replace(recipe, seed=0) != RECIPES[settings["recipe"]]
     console.say(textwrap.fill(f"recipe {settings['recipe']}{' with changes' if changed else ''}: {recipe}", 100))
     if recipe.tta:
-        console.say("test-time augmentation: each test image is seen five times, as it is and moved by one pixel")
+        console.say("test-time augmentation: predictions are averaged over each test image and its four shifts by one pixel")
 
 
 def _load_members(path: str, model: Callable[[int], LeNet]) -> list[LeNet]:
-    """The networks of a file that --save-model wrote: several where it is an ensemble."""
+    """The networks of a file that --save-model wrote; an ensemble has several."""
     models = [model(0)]
     for number, state in enumerate(load_members(path, models[0])):
         if number:
@@ -97,7 +97,7 @@ def _load_members(path: str, model: Callable[[int], LeNet]) -> list[LeNet]:
 
 
 def _expect_no_training(recipe: Recipe, path: str, given: dict[str, Any]) -> Recipe:
-    """The recipe of no epochs, with which an ensemble's file is evaluated; UsageError if training was asked for."""
+    """The recipe with 0 epochs, to evaluate an ensemble's file. Raises UsageError if --epochs asks for training."""
     if given.get("epochs", 0):
         raise UsageError(f"--epochs {given['epochs']}: {path} is an ensemble, which can be evaluated, not trained on")
     return replace(recipe, epochs=0)
@@ -111,7 +111,7 @@ def _train(given: dict[str, Any], signals: StopSignals) -> int:
 
 
 def _train_alone(given: dict[str, Any], checkpoint: str | None, signals: StopSignals) -> int:
-    """checkpoint: a file that is reserved for this run."""
+    """Train. checkpoint: a file that is reserved for this run, or None."""
     settings = resumed_settings(given) if "resume" in given else settings_of(given)
     recipe = recipe_of(settings)
     if "threads" in given:
@@ -158,7 +158,7 @@ def _train_alone(given: dict[str, Any], checkpoint: str | None, signals: StopSig
         callbacks.append(JsonLog(given["log_json"], "resume" in given))
     if checkpoint is not None:
         callbacks.append(Saver(checkpoint))
-    if "plot" in given:  # after the saver, so that a picture that cannot be written loses nothing
+    if "plot" in given:  # after the saver, so that a picture that cannot be written costs no state
         callbacks.append(Plot(given["plot"]))
     if profiler is not None:
         callbacks.append(StepProfile(profiler))
@@ -179,13 +179,13 @@ def _find_lr(state: RunState, console: Console, plot: str | None) -> int:
     sweep = find_lr(state.model, state.data, state.recipe)
     console.say(sweep.table())
     print(f"suggested --lr {sweep.suggestion:.2g}", flush=True)
-    if plot is not None:  # after the line, which a picture that cannot be written would cost
+    if plot is not None:  # after the line, so that it is printed even if the picture cannot be written
         sweep.plot(plot)
     return 0
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlenet.train") -> int:
-    """Run the command line; returns the exit code, and exits with 2 for flags that there are not."""
+    """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
 
     def command() -> int:
         with StopSignals(*STOP_SIGNALS) as signals:

@@ -1,4 +1,4 @@
-"""The run of python -m fastlenet.train: however it ends, what was trained is kept, and a line says where."""
+"""A run of `fastlenet train`. However it ends, it saves what was trained and prints where."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_and_save(
     seconds: dict[str, float],
     signals: StopSignals,
 ) -> int:
-    """Train, save, report; returns the exit code. The callbacks are closed at the end."""
+    """Train, save and report. Closes the callbacks. Returns the exit code."""
     savers = [callback for callback in callbacks if isinstance(callback, Saver)]
     checkpoint = savers[0].path if savers else None
     if run.trainer.state.recipe.epochs:
@@ -46,7 +46,7 @@ def run_and_save(
         raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
     except DeviceError as error:
         raise DeviceError(f"{error}{_kept(run, checkpoint, given)}") from None
-    except BaseException:  # memory that does not suffice, a second Ctrl-C, a mistake
+    except BaseException:  # too little memory, a second Ctrl-C, a fault
         kept = _kept(run, checkpoint, given).removeprefix("; ")
         if kept:
             console.close()
@@ -61,13 +61,13 @@ def run_and_save(
 def _train(
     run: EnsembleRun, console: Console, callbacks: Sequence[Callback], checkpoint: Path | None, signals: StopSignals
 ) -> list[State] | int:
-    """The networks' parameters; or the exit code of a run that was stopped, and is saved."""
+    """Train. Returns the networks' parameters, or the exit code of a run that was stopped and saved."""
     try:
         return run.run(*callbacks, started=lambda trainer: _say_start(console, run, trainer))
     except InterruptedRunError:
         console.close()
         return _save_stopped(run, checkpoint, signals)
-    except OSError:  # of an output that has gone, as a terminal that is closed: between two steps too
+    except OSError:  # the output was closed, as by closing the terminal; this happens between two steps too
         if run.finished or run.trainer.state.optimizer.steps:
             _save_stopped(run, checkpoint, signals)
         if signals.number is None:
@@ -77,7 +77,7 @@ def _train(
 
 
 def _save_stopped(run: EnsembleRun, checkpoint: Path | None, signals: StopSignals) -> int:
-    """Save the state of a run that stopped between two steps, and say how to go on; the exit code."""
+    """Save the state of a run that stopped between two steps, and print how to continue. Returns the exit code."""
     trouble = ""
     path = checkpoint
     if path is not None:
@@ -95,9 +95,9 @@ def _save_stopped(run: EnsembleRun, checkpoint: Path | None, signals: StopSignal
 
 
 def _save_weights(run: EnsembleRun, trouble: str) -> NoReturn:
-    """Where there is no room for the state of a run that stopped, there may be for its weights, which take half of it or less.
+    """Save the weights of a stopped run whose state could not be saved; they take at most half of the space.
 
-    Raises CheckpointError, which says what is where.
+    Raises CheckpointError, which names what was saved where.
     """
     states = [*run.finished, dict(run.trainer.state.model.state_dict())]
     saved = _save_networks(states, None, "the weights so far")
@@ -112,7 +112,7 @@ def _finish(
     given: dict[str, Any],
     seconds: dict[str, float],
 ) -> int:
-    """Save the trained networks and report on them. Raises CheckpointError, after the report, where a file was not written."""
+    """Save the trained networks and report on them. Raises CheckpointError after the report if a file was not written."""
     failed = [callback.error for callback in callbacks if isinstance(callback, Writer) and callback.error is not None]
     savers = [callback for callback in callbacks if isinstance(callback, Saver)]
     is_kept = any(saver.error is None for saver in savers)
@@ -136,7 +136,7 @@ def _finish(
 
 
 def _save_networks(states: Sequence[State], path: str | None, what: str) -> str:
-    """Save networks there, or elsewhere where that fails or there is no path; says where they are, or why they are nowhere."""
+    """Save networks at a path, or elsewhere if that fails or there is none. Returns a sentence with the file, or the reason."""
 
     def save(path: str | Path) -> None:
         save_model(path, join_members(states))
@@ -159,7 +159,7 @@ def _networks(states: Sequence[State]) -> str:
 
 
 def _kept(run: EnsembleRun, checkpoint: Path | None, given: dict[str, Any]) -> str:
-    """What is left of a run that failed: the last checkpoint, and the networks that were finished before, saved here."""
+    """What remains of a failed run, in words: the last checkpoint, and the finished networks, which are saved here."""
     kept = f"; {checkpoint} holds the last good state" if checkpoint is not None and checkpoint.exists() else ""
     if not run.finished:
         return kept

@@ -1,1 +1,1 @@
-"""How good and how fast recipes are: python -m fastlenet.speedrun."""
+"""Measures the accuracy and the time of recipes: python -m fastlenet.speedrun."""

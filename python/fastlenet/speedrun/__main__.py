@@ -1,4 +1,4 @@
-"""The door of python -m fastlenet.speedrun; the command itself is speedrun/protocol.py."""
+"""Runs python -m fastlenet.speedrun; the command is in speedrun/protocol.py."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train a recipe many times over and say how good and how fast it is: python -m fastlenet.speedrun"""
+"""The command `fastlenet speedrun`: trains a recipe once per seed and measures its accuracy and time."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _TWIN = Path(__file__).parent / "pytorch_twin.py"
 
 
 class SpeedrunError(Exception):
-    """A run that failed; one line."""
+    """A run failed. The message is one line."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process, from cold start to printed accuracy (a fraction); seconds of wall time, and what they were spent on.
+    """One process, from cold start to printed accuracy. accuracy is a fraction; all times are seconds of wall time.
 
-    start_up is what lies outside data, training and evaluation: the interpreter, imports, making the network, the way out.
+    start_up is the time outside data, training and evaluation: the interpreter, imports, making the network, and the exit.
     """
 
     seed: int
@@ -54,14 +54,14 @@ class Run:
 
 
 def _output_of(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Of a process that signals to this one's group do not reach; it is killed with whatever ends the waiting."""
+    """Run a process in its own session, out of reach of this group's signals. It is killed if the waiting is interrupted."""
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace", start_new_session=True
     )
 
 
 def _last_words(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
-    """Why a process failed: its last line on standard error, or how it ended, or that it ended well and yet ..."""
+    """Why a process failed: its last line on standard error, the signal that ended it, or else `otherwise`."""
     lines = done.stderr.split("\n")
     said = next((line for line in reversed(lines) if line.strip()), otherwise)
     return said if done.returncode >= 0 else f"ended by signal {-done.returncode}"
@@ -79,7 +79,7 @@ def _run(command: Sequence[str], seed: int) -> Run:
 
 
 class Contender:
-    """Something that trains a recipe as a process of its own."""
+    """A program that trains a recipe in its own process."""
 
     def __init__(
         self, name: str, recipe: Recipe, data: data_sets.Dataset, data_dir: str | None, threads: int, device: str = "cpu"
@@ -101,7 +101,7 @@ class Contender:
         return self.runs[-1]
 
     def result(self, target: float) -> dict[str, Any]:
-        """Statistics of the runs so far."""
+        """Returns statistics of the runs so far."""
         accuracies = [run.accuracy for run in self.runs]
         images = self.recipe.epochs * len(self.data.train_images)
         parts = ("seconds", "start_up", "data", "training", "evaluation")
@@ -117,7 +117,7 @@ class Contender:
 
 
 class PyTorch(Contender):
-    """pytorch_twin.py, under an interpreter that has PyTorch."""
+    """pytorch_twin.py, run by an interpreter that has PyTorch."""
 
     def __init__(self, interpreter: str, *arguments: Any) -> None:
         code = "import torch; print(torch.__version__)"
@@ -163,35 +163,35 @@ def _machine() -> dict[str, Any]:
 def make_parser(prog: str) -> Parser:
     parser = Parser(
         prog,
-        "Train a recipe once per seed, each time as a process of its own, from cold start to printed accuracy, and report the "
-        "final accuracy on the test set and the time. See docs/speedrun.md for the protocol.",
+        "Train a recipe once per seed, each time in a new process, from cold start to printed accuracy. Report the final "
+        "accuracy on the test set and the time. docs/speedrun.md has the protocol.",
         [
-            (f"{prog} --recipe fast --seeds 5", "five seeds of one epoch"),
-            (f"{prog} --json results.json", "keep everything measured"),
-            (f"{prog} --pytorch", "the same recipe in PyTorch too, in turns"),
+            (f"{prog} --recipe fast --seeds 5", "one epoch with each of five seeds"),
+            (f"{prog} --json results.json", "write all measurements"),
+            (f"{prog} --pytorch", "run the same recipe in PyTorch too, in turns"),
         ],
-        "Exit codes: 0 done, 1 the mean is below the target, 2 wrong usage or a failed run, 3 a mistake in fastlenet, "
-        "130 Ctrl-C, 141 the reader of the output has gone.",
+        "Exit codes: 0 success, 1 the mean is below the target, 2 wrong usage or a failed run, 3 a fault in fastlenet, "
+        "130 Ctrl-C, 141 the output was closed (SIGPIPE).",
     )
-    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds S, S+1, ..., N of them (default: 20)")
+    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="train with N seeds: S, S+1, ... (default: 20)")
     parser.add_argument("--target", type=float, default=99.25, metavar="PERCENT", help="accuracy to reach (default: 99.25)")
-    parser.add_argument("--json", type=file_name, metavar="FILE", help="write everything measured")
+    parser.add_argument("--json", type=file_name, metavar="FILE", help="write all measurements to FILE")
     parser.add_argument(
         "--threads",
         type=int,
         default=get_num_threads(),
         metavar="N",
-        help="threads (default: the CPUs that this process may use)",
+        help="number of threads (default: the CPUs that this process may use)",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where ours computes (default: cpu)")
-    parser.add_argument("--data-dir", type=file_name, metavar="DIR", help="folder of four IDX files instead of MNIST")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device of fastlenet (default: cpu)")
+    parser.add_argument("--data-dir", type=file_name, metavar="DIR", help="use four IDX files in DIR instead of MNIST")
     parser.add_argument(
         "--pytorch",
         nargs="?",
         type=file_name,
         const=sys.executable,
         metavar="PYTHON",
-        help="run the same recipe in PyTorch too, in turns with ours; PYTHON: an interpreter that has it (default: this one)",
+        help="also run the same recipe in PyTorch, in turns; PYTHON is an interpreter that has it (default: this one)",
     )
     add_recipe_flags(parser)
     return parser
@@ -261,7 +261,8 @@ def _speedrun(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """As a whole, unless it is a device or a pipe; elsewhere if that fails, and a CheckpointError says where."""
+    """Write a file as a whole, or in place if it is a device or a pipe. If that fails, writes elsewhere and raises
+    CheckpointError, which names the place."""
     if path.exists() and not path.is_file():
         path.write_text(text)
         return
@@ -273,7 +274,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlenet.speedrun") -> int:
-    """Run the command line; returns the exit code, and exits with 2 for flags that there are not."""
+    """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
 
     given = sys.argv[1:] if arguments is None else arguments
 

@@ -1,9 +1,10 @@
-"""The same recipe in PyTorch, for `fastlenet.speedrun` to time beside ours. Needs PyTorch and NumPy, and nothing of fastlenet.
+"""Trains the same recipe in PyTorch, so that speedrun can time it. Needs PyTorch and NumPy, but not fastlenet.
 
     python pytorch_twin.py JOB.json
 
-A job, which speedrun writes, holds the recipe's fields, the rate of every step, where each epoch's batches start, and where the
-data lies. Prints what `python -m fastlenet.train --quiet --times` prints. Everything is preloaded and batches are gathered by
+speedrun writes the job: the recipe's fields, the learning rate of every step, the starts of each epoch's batches, and the files
+of the data. The output is that of `python -m fastlenet.train --quiet --times`. The data are preloaded, and batches are gathered
+by
 index: no DataLoader, no worker processes, no Python per image.
 """
 
@@ -46,7 +47,7 @@ def uniform(count: int, most: float) -> Any:
 
 
 def smoothing(size: int, sigma: float) -> Any:
-    """The matrix that convolves `size` numbers with a Gaussian cut off at 3 sigma, of sum 1."""
+    """The matrix that convolves `size` numbers with a Gaussian, cut off at 3 sigma and scaled to sum 1."""
     reach = math.ceil(3 * sigma)
     taps = torch.exp(-0.5 * torch.arange(-reach, reach + 1.0) ** 2 / sigma**2)
     distance = torch.arange(size) - torch.arange(size)[:, None]
@@ -55,7 +56,7 @@ def smoothing(size: int, sigma: float) -> Any:
 
 
 def augment(images: Any, recipe: dict[str, Any]) -> Any:
-    """Float images (n, h, w): scaled, slanted, turned, bent and shifted in one bilinear step, black outside; then a hole."""
+    """Distorts float images (n, h, w): one bilinear step for all maps and shifts, with black outside; then the cutout box."""
     n, h, w = images.shape
     most = recipe["shift"]
     shift = torch.randint(-most, most + 1, (2, n))
@@ -148,7 +149,7 @@ def make_optimizer(model: Any, recipe: dict[str, Any]) -> Any:
 
 
 def train(job: dict[str, Any], model: Any, images: Any, labels: Any) -> Any:
-    """Trains the model; returns the one to evaluate: the average of its weights, where the recipe has one."""
+    """Trains the model. Returns the model to evaluate: the average of its weights, if the recipe has one."""
     recipe = job["recipe"]
     optimizer = make_optimizer(model, recipe)
     swa_utils: Any = torch.optim.swa_utils

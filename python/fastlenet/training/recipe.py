@@ -1,4 +1,4 @@
-"""How to train: the fields of a recipe, and the recipes that have names."""
+"""Recipes: the settings of a training run, and the recipes that have names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastlenet.training.schedule import SCHEDULES, batch_starts
 
 __all__ = ["CHOICES", "RECIPES", "Recipe", "named_recipe"]
 
-# A field that means nothing without another.
+# A field has no effect if the field that it belongs to is off.
 _BELONGS_TO = {"ema_start": "ema", "ema_every": "ema", "elastic_sigma": "elastic", "nesterov": "momentum"}
 
 
@@ -33,57 +33,59 @@ def _one_of(*words: str) -> Values[str]:
 
 
 def _as(name: str, default: T, help: str) -> T:
-    """A field that goes to an Augmentation, and accepts what the one there does."""
+    """A field that is passed to an Augmentation, and accepts the same values."""
     return a_field(default, cast("Values[T]", _OF_AUGMENTATION[name]), help)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a training run does to a model and data, as readable data; 0 and False mean off.
+    """The settings of a training run. 0 and False mean off; `fastlenet train --help` describes each field.
 
-    Every random number depends on the seed and its own stream (initial weights, shuffling, augmentation, dropout), so that
-    neither evaluation nor logging nor the number of threads changes a result. Fields become Python's int, float, bool and str,
-    from NumPy's scalars too. Raises TypeError for a field of another kind and ValueError for one out of its range.
+    Every random number depends on the seed and its stream (initial weights, shuffling, augmentation, dropout). So evaluation,
+    logging and the number of threads never change a result. Fields accept NumPy's scalars, and become Python's int, float, bool
+    and str. Raises TypeError for a field of the wrong type and ValueError for one out of its range; both name the field.
     """
 
     epochs: int = a_field(5, _EPOCHS, "passes over the training images; 0 only evaluates")
     batch_size: int = a_field(64, _POSITIVE, "images per step")
-    batch_size_end: int = a_field(0, _COUNT, "images per step at the end, reached linearly; 0: as at the start")
+    batch_size_end: int = a_field(0, _COUNT, "images per step at the end; it grows linearly to N; 0: constant")
     optimizer: str = a_field(
         "sgd",
         _one_of("sgd", "adamw", "muon"),
-        "sgd, adamw, or muon: orthogonal steps for the convolutions' weights, sgd for the rest",
+        "sgd, adamw, or muon (orthogonal steps for the convolutions' weights, sgd for the rest)",
     )
     lr: float = a_field(0.08, _SIZE, "peak learning rate")
-    muon_lr: float = a_field(0.02, _SIZE, "peak learning rate of what muon moves")
-    momentum: float = a_field(0.9, _FRACTION, "momentum, above 0 for muon; adamw's first beta")
-    nesterov: bool = a_field(True, _SWITCH, "Nesterov's momentum, where there is momentum")
+    muon_lr: float = a_field(0.02, _SIZE, "peak learning rate of the convolutions' weights with muon")
+    momentum: float = a_field(0.9, _FRACTION, "momentum, above 0 for muon; with adamw, its first beta")
+    nesterov: bool = a_field(True, _SWITCH, "Nesterov's momentum, if momentum is above 0")
     schedule: str = a_field(
         "one-cycle",
         _one_of(*SCHEDULES),
-        "the rate rises linearly to its peak, then falls to zero: linearly, or as a cosine",
+        "the rate rises linearly to its peak, then falls to zero, linearly (one-cycle) or as a cosine",
     )
-    warm_up: float = a_field(0.2, _SHARE, "share of the steps in which the rate rises")
-    weight_decay: float = a_field(5e-4, _SIZE, "L2 penalty; adamw's is decoupled")
-    label_smoothing: float = a_field(0.0, _SHARE, "share of the target that is spread over all classes")
+    warm_up: float = a_field(0.2, _SHARE, "share of the steps in which the rate rises, 0 to 1")
+    weight_decay: float = a_field(5e-4, _SIZE, "L2 penalty; decoupled with adamw")
+    label_smoothing: float = a_field(0.0, _SHARE, "share of the target that is spread over all classes, 0 to 1")
     dropout: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc2")
     dropout_fc1: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc1")
-    ema: float = a_field(0.0, _FRACTION, "decay of the running average of the weights, which is then evaluated and saved")
-    ema_start: float = a_field(0.5, _SHARE, "share of the steps before the average begins")
-    ema_every: int = a_field(1, _POSITIVE, "steps from one update of the average to the next")
-    shift: int = _as("shift", 2, "training images are moved by up to so many pixels")
-    rotation: float = _as("rotation", 0.0, "turned by up to so many degrees")
-    scale: float = _as("scale", 0.0, "height and width scaled, each by 1 +- this")
-    shear: float = _as("shear", 0.0, "slanted by up to so many pixels per row")
-    elastic: float = _as("elastic", 0.0, "bent elastically: Simard's alpha, in pixels; 34 is about 1.4 pixels")
-    elastic_sigma: float = _as("elastic_sigma", 4.0, "smoothness of the bending, in pixels")
-    cutout: int = _as("cutout", 0, "a square of so many pixels is blanked")
-    plain_epochs: int = a_field(0, _COUNT, "the last epochs, which see the images as they are; all, if there are no more")
+    ema: float = a_field(0.0, _FRACTION, "decay of a running average of the weights; the average is evaluated and saved")
+    ema_start: float = a_field(0.5, _SHARE, "share of the steps after which the average begins, 0 to 1")
+    ema_every: int = a_field(1, _POSITIVE, "update the average every N steps")
+    shift: int = _as("shift", 2, "move training images by up to N pixels")
+    rotation: float = _as("rotation", 0.0, "rotate training images by up to X degrees")
+    scale: float = _as("scale", 0.0, "scale height and width by factors in 1 - X to 1 + X")
+    shear: float = _as("shear", 0.0, "slant training images by up to X pixels per row")
+    elastic: float = _as("elastic", 0.0, "elastic distortion: Simard's alpha, in pixels; 34 moves pixels by about 1.4")
+    elastic_sigma: float = _as("elastic_sigma", 4.0, "elastic distortion: Simard's sigma (smoothness), in pixels")
+    cutout: int = _as("cutout", 0, "blank a square with a side of N pixels")
+    plain_epochs: int = a_field(0, _COUNT, "train the last N epochs without augmentation")
     algorithm: str = a_field(
-        "direct", _one_of("direct", "winograd"), "of conv2's forward pass; winograd is faster, and rounds a little more"
+        "direct",
+        _one_of("direct", "winograd"),
+        "algorithm of conv2's forward pass; winograd is faster and rounds a little more",
     )
-    tta: bool = a_field(False, _SWITCH, "test-time augmentation: average over each test image and its shifts by one pixel")
-    seed: int = a_field(0, _SEED, "of the initial weights, the order of the images, augmentation and dropout")
+    tta: bool = a_field(False, _SWITCH, "test-time augmentation: average over each test image and its four shifts by one pixel")
+    seed: int = a_field(0, _SEED, "seed of the initial weights, the order of the images, augmentation and dropout")
 
     def __post_init__(self) -> None:
         expect_fields(self)
@@ -93,24 +95,27 @@ class Recipe:
             )
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate of step 0..steps-1, whatever the batch sizes."""
+        """Returns the learning rate of step 0..steps-1. It does not depend on the batch sizes."""
         return SCHEDULES[self.schedule](step, steps, peak=self.lr, warm_up=self.warm_up)
 
     def batch_starts(self, epoch: int, images: int, first: int = 0) -> list[int]:
-        """Where the batches of an epoch (counted from 0) of `images` images start, from image `first` on, and the last ends."""
+        """Returns where the batches of an epoch start, and as the last element where the last batch ends.
+
+        epoch: counted from 0. images: the number of images in the epoch. first: the image from which to start.
+        """
         return batch_starts(first, images, self.batch_size, self.batch_size_end, epoch, self.epochs)
 
     def average_from(self, steps: int) -> int | None:
-        """The number of steps after which the average of the weights begins, or None without one."""
+        """Returns the number of steps after which the average of the weights begins, or None if there is no average."""
         return max(1, round(self.ema_start * steps)) if self.ema else None
 
     @property
     def augmentation(self) -> Augmentation:
-        """What is done to the training images; false where nothing is."""
+        """The augmentation of the training images; it is false if no distortion is on."""
         return Augmentation(**{name: getattr(self, name) for name in _OF_AUGMENTATION})
 
     def __str__(self) -> str:
-        """The fields that are on."""
+        """The fields that are on, in one line."""
         values: dict[str, Any] = asdict(self)
         shown = {name: value for name, value in values.items() if value and values[_BELONGS_TO.get(name, name)]}
         if self.optimizer != "muon":
@@ -120,10 +125,10 @@ class Recipe:
         )
 
 
-# What the fields that are words may say.
+# The choices of the fields that are words.
 CHOICES = {name: values.choices for name, values in values_by_field(Recipe).items() if values.choices}
 
-# What all three have in common.
+# The fields that all three recipes share.
 _ORTHOGONAL: Mapping[str, Any] = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.02, "algorithm": "winograd"}
 
 # Chosen on the last 5,000 training images by benchmarks/search_recipe.py, never on the test set.
@@ -135,7 +140,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def named_recipe(name: str, **changes: Any) -> Recipe:
-    """The recipe of that name with some fields changed. Raises ValueError for another name, TypeError for another field."""
+    """Returns the recipe of that name, with some fields changed. ValueError: wrong name; TypeError: wrong field."""
     if name not in RECIPES:
         raise FieldValueError("recipe", name, f"one of {', '.join(RECIPES)}")
     unknown = changes.keys() - {field.name for field in fields(Recipe)}
