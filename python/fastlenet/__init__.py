@@ -1,13 +1,13 @@
 """fastlenet: LeNet on hand-written kernels.
 
-Start at `LeNet` and `fit`; `fastlenet.ops` has every op, `fastlenet.reference` the same in plain NumPy.
+Start with `LeNet` and `fit`. `fastlenet.ops` has every op, and `fastlenet.reference` has the same ops in plain NumPy.
 """
 
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-# `python -m fastlenet` imports this first, argv[0] is "-m" meanwhile, and the module's name is what argv leaves out.
+# `python -m fastlenet...` imports this module first. Meanwhile argv[0] is "-m", and only orig_argv has the module's name.
 if sys.argv[:1] == ["-m"] and f"{sys.orig_argv[-len(sys.argv)].removeprefix('-m')}.".startswith("fastlenet."):
     from fastlenet.cli.command import fail_in_one_line
 
@@ -45,14 +45,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`fit` and `cuda`, when first asked for: data files and checkpoints come with them, a tenth of NumPy's time to import."""
+    """Import `fit` and `cuda` at their first use. They import data files and checkpoints, a tenth of NumPy's import time."""
     if name == "cuda":
-        return importlib.import_module("fastlenet.cuda")  # which makes it an attribute here
+        return importlib.import_module("fastlenet.cuda")  # this makes it an attribute here
     if name != "fit":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from fastlenet.training.fit import fit
 
-    globals()["fit"] = fit  # found without this function from now on
+    globals()["fit"] = fit  # from now on found without this function
     return fit
 
 

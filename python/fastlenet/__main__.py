@@ -1,4 +1,4 @@
-"""The door of python -m fastlenet; the command itself is cli/main.py."""
+"""Runs python -m fastlenet; the command is in cli/main.py."""
 
 from fastlenet.cli.main import main
 from fastlenet.signals import exit_with

@@ -1,4 +1,4 @@
-"""The door of python -m fastlenet.train; the command itself is cli/train.py."""
+"""Runs python -m fastlenet.train; the command is in cli/train.py."""
 
 from fastlenet.cli.train import main
 from fastlenet.signals import exit_with

@@ -1,4 +1,4 @@
-"""Whether named arrays are those of a network: checked before one of its own changes."""
+"""Checks that named arrays fit a network, before any of the network's own arrays changes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["as_parameters", "expect_arrays", "expect_shapes", "own_names"]
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
-# What torch.nn.DataParallel, DistributedDataParallel and torch.compile put before every name of the network they wrap.
+# The prefixes that torch.nn.DataParallel, DistributedDataParallel and torch.compile add to every name.
 _WRAPPERS = ("module.", "_orig_mod.")
-_LISTED = 8  # of what is wrong; a language model's file has hundreds of names
+_LISTED = 8  # problems in an error; a language model's file has hundreds of names
 
 
 def own_names(names: Iterable[str], own: Iterable[str]) -> dict[str, str]:
-    """From each name to the same without a wrapper's prefix, where all have one and none is the network's own as it is."""
+    """Maps each name to the name without a wrapper's prefix, if all have the prefix and none is already one of `own`."""
     bare = {name: name for name in names}
     if set(bare) & set(own):
         return bare
@@ -34,7 +34,7 @@ def own_names(names: Iterable[str], own: Iterable[str]) -> dict[str, str]:
 
 
 def expect_shapes(shapes: Mapping[str, Shape], own: Mapping[str, Shape]) -> None:
-    """ValueError, which lists what is missing, unexpected or misshapen, unless the shapes are the network's own."""
+    """Raise ValueError unless the shapes are `own`. It lists arrays that are missing, unexpected or of another shape."""
     problems = [f"{_shown(name)} is missing" for name in own.keys() - shapes.keys()]
     problems += [f"{_shown(name)} is unexpected" for name in shapes.keys() - own.keys()]
     for name in own.keys() & shapes.keys():
@@ -46,8 +46,8 @@ def expect_shapes(shapes: Mapping[str, Shape], own: Mapping[str, Shape]) -> None
 
 
 def as_parameters(arrays: Mapping[str, Array], own: Mapping[str, Array]) -> dict[str, Array]:
-    """Floats of any size in the dtypes of our own; ValueError, which names the array, if they have other shapes, or a number
-    that is not finite there.
+    """Returns floats of any size converted to the dtypes of `own`. Raises ValueError, which names the array, if an array has
+    another shape, or numbers that are not finite in the new dtype.
     """
     expect_shapes(_shapes(arrays), _shapes(own))
     odd = [f"{name} expects floats, got {array.dtype}" for name, array in sorted(arrays.items()) if array.dtype.kind != "f"]
@@ -64,8 +64,8 @@ def as_parameters(arrays: Mapping[str, Array], own: Mapping[str, Array]) -> dict
 
 
 def expect_arrays(what: str, arrays: Mapping[str, Array], own: Mapping[str, Array]) -> None:
-    """ValueError, which names the array, unless they have the names, shapes and dtypes of our own, and finite numbers;
-    TypeError for what is no array.
+    """Raise ValueError, which names the array, unless the arrays have the names, shapes and dtypes of `own`, and finite
+    numbers. Raise TypeError for an object that is no array.
     """
     try:
         expect_shapes(_shapes(arrays), _shapes(own))
@@ -86,5 +86,5 @@ def _shapes(arrays: Mapping[str, Array]) -> dict[str, Shape]:
 
 
 def _shown(name: str) -> str:
-    """A name as it is where it can stand in one line."""
+    """A name for an error message, shortened or escaped if it does not fit in one line."""
     return name if name.isprintable() and len(name) <= 80 else f"{name[:80]!r}"

@@ -1,4 +1,4 @@
-"""The table that a model prints of itself."""
+"""The table of a model's layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _HEADER = ("layer", "type", "output", "parameters", "multiply-adds", "bytes")
 
 
 def summarise(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> str:
-    """Rows of name, type, output shape, parameters, multiply-adds, bytes (float32, of parameters and one example's output)."""
+    """Returns a table: a layer's name, type, output shape, parameters, multiply-adds, and bytes.
+
+    shape: of one example. bytes: float32, of the layer's parameters and its output for one example.
+    """
     rows: list[tuple[str, ...]] = []
     totals = [0, 0, 0]
     for name, layer in zip(names, layers, strict=True):

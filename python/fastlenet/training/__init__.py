@@ -1,1 +1,1 @@
-"""Training: recipes, the trainer and what it calls back, checkpoints, evaluation, ensembles."""
+"""Training: recipes, the trainer and its callbacks, checkpoints, evaluation, ensembles."""

@@ -1,4 +1,4 @@
-"""How well models do on test images: one, several whose probabilities are averaged, with or without test-time augmentation."""
+"""Evaluates models on test images: one model or an ensemble, with or without test-time augmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "predict", "score"]
 
 Array = npt.NDArray[Any]
 
-BATCH_SIZE = 250  # test images at a time, unless one says otherwise: their activations stay below 10 MB
+BATCH_SIZE = 250  # the default number of test images at a time; their activations stay below 10 MB
 
 _SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
@@ -33,7 +33,7 @@ def _evaluating(model: Sequential) -> Iterator[None]:
 
 
 def expect_fit(model: Sequential, data: Dataset) -> None:
-    """Try one test image; raises TypeError or ValueError unless there is one and the model makes the classes' scores of it."""
+    """Try the model on one test image. Raises TypeError or ValueError if it does not give one score per class."""
     if not isinstance(data, Dataset):
         raise TypeError(f"data expects a Dataset, got {type(data).__name__}")
     if not isinstance(model, Sequential):
@@ -53,17 +53,18 @@ def expect_fit(model: Sequential, data: Dataset) -> None:
 
 
 def _expect_finite(model: Sequential) -> None:
-    """ValueError for a parameter that is infinite or NaN: the largest of NaN scores is always the first one."""
+    """Raise ValueError for an infinity or NaN in a parameter, since NaN scores would silently give the first class."""
     odd = [name for name, array in model.parameters().items() if not np.isfinite(array).all()]
     if odd:
         raise ValueError(f"model expects finite parameters, got NaN or infinity in {', '.join(odd)}")
 
 
 def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False) -> tuple[float, float]:
-    """The accuracy (a fraction) and the mean loss on the test images; leaves the model's mode as it was.
+    """Returns the accuracy, a fraction, and the mean loss on the test images. Restores the model's mode.
 
-    batch_size: images at a time, at least 1. tta: average the probabilities of each image and of its shifts by one pixel.
-    Raises TypeError and ValueError, for a model and data that do not go together and for parameters that are not finite too.
+    batch_size: images at a time, at least 1. tta: average the probabilities of each image and its four shifts by one pixel.
+    Raises TypeError or ValueError for a wrong argument, a model that does not match the data, or parameters that are not
+    finite.
     """
     if tta:
         return score(predict([model], data, batch_size, tta=True), data.test_labels)
@@ -84,9 +85,10 @@ def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, 
 
 
 def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False) -> Array:
-    """The probabilities of the test images' classes, float64 (N, classes): the mean over models and, with tta, over shifts.
+    """Returns the class probabilities of the test images, float64 (N, classes): the mean over models and, with tta, over
+    shifts.
 
-    Raises as evaluate does, and ValueError without a model.
+    models: one model or several, at least one. Raises as evaluate does.
     """
     batch_size = integer("batch_size", batch_size, 1)
     models = [models] if isinstance(models, Sequential) else list(models)
@@ -109,9 +111,9 @@ def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = BATCH
 
 
 def score(probabilities: Array, labels: Array) -> tuple[float, float]:
-    """The accuracy (a fraction) of probabilities (N, classes) for labels (N,), and their mean loss -log p[label].
+    """Returns the accuracy, a fraction, and the mean loss -log p[label] of probabilities (N, classes) for labels (N,), N > 0.
 
-    Raises ValueError for other shapes, for labels that are no classes, and where there are none.
+    Raises ValueError for other shapes or labels out of range, and TypeError for labels that are not integers.
     """
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
     if probabilities.ndim != 2 or labels.shape != (len(probabilities),) or probabilities.size == 0:
@@ -127,7 +129,7 @@ def score(probabilities: Array, labels: Array) -> tuple[float, float]:
 
 
 def _shifted(images: Array, down: int, right: int) -> Array:
-    """Images (n, h, w) moved by one pixel at most, with zeros where nothing was."""
+    """Images (n, h, w), moved by at most one pixel, with zeros at the border."""
     if (down, right) == (0, 0):
         return images
     h, w = images.shape[1:]

@@ -1,4 +1,4 @@
-"""Training: `fit`, a run from its first step, or from a checkpoint, to its end."""
+"""`fit` trains a model: a run from its first step, or from a checkpoint, to its end."""
 
 from __future__ import annotations
 
@@ -37,25 +37,27 @@ def fit(
     callbacks: tuple[Callback, ...] = (),
     **changes: Any,
 ) -> History:
-    """Train a model on a data set and return the history.
+    """Train a model on a data set. Returns the history of its epochs.
 
-    recipe: a Recipe, or the name of one in fastlenet.RECIPES; changes: fields of it, epochs=3, lr=0.1 and so on.
-    checkpoint: a file to write after every epoch and every checkpoint_seconds; resume: one to go on from, to the same bits as
-    if nothing had happened. epochs may be another number than the checkpoint was made for, if no fewer than are done, even
-    where that run was finished: the learning rate then follows the schedule of the new length from the step at hand on.
-    allow_level_change: take a checkpoint of another instruction-set level or backend; the last bits will differ. A checkpoint
-    that exists is replaced only by a run that goes on from it, and no other run may write it meanwhile. Where a save fails, a
-    RuntimeWarning says so, and the next time it is tried again.
+    recipe: a Recipe, or the name of one in fastlenet.RECIPES. changes: fields of the recipe, such as epochs=3 or lr=0.1.
+    test_batch_size: images at a time in evaluation. evaluate_every_epoch: if false, evaluate after the last epoch only.
+    checkpoint: a file to write after every epoch and every checkpoint_seconds. It must not exist, unless this run resumes from
+    it, and no other run may write it meanwhile. If a save fails, a RuntimeWarning reports it, and the next save tries again.
+    resume: a checkpoint to continue from; the result has the same bits as a run without interruption. You may change epochs,
+    even after the run has finished, but not to fewer than are done; from the current step on, the learning rate then follows
+    the schedule of the new length.
+    allow_level_change: accept a checkpoint of another instruction-set level or backend; the last bits will differ.
+    callbacks: Callback objects, called after each step and each epoch.
 
-    The result depends on the model, the data and the recipe alone: not on the number of threads, nor on evaluate_every_epoch.
+    The result depends on the model, the data and the recipe alone, not on the number of threads or on evaluate_every_epoch.
 
-    Ctrl-C ends the training after the step at hand, and so does a callback that calls trainer.stop(): the checkpoint, if there
-    is one, is written, and history.interrupted is True. A second Ctrl-C raises KeyboardInterrupt. However the training ends,
-    the model is in evaluation mode.
+    Ctrl-C, or a callback that calls trainer.stop(), ends the training after the current step. The checkpoint, if any, is
+    written, and history.interrupted is True. A second Ctrl-C raises KeyboardInterrupt. The model is in evaluation mode after
+    the training, however it ends.
 
-    Raises, before the first step, TypeError for a field that there is not or an argument of another type, ValueError for a
-    recipe that makes no sense or a model and data that do not go together, CheckpointError for a file that does not fit,
-    exists, or cannot be written; and DivergedError when the loss is no longer finite.
+    Raises before the first step: TypeError for an unknown field or a wrong type, ValueError for a wrong recipe or a model that
+    does not match the data, CheckpointError for a file that does not match, exists, or cannot be written. Raises DivergedError
+    if the loss is no longer finite.
     """
     if not isinstance(recipe, (str, Recipe)):
         raise TypeError(f"recipe expects a Recipe or the name of one, got {type(recipe).__name__}")
@@ -75,7 +77,7 @@ def fit(
 
 
 def _run(trainer: Trainer, callbacks: tuple[Callback, ...], saver: Saver | None) -> History:
-    """To the end, or until it is stopped; the model then holds what can be used, and the checkpoint all the rest."""
+    """Train to the end, or until stopped. The model then has the weights to use, and the checkpoint the whole state."""
     with StopSignals(signal.SIGINT, stop=trainer.stop):
         try:
             trainer.run(*callbacks, *(() if saver is None else (saver,)))

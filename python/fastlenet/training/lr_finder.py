@@ -1,4 +1,4 @@
-"""Which learning rate: a sweep from far too small to too large, and what the loss says on the way."""
+"""Finds a learning rate: raises it from far too small to too large, and records the loss."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 __all__ = ["Sweep", "find_lr"]
 
-_MEMORY = 0.95  # of the running mean that smooths the loss: of about 20 steps
+_MEMORY = 0.95  # decay of the running mean that smooths the loss over about 20 steps
 _RATE = Values(float, "a positive number", 0, sys.float_info.max, above=True)
 _DIVERGED = 3.0  # times the smallest loss so far
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The rates of a sweep, the smoothed loss after each, and the rate to train with."""
+    """The learning rates of a sweep, the smoothed loss after each, and the suggested rate."""
 
     rates: list[float]
     losses: list[float]
 
     @property
     def suggestion(self) -> float:
-        """Half of the rate of the smallest loss: where the loss no longer falls, the rate is already too large."""
+        """Half of the rate with the smallest loss, because at that rate the loss has just stopped falling."""
         return self.rates[self.losses.index(min(self.losses))] / 2
 
     def table(self, lines: int = 20) -> str:
-        """Rates and losses, at most so many of them."""
+        """Returns the rates and losses as a table of about `lines` lines."""
         every = max(1, math.ceil(len(self.rates) / lines))
         rows = [f"{rate:10.2e}{loss:10.4f}" for rate, loss in zip(self.rates[::every], self.losses[::every], strict=True)]
         return "\n".join([f"{'rate':>10}{'loss':>10}", *rows])
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the loss over the rate, and the rate suggested. Raises PlotError."""
+        """Plot the loss over the rate, with the suggested rate, to a file. Raises PlotError if it cannot."""
         figure = new_figure()
         axes = figure.add_subplot()
         axes.plot(self.rates, self.losses)
@@ -55,7 +55,7 @@ class Sweep:
 
 
 class _Record(Callback):
-    """Smooths the loss, and stops the run after so many steps, or where it has diverged."""
+    """Smooths the loss. Stops the run after `steps` steps, or when it has diverged."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -65,12 +65,12 @@ class _Record(Callback):
 
     def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
         value = float(loss)
-        if not math.isfinite(value):  # where the step does not say so itself
+        if not math.isfinite(value):  # some steps do not check this themselves
             run.stop()
             return
         self._mean = _MEMORY * self._mean + (1 - _MEMORY) * value
         self.rates.append(run.state.optimizer.lr)
-        self.losses.append(self._mean / (1 - _MEMORY ** (len(self.losses) + 1)))  # as if the mean had not begun at 0
+        self.losses.append(self._mean / (1 - _MEMORY ** (len(self.losses) + 1)))  # corrects the mean for its start at 0
         diverged = self.losses[-1] > _DIVERGED * min(self.losses)
         if diverged or len(self.losses) == self._steps:
             run.stop()
@@ -79,11 +79,11 @@ class _Record(Callback):
 def find_lr(
     model: Sequential, data: Dataset, recipe: Recipe, *, low: float = 1e-4, high: float = 10.0, steps: int = 300
 ) -> Sweep:
-    """Trains on with a rate that grows from low to high, by the same factor in each step, until the loss has diverged.
+    """Train with a learning rate that grows from low to high by the same factor in each step, until the loss has diverged.
 
-    The model is then good for nothing. Everything else is as in the recipe, so that the rate found is for it. Raises ValueError
-    unless 0 < low < high and steps > 1, and as Trainer does; DivergedError where the first loss is not
-    finite. Source: Smith 2017.
+    The model is useless afterwards. All other settings are the recipe's, so the result is valid for this recipe. Returns the
+    sweep; its `suggestion` is the rate to train with. Raises ValueError unless 0 < low < high and steps > 1, the errors of
+    Trainer, and DivergedError if the first loss is not finite. Source: Smith 2017.
     """
     low, high = _RATE.convert("low", low), _RATE.convert("high", high)
     if low >= high:
@@ -91,7 +91,7 @@ def find_lr(
     steps = integer("steps", steps, 2)
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe expects a Recipe, got {type(recipe).__name__}")
-    endless = replace(recipe, epochs=steps, batch_size_end=0, plain_epochs=0)  # the record stops it
+    endless = replace(recipe, epochs=steps, batch_size_end=0, plain_epochs=0)  # the callback stops it
 
     def rate(step: int) -> float:
         return low * float((high / low) ** (step / (steps - 1)))

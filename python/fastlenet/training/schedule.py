@@ -1,4 +1,4 @@
-"""When what happens in a run: the learning rate of each step, the images of each batch, as functions of plain numbers."""
+"""Schedules of a run: the learning rate of each step and the images of each batch, as functions of plain numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 __all__ = ["SCHEDULES", "batch_starts", "cosine", "one_cycle"]
 
-_PART = 16  # images: a growing batch is a multiple of what the kernels take at a time
+_PART = 16  # images; growing batches are multiples of it, since the kernels compute 16 images at a time
 
 
 def one_cycle(step: int, steps: int, *, peak: float = 1.0, warm_up: float = 0.2) -> float:
@@ -33,9 +33,10 @@ SCHEDULES: Mapping[str, Callable[..., float]] = {"one-cycle": one_cycle, "cosine
 
 
 def batch_starts(first: int, images: int, size: int, size_end: int, epoch: int, epochs: int) -> list[int]:
-    """Where the batches of an epoch (counted from 0) of `images` images start, from image `first` on, and the last one ends.
+    """Returns where the batches of an epoch start, and as the last element where the last batch ends.
 
-    Batches hold `size` images; where size_end is not 0, they grow linearly to it over the epochs, in multiples of 16.
+    first: the image from which to start. images: the number of images in the epoch. epoch: counted from 0, of `epochs`. A batch
+    has `size` images; if size_end is not 0, batches grow linearly to it over the epochs, in multiples of 16.
     """
     starts = [first]
     while starts[-1] < images:

@@ -1,1 +1,1 @@
-"""What a trainer calls back: the console, the log, the plot, the profile."""
+"""The callbacks of a trainer: console, log, plot, checkpoints, profile."""

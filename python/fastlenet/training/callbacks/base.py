@@ -1,4 +1,4 @@
-"""What a callback is, and what it sees of the run that calls it."""
+"""The base classes of callbacks, and the part of a run that a callback sees."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ __all__ = ["Callback", "Run", "Writer"]
 
 
 class Run(Protocol):
-    """A run in progress, as a callback sees it: its state, and what it can be asked for. A Trainer is one."""
+    """A run in progress, as a callback sees it. A Trainer is one."""
 
     @property
     def state(self) -> RunState:
-        """Model, data, recipe, optimizer, history, and the place in the run."""
+        """The model, data, recipe, optimizer, history, and the position in the run."""
 
     def stop(self) -> None:
-        """Ask for an InterruptedRunError after the step at hand."""
+        """Stop the run after the current step, by an InterruptedRunError."""
 
     def mean_loss(self) -> float:
-        """Of the epoch so far; on a GPU it waits for the steps."""
+        """Returns the mean loss of the epoch so far. On a GPU this waits for the steps."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint. Raises CheckpointError and DivergedError; the old file then stays."""
+        """Write a checkpoint. If it raises CheckpointError or DivergedError, the old file stays."""
 
 
 class Callback:
-    """What wants to know how a run goes on; every method may be overridden."""
+    """An object that a run calls after each step and each epoch. Override any of its methods."""
 
     def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
-        """After a step on `images` images with the mean loss float(loss); on a GPU, float() is what waits for the step, and the
-        loss is that of the next step after it.
+        """Called after each step. images: the number of its images. loss: float(loss) is its mean loss.
+
+        On a GPU, float(loss) waits for the step. Call it at once: after the next step it returns the next step's loss.
         """
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
-        """After an epoch."""
+        """Called after each epoch."""
 
     def finish(self, run: Run) -> None:
-        """After the last step and its epoch; the model's weights are not yet their average."""
+        """Called after the last epoch, before the model's weights are replaced by their average."""
 
     def close(self) -> None:
-        """When the run is over, however it ended; for whoever made the callback to call."""
+        """Release files and other resources. The code that made the callback calls it after the run, however it ended."""
 
 
 def _warn(text: str) -> None:
@@ -56,9 +57,10 @@ def _warn(text: str) -> None:
 
 
 class Writer(Callback):
-    """A callback that writes the file at `path`. A failure is told once, and the next time it is tried again.
+    """A callback that writes the file at `path`. It reports a failure once and tries again the next time.
 
-    error: of the last time, or None; tell: takes the line about a failure, and the one that it is over; a warning by default.
+    error: the failure of the last attempt, or None. tell: a function that takes the line about a failure, and about its end; by
+    default it warns.
     """
 
     path: Path
@@ -67,7 +69,7 @@ class Writer(Callback):
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """For the block that writes, and raises CheckpointError where it cannot."""
+        """A context for the block that writes, which raises CheckpointError if it cannot."""
         try:
             yield
         except CheckpointError as error:

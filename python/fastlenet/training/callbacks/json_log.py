@@ -1,4 +1,4 @@
-"""The log of a training run: a line of JSON for each epoch."""
+"""A log of a training run: one line of JSON per epoch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["JsonLog", "LogError"]
 
 
 class LogError(CheckpointError):
-    """A log that cannot be written; one line."""
+    """The log cannot be written. The message is one line."""
 
 
 class JsonLog(Writer):
-    """One line of JSON per epoch, on disk as soon as the epoch is over. Raises LogError, where the file cannot be opened.
+    """Writes one line of JSON after each epoch, unbuffered. A line that could not be written is written with the next one.
 
-    What a full disk does not take is written with the next line.
+    path: the file. resumed: append to it instead of replacing it. Raises LogError if the file cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str], resumed: bool) -> None:
         self.path = user_path(path)
         self._pending = b""
         with self._writing():
-            # Unbuffered, so that what a full disk did not take is not tried again when the file is closed.
+            # Unbuffered, so that closing the file does not try again to write what a full disk refused.
             self._stream = open(self.path, "ab" if resumed else "wb", buffering=0)  # noqa: SIM115
 
     @contextmanager
@@ -42,7 +42,7 @@ class JsonLog(Writer):
     def epoch(self, run: Run, epoch: Epoch) -> None:
         self._pending += json.dumps({"seed": run.state.recipe.seed, **asdict(epoch)}).encode() + b"\n"
         with self.attempt(), self._writing():
-            while self._pending:  # a disk that is almost full takes a part, and says so when it is given the rest
+            while self._pending:  # an almost full disk writes a part, and raises an error for the rest
                 self._pending = self._pending[self._stream.write(self._pending) :]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints, while a run goes on."""
+"""Writes checkpoints during a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS = Values(float, "a non-negative number", 0)  # from one checkpoint to th
 
 
 class Saver(Writer):
-    """Writes a checkpoint after every epoch, and between them every so many seconds."""
+    """Writes a checkpoint after every epoch, and every `seconds` seconds within an epoch."""
 
     def __init__(self, path: str | os.PathLike[str], seconds: float = 10.0) -> None:
         self.path, self.seconds = user_path(path), SECONDS.convert("seconds", seconds)
@@ -31,7 +31,7 @@ class Saver(Writer):
         self.save(run)
 
     def finish(self, run: Run) -> None:
-        """Once more if the last time failed, and after no epochs at all."""
+        """Save again if the last attempt failed, or if nothing has been saved because there were no epochs."""
         if self.error is not None or not self.path.exists():
             self.save(run)
 

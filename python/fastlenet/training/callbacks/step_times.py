@@ -1,4 +1,4 @@
-"""What the steps of a training run spend their time on."""
+"""Measures the parts of the time of training steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["StepProfile", "StepTimes"]
 
 
 class StepTimes(Callback):
-    """The seconds of an epoch's steps, and a profiler's lines of their ops; without the first step, which makes the buffers."""
+    """Measures an epoch's steps, and with a profiler their ops. Leaves out the first step, which makes the buffers."""
 
     def __init__(self, profiler: Profiler | None = None) -> None:
         self._profiler = profiler
@@ -25,16 +25,16 @@ class StepTimes(Callback):
             self._before = run.state.seconds
             if self._profiler is not None:
                 self._profiler.reset()
-        elif run.state.position == run.state.batches:  # the evaluation, which follows, is left out
+        elif run.state.position == run.state.batches:  # before the evaluation
             self.seconds = run.state.seconds - self._before
             if self._profiler is not None:
                 self.lines = {name: replace(line) for name, line in self._profiler.lines.items()}
 
 
 class StepProfile(StepTimes):
-    """Prints, after the last epoch, what its training steps spent their time on."""
+    """Prints a table of the time of each op after the last epoch."""
 
-    _NOTHING = "no profile: it leaves out an epoch's first step, and the last epoch had no other in this run"
+    _NOTHING = "no profile: it leaves out an epoch's first step, and the last epoch had no other step in this run"
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
         if run.state.epoch == run.state.recipe.epochs:
