@@ -19,22 +19,22 @@ void expect_at_least(const char* op, const char* argument, std::int64_t least, P
   }
 }
 
-// Output size of a window that moves over one padded axis, (size + 2*padding - window) / stride + 1.
+// The output size of a window that moves over one padded axis: (size + 2*padding - window) / stride + 1.
 std::int64_t output_size(std::int64_t size, std::int64_t window, std::int64_t stride, std::int64_t padding) {
   return (size + 2 * padding - window) / stride + 1;
 }
 
-// Sizes whose products could pass 2^62 bytes are refused, so that no index below overflows.
+// Refuses sizes whose product could pass 2^62 bytes, so that no index overflows.
 void expect_addressable(const char* op, std::initializer_list<std::int64_t> factors) {
   std::int64_t left = std::numeric_limits<std::int64_t>::max() / 8;
   for (std::int64_t factor : factors) {
-    if (factor == 0) continue;  // so does NumPy
+    if (factor == 0) continue;  // as NumPy does
     left /= factor;
     if (left == 0) fail(op, "the output would be too large to address");
   }
 }
 
-// Two numbers for each pixel of an image with its border are numbered by 31 bits: 2 * (32000 + 3) * (32000 + 18) < 2^31.
+// With this limit, 31 bits index two numbers for each pixel of an image with its border: 2 * (32000 + 3) * (32000 + 18) < 2^31.
 constexpr std::int64_t kMaxSide = 32000;
 
 }  // namespace
@@ -96,7 +96,7 @@ ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair str
   return shape;
 }
 
-// Planes that have a pixel, and whose pixels int32 numbers.
+// Refuses planes without pixels, and planes with more pixels than int32 indices reach.
 static void expect_pixels(const char* op, const char* argument, const Dims& x) {
   if (x[2] < 1 || x[3] < 1)
     fail(op, std::string(argument) + " expects planes of at least one pixel, got shape " + to_string(x));

@@ -1,6 +1,6 @@
-// Checked shapes: the only place where sizes are validated. Everything below takes them on trust.
+// Checked shapes. Sizes are validated here and nowhere else; ops and kernels rely on it.
 //
-// One legend on every floor: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window.
+// Letters: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window.
 // The structs are plain data, since objects compiled for different instruction sets share them.
 #pragma once
 
@@ -28,7 +28,7 @@ struct PoolShape {
   std::int64_t p, q;
 };
 
-// The winner of a window whose output is 0, and so has no gradient. Winners are bytes: a window has at most so many elements.
+// The winner of a dead window, whose output is 0. Winners are bytes, so a window has at most this many elements.
 constexpr std::uint8_t kDeadWindow = 255;
 
 // A convolution of stride 1 whose p x q output is pooled in disjoint windows of r x s.
@@ -41,7 +41,7 @@ struct LinearShape {
   std::int64_t n, in, out;
 };
 
-// Images of h x w pixels, n of which are picked out of `count`.
+// n images of h x w pixels, picked from `count`.
 struct GatherShape {
   std::int64_t n, count, h, w;
 };
@@ -50,19 +50,19 @@ using Dims = std::vector<std::int64_t>;
 
 std::string to_string(const Dims& dims);
 
-// Each throws std::invalid_argument: the operation, the argument, what was expected, what came.
-// `bias` and `weight` of rank 0 stand for an absent argument.
+// These functions throw std::invalid_argument, which names the op, the argument, what was expected and what was given. Dims of
+// rank 0 are an absent bias or weight.
 void expect_filters(const char* op, const Dims& weight);
 ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair stride, Pair padding);
 PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding);
-// What max_pool2d_backward knows of its pooling: neither windows nor strides.
+// The shape for max_pool2d_backward, without windows and strides.
 PoolShape unpool_shape(const char* op, const Dims& dy, const Dims& x_shape);
 ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size);
-// Refuses an image or weights whose places 31 bits cannot number, as the lists of winners need.
+// Refuses an image or weights with more than 2^31 elements, because the lists of winners have 31-bit indices.
 void expect_listable(const char* op, const ConvPoolShape& shape);
 LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight);
 GatherShape gather_shape(const char* op, const Dims& images, const Dims& index);
-// Refuses images whose pixels 32 bits cannot number, as look-ups by vectors need.
+// Refuses images that are too large for the 32-bit indices of vector look-ups.
 void expect_transformable(const char* op, const GatherShape& shape);
 void expect_dims(const char* op, const char* argument, const Dims& expected, const Dims& got);
 void expect_rank(const char* op, const char* argument, std::size_t rank, const char* legend, const Dims& got);

@@ -74,10 +74,11 @@ def table() -> str:
     )
     assert version is not None
     lines = [
-        f"# What ptxas of CUDA {version[1]} makes of the kernels",
+        "# Registers and shared memory of the CUDA kernels",
         "",
-        "Registers per thread for each architecture, and bytes of static shared memory per block; nothing is spilled. Made by",
-        "`python tools/ptxas_table.py`, which CI compares with: a change here is a change to read.",
+        "The table has the registers per thread on each architecture and the bytes of static shared memory per block, by ptxas of "
+        f"CUDA {version[1]}. No kernel",
+        "spills registers. `python tools/ptxas_table.py` makes the table; CI fails if a kernel differs from it.",
         "",
         "| file | kernel | " + " | ".join(f"sm_{number}" for number in ARCHITECTURES) + " | shared |",
         "|---|---|" + "---:|" * (len(ARCHITECTURES) + 1),

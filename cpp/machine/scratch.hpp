@@ -6,7 +6,7 @@
 
 namespace fastlenet {
 
-// An array that an op asks for: the pointer that is to point to it, and its number of elements, of 4 bytes each.
+// An array that an op needs: the pointer to set, and the number of its 4-byte elements.
 class ScratchArray {
  public:
   template <typename Element>
@@ -27,10 +27,10 @@ class ScratchArray {
 };
 
 // Gives the calling thread all arrays that an op needs: `take_scratch({{x_block, x_size}, {y_block, y_size}})`. Every array
-// starts on a cache line. An op asks once, before it uses any of them: the next op's arrays take their place.
+// starts on a cache line. Call it once per op, before using any of the arrays: the next call reuses the same memory.
 //
-// In scratch.cpp they come out of one block that only grows; in scratch_guarded.cpp, for the address sanitizer, each is an
-// allocation of its own.
+// scratch.cpp takes the arrays from one block that only grows. scratch_guarded.cpp, for the address sanitizer, allocates each
+// one separately.
 void take_scratch(std::initializer_list<ScratchArray> arrays);
 
 }  // namespace fastlenet

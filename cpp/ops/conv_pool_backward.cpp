@@ -9,10 +9,11 @@ namespace fastlenet::cpu {
 
 namespace {
 
-// Images whose weight gradients one task adds up. Their sums are then added in order: neither number depends on the threads.
+// The number of images whose weight gradients one task sums. The sums of the tasks are then added in order, so the bits do not
+// depend on the threads.
 constexpr std::int64_t kPart = 16;
 
-// For filter rows that fill a vector: conv_pool_backward_rows.hpp.
+// For filter rows that fill a vector; see conv_pool_backward_rows.hpp.
 void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners, const float* x,
                       const float* weight, const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
@@ -71,7 +72,7 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
   });
 }
 
-// For filter rows that do not: conv_pool_backward_lanes.hpp.
+// For shorter filter rows; see conv_pool_backward_lanes.hpp.
 void backward_by_lanes(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners, const float* x,
                        const float* weight, const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
@@ -124,7 +125,7 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
   const ConvShape& conv = shape.conv;
   if (no_gradients(dx, dweight, dbias, conv)) return;
   const bool narrow = conv.s * conv.c <= kernels().lanes;
-  // A loser counts as absent; by lanes it is multiplied by 0, which an infinity or NaN would show.
+  // Losers must be left out. The path by lanes multiplies them by 0, which is the same only for finite numbers.
   const bool finite = narrow && all_finite(x, conv.n * conv.c * conv.h * conv.w) &&
                       (dx == nullptr || all_finite(weight, conv.k * conv.c * conv.r * conv.s));
   (finite ? backward_by_lanes : backward_by_rows)(dx, dweight, dbias, dy, winners, x, weight, shape);

@@ -9,7 +9,7 @@ namespace fastlenet::cpu {
 
 namespace {
 
-// One image in a border of zeros.
+// Copies one image into a frame of zeros.
 void pad_image(float* to, const float* x, const ConvShape& s) {
   const std::int64_t width = s.w + 2 * s.padding.w, height = s.h + 2 * s.padding.h;
   if (width == s.w && height == s.h) {
@@ -25,9 +25,9 @@ void pad_image(float* to, const float* x, const ConvShape& s) {
 
 bool winograd_filter(const ConvShape& shape) { return shape.r == shape.s && (shape.r == 3 || shape.r == 5); }
 
-// Where fewer multiply-adds make up for the rest; whatever n is, since an image's bits must not depend on its batch. Per tile
-// the transforms take 600 cycles for each input channel and 270 for each output channel, and to store the products takes about
-// as long as 3 more input channels.
+// Whether fewer multiply-adds make up for the transforms. This must not depend on n, since an image's bits must not depend on
+// its batch. Per tile the transforms take 600 cycles for each input channel and 270 for each output channel; storing the
+// products takes about as long as 3 more input channels.
 bool winograd_pays(const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
@@ -78,8 +78,8 @@ void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const fl
   });
 }
 
-// What the one-image kernels take for weights: lanes[groups of k][c*r*s][lanes], and at the 64 points. `packed` starts with a
-// cache line that tells for which kernels it was made.
+// The weights in the layouts of the one-image kernels: lanes[groups of k][c*r*s][lanes], and at the 64 points. `packed` starts
+// with a cache line that names the kernels for which it was made.
 class Filters {
  public:
   Filters(const ConvShape& shape, Algorithm algorithm) : shape_(shape), groups_(shape.k, kernels()) {
@@ -118,7 +118,7 @@ class Filters {
   std::int64_t lanes_size_, points_size_;
 };
 
-// Image by image, channels in the lanes: their blocks hold what the images' blocks hold otherwise.
+// Computes one image at a time, with channels in the lanes.
 void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
                         const float* packed, Algorithm algorithm, bool winograd, const ConvPoolShape& shape) {
   const KernelTable& table = kernels();
@@ -187,7 +187,8 @@ void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float
                                     const float* packed, Algorithm algorithm, const ConvPoolShape& shape) {
   if (shape.conv.n == 0 || shape.conv.k == 0) return;
   const bool winograd = algorithm == Algorithm::winograd && winograd_pays(shape);
-  // A block takes the time of `lanes` images, however few there are; one by one they cost a little more each.
+  // A block costs the same however many of its lanes are filled. One at a time, an image costs a little more than its share of
+  // a full block.
   if (2 * shape.conv.n <= kernels().lanes) {
     forward_one_by_one(y, winners, x, weight, bias, packed, algorithm, winograd, shape);
   } else {

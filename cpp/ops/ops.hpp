@@ -24,10 +24,11 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
 void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
 void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
 
-// direct: each output is one chain of multiply-adds. winograd: fewer of them, where that is faster; else direct.
+// direct: each output is one chain of multiply-adds. winograd: fewer multiply-adds, for shapes for which that is faster; else
+// direct.
 enum class Algorithm { direct, winograd };
 
-// packed: null, or what pack_filters made of weight for the same algorithm; it serves a few images.
+// packed: null, or the result of pack_filters for this weight and algorithm. It is used for a few images.
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
                                     const float* packed, Algorithm algorithm, const ConvPoolShape& shape);
 std::int64_t packed_size(Algorithm algorithm, const ConvShape& shape);
@@ -36,11 +37,11 @@ void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, co
                                      const float* x, const float* weight, const ConvPoolShape& shape);
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
-// Up to so many images a linear layer is faster by transposed weights, which it reads as they lie, than by copying them to
-// rows.
+// Up to this number of images, a linear layer is faster with transposed weights, which it reads in place, than with rows, which
+// it copies.
 constexpr std::int64_t kFewImages = 4;
 inline bool prefers_transposed(std::int64_t images) { return images <= kFewImages; }
-// For a few images: weight is [in][out] here. skip_zeros: those of x.
+// For a few images. weight is [in][out] here. skip_zeros: leave out the products with zeros of x.
 void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
                                const LinearShape& shape);
 void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
@@ -62,7 +63,7 @@ double squared_error(float* dprediction, const float* prediction, const float* t
 // transform: n x 2 x 3, or null.
 void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
                    double std, const GatherShape& shape);
-// Each image distorted by the random numbers of (seed, epoch, its index).
+// Distorts each image by the random numbers of (seed, epoch, its number).
 void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
                       std::uint64_t seed, std::uint32_t epoch, double mean, double std, const GatherShape& shape);
 
@@ -71,7 +72,7 @@ void adam_step(float* parameters, const float* gradients, float* first_moment, f
                const AdamStep& step);
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
 
-// The measured peak of `threads` threads at once, in floating-point operations per second.
+// Measures the multiply-add peak of `threads` threads at once, in floating-point operations per second.
 double multiply_add_peak(int threads, double seconds);
 
 }  // namespace fastlenet::cpu
