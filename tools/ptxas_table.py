@@ -76,9 +76,8 @@ def table() -> str:
     lines = [
         "# Registers and shared memory of the CUDA kernels",
         "",
-        "The table has the registers per thread on each architecture and the bytes of static shared memory per block, by ptxas of "
-        f"CUDA {version[1]}. No kernel",
-        "spills registers. `python tools/ptxas_table.py` makes the table; CI fails if a kernel differs from it.",
+        "The table has the registers per thread on each architecture, and the bytes of static shared memory per block, by",
+        f"ptxas of CUDA {version[1]}. No kernel spills registers. `python tools/ptxas_table.py` makes the table; CI fails if it differs.",
         "",
         "| file | kernel | " + " | ".join(f"sm_{number}" for number in ARCHITECTURES) + " | shared |",
         "|---|---|" + "---:|" * (len(ARCHITECTURES) + 1),
