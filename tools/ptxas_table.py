@@ -77,7 +77,7 @@ def table() -> str:
         "# Registers and shared memory of the CUDA kernels",
         "",
         "The table has the registers per thread on each architecture, and the bytes of static shared memory per block, by",
-        f"ptxas of CUDA {version[1]}. No kernel spills registers. `python tools/ptxas_table.py` makes the table; CI fails if it",
+        f"ptxas of CUDA {version[1]}. No kernel spills registers. `python tools/ptxas_table.py` makes it; CI fails if it",
         "differs.",
         "",
         "| file | kernel | " + " | ".join(f"sm_{number}" for number in ARCHITECTURES) + " | shared |",
