@@ -92,11 +92,13 @@ class Fault:
 
 
 def read_faults() -> list[Fault]:
-    """All faults of the tables. Raises ValueError for one that can no longer be planted, and for a name that occurs twice."""
-    faults = []
-    for table in sorted(TABLES.glob("*.toml")):
-        for fields in tomllib.loads(table.read_text())["fault"]:
-            faults.append(Fault(area=table.stem, **fields))
+    """All faults of the tables."""
+    tables = sorted(TABLES.glob("*.toml"))
+    return [Fault(area=table.stem, **fields) for table in tables for fields in tomllib.loads(table.read_text())["fault"]]
+
+
+def expect_plantable(faults: list[Fault]) -> None:
+    """Raises ValueError for faults that can no longer be planted, and for a name that occurs twice."""
     wrong = []
     for fault in faults:
         try:
@@ -107,7 +109,6 @@ def read_faults() -> list[Fault]:
     wrong += sorted({f"{name}: two faults of that name" for name in names if names.count(name) > 1})
     if wrong:
         raise ValueError("\n".join(wrong))
-    return faults
 
 
 # --- a copy of the sources -----------------------------------------------------------------------------------------------
@@ -320,13 +321,14 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "checks" / "mutate", help="for the copy and its builds")
     parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="after which tests count as hanging")
     arguments = parser.parse_args()
-    try:
-        faults = read_faults()
-    except ValueError as error:
-        sys.exit(f"FAILED: faults that can no longer be planted:\n{error}")
+    faults = read_faults()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not without the tests that run
     words = arguments.names
     chosen = [fault for fault in faults if not words or any(w in f"{fault.name} {fault.file} {fault.area}" for w in words)]
+    try:
+        expect_plantable(chosen)
+    except ValueError as error:
+        sys.exit(f"FAILED: faults that can no longer be planted; mend their texts in {TABLES.relative_to(ROOT)}\n{error}")
     if arguments.list or not chosen:
         for fault in chosen:
             print(f"{fault.area:<10}{fault.file:<50}{fault.name}: {fault.breaks}")
