@@ -170,6 +170,27 @@ class Copy:
             shutil.copy(extension, package)
         return ""
 
+    def _ended(self, process: subprocess.Popen[bytes], log: Path) -> int | None:
+        """The tests' exit code; None once they have printed nothing for as long as the limit."""
+        size, since = 0, time.monotonic()
+        while time.monotonic() - since < self._limit:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(1)
+            if log.stat().st_size != size:
+                size, since = log.stat().st_size, time.monotonic()
+        return None
+
+    def confirmed_failure(self, tests: list[str], on_gpu: bool) -> str | None:
+        """As first_failure, of tests that fail once more by themselves: not those that fail now and then on a busy machine."""
+        passed_alone: list[str] = []
+        while failed := self.first_failure([*tests, *(f"--deselect=tests/{name}" for name in passed_alone)], on_gpu):
+            name = bare(failed)
+            if self.first_failure([name], on_gpu):
+                return failed
+            print(f"            {name} failed, but not once more", flush=True)
+            passed_alone.append(name)
+        return None
+
     def first_failure(self, tests: list[str], on_gpu: bool) -> str | None:
         """The first of the tests that fails, crashes or hangs; None if all pass. tests: files, folders or names of tests."""
         if not tests:
@@ -207,9 +228,7 @@ class Copy:
                 start_new_session=True,
             )
             try:
-                code: int | None = process.wait(self._limit)
-            except subprocess.TimeoutExpired:
-                code = None
+                code = self._ended(process, log)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -229,9 +248,14 @@ class Copy:
         sys.exit(f"FAILED: pytest {' '.join(tests)} ended with {code}\n{text[-2000:]}")
 
 
+def bare(failed: str) -> str:
+    """A test's name, without how it failed."""
+    return re.sub(r" \((hangs|crashes|cannot be collected)\)$", "", failed)
+
+
 def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | None:
     """Which test notices a fault that is planted; None where none does."""
-    first = re.sub(r" \((hangs|crashes|cannot be collected)\)$", "", before or "")
+    first = bare(before or "")
     tests = copy.source / "tests"
     if first and (tests / first.partition("::")[0]).exists():
         with contextlib.suppress(SystemExit):  # a test of that name that there no longer is
@@ -244,7 +268,7 @@ def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | N
     for path in sorted(tests.rglob("test_*.py"), key=lambda path: not words & set(path.stem.split("_"))):
         name = str(path.relative_to(tests))
         (nearest if name.partition("/")[0] in folders else rest).append(name)
-    return copy.first_failure(nearest, fault.on_gpu) or (None if quick else copy.first_failure(rest, fault.on_gpu))
+    return copy.confirmed_failure(nearest, fault.on_gpu) or (None if quick else copy.confirmed_failure(rest, fault.on_gpu))
 
 
 # --- what came of it -----------------------------------------------------------------------------------------------------
@@ -304,7 +328,7 @@ def failing_without_faults(copy: Copy, faults: list[Fault], results: dict[str, A
     failing = []
     for on_gpu in (False, True):
         found = {results[fault.name]["noticed_by"] for fault in faults if fault.on_gpu == on_gpu and fault.name in results}
-        tests = sorted(re.sub(r" \(.*\)$", "", name) for name in found if name is not None)
+        tests = sorted(bare(name) for name in found if name is not None)
         if tests:
             copy.build(on_gpu)
             failed = copy.first_failure(tests, on_gpu)
@@ -319,7 +343,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="what there is to plant")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "checks" / "mutate", help="for the copy and its builds")
-    parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="after which tests count as hanging")
+    parser.add_argument("--limit", type=float, default=200, metavar="SECONDS", help="of silence, after which a test hangs")
     arguments = parser.parse_args()
     faults = read_faults()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not without the tests that run
