@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import NoReturn
 
@@ -55,6 +56,20 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def delayed(self) -> Iterator[None]:
+        """A context for what must not be left half done: the first signal, if it comes in it, takes effect at its end."""
+        stop, self.stop = self.stop, _nothing
+        number = self.number
+        try:
+            yield
+        finally:
+            self.stop = stop
+        if self.number is not None and number is None:
+            if stop is None:
+                raise StoppedBySignal(self.number)
+            stop()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.number is None:
@@ -65,6 +80,10 @@ class StopSignals:
         elif now - self._came < _GRACE:
             return
         raise StoppedBySignal(number)
+
+
+def _nothing() -> None:
+    pass
 
 
 def exit_with(code: int) -> NoReturn:

@@ -24,6 +24,7 @@ from fastlenet.cli import train
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.files import reserve
 from fastlenet.formats import tensor_file
+from fastlenet.speedrun import protocol
 from fastlenet.training import checkpoint
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.callbacks.console import Console
@@ -171,6 +172,25 @@ def test_several_runs_stopped_at_once(small_mnist: Path, tmp_path: Path) -> None
     saved = [tmp_path / error.rsplit(maxsplit=1)[1] for error in errors]
     assert sorted(tmp_path.iterdir()) == sorted(saved)
     assert [load_checkpoint(path)[1]["recipe"]["seed"] for path in saved] == [0, 1, 2]
+
+
+def test_speedrun_stopped_while_it_starts_a_run(
+    small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a signal that comes when the run's process is there and has not yet been handed over: it is ended all the same."""
+    started: list[subprocess.Popen[str]] = []
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            if "fastlenet.train" in self.args:
+                started.append(self)
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(protocol.subprocess, "Popen", Popen)
+    assert protocol.main(["--data-dir", str(small_mnist), "--epochs", "100000"]) == 143
+    assert capsys.readouterr().err == "\ninterrupted\n"
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 def test_speedrun_takes_its_runs_with_it(small_mnist: Path, tmp_path: Path) -> None:

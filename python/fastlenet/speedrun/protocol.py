@@ -53,11 +53,27 @@ class Run:
     evaluation: float
 
 
-def _output_of(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _output_of(command: Sequence[str], signals: StopSignals) -> subprocess.CompletedProcess[str]:
     """Run a process in its own session, out of reach of this group's signals. It is killed if the waiting is interrupted."""
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace", start_new_session=True
-    )
+    process: subprocess.Popen[str] | None = None
+    try:
+        with signals.delayed():  # a signal that raised an error in Popen would leave a process that nobody knows
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="backslashreplace",
+                start_new_session=True,
+            )
+        out, err = process.communicate()
+    except BaseException:
+        if process is not None:
+            with process:  # which closes its pipes and waits for it
+                process.kill()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _last_words(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
@@ -67,9 +83,9 @@ def _last_words(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
     return said if done.returncode >= 0 else f"ended by signal {-done.returncode}"
 
 
-def _run(command: Sequence[str], seed: int) -> Run:
+def _run(command: Sequence[str], seed: int, signals: StopSignals) -> Run:
     start = time.perf_counter()
-    done = _output_of(command)
+    done = _output_of(command, signals)
     seconds = time.perf_counter() - start
     parts = {name: float(value) for name, value in re.findall(r"(data|training|evaluation) (\d+\.\d+) s", done.stdout)}
     final = re.search(r"^final accuracy (\d+\.\d+)%$", done.stdout, re.MULTILINE)
@@ -82,9 +98,17 @@ class Contender:
     """A program that trains a recipe in its own process."""
 
     def __init__(
-        self, name: str, recipe: Recipe, data: data_sets.Dataset, data_dir: str | None, threads: int, device: str = "cpu"
+        self,
+        name: str,
+        signals: StopSignals,
+        recipe: Recipe,
+        data: data_sets.Dataset,
+        data_dir: str | None,
+        threads: int,
+        device: str = "cpu",
     ) -> None:
         self.name, self.recipe, self.data, self.data_dir = name, recipe, data, data_dir
+        self._signals = signals
         self.threads, self.device = threads, device
         self.runs: list[Run] = []
 
@@ -97,7 +121,7 @@ class Contender:
         return command + ([] if self.data_dir is None else [f"--data-dir={self.data_dir}"])
 
     def run(self, seed: int, folder: Path) -> Run:
-        self.runs.append(_run(self.command(replace(self.recipe, seed=seed), folder), seed))
+        self.runs.append(_run(self.command(replace(self.recipe, seed=seed), folder), seed, self._signals))
         return self.runs[-1]
 
     def result(self, target: float) -> dict[str, Any]:
@@ -119,16 +143,16 @@ class Contender:
 class PyTorch(Contender):
     """pytorch_twin.py, run by an interpreter that has PyTorch."""
 
-    def __init__(self, interpreter: str, *arguments: Any) -> None:
+    def __init__(self, interpreter: str, signals: StopSignals, *arguments: Any) -> None:
         code = "import torch; print(torch.__version__)"
         try:
-            done = _output_of([interpreter, "-c", code])
+            done = _output_of([interpreter, "-c", code], signals)
         except OSError as error:
             raise UsageError(f"--pytorch {interpreter}: cannot be run ({error.strerror})") from None
         version = done.stdout.strip()
         if done.returncode or not version:
             raise UsageError(f"--pytorch {interpreter}: has no PyTorch ({_last_words(done, 'printed no version')})")
-        super().__init__(f"PyTorch {version}", *arguments)
+        super().__init__(f"PyTorch {version}", signals, *arguments)
         self.interpreter = interpreter
 
     def command(self, recipe: Recipe, folder: Path) -> list[str]:
@@ -212,7 +236,7 @@ def _report(contender: Contender, target: float) -> dict[str, Any]:
     return result
 
 
-def _speedrun(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+def _speedrun(arguments: argparse.Namespace, command: Sequence[str], signals: StopSignals) -> int:
     given = {name: value for name, value in vars(arguments).items() if name in Recipe.__dataclass_fields__}
     name = getattr(arguments, "recipe", "default")
     expect_in_range(vars(arguments))
@@ -230,7 +254,7 @@ def _speedrun(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     if arguments.json is not None:
         expect_writable(arguments.json, as_a_whole=False)
     data = data_sets.load_mnist() if arguments.data_dir is None else data_sets.load_idx_directory(arguments.data_dir)
-    common = (recipe, data, arguments.data_dir, arguments.threads)
+    common = (signals, recipe, data, arguments.data_dir, arguments.threads)
     machine, target = _machine(), arguments.target / 100
     contenders = [Contender(f"fastlenet {machine['version']}", *common, arguments.device)]
     if arguments.pytorch is not None:
@@ -279,7 +303,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlene
     given = sys.argv[1:] if arguments is None else arguments
 
     def command() -> int:
-        with StopSignals(*STOP_SIGNALS):
-            return _speedrun(make_parser(prog).parse(given), given)
+        with StopSignals(*STOP_SIGNALS) as signals:
+            return _speedrun(make_parser(prog).parse(given), given, signals)
 
     return run_command(prog.removeprefix("python -m "), command, SpeedrunError, data_sets.DataError, CheckpointError)
