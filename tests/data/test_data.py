@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,9 @@ def test_a_damaged_installation_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(fastlenet.data.mnist, "FOLDER", tmp_path)
     with pytest.raises(DataError, match=rf"{LABELS}\.gz: damaged, its MD5 sum is not \w+; install fastlenet again"):
         load_mnist()
+    damaged.write_bytes((tmp_path / "t10k-labels-idx1-ubyte.gz").read_bytes())  # one of the four, in another's place
+    with pytest.raises(DataError, match=rf"{LABELS}\.gz: damaged"):
+        load_mnist()
 
 
 def test_idx_directory(small_mnist: Path, mnist: Dataset) -> None:
@@ -87,6 +91,8 @@ def test_hold_out(mnist: Dataset) -> None:
     np.testing.assert_array_equal(held.test_images, mnist.train_images[55000:])
     np.testing.assert_array_equal(held.test_labels, mnist.train_labels[55000:])
     assert held.fingerprint != mnist.fingerprint
+    relabelled = replace(mnist, train_labels=np.roll(mnist.train_labels, 1))
+    assert relabelled.fingerprint != mnist.fingerprint
     for wrong in (0, -1, 60000):
         with pytest.raises(ValueError, match=rf"validation expects 1\.\.59999 images, got {wrong}"):
             mnist.hold_out(wrong)

@@ -180,6 +180,21 @@ def test_letters_from_the_command_line(train_here: Callable[..., Result], tmp_pa
     assert "d/emnist: no such folder" in one_line(train_here("--data-dir", "d/emnist"))
 
 
+def test_letters_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EMNIST's images lie on their side there, and its letters count from 1."""
+    letters = np.arange(30) % 26 + 1
+
+    def emnist(root: str, *, train: bool, download: bool, split: str) -> SimpleNamespace:
+        assert split == "letters"
+        return SimpleNamespace(data=TRAIN if train else TEST, targets=letters[: 30 if train else 10])
+
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(datasets=SimpleNamespace(EMNIST=emnist)))
+    data = load_torchvision("EMNIST")
+    assert data.classes == 26 and data.train_labels.tolist() == (letters - 1).tolist()
+    np.testing.assert_array_equal(data.train_images, TRAIN.transpose(0, 2, 1))
+    np.testing.assert_array_equal(data.test_images, TEST.transpose(0, 2, 1))
+
+
 @pytest.mark.parametrize(
     ("targets", "message"),
     [

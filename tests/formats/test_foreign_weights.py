@@ -269,6 +269,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         {"a": {}},
         entry() | {"b": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}},
         entry() | {"b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+        {name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for name in "ab"},  # as many bytes as there are
         entry() | {"__metadata__": []},
         entry() | {"__metadata__": {"a": 1}},
     ],
