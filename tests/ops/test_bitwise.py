@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,67 +11,35 @@ import numpy as np
 import pytest
 
 from fastlenet import Augmentation, get_num_threads, set_num_threads
-from fastlenet.testing.cases import CONV, FUSED, LINEAR, POOL, SPARSE, Conv, Fused, Linear
+from fastlenet.testing import OPS, Op, checks
+from fastlenet.testing.cases import FUSED, SPARSE, Fused, Linear
+from fastlenet.testing.description import Call
+from fastlenet.testing.values import Numbers
 from helpers.arrays import normals
 from helpers.backends import ops
+from helpers.described import cases
 from helpers.expect import expect_same_bits
 
 pytestmark = pytest.mark.usefixtures("backend")
 Rng = np.random.Generator
 
 
-def _calls(rng: Rng) -> list[Callable[[], Any]]:
+def _calls() -> list[Callable[[], Any]]:
     """One call of every op on random floats, at shapes large enough to be split among threads."""
-    conv, fused, linear, pool = CONV[0], FUSED[1].with_batch(37), LINEAR[0].with_batch(70), POOL[2]
-    x, weight, bias = normals(rng, conv.x_shape), normals(rng, conv.weight_shape), normals(rng, (conv.k,))
-    dy = normals(rng, ops.conv2d_forward(x, weight).shape)
-    x2, weight2, bias2 = normals(rng, fused.x_shape), normals(rng, fused.weight_shape), normals(rng, (fused.k,))
-    y2, winners = ops.conv2d_relu_max_pool2d_forward(x2, weight2, bias2)
-    dy2 = normals(rng, y2.shape)
-    x3, weight3 = normals(rng, (linear.n, linear.inputs)), normals(rng, (linear.outputs, linear.inputs))
-    dy3 = normals(rng, (linear.n, linear.outputs))
-    x4 = normals(rng, pool.x_shape)
-    y4, indices = ops.max_pool2d_forward(x4, pool.kernel_size, **pool.options)
-    flat, flat2 = normals(rng, (50000,)), normals(rng, (50000,))
-    logits, labels = normals(rng, (300, 10)), rng.integers(0, 10, 300)
-    images, index = rng.integers(0, 256, (100, 28, 28), dtype=np.uint8), rng.integers(0, 100, 90)
-    maps, bent = normals(rng, (90, 2, 3)), Augmentation(shift=2, rotation=9, elastic=30, cutout=4).at(1, 2)
-
-    def sgd() -> Any:
-        state = flat.copy(), flat2, flat2.copy()
-        ops.sgd_step(*state, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
-        return state
-
-    def adam() -> Any:
-        state = flat.copy(), flat2, flat2.copy(), np.abs(flat)
-        ops.adam_step(*state, step=3, lr=0.1)
-        return state
-
-    return [
-        lambda: ops.conv2d_forward(x, weight, bias),
-        lambda: ops.conv2d_backward(dy, x, weight),
-        lambda: ops.conv2d_relu_max_pool2d_forward(x2, weight2, bias2),
-        lambda: ops.conv2d_relu_max_pool2d_backward(dy2, winners, x2, weight2),
-        lambda: ops.linear_forward(x3, weight3),
-        lambda: ops.linear_backward(dy3, x3, weight3),
-        lambda: ops.max_pool2d_forward(x4, pool.kernel_size, **pool.options),
-        lambda: ops.max_pool2d_backward(y4, indices, x4.shape),
-        lambda: ops.sigmoid_forward(flat),
-        lambda: ops.sigmoid_backward(flat, flat2),
-        lambda: ops.relu_forward(flat),
-        lambda: ops.dropout_forward(flat, 0.3, 1, 2),
-        lambda: ops.softmax_cross_entropy(logits, labels)[1],
-        lambda: np.float64(ops.softmax_cross_entropy(logits, labels)[0]),
-        lambda: ops.gather_images(images, index, mean=0.1, std=0.3),
-        lambda: ops.gather_images(images, index, mean=0.1, std=0.3, transform=maps),
-        lambda: ops.gather_images(images, index, mean=0.1, std=0.3, transform=bent),
-        sgd,
-        adam,
-    ]
+    calls = [Call(op, op.in_network(op.large, Numbers("normals", op.name, "large"), ops)) for op in OPS.values()]
+    images = next(call for call in calls if call.op.name == "gather_images")
+    bent = Augmentation(shift=2, rotation=9, elastic=30, cutout=4).at(1, 2)
+    calls += [images.changed({"transform": transform}) for transform in (None, bent)]
+    return [functools.partial(_run, call) for call in calls]
 
 
-def test_twice_and_with_any_number_of_threads(rng: Rng) -> None:
-    calls = _calls(rng)
+def _run(call: Call) -> Any:
+    changed = {name: call.arguments[name].copy() for name in call.op.changes}
+    return tuple(map(np.asarray, call.op.run(ops, call.arguments | changed)))
+
+
+def test_twice_and_with_any_number_of_threads() -> None:
+    calls = _calls()
     before = get_num_threads()
     try:
         set_num_threads(1)
@@ -83,8 +52,8 @@ def test_twice_and_with_any_number_of_threads(rng: Rng) -> None:
         set_num_threads(before)
 
 
-def test_from_several_python_threads_at_once(rng: Rng) -> None:
-    calls = _calls(rng)
+def test_from_several_python_threads_at_once() -> None:
+    calls = _calls()
     expected = [call() for call in calls]
 
     def every_call(offset: int) -> None:
@@ -96,30 +65,18 @@ def test_from_several_python_threads_at_once(rng: Rng) -> None:
         list(pool.map(every_call, range(8)))
 
 
-@pytest.mark.parametrize("case", [CONV[0], CONV[1], CONV[-4]], ids=str)
-def test_an_image_alone_and_in_a_batch(case: Conv, rng: Rng) -> None:
-    x, weight = normals(rng, case.x_shape), normals(rng, case.weight_shape)
-    y = ops.conv2d_forward(x, weight, **case.options)
-    dy = normals(rng, y.shape)
-    dx, *_ = ops.conv2d_backward(dy, x, weight, **case.options)
-    assert dx is not None
-    for i in range(case.n):
-        one = slice(i, i + 1)
-        expect_same_bits(ops.conv2d_forward(x[one], weight, **case.options), y[one])
-        expect_same_bits(ops.conv2d_backward(dy[one], x[one], weight, **case.options)[0], dx[one])
+@cases("alone")
+def test_an_image_alone_and_in_a_batch(op: Op, case: Any) -> None:
+    checks.alone(ops, op, case)
 
 
 @pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
 def test_fused_as_unfused(case: Fused, rng: Rng) -> None:
     x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
-    y, winners = ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)
+    y, _ = ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)
     conv = ops.conv2d_forward(x, weight, bias, padding=case.padding)
     pooled, _ = ops.max_pool2d_forward(ops.relu_forward(conv), case.kernel_size)
     expect_same_bits(y, pooled)
-    for i in range(case.n):
-        one = slice(i, i + 1)
-        alone = ops.conv2d_relu_max_pool2d_forward(x[one], weight, bias, **case.options)
-        expect_same_bits(alone, (y[one], winners[one]))
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd"])
@@ -137,19 +94,6 @@ def test_packed_filters_change_no_bit(case: Fused, algorithm: str, backend: str,
         return  # whose filters have one layout, so that any is ignored
     with pytest.raises(ValueError, match="packed expects shape"):
         ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options, algorithm=algorithm, packed=packed[1:])
-
-
-@pytest.mark.parametrize("case", [case for case in LINEAR if case.n], ids=str)
-def test_logits_alone_and_in_a_batch(case: Linear, rng: Rng) -> None:
-    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
-    bias = normals(rng, (case.outputs,))
-    y = ops.linear_forward(x, weight, bias)
-    dx, *_ = ops.linear_backward(y, x, weight)
-    assert dx is not None
-    for i in range(case.n):
-        one = slice(i, i + 1)
-        expect_same_bits(ops.linear_forward(x[one], weight, bias), y[one])
-        expect_same_bits(ops.linear_backward(y[one], x[one], weight)[0], dx[one])
 
 
 @pytest.mark.parametrize("case", SPARSE, ids=str)

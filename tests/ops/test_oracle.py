@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import LeNet, reference
+from fastlenet import LeNet
 from fastlenet.optim import SGD, AdamW
-from fastlenet.testing.cases import CONV, FUSED, LINEAR, POOL, Conv, Fused, Linear, Pool
+from fastlenet.testing import OPS, Op
+from fastlenet.testing.description import Arguments, Call, Results
+from fastlenet.testing.values import Numbers
 from helpers.arrays import normals
 from helpers.backends import ops
 from helpers.expect import expect_as_exact, expect_within, gamma
@@ -18,101 +20,73 @@ pytestmark = pytest.mark.oracle
 Rng = np.random.Generator
 
 
-def tensors(torch: Any, *arrays: Any) -> list[Any]:
-    """Leaves in float64, so that PyTorch's own rounding does not count."""
-    return [torch.tensor(array.astype(np.float64), requires_grad=True) for array in arrays]
+def tensors(torch: Any, arguments: Arguments) -> Arguments:
+    """Floats in float64, so that PyTorch's own rounding does not count."""
+
+    def tensor(array: Any) -> Any:
+        return torch.tensor(array.astype(np.float64) if array.dtype == np.float32 else array)
+
+    return {name: tensor(value) if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
 
 
-def absolute(*arrays: Any) -> list[Any]:
-    return [np.abs(array.astype(np.float64)) for array in arrays]
+def by_torch(torch: Any, op: Op, arguments: Arguments, inputs: Arguments) -> Results:
+    """What PyTorch computes of these arguments, and for a gradient, of the forward op's."""
+    function = (op if op.gradient is None else op.gradient.forward).torch
+    assert function is not None
+    given = tensors(torch, inputs | arguments)
+    if op.changes:
+        results = function(torch, given)()
+        return tuple(None if array is None else array.numpy() for array in results)
+    leaves = [given[name].requires_grad_() for name in (op.gradient.of if op.gradient else op.arrays[:1])]
+    out = function(torch, given)
+    outs = out if isinstance(out, tuple) else (out,)
+    if op.gradient:
+        outs[0].backward(given["dy"])
+        return tuple(leaf.grad.numpy() for leaf in leaves)
+    if op.scalar:
+        out.backward()
+        return out.item(), leaves[0].grad.numpy()
+    return tuple(array.detach().numpy() for array in outs)
 
 
-@pytest.mark.usefixtures("device_kind")
-@pytest.mark.parametrize("case", CONV, ids=str)
-def test_conv2d(case: Conv, rng: Rng, torch: Any) -> None:
-    x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
-    leaves = tensors(torch, x, weight, bias)
-    expected = torch.nn.functional.conv2d(*leaves, **case.options)
-    y = ops.conv2d_forward(x, weight, bias, **case.options)
-    dy = normals(rng, y.shape)
-    expected.backward(torch.tensor(dy.astype(np.float64)))
-    taps = case.c * case.filter[0] * case.filter[1]
-    sizes = reference.conv2d_forward(*absolute(x, weight, bias), **case.options)
-    expect_within(y, expected.detach().numpy(), gamma(taps + 1) * sizes)
-    bounds = reference.conv2d_backward(*absolute(dy, x, weight), **case.options)
-    count = max(dy[:, 0].size, case.k * case.filter[0] * case.filter[1])
-    for actual, leaf, size in zip(ops.conv2d_backward(dy, x, weight, **case.options), leaves, bounds, strict=True):
-        assert actual is not None and size is not None
-        expect_within(actual, leaf.grad.numpy(), gamma(count) * size)
-
-
-@pytest.mark.usefixtures("device_kind")
-@pytest.mark.parametrize("case", [case for case in POOL if case.n], ids=str)
-def test_max_pool2d(case: Pool, rng: Rng, torch: Any) -> None:
-    x = rng.integers(-3, 4, case.x_shape).astype(np.float32)  # ties
-    (leaf,) = tensors(torch, x)
-    expected, expected_indices = torch.nn.functional.max_pool2d(leaf, case.kernel_size, **case.options, return_indices=True)
-    y, indices = ops.max_pool2d_forward(x, case.kernel_size, **case.options)
-    np.testing.assert_array_equal(y, expected.detach().numpy())
-    np.testing.assert_array_equal(indices, expected_indices.numpy())
-    dy = rng.integers(-3, 4, y.shape).astype(np.float32)
-    expected.backward(torch.tensor(dy.astype(np.float64)))
-    np.testing.assert_array_equal(ops.max_pool2d_backward(dy, indices, x.shape), leaf.grad.numpy())
-
-
-@pytest.mark.usefixtures("device_kind")
-@pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
-def test_conv2d_relu_max_pool2d(case: Fused, rng: Rng, torch: Any) -> None:
-    """Integers: ties and dead windows abound, and everything is exact."""
-    x, weight, bias = (rng.integers(-3, 4, shape).astype(np.float32) for shape in (case.x_shape, case.weight_shape, (case.k,)))
-    leaves = tensors(torch, x, weight, bias)
-    functional = torch.nn.functional
-    expected = functional.max_pool2d(functional.relu(functional.conv2d(*leaves, padding=case.padding)), case.kernel_size)
-    y, winners = ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)
-    np.testing.assert_array_equal(y, expected.detach().numpy())
-    dy = rng.integers(-3, 4, y.shape).astype(np.float32)
-    expected.backward(torch.tensor(dy.astype(np.float64)))
-    gradients = ops.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, **case.options)
-    for actual, leaf in zip(gradients, leaves, strict=True):
-        np.testing.assert_array_equal(actual, leaf.grad.numpy())
+def known() -> list[Any]:
+    """Every op that PyTorch has, or whose forward op it has, with the same numbers; on each case with something in it."""
+    found = []
+    for op in OPS.values():
+        source = op if op.gradient is None else op.gradient.forward
+        if source.torch is not None and not source.timed_only:
+            cases = [case for case in op.cases if not ({0} & {getattr(case, "n", 1), *getattr(case, "shape", ())})]
+            found += [pytest.param(op, case, id=f"{op.name}-{case}") for case in cases]
+    return found
 
 
 @pytest.mark.usefixtures("device_kind")
-@pytest.mark.parametrize("case", LINEAR, ids=str)
-def test_linear(case: Linear, rng: Rng, torch: Any) -> None:
-    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
-    bias = normals(rng, (case.outputs,))
-    leaves = tensors(torch, x, weight, bias)
-    expected = torch.nn.functional.linear(*leaves)
-    dy = normals(rng, (case.n, case.outputs))
-    expected.backward(torch.tensor(dy.astype(np.float64)))
-    sizes = reference.linear_forward(*absolute(x, weight, bias))
-    expect_within(ops.linear_forward(x, weight, bias), expected.detach().numpy(), gamma(case.inputs + 1) * sizes)
-    bounds = reference.linear_backward(*absolute(dy, x, weight))
-    for actual, leaf, size in zip(ops.linear_backward(dy, x, weight), leaves, bounds, strict=True):
-        assert actual is not None and size is not None
-        expect_within(actual, leaf.grad.numpy(), gamma(max(case.outputs, case.n)) * size)
+@pytest.mark.parametrize(("op", "case"), known())
+def test_every_op(op: Op, case: Any, torch: Any) -> None:
+    """Exactly on integers: ties and dead windows abound; where an op rounds integers too, within its bound."""
+    numbers = Numbers("integers" if op.integers else "normals", op.name, case, "oracle")
+    inputs, _, arguments = op.chain(case, numbers, ops)
+    call, theirs = Call(op, arguments, op.integers), by_torch(torch, op, arguments, inputs)
+    actual = op.run(ops, call.copied())
+    if op.gradient and op.gradient.saved_error:
+        bound = gamma(op.gradient.saved_error) * np.abs(arguments["dy"].astype(np.float64))
+        expect_within(actual[0], theirs[0], bound)
+        return
+    op.judge(call.against((*theirs, *call.exact[len(theirs) :])), actual)
 
 
-@pytest.mark.usefixtures("device_kind")
-def test_element_wise(rng: Rng, torch: Any) -> None:
-    x, dy = normals(rng, (1000,)), normals(rng, (1000,))
-    for name in ("relu", "sigmoid"):
-        (leaf,) = tensors(torch, x)
-        expected = getattr(torch, name)(leaf)
-        expected.backward(torch.tensor(dy.astype(np.float64)))
-        y = getattr(ops, f"{name}_forward")(x)
-        exact = expected.detach().numpy()
-        expect_within(y, exact, np.spacing(np.abs(exact).astype(np.float32)))
-        # y's own error of one ulp, through dy * y * (1 - y), and three roundings.
-        expect_within(getattr(ops, f"{name}_backward")(dy, y), leaf.grad.numpy(), gamma(6) * np.abs(dy))
+def test_sigmoid(rng: Rng, torch: Any) -> None:
+    """Within one unit in the last place on numbers of moderate size."""
+    x = normals(rng, (1000,))
+    exact = torch.sigmoid(torch.tensor(x.astype(np.float64))).numpy()
+    expect_within(ops.sigmoid_forward(x), exact, np.spacing(np.abs(exact).astype(np.float32)))
 
 
 @pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_softmax_cross_entropy(smoothing: float, rng: Rng, torch: Any) -> None:
     logits, labels = 10 * normals(rng, (33, 10)), rng.integers(0, 10, 33)
-    (leaf,) = tensors(torch, logits)
+    leaf = torch.tensor(logits.astype(np.float64), requires_grad=True)
     expected = torch.nn.functional.cross_entropy(leaf, torch.tensor(labels), label_smoothing=smoothing)
     expected.backward()
     loss, dlogits = ops.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -11,14 +11,17 @@ import pytest
 
 from fastlenet import ops, reference
 from fastlenet.philox import STREAM_DROPOUT, STREAM_SHUFFLE, permutation, philox, uniform
+from fastlenet.testing import OPS, Op
+from fastlenet.testing.values import Numbers
 
 Array = npt.NDArray[Any]
 Rng = np.random.Generator
 
 
-def expect_gradient(function: Callable[[], Array], inputs: dict[str, Array], gradients: dict[str, Any], dy: Array) -> None:
+def expect_gradient(function: Callable[[], Array], inputs: dict[str, Any], gradients: dict[str, Any], dy: Array) -> None:
     """Central differences of <dy, function()> in float64, PyTorch's gradcheck numbers: eps 1e-6, atol 1e-5, rtol 1e-3."""
-    for name, x in inputs.items():
+    for name in gradients:
+        x = inputs[name]
         numeric = np.empty_like(x)
         for i in np.ndindex(x.shape):
             value = x[i]
@@ -32,83 +35,31 @@ def expect_gradient(function: Callable[[], Array], inputs: dict[str, Array], gra
         assert np.abs(numeric).max() > 1e-2, f"{name}: a gradient of zeros proves nothing"
 
 
-@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1), ((1, 3), (2, 0))])
-def test_conv2d_gradient(stride: Any, padding: Any, rng: Rng) -> None:
-    x, weight, bias = rng.standard_normal((2, 2, 5, 6)), rng.standard_normal((3, 2, 3, 2)), rng.standard_normal(3)
-    options = {"stride": stride, "padding": padding}
-    y = reference.conv2d_forward(x, weight, bias, **options)
-    dy = rng.standard_normal(y.shape)
-    dx, dweight, dbias = reference.conv2d_backward(dy, x, weight, **options)
-    expect_gradient(
-        lambda: reference.conv2d_forward(x, weight, bias, **options),
-        {"x": x, "weight": weight, "bias": bias},
-        {"x": dx, "weight": dweight, "bias": dbias},
-        dy,
-    )
+class Doubles(Numbers):
+    """Normals in float64."""
+
+    def __call__(self, *shape: int) -> Array:
+        return self.rng.standard_normal(shape)
 
 
-@pytest.mark.parametrize("options", [{"kernel_size": 2}, {"kernel_size": (3, 2), "stride": 1, "padding": 1}])
-def test_max_pool2d_gradient(options: dict[str, Any], rng: Rng) -> None:
-    x = rng.permutation(2 * 2 * 6 * 6).reshape(2, 2, 6, 6) * 0.1  # no two within eps of each other
-    y, indices = reference.max_pool2d_forward(x, **options)
-    dy = rng.standard_normal(y.shape)
-    dx = reference.max_pool2d_backward(dy, indices, x.shape)
-    expect_gradient(lambda: reference.max_pool2d_forward(x, **options)[0], {"x": x}, {"x": dx}, dy)
+WITH_GRADIENTS = [(op, case) for op in OPS.values() if op.gradient or op.scalar for case in op.small]
 
 
-@pytest.mark.parametrize("options", [{}, {"padding": 1, "kernel_size": (1, 3)}])
-def test_conv2d_relu_max_pool2d_gradient(options: dict[str, Any], rng: Rng) -> None:
-    x, weight, bias = rng.standard_normal((2, 2, 6, 7)), rng.standard_normal((3, 2, 3, 2)), rng.standard_normal(3)
-    y, winners = reference.conv2d_relu_max_pool2d_forward(x, weight, bias, **options)
-    assert (winners == 255).any() and (winners != 255).any()
-    dy = rng.standard_normal(y.shape)
-    dx, dweight, dbias = reference.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, **options)
-    expect_gradient(
-        lambda: reference.conv2d_relu_max_pool2d_forward(x, weight, bias, **options)[0],
-        {"x": x, "weight": weight, "bias": bias},
-        {"x": dx, "weight": dweight, "bias": dbias},
-        dy,
-    )
-
-
-def test_linear_gradient(rng: Rng) -> None:
-    x, weight, bias = rng.standard_normal((3, 4)), rng.standard_normal((5, 4)), rng.standard_normal(5)
-    dy = rng.standard_normal((3, 5))
-    dx, dweight, dbias = reference.linear_backward(dy, x, weight)
-    expect_gradient(
-        lambda: reference.linear_forward(x, weight, bias),
-        {"x": x, "weight": weight, "bias": bias},
-        {"x": dx, "weight": dweight, "bias": dbias},
-        dy,
-    )
-
-
-def test_element_wise_gradients(rng: Rng) -> None:
-    x = rng.standard_normal((4, 5))
-    dy = rng.standard_normal(x.shape)
-    dx = reference.relu_backward(dy, reference.relu_forward(x))
-    expect_gradient(lambda: reference.relu_forward(x), {"x": x}, {"x": dx}, dy)
-    dx = reference.sigmoid_backward(dy, reference.sigmoid_forward(x))
-    expect_gradient(lambda: reference.sigmoid_forward(x), {"x": x}, {"x": dx}, dy)
-    dx = reference.dropout_backward(dy, reference.dropout_forward(x, 0.4, 1, 2)[1])
-    expect_gradient(lambda: reference.dropout_forward(x, 0.4, 1, 2)[0], {"x": x}, {"x": dx}, dy)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_loss_gradients(smoothing: float, rng: Rng) -> None:
-    logits, labels = rng.standard_normal((4, 5)), rng.integers(0, 5, 4)
-    one = np.ones(())
-
-    def loss() -> Array:
-        return np.array(reference.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)[0])
-
-    _, dlogits = reference.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)
-    expect_gradient(loss, {"logits": logits}, {"logits": dlogits}, one)
-    prediction, target = rng.standard_normal(6), rng.standard_normal(6)
-    _, dprediction = reference.squared_error(prediction, target)
-    expect_gradient(
-        lambda: np.array(reference.squared_error(prediction, target)[0]), {"p": prediction}, {"p": dprediction}, one
-    )
+@pytest.mark.parametrize(("op", "case"), [pytest.param(op, case, id=f"{op.name}-{case}") for op, case in WITH_GRADIENTS])
+def test_gradients(op: Op, case: Any) -> None:
+    """Of every op that is a gradient, and of every loss, which returns its own."""
+    inputs, _, arguments = op.chain(case, Doubles("normals", op.name, case))
+    results = op.run(reference, arguments)
+    if op.gradient is None:
+        (name,) = op.arrays[:1]
+        one = np.ones(())
+        expect_gradient(lambda: np.array(op.run(reference, arguments)[0]), arguments, {name: results[1]}, one)
+        return
+    winners = arguments.get("winners")
+    assert winners is None or (0 < np.mean(winners == 255) < 1)
+    forward = op.gradient.forward
+    gradients = dict(zip(op.gradient.of, results, strict=True))
+    expect_gradient(lambda: np.asarray(forward.run(reference, inputs)[0]), inputs, gradients, arguments["dy"])
 
 
 def test_same_names_and_signatures() -> None:

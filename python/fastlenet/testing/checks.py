@@ -14,7 +14,7 @@ import numpy as np
 
 from fastlenet.testing.description import Array, Call, Case, Op, Results
 from fastlenet.testing.host import Guarded
-from fastlenet.testing.judging import WrongError, expect_equal, expect_same_bits
+from fastlenet.testing.judging import WrongError, expect_same_bits
 from fastlenet.testing.values import Numbers
 
 __all__ = [
@@ -93,8 +93,7 @@ def adjoint(backend: Backend, op: Op, case: Case) -> None:
     """<dy, J dx> = <J' dy, dx>, exactly with integers: backward is the transpose of forward, both of them the backend's."""
     assert op.gradient is not None
     inputs, results, arguments = op.chain(case, Numbers("integers", op.name, case, "adjoint"), backend)
-    call = Call(op, arguments, integers=True)
-    gradients = op.run(backend, call.copied())
+    gradients = op.run(backend, arguments)
     by_name = dict(zip(op.gradient.of, gradients, strict=True))
     expected = _inner(arguments["dy"], results[0])
     for together in op.gradient.linear:
@@ -102,8 +101,6 @@ def adjoint(backend: Backend, op: Op, case: Case) -> None:
         if got != expected:
             products = " + ".join(f"<d{name}, {name}>" for name in together)
             raise WrongError(f"{products} expected <dy, y> = {expected}, got {got}")
-    for result, a, e in zip(op.results, gradients, call.exact, strict=True):
-        expect_equal(f"{result.name} behind its forward pass", a, e)
 
 
 def repeatable(backend: Backend, op: Op, case: Case) -> None:

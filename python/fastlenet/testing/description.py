@@ -99,12 +99,14 @@ class Gradient:
     forward: the op whose gradients it returns. of: that op's arguments, in the order of these gradients. passes: arguments of
     the backward op that are results of the forward one, by the number of the result. linear: sets of arguments in which the
     forward op is linear while what it passes stays the same, so that <dy, y> = the sum of <gradient, argument> over each set.
+    saved_error: how many roundings of dy a gradient may be off, of which some come through a y that was rounded.
     """
 
     forward: Op
     of: tuple[str, ...]
     passes: Mapping[str, int] = field(default_factory=dict)
     linear: tuple[tuple[str, ...], ...] = ()
+    saved_error: int = 0
     cases: Sequence[Case] | None = None  # where the products are exact, if not on all cases of the op
 
 
@@ -151,7 +153,8 @@ class Op:
     gradient, benchmarks: see these classes.
     torch: the op in PyTorch, a function of the module and of the arguments by name, which have tensors for arrays. It returns
     what the op returns, or the first of it; for an op that changes its arguments, a function that does so and returns them.
-    Gradients come from PyTorch's own. timed_only: it draws other random numbers.
+    Gradients come from PyTorch's own. timed_only: with other numbers, drawn or rounded
+    otherwise.
     flops: of its arguments, two for each multiply-add of the dense product.
     traffic: bytes that must be read and written, if these are not all its arrays.
     """
@@ -261,6 +264,12 @@ class Call:
         }
         with np.errstate(all="ignore"):
             return self.op.run(reference, self.arguments | floats)
+
+    def against(self, exact: Results) -> Call:
+        """The same, with other exact results than the reference's."""
+        call = Call(self.op, self.arguments, self.integers)
+        vars(call)["exact"] = exact
+        return call
 
     def copied(self) -> Arguments:
         """Its arguments, in arrays of their own."""

@@ -147,7 +147,7 @@ def _judge(call: Call, actual: Results) -> None:
 
 
 def _torch(torch: Torch, a: Arguments) -> object:
-    """Without a transform."""
+    """Without a transform, and rounded otherwise."""
     result: object = a["images"][a["index"]].unsqueeze(1).float().sub_(255 * a["mean"]).div_(255 * a["std"])
     return result
 
@@ -165,6 +165,7 @@ GATHER_IMAGES = Op(
     random=_random,
     judge=_judge,
     torch=_torch,
+    timed_only=True,
     benchmarks=(
         Benchmark(", 128 of 28x28", TIMED),
         *(
