@@ -1,10 +1,10 @@
-"""A layer of one's own, in a network that learns MNIST: Swish with a learned slope, y = x * s(beta * x), s the sigmoid.
+"""Writes a new layer and trains a network with it on MNIST: Swish with a learned slope, y = x * s(beta * x), s the sigmoid.
 
     python examples/own_layer.py
 
-A layer is a class with `forward` and `backward`. What it needs in a pass (parameters, memory, the ops) it takes from the
-context; what `backward` will need, `forward` saves there. On the CPU the arrays are NumPy's, so what no op computes can be
-written in NumPy. Source of the function: Ramachandran, Zoph and Le 2017.
+A layer is a class with `forward` and `backward`. It takes its parameters, its memory and the ops from the context. `forward` saves
+there what `backward` needs. On the CPU the arrays are NumPy's, so you can use NumPy where there is no op. Source of the function:
+Ramachandran, Zoph and Le 2017.
 """
 
 import numpy as np
@@ -17,13 +17,13 @@ from fastlenet.philox import permutation
 
 
 class Swish(nn.Layer):
-    """y = x * s(beta * x), element by element, with one parameter beta for the whole layer."""
+    """y = x * s(beta * x), element-wise, with one parameter beta for the whole layer."""
 
     def shapes(self) -> dict[str, Shape]:
-        return {"beta": (1,)}  # which starts uniform in +-1/sqrt(fan_in()), that is +-1
+        return {"beta": (1,)}  # it starts uniform in +-1/sqrt(fan_in()), here +-1
 
     def forward(self, x: Array, context: nn.Context) -> Array:
-        gate = context.scratch("gate", x.shape)  # stays as it is until backward
+        gate = context.scratch("gate", x.shape)  # keeps its contents until backward
         np.multiply(x, context.parameter("beta"), out=gate)
         context.ops.sigmoid_forward(gate, out=gate)
         context.save(x, gate)
@@ -35,7 +35,7 @@ class Swish(nn.Layer):
         x, gate = context.saved
         slope = x * gate * (1 - gate)  # the derivative of the gate by beta
         context.gradient("beta")[...] = (dy * x * slope).sum()
-        if not context.need_dx:  # where this is the first layer of a network
+        if not context.need_dx:  # this is the first layer of a network
             return None
         dx = context.output(x.shape)
         np.multiply(dy, gate + context.parameter("beta") * slope, out=dx)
@@ -43,7 +43,7 @@ class Swish(nn.Layer):
 
 
 def main(steps: int = 150, batch: int = 64) -> float:
-    """Trains for so many steps; returns the share of the first 2,000 test images that it then gets right."""
+    """Trains for `steps` steps. Returns the accuracy on the first 2,000 test images, a fraction."""
     data = load_mnist()
     model = nn.Sequential(
         nn.Conv2d(1, 8, 5, stride=2),  # 28 -> 12

@@ -1,4 +1,4 @@
-// Levels, threads, and the peak that the benchmarks divide by.
+// Levels, threads, and the multiply-add peak for the benchmarks.
 #include <pybind11/stl.h>
 
 #include "../machine/isa.hpp"

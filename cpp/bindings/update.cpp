@@ -6,7 +6,7 @@ namespace fastlenet {
 
 namespace {
 
-// The size of the buffer that a step changes, and which others must have.
+// The size of the buffer that a step changes; the other buffers must have the same size.
 Dims flat_dims(const char* op, const char* argument, py::handle buffer) {
   const Dims dims = dims_of(expect_array(op, argument, buffer, py::dtype::of<float>()));
   expect_rank(op, argument, 1, "(count,)", dims);
