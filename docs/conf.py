@@ -1,7 +1,7 @@
 """The documentation site: `nox -s docs` builds it into build/site.
 
-The source folder is the project's root, not docs/: so every link between pages and to source files that works in the repository
-works on the site. A link to a source file becomes a download.
+The source folder is the project's root, not docs/. So links between pages and to source files work both in the repository and on
+the site, where a link to a source file is a download.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ autodoc_type_aliases = {"Array": "Array", "Pair": "Pair", "Gradients": "Gradient
 autodoc_preserve_defaults = True
 
 BACKENDS = ("fastlenet.reference.", "fastlenet.cuda.")
-# Where a docstring begins a new item: "Returns ...", "Source: ...", or "x: (n, c, h, w)".
+# The beginnings of a new item in a docstring: "Returns ...", "Source: ...", or "x: (n, c, h, w)".
 ITEM = re.compile(r"(Returns?|Raises|Source)\b|[a-z_]\w*( and \w+)?: ")
 
 
 def write_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Our docstrings are plain text, in which `backticks` mark code: what reStructuredText would read otherwise is escaped.
+    """Convert a docstring, which is plain text with `backticks` around code, to reStructuredText.
 
-    An op of a backend has the contract of the op in fastlenet.ops.
+    The docstring of a backend's op refers to the op in fastlenet.ops.
     """
     import fastlenet.ops
 
@@ -81,12 +81,12 @@ def write_docstring(app: Any, what: str, name: str, thing: Any, options: Any, li
 
 
 def write_signature(app: Any, what: str, name: str, thing: Any, options: Any, signature: str, returns: str) -> tuple[str, str]:
-    """A type alias by its name."""
+    """Write a type alias by its name."""
     return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in (signature, returns))
 
 
 def plain(line: str) -> str:
-    """A line in which nothing but `code` is marked."""
+    """Escape everything in a line except `code`."""
     parts = line.split("`")
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r"([\\*_|])", r"\\\1", parts[i])

@@ -2,9 +2,9 @@
 
     python examples/own_layer.py
 
-A layer is a class with `forward` and `backward`. It takes its parameters, its memory and the ops from the context. `forward` saves
-there what `backward` needs. On the CPU the arrays are NumPy's, so you can use NumPy where there is no op. Source of the function:
-Ramachandran, Zoph and Le 2017.
+A layer is a class with `forward` and `backward`. It takes its parameters, its memory and the ops from the context. `forward`
+saves there what `backward` needs. On the CPU the arrays are NumPy's, so you can use NumPy where there is no op. Source of the
+function: Ramachandran, Zoph and Le 2017.
 """
 
 import numpy as np
