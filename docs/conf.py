@@ -1,7 +1,7 @@
 """The documentation site: `nox -s docs` builds it into build/site.
 
-The source folder is the project's root, not docs/. So links between pages and to source files work both in the repository and on
-the site, where a link to a source file is a download.
+The source folder is the project's root, not docs/. So links between pages and to source files work both in the repository and
+on the site, where a link to a source file is a download.
 """
 
 from __future__ import annotations
