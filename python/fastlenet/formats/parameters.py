@@ -1,4 +1,4 @@
-"""Files of a network's parameters, in safetensors: PyTorch's users can load them, and theirs are loaded here."""
+"""Files of a network's parameters in safetensors format, which PyTorch's users can load and write too."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Array = npt.NDArray[Any]
 
 
 def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
-    """Write a state_dict as a safetensors file that PyTorch's users can load too.
+    """Write a state_dict as a safetensors file, which PyTorch's users can load too.
 
-    Raises CheckpointError where it cannot be written, and for numbers that are not finite, which no network would load.
+    Raises CheckpointError if it cannot be written, or if a number is not finite, since no network would load it.
     """
     for name, array in state.items():
         if np.asarray(array).dtype.kind == "f" and not np.isfinite(array).all():
@@ -33,10 +33,10 @@ def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None
 
 
 def load_model(path: str | os.PathLike[str], model: Sequential | None = None) -> dict[str, Array]:
-    """The arrays of a safetensors file: integers, booleans, floats of 16 to 64 bits; bfloat16 as float32.
+    """Returns the arrays of a safetensors file: integers, booleans, floats of 16 to 64 bits; bfloat16 becomes float32.
 
-    model: whose parameters they are to be. A file that does not hold them is then refused before its tensors are read; without
-    a model, one of more than 2 GiB is. Raises CheckpointError.
+    model: the network for which they are. A file of another network is refused before its tensors are read. Without a model, a
+    file of more than 2 GiB is refused. Raises CheckpointError.
     """
     file = TensorFile(path)
     if model is None:
@@ -46,9 +46,9 @@ def load_model(path: str | os.PathLike[str], model: Sequential | None = None) ->
 
 
 def expect_parameters(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], model: Sequential) -> dict[str, str]:
-    """From the names in a file to those of the model's parameters; CheckpointError, which says what differs, for others.
+    """Maps the names in a file to those of the model's parameters. Raises CheckpointError, which lists the differences.
 
-    What torch.nn.DataParallel or torch.compile put before the names does not matter.
+    Ignores the prefixes that torch.nn.DataParallel and torch.compile add.
     """
     own = {name: array.shape for name, array in model.parameters().items()}
     names = own_names(shapes, own)

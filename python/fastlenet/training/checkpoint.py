@@ -1,4 +1,4 @@
-"""Checkpoints: a run's state in a file, never half written, never executed, never believed blindly."""
+"""Checkpoints: a run's state in a file. It is written as a whole, and checked before it is used; nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ Array = npt.NDArray[Any]
 
 _KEY = "fastlenet"
 _FORMAT = 1
-MAX_MEMBERS = 1000  # networks in one file: what is read of one is bounded by so many times the model's own size
+MAX_MEMBERS = 1000  # networks in one file; this bounds the bytes that are read of one
 
 
 class NoCheckpointError(CheckpointError):
-    """A safetensors file, but of parameters alone."""
+    """The file is a safetensors file of parameters, not a checkpoint."""
 
 
 class OtherLevelError(CheckpointError):
-    """A checkpoint made where the last bits differ. what_differs: the message without the way to allow it."""
+    """The checkpoint was made at another level, where the last bits differ. what_differs: the message without the cure."""
 
     def __init__(self, what_differs: str) -> None:
         super().__init__(what_differs)
@@ -53,12 +53,12 @@ class OtherLevelError(CheckpointError):
 
 
 def _level(model: Sequential) -> str:
-    """What a run's last bits depend on: the CPU's instruction-set level, or that it was a GPU."""
+    """The level on which a run's last bits depend: the CPU's instruction-set level, or "cuda"."""
     return "cuda" if model.ops.name == "cuda" else str(config()["level"])
 
 
 def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
-    import hashlib  # OpenSSL behind it takes a fiftieth of NumPy's time to load
+    import hashlib  # here, because loading OpenSSL takes a fiftieth of the time of importing NumPy
 
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -69,15 +69,15 @@ def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
 
 
 def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
-    """Write a training state: arrays, and facts that JSON can hold. Raises CheckpointError; the old file then stays."""
+    """Write a training state: arrays, and facts that JSON can represent. If it raises CheckpointError, the old file stays."""
     metadata = {"format": _FORMAT, "digest": _digest(tensors, facts), "facts": facts}
     write_tensors(path, tensors, {_KEY: json.dumps(metadata)})
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and facts of save_checkpoint. Raises CheckpointError for a damaged or foreign file.
+    """Returns the arrays and facts that save_checkpoint wrote. Raises CheckpointError for any other or a damaged file.
 
-    max_bytes: of arrays; a file that has more is refused before they are read.
+    max_bytes: the largest size of all arrays; a file with more is refused before they are read.
     """
     file = TensorFile(path)
     if _KEY not in file.metadata:
@@ -102,7 +102,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES)
 def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
     """Write everything that the rest of a run depends on.
 
-    Raises CheckpointError, and DivergedError rather than write weights that are not finite; the old file then stays.
+    Raises CheckpointError if the file cannot be written, and DivergedError if a weight is not finite. The old file then stays.
     """
     state.expect_finite()
     facts = RunFacts(
@@ -126,13 +126,13 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
 
 
 def restore_state(state: RunState, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
-    """Set a run to where a checkpoint of the same model, data and recipe stands.
+    """Set a run to the state in a checkpoint of the same model, data and recipe.
 
     Raises CheckpointError, and then changes nothing.
 
-    The recipe may have another number of epochs, if no fewer than are done: from the step at hand on, the learning rate and
-    all else that depends on the length is then as in a run that has had this length from its start; schedule_note says so.
-    Images are normalised as they were before.
+    The recipe may have another number of epochs, but not fewer than are done. From the current step on, the learning rate and
+    everything else that depends on the length is then as in a run that had this length from its start; schedule_note describes
+    it. Images are normalised as in the checkpoint's run.
     """
     tensors, values = load_checkpoint(path, max_bytes=_bytes_at_most(state))
     try:
@@ -155,13 +155,13 @@ def restore_state(state: RunState, path: str | os.PathLike[str], *, allow_level_
 
 
 def _begins_late(state: RunState, facts: RunFacts, steps_done: int) -> bool:
-    """Whether the average of the weights begins here, as it would have begun before in a run of the new length."""
+    """Whether the average of the weights must begin now, because it would have begun before in a run of the new length."""
     before = facts.recipe.average_from(facts.steps)
     return before is not None and state.average_from is not None and state.average_from <= steps_done < before
 
 
 def _take(state: RunState, facts: RunFacts, steps_done: int) -> None:
-    """The place, the schedule and the sums of facts that were found to fit."""
+    """Take the position, the schedule and the sums from checked facts."""
     state.epoch, state.position, state.images = facts.epoch, facts.position, facts.images
     state.history.epochs, state.model.dropout_counter = list(facts.history), facts.dropout_counter
     state.loss_sum, state.seconds = facts.loss_sum, facts.seconds
@@ -179,19 +179,19 @@ def _take(state: RunState, facts: RunFacts, steps_done: int) -> None:
 
 
 def _bytes_at_most(state: RunState) -> int:
-    """Of a checkpoint of this run: its own arrays, four times the parameters at most, and the networks finished before."""
+    """The largest size of a checkpoint of this run: four times the parameters, and the networks finished before."""
     return max(64 << 20, 4 * state.model.parameter_buffer.size * (MAX_MEMBERS + 5))
 
 
 def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool) -> None:
-    """OtherLevelError, or ValueError, where the facts are those of another run than this one."""
+    """Raise OtherLevelError or ValueError if the facts are those of another run."""
     level = _level(state.model)
     if facts.level != level and not allow_level_change:
         cure = "train on cuda" if facts.level == "cuda" else f"set FASTLENET_ISA={facts.level}"
         raise OtherLevelError(f"made at level {facts.level}, this is {level}, whose last bits differ; {cure}")
     if facts.data != state.data.fingerprint:
         raise ValueError(f"made on other training data than {state.data.name}")
-    if facts.normalisation is not None:  # the data set may have something to say against it
+    if facts.normalisation is not None:  # the data set checks it
         replace(state.data, mean=facts.normalisation[0], std=facts.normalisation[1])
     for name, value in vars(facts.recipe).items():
         if name != "epochs" and value != getattr(state.recipe, name):
@@ -202,7 +202,7 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
 
 
 def _expect_steps(state: RunState, facts: RunFacts, done: int) -> int:
-    """The steps done; ValueError where they, the place, the data and the length do not agree."""
+    """The steps done. Raises ValueError if they do not agree with the position, the data and the length."""
     batches = state.batches_per_epoch
     none_left = batches is not None and 0 < batches <= facts.position
     if facts.images >= max(1, len(state.data.train_images)) or none_left:
@@ -213,7 +213,7 @@ def _expect_steps(state: RunState, facts: RunFacts, done: int) -> int:
 
 
 def _expect_tensors(state: RunState, tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
-    """The tensors by part; ValueError unless each part but the passengers is what this run has, and finite."""
+    """The tensors by part. Raises ValueError unless each part, except the passengers, has this run's arrays and is finite."""
     own = state.tensors()
     parts: dict[str, dict[str, Array]] = {part: {} for part in own}
     for name, array in tensors.items():

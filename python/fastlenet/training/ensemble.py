@@ -1,4 +1,4 @@
-"""Ensembles: networks of one recipe and different seeds, whose probabilities are averaged; one file holds them all."""
+"""Ensembles: networks with one recipe and different seeds, whose probabilities are averaged. One file holds all of them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def _numbered(states: Sequence[State]) -> dict[str, Array]:
 
 
 def join_members(states: Sequence[State]) -> dict[str, Array]:
-    """The state_dicts of an ensemble's members as one, with keys as "member0.conv1.weight"; of a single one as it is."""
+    """Returns the members' state_dicts as one, with keys like "member0.conv1.weight". A single one keeps its keys."""
     return dict(states[0]) if len(states) == 1 else _numbered(states)
 
 
 def split_members(state: Mapping[str, Value], path: str | os.PathLike[str]) -> list[dict[str, Value]]:
-    """The members' state_dicts that join_members joined, of arrays or of what belongs to them.
+    """Returns the members' state_dicts from the result of join_members. The values may be arrays or other objects.
 
-    Raises CheckpointError, naming the file, where some are missing, or where there are more than MAX_MEMBERS.
+    Raises CheckpointError, which names the file, if members are missing or there are more than MAX_MEMBERS.
     """
     members: dict[str, dict[str, Value]] = {}
     for name, value in state.items():
@@ -60,9 +60,9 @@ def split_members(state: Mapping[str, Value], path: str | os.PathLike[str]) -> l
 
 
 def load_members(path: str | os.PathLike[str], model: Sequential) -> list[dict[str, Array]]:
-    """The state_dicts in a file of one network or of an ensemble: of networks like `model`, or it is refused before it is read.
+    """Returns the state_dicts in a file of one network or an ensemble.
 
-    Raises CheckpointError.
+    model: a network with the same parameters. Raises CheckpointError, before any tensor is read, for another network's file.
     """
     file = TensorFile(path)
     names = [expect_parameters(path, shapes, model) for shapes in split_members(file.shapes, path)]
@@ -71,7 +71,7 @@ def load_members(path: str | os.PathLike[str], model: Sequential) -> list[dict[s
 
 
 def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) -> list[dict[str, Array]]:
-    """The finished networks in a restored checkpoint: so many, of the trainer's kind. Raises CheckpointError."""
+    """The finished networks in a restored checkpoint. Raises CheckpointError unless there are `count` like the trainer's."""
     members = split_members(trainer.state.passengers, path) if trainer.state.passengers else []
     if len(members) != count:
         raise CheckpointError(f"{shown_path(path)}: holds {len(members)} finished networks, not {count}")
@@ -84,10 +84,10 @@ def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) 
 
 
 class EnsembleRun:
-    """Trains an ensemble's members one after the other; the checkpoint of each carries those before it.
+    """Trains the members of an ensemble one after the other. The checkpoint of a member contains the finished ones.
 
-    make: from the number of a member to its Trainer; count: members, of which one makes a plain run. Raises ValueError where
-    there is no seed for the last one.
+    make: a function from a member's number to its Trainer. count: the number of members, at least 1. Raises ValueError if the
+    last member's seed would be 2^64 or more.
     """
 
     def __init__(self, make: Callable[[int], Trainer], count: int) -> None:
@@ -98,12 +98,13 @@ class EnsembleRun:
         if first + self.count > 2**64:
             raise ValueError(f"seed expects at most 2^64-{self.count}, for {self.count} networks, got {first}")
         self.training_seconds = self.evaluation_seconds = 0.0
-        self.finished: list[dict[str, Array]] = []  # the parameters of the members before the one at hand
+        self.finished: list[dict[str, Array]] = []  # the parameters of the members before the current one
 
     def restore(self, path: str | os.PathLike[str], seed: int, *, allow_level_change: bool = False) -> None:
-        """Go on from the checkpoint of a run whose first member had that seed. Raises CheckpointError and then changes nothing.
+        """Continue from a checkpoint. Raises CheckpointError, and then changes nothing.
 
-        The number of epochs may be another one while the first member is trained: those that are finished cannot go on.
+        seed: of the run's first member. The number of epochs may change only while the first member is trained, because
+        finished members cannot continue.
         """
         try:
             recipe = RunFacts.of(load_checkpoint(path)[1]).recipe
@@ -125,13 +126,14 @@ class EnsembleRun:
         self.member, self.trainer = member, trainer
 
     def stop(self) -> None:
-        """Ask for an InterruptedRunError after the step at hand."""
+        """Stop the run after the current step, by an InterruptedRunError."""
         self.trainer.stop()
 
     def run(self, *callbacks: Callback, started: Callable[[Trainer], None] = lambda trainer: None) -> list[dict[str, Array]]:
-        """Train to the end and return the members' parameters; calls started before each one's training.
+        """Train to the end. Returns the members' parameters.
 
-        Raises what Trainer.run raises; trainer.save then holds everything that was trained.
+        started: a function that is called with each member's trainer before its training. Raises the errors of Trainer.run;
+        trainer.save then saves everything that was trained.
         """
         while True:
             started(self.trainer)
@@ -146,9 +148,9 @@ class EnsembleRun:
             following = self._make(self.member)
             following.state.passengers = _numbered(self.finished)
             data = self.trainer.state.data
-            following.normalise(data.mean, data.std)  # as the checkpoint says, after a resumption
+            following.normalise(data.mean, data.std)  # which a checkpoint may have changed
             before, self.trainer = self.trainer, following
-            if before.stop_requested:  # asked for in between, at whatever moment
+            if before.stop_requested:  # stop() was called in between
                 following.stop()
 
     def _run_member(self, callbacks: tuple[Callback, ...]) -> None:
@@ -157,7 +159,10 @@ class EnsembleRun:
         self.evaluation_seconds += self.trainer.evaluation_seconds
 
     def evaluate(self, states: Sequence[State], report: Callable[[str], None]) -> float:
-        """The accuracy (a fraction) of the trained members together; reports each one's where there are several."""
+        """Returns the accuracy of the ensemble, a fraction. Reports the accuracy of each member if there are several.
+
+        states: the members' parameters. report: a function that takes each line.
+        """
         trainer, state = self.trainer, self.trainer.state
         if len(states) == 1:
             known = state.history.accuracy

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run beside the arrays: one schema, by which a file is judged before it changes anything."""
+"""The metadata of a checkpoint, and the schema that checks it before anything changes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["RunFacts", "Schema", "is_count", "judge"]
 
 
 def _is_word(value: Any) -> bool:
-    """Short text, fit to stand in an error's line."""
+    """Whether it is short text that fits in an error message."""
     return isinstance(value, str) and len(value) <= 100 and value.isprintable()
 
 
 def is_count(value: Any) -> bool:
-    """Whether JSON gave a count that every counter here can hold."""
+    """Whether it is an integer in 0..2^63-1."""
     return type(value) is int and 0 <= value < 2**63
 
 
@@ -37,7 +37,7 @@ def _is_share(value: Any) -> bool:
 
 
 def _is_loss(value: Any) -> bool:
-    """Of the test images; a network with finite weights can have an infinite one."""
+    """Whether it is a loss of the test images; it may be infinite, even if the weights are finite."""
     return value is None or type(value) is float or is_count(value)
 
 
@@ -49,9 +49,9 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
-_MOST_EPOCHS = 10**5  # of growing batches; a file can hold the history of fewer
+_MOST_EPOCHS = 10**5  # with growing batches, whose steps are counted epoch by epoch
 
-# A name, what its value must be, and how an error says that.
+# Each name's check, and its words in an error.
 Schema = Mapping[str, tuple[Callable[[Any], bool], str]]
 _FACTS: Schema = {
     "version": (_is_word, "a word"),
@@ -82,7 +82,7 @@ def _expect(holds: bool, what: str) -> None:
 
 
 def judge(where: str, values: Any, schema: Schema) -> None:
-    """ValueError unless `values` is an object with what the schema wants."""
+    """Raise ValueError unless `values` is an object that satisfies the schema."""
     _expect(isinstance(values, dict), f"{where} expects an object, got {reprlib.repr(values)}")
     for name, (holds, expected) in schema.items():
         _expect(name in values, f"{where} lacks {name}")
@@ -91,10 +91,11 @@ def judge(where: str, values: Any, schema: Schema) -> None:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The facts of a run between two steps. epoch: how many are complete; position: batches of the one at hand.
+    """The metadata of a run between two steps. epoch: the number of complete epochs.
 
-    The sums are of the epoch at hand: losses times images, images, seconds. normalisation: of the images, mean and standard
-    deviation; None in files that do not say it.
+    position, loss_sum, images, seconds: of the current epoch, its batches, the sum of the images' losses, its images and its
+    time.
+    normalisation: the mean and standard deviation that normalise the images, or None in files without them.
     """
 
     version: str
@@ -113,14 +114,14 @@ class RunFacts:
     history: tuple[Epoch, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As a checkpoint holds them."""
+        """Returns the metadata in a checkpoint's form."""
         facts = asdict(self)
         facts["sums"] = [facts.pop(name) for name in ("loss_sum", "images", "seconds")]
         return facts
 
     @classmethod
     def of(cls, facts: Any) -> RunFacts:
-        """What as_json gave. Raises ValueError, in one line, for anything that it cannot have given."""
+        """Returns the facts from as_json's result. Raises ValueError, with one line, for anything else."""
         judge("the facts", facts, _FACTS)
         sums, history, pair = facts["sums"], facts["history"], facts.get("normalisation")
         _expect(
@@ -148,7 +149,7 @@ class RunFacts:
         return made
 
     def _expect_place(self) -> None:
-        """ValueError unless the run can stand where it says it stands."""
+        """Raise ValueError unless the position is possible."""
         where = f"epoch {self.epoch} of {self.recipe.epochs}, position {self.position}, {self.images} images"
         inside = self.epoch < self.recipe.epochs and self.position <= self.images
         at_rest = self.position == self.images == 0 and self.epoch <= self.recipe.epochs

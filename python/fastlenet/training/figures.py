@@ -1,4 +1,4 @@
-"""Pictures by matplotlib, an extra: a figure to draw in, and a file of it."""
+"""Figures by matplotlib, which is an extra: makes them and saves them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ __all__ = ["PlotError", "expect_plottable", "new_figure", "save_figure"]
 
 
 class PlotError(CheckpointError):
-    """A plot that cannot be drawn; one line that says what to do."""
+    """A plot cannot be drawn. The message is one line with the cure."""
 
 
 def new_figure() -> Any:
+    """Returns an empty figure. Raises PlotError if matplotlib is missing or cannot be imported."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise PlotError(f"a plot needs matplotlib ({error}); pip install 'fastlenet[plot]'") from None
-    except Exception as error:  # of a configuration that makes no sense, as MPLBACKEND
+    except Exception as error:  # a wrong configuration, such as MPLBACKEND
         raise PlotError(f"a plot needs matplotlib, which cannot be imported ({_first_line(error)})") from None
     return Figure(figsize=(8, 4.5), layout="constrained")
 
@@ -31,16 +32,17 @@ def _first_line(error: Exception) -> str:
 
 
 def expect_plottable(path: str | os.PathLike[str]) -> None:
-    """PlotError, before hours of work, if matplotlib is missing or does not know the file's ending."""
+    """Check before hours of work that a plot can be drawn. Raises PlotError without matplotlib or for an unknown suffix."""
     known = new_figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in known:
         raise PlotError(f"{path}: the name of a plot expects one of the endings {', '.join(sorted(known))}")
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file as a whole. Raises PlotError if it cannot be drawn, CheckpointError if it cannot be written."""
     picture = io.BytesIO()
     try:
         figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=150)
-    except Exception as error:  # matplotlib, which reads fonts and a configuration, raises what it pleases
+    except Exception as error:  # matplotlib reads fonts and a configuration, and may raise anything
         raise PlotError(f"{path}: cannot be drawn ({_first_line(error)})") from None
     write_atomically(path, picture.getvalue())

@@ -1,4 +1,4 @@
-"""What a run came to: its epochs."""
+"""The results of a run's epochs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ __all__ = ["Epoch", "History"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to: mean training loss, test accuracy (a fraction) and loss, seconds and images/s of training."""
+    """The results of an epoch.
+
+    epoch: its number, from 1. loss: the mean training loss. accuracy: of the test images, a fraction, or None if not evaluated.
+    test_loss: the mean loss of the test images, or None. seconds, images_per_second: of training, without evaluation.
+    """
 
     epoch: int
     loss: float
@@ -21,12 +25,12 @@ class Epoch:
 
 @dataclass
 class History:
-    """The epochs of a run; interrupted: that it was stopped before its end."""
+    """The epochs of a run. interrupted: whether it was stopped before its end."""
 
     epochs: list[Epoch] = field(default_factory=list)
     interrupted: bool = False
 
     @property
     def accuracy(self) -> float | None:
-        """The last epoch's test accuracy: the final one, not the best."""
+        """The test accuracy of the last epoch (not of the best one), a fraction, or None."""
         return self.epochs[-1].accuracy if self.epochs else None

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 class DivergedError(FloatingPointError):
-    """The loss or the weights are no longer finite; the message says where."""
+    """The loss or the weights are no longer finite. The message names the epoch and the step."""
 
 
 def _optimizer(model: Sequential, recipe: Recipe) -> Optimizer:
@@ -35,15 +35,16 @@ def _optimizer(model: Sequential, recipe: Recipe) -> Optimizer:
 
 
 class RunState:
-    """A run between two steps: the model, its optimizer, and the place in the data; all of which a checkpoint holds.
+    """A run between two steps: the model, its optimizer, and the position in the data. A checkpoint holds all of it.
 
-    batches_per_epoch: at most so many; None: all. settings: facts of the caller's, which go into every checkpoint; passengers:
-    arrays by name, which go into every checkpoint and come back out of it.
+    batches_per_epoch: the largest number of batches of an epoch, or None for all. settings: data of the caller that every
+    checkpoint stores. passengers: arrays by name that every checkpoint stores and gives back.
 
-    epoch: how many are complete; position, images, loss_sum and seconds: batches and images of the epoch at hand that are
-    done, the sum of their losses, and their time. starts: where the epoch's batches start, and the last one ends. steps: of
-    the whole run. average: the running average of the weights, "parameters", where the recipe has one; it begins with step
-    average_from. schedule_note: what a resumption did to the schedule, where the number of epochs is another.
+    epoch: the number of complete epochs. position, images, loss_sum, seconds: of the current epoch, the batches and images
+    done, the sum of the images' losses, and the time. starts: where the batches of the current epoch start, and where the last
+    one ends.
+    steps: of the whole run. average: {"parameters": the running average of the weights} if the recipe has one; it begins at
+    step average_from. schedule_note: how resuming with another number of epochs changed the schedule, or "".
     """
 
     def __init__(
@@ -75,26 +76,29 @@ class RunState:
 
     @property
     def batches(self) -> int:
-        """The steps of the epoch at hand."""
+        """The number of steps of the current epoch."""
         return len(self.starts) - 1
 
     @property
     def images_per_epoch(self) -> int:
-        """The images that the epoch at hand trains on."""
+        """The number of images that the current epoch trains on."""
         return self.starts[-1]
 
     def begin_epoch(self) -> None:
-        """Stand before the first batch of the epoch at hand."""
+        """Move to the first batch of the current epoch."""
         self.position, self.images, self.loss_sum, self.seconds = 0, 0, 0.0, 0.0
         self.starts = self.batch_starts(self.recipe, self.epoch)
 
     def batch_starts(self, recipe: Recipe, epoch: int, position: int = 0, images: int = 0) -> list[int]:
-        """Where the batches of an epoch start, from the batch of that position on, before which stand so many images."""
+        """Returns where the batches of an epoch start, and as the last element where the last one ends.
+
+        position: the batch from which to count; images: the number of images before it. Earlier batches have starts of 0.
+        """
         starts = [0] * position + recipe.batch_starts(epoch, len(self.data.train_images), images)
         return starts if self.batches_per_epoch is None else starts[: self.batches_per_epoch + 1]
 
     def steps_left(self, recipe: Recipe, epoch: int, position: int, images: int = 0) -> int:
-        """From a place in the run to its end."""
+        """Returns the number of steps from a position in the run to its end."""
         if epoch >= recipe.epochs:
             return 0
         here = len(self.batch_starts(recipe, epoch, position, images)) - 1 - position
@@ -103,23 +107,23 @@ class RunState:
         return here + sum(len(self.batch_starts(recipe, later)) - 1 for later in range(epoch + 1, recipe.epochs))
 
     def rate(self, step: int) -> float:
-        """The recipe's learning rate of a step, counted from 0."""
+        """Returns the recipe's learning rate of a step, counted from 0."""
         return self.recipe.rate(step, self.steps)
 
     # --- what it holds ---
 
     def expect_finite(self) -> None:
-        """Raises DivergedError if a weight is infinite or NaN: the next loss would be."""
+        """Raise DivergedError if a weight is infinite or NaN, since the next loss would not be finite."""
         if not np.isfinite(self.model.parameter_buffer).all():
             raise DivergedError(f"weights are no longer finite in epoch {self.epoch + 1} after step {self.position}")
 
     def normalise(self, mean: float, std: float) -> None:
-        """Normalise the images by these numbers from now on."""
+        """Normalise the images by this mean and standard deviation from now on."""
         if (mean, std) != (self.data.mean, self.data.std):
             self.data = replace(self.data, mean=mean, std=std)
 
     def tensors(self) -> dict[str, Mapping[str, Array]]:
-        """Everything that a checkpoint holds, by the prefix of its names; live."""
+        """Returns the arrays that a checkpoint holds, by the prefix of their names. They are not copies."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state(),
@@ -130,17 +134,17 @@ class RunState:
     # --- the average of the weights ---
 
     def has_average(self) -> bool:
-        """Whether the recipe has one, and it has begun."""
+        """Whether the recipe has an average of the weights, and it has begun."""
         return self.average_from is not None and self.optimizer.steps >= self.average_from
 
     def take_average(self) -> None:
-        """Give the model the average of its weights, where there is one."""
+        """Copy the average of the weights into the model, if there is one."""
         if self.has_average():
             self.model.parameter_buffer[...] = self.average["parameters"]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The model with the average of its weights, for as long as it is evaluated."""
+        """A context in which the model has the average of its weights, if there is one."""
         if not self.has_average():
             yield
             return

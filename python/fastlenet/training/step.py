@@ -1,4 +1,4 @@
-"""A training step: the next images of an epoch, forward, loss, backward, optimizer. Op by op, on any backend."""
+"""A training step: the next images of an epoch, forward pass, loss, backward pass, optimizer. It calls ops of any backend."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fastlenet.training.state import DivergedError, RunState
 __all__ = ["Average", "TrainingStep"]
 
 Array = npt.NDArray[Any]
-Average = Literal["begin", "update"] | None  # what a step does to the average of the weights
+Average = Literal["begin", "update"] | None  # the change that a step makes to the average of the weights
 
 
 class TrainingStep:
-    """The steps of a run, which change its state. On a GPU another class has them: cuda_step.CapturedStep.
+    """Makes the steps of a run, which change its state. On a GPU, cuda_step.CapturedStep does so instead.
 
-    rate: from a step, counted from 0, to its learning rate.
+    rate: a function from a step, counted from 0, to its learning rate.
     """
 
     def __init__(self, state: RunState, rate: Callable[[int], float]) -> None:
@@ -34,14 +34,14 @@ class TrainingStep:
         self._transform: Any = None
 
     def start(self) -> None:
-        """Before the first step of an epoch, or of what is left of one."""
+        """Prepare the epoch. Call it before the first step of an epoch, or of the rest of one."""
         state, recipe = self._state, self._state.recipe
         self._order = permutation(len(state.data.train_images), recipe.seed, state.epoch)
         augmented = recipe.augmentation and state.epoch < recipe.epochs - recipe.plain_epochs
         self._transform = recipe.augmentation.at(recipe.seed, state.epoch) if augmented else None
 
     def run(self, images: int) -> SupportsFloat:
-        """One step, on the next `images` images of the epoch; their mean loss. Raises DivergedError."""
+        """Make one step on the next `images` images of the epoch. Returns their mean loss. Raises DivergedError."""
         state = self._state
         index = self._order[state.images : state.images + images]
         state.optimizer.lr = self._rate_of(state.optimizer.steps)
@@ -51,10 +51,10 @@ class TrainingStep:
         return loss
 
     def wait(self) -> None:
-        """Until all steps are done, and state.loss_sum is of all of them. Raises DivergedError."""
+        """Wait until all steps are done and state.loss_sum includes them. Raises DivergedError."""
 
     def _average_due(self) -> Average:
-        """What the next step does to the average of the weights."""
+        """The change that the next step makes to the average of the weights."""
         state = self._state
         begin = state.average_from
         if begin is None or state.optimizer.steps + 1 < begin:
@@ -78,7 +78,7 @@ class TrainingStep:
         return loss
 
     def _check(self, loss: Any) -> None:
-        """Before a loss that is not finite gets into the weights."""
+        """Raise DivergedError for a loss that is not finite, before it reaches the weights."""
         if not math.isfinite(loss):
             where = f"in epoch {self._state.epoch + 1} at step {self._state.position + 1}"
             raise DivergedError(f"the loss is {loss} {where}")

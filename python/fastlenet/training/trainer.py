@@ -1,4 +1,4 @@
-"""The trainer: takes a run from step to step, and calls back whoever wants to know how it goes on."""
+"""The trainer: runs the steps of a training and calls the callbacks."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ Array = npt.NDArray[Any]
 
 
 class InterruptedRunError(Exception):
-    """The run was asked to stop, and stopped between two steps."""
+    """The run was stopped, between two steps."""
 
 
 class Trainer:
-    """A run in progress: takes its `state` from step to step, and from epoch to epoch.
+    """A run in progress. It applies steps to its `state`, epoch by epoch.
 
-    Set `stop_requested`, from a signal handler or another thread, to have it stop after the step at hand. The recipe's
-    algorithm becomes the model's.
+    To stop it after the current step, call stop(), also from a signal handler or another thread. The model takes the recipe's
+    algorithm.
 
-    test_batch_size: images at a time in evaluation. evaluate_every_epoch: or only after the last one. rate: from a step,
-    counted from 0, to its learning rate, in the place of the recipe's; on a GPU it is asked for all of an epoch's at its
-    beginning. The others: see RunState. Raises TypeError or ValueError for a model, data and recipe that do not go together.
+    test_batch_size: images at a time in evaluation. evaluate_every_epoch: if false, evaluate only after the last epoch. rate: a
+    function from a step, counted from 0, to its learning rate, instead of the recipe's; on a GPU it is called for all steps of
+    an epoch at its beginning. RunState describes the other arguments. Raises TypeError or ValueError for a model, data and
+    recipe that do not match.
     """
 
     def __init__(
@@ -92,10 +93,11 @@ class Trainer:
     # --- running ---
 
     def run(self, *callbacks: Callback) -> History:
-        """Train to the end; the model then holds the weights that were evaluated: their average, where the recipe has one.
+        """Train to the end, and return the history. The model then has the weights that were evaluated: their average, if the
+        recipe has one.
 
-        Raises InterruptedRunError, between two steps, once stop_requested is set, and DivergedError. However it ends, the model
-        is in evaluation mode afterwards.
+        Raises InterruptedRunError after stop(), between two steps, and DivergedError. The model is in evaluation mode
+        afterwards, however the run ends.
         """
         state = self.state
         state.model.train()
@@ -146,18 +148,18 @@ class Trainer:
             raise InterruptedRunError
 
     def stop(self) -> None:
-        """Ask for an InterruptedRunError after the step at hand."""
+        """Stop the run after the current step, by an InterruptedRunError."""
         self.stop_requested = True
 
     # --- what it can be asked for ---
 
     def mean_loss(self) -> float:
-        """Of the epoch so far."""
+        """Returns the mean loss of the epoch so far."""
         self._step.wait()
         return self.state.loss_sum / self.state.images
 
     def evaluate(self) -> tuple[float, float]:
-        """The test accuracy (a fraction) and loss as the recipe wants them: of averaged weights, of shifted images too."""
+        """Returns the test accuracy, a fraction, and loss, with the recipe's averaged weights and test-time augmentation."""
         state, start = self.state, time.perf_counter()
         with state.averaged():
             result = evaluate(state.model, state.data, self.test_batch_size, tta=state.recipe.tta)
@@ -165,25 +167,25 @@ class Trainer:
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint; see save_state."""
+        """Write a checkpoint, as save_state does."""
         self._step.wait()
         save_state(self.state, path)
 
     def restore(self, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
-        """Go on from a checkpoint; see restore_state."""
-        with suppress(DivergedError):  # of steps that are to be forgotten
+        """Continue from a checkpoint, as restore_state does."""
+        with suppress(DivergedError):  # in steps that are discarded
             self._step.wait()
         with self._on_other_data():
             restore_state(self.state, path, allow_level_change=allow_level_change)
 
     def normalise(self, mean: float, std: float) -> None:
-        """Normalise the images by these numbers from now on."""
+        """Normalise the images by this mean and standard deviation from now on."""
         with self._on_other_data():
             self.state.normalise(mean, std)
 
     @contextmanager
     def _on_other_data(self) -> Iterator[None]:
-        """For what may exchange the data, which the step may have brought to a device."""
+        """A context for a block that may replace the data, since the step may have copied them to a device."""
         data = self.state.data
         yield
         if self.state.data is not data:

@@ -1,4 +1,4 @@
-"""What a training run shows on a terminal."""
+"""The output of a training run on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["Console"]
 
 
 class Console(Callback):
-    """What the user sees: a line per epoch; while one runs, a bar on a terminal, or a line every log_interval batches."""
+    """Prints a line per epoch. Within an epoch it shows a progress bar on a terminal, and a line every log_interval batches.
+
+    quiet: print no lines and show no bar. log_interval: 0 prints no lines within an epoch.
+    """
 
     def __init__(self, quiet: bool, log_interval: int) -> None:
         self.quiet, self.log_interval = quiet, log_interval
@@ -21,7 +24,7 @@ class Console(Callback):
         self._has_bar = not quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def say(self, text: str = "") -> None:
-        """Print a line; above the bar, where there is one."""
+        """Print a line, above the bar if there is one; nothing if quiet."""
         if self.quiet:
             return
         self._on_bar("clear")
@@ -29,7 +32,7 @@ class Console(Callback):
         self._on_bar("refresh")
 
     def warn(self, text: str) -> None:
-        """Print a line on standard error, above the bar, however quiet one is to be, if anyone is left to read it."""
+        """Print a line on standard error, above the bar, even if quiet. Does nothing if standard error is closed."""
         self._on_bar("clear")
         tell(one_line(text))
         self._on_bar("refresh")
@@ -50,9 +53,10 @@ class Console(Callback):
             self._has_bar = False
 
     def _on_bar(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the bar, if there is one. It is given up at any error: nobody trains for the bar.
+        """Call a method of the bar, if there is one. After any error there is no bar any more, since it must not stop a
+        training.
 
-        tqdm raises what it pleases where one of its TQDM_ variables makes no sense, or where the terminal has gone.
+        tqdm may raise anything if one of its TQDM_ variables is wrong or the terminal is closed.
         """
         if self._bar is None:
             return None
@@ -65,7 +69,7 @@ class Console(Callback):
     def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
         if self._has_bar and self._bar is None:
             self._open_bar(run, run.state.images - images)
-        if self._has_bar and self._on_bar("update", images):  # drawn anew, ten times a second at most
+        if self._has_bar and self._on_bar("update", images):  # redrawn, at most ten times a second
             self._on_bar("set_postfix_str", f"loss {run.mean_loss():.4f}")
         if self.log_interval and run.state.position % self.log_interval == 0:
             seen, total = run.state.images, len(run.state.data.train_images)

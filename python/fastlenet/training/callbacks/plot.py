@@ -1,4 +1,4 @@
-"""Curves of a training run, in any file format that matplotlib writes."""
+"""Plots the curves of a training run to a file of any format that matplotlib writes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Plot"]
 
 
 class Plot(Writer):
-    """Draws loss and accuracy over the epochs, anew after each one.
+    """Plots loss and accuracy over the epochs, again after each epoch.
 
-    Between the epochs' means it shows the training loss of every hundredth of an epoch, but for the part of a resumed run that
-    an earlier process did.
+    It also shows the training loss of every hundredth of an epoch, except for the part of a resumed run that an earlier process
+    trained. path: the file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -55,8 +55,10 @@ class Plot(Writer):
 
 
 class _Curve:
-    """One network's curve: the mean loss of each hundredth of an epoch; before: images of the epoch, and their losses' sum,
-    that are not in it."""
+    """One network's curve: the mean loss of each hundredth of an epoch.
+
+    images_before, loss_before: the images of the current epoch that are not in the curve, and the sum of their losses.
+    """
 
     def __init__(self, seed: int, images_before: int, loss_before: float) -> None:
         self.seed = seed
@@ -69,8 +71,8 @@ class _Curve:
         return not self.places or place >= self.places[-1] + 0.01
 
     def add(self, place: float, images: int, loss_sum: float) -> None:
-        """A point; images and loss_sum: of the epoch so far."""
-        if images <= self._images:  # of another epoch than the last point
+        """Add a point. images, loss_sum: of the epoch so far."""
+        if images <= self._images:  # the last point was in another epoch
             self._images, self._loss_sum = 0, 0.0
         self.places.append(place)
         self.losses.append((loss_sum - self._loss_sum) / (images - self._images))
