@@ -1,7 +1,7 @@
-"""Every check of the project as a command: `nox -l` lists them, `nox -s NAME` runs one in an environment of its own.
+"""All checks of the project: `nox -l` lists them, `nox -s NAME` runs one in its own environment.
 
-A session prepares the environment; the check itself is a script in tools/ (or one command), which runs in any environment that
-has what its first lines name. tools/check runs all sessions in one environment, with --no-venv.
+A session prepares the environment. The check itself is a script in tools/ or one command; it runs in any environment that has
+the packages that its first lines name. tools/check runs all sessions in one environment, with --no-venv.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ORACLE = {"FASTLENET_REQUIRE_ORACLE": "1"}
 
 
 def session(*packages: str) -> Callable[[Callable[[nox.Session], None]], Callable[[nox.Session], None]]:
-    """A session in an environment with the packages; with --no-venv, the environment at hand must have them already."""
+    """A session in an environment with the packages. With --no-venv, the current environment must have them already."""
 
     def decorate(function: Callable[[nox.Session], None]) -> Callable[[nox.Session], None]:
         @nox.session
@@ -38,7 +38,7 @@ def session(*packages: str) -> Callable[[Callable[[nox.Session], None]], Callabl
 
 
 def script(session: nox.Session, name: str, *arguments: str | Path, env: dict[str, str] | None = None) -> None:
-    """Run tools/NAME by the session's interpreter or by bash."""
+    """Run tools/NAME with the session's interpreter or with bash."""
     path = ROOT / "tools" / name
     command = ["python", path] if path.suffix == ".py" else ["bash", path]
     session.run(*map(str, [*command, *arguments]), env=env, external=True)
@@ -46,25 +46,25 @@ def script(session: nox.Session, name: str, *arguments: str | Path, env: dict[st
 
 @nox.session(venv_backend="none")
 def readme(session: nox.Session) -> None:
-    """The README's commands in a fresh environment: install, train, test. Takes two minutes."""
+    """Run the README's commands in a fresh environment: install, train, test. Takes two minutes."""
     script(session, "readme", session.create_tmp())
 
 
 @session(".[test]")
 def tests(session: nox.Session) -> None:
-    """The default tests, or those that pytest's arguments after -- choose."""
+    """Run the default tests, or those that pytest's arguments after -- choose."""
     script(session, "tests", *session.posargs)
 
 
 @session(".[test,oracle]")
 def oracle(session: nox.Session) -> None:
-    """The tests against PyTorch."""
+    """Run the tests against PyTorch."""
     script(session, "tests", "-m", "oracle and not slow", *session.posargs, env=ORACLE)
 
 
 @session(".[test,oracle]")
 def slow(session: nox.Session) -> None:
-    """The slow tests, then one epoch on real data, which must reach 98.5 %."""
+    """Run the slow tests, then train one epoch on real data, which must reach 98.5 %."""
     script(session, "tests", "-m", "slow", *session.posargs, env=ORACLE)
     train = "python -m fastlenet.train --epochs 1 --threads 1 | python tools/accuracy.py 98.5"
     session.run("bash", "-o", "pipefail", "-c", train, external=True)
@@ -72,55 +72,55 @@ def slow(session: nox.Session) -> None:
 
 @session(".[dev]")
 def lint(session: nox.Session) -> None:
-    """ruff, clang-format, shellcheck, codespell, mypy: the hooks of .pre-commit-config.yaml on every file."""
+    """Run the hooks of .pre-commit-config.yaml on every file: ruff, clang-format, shellcheck, codespell, mypy."""
     session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", *session.posargs)
 
 
 @session(".[dev]")
 def types(session: nox.Session) -> None:
-    """mypy --strict over the package."""
+    """Run mypy --strict over the package."""
     session.run("mypy", *session.posargs)
 
 
 @session(".[dev]")
 def imports(session: nox.Session) -> None:
-    """Each module imports only from the floors below its own, and in no circle: the contracts in pyproject.toml."""
+    """Check the import contracts in pyproject.toml: each module imports only from the floors below, and never in a circle."""
     session.run("lint-imports", *session.posargs)
 
 
 @session(".[dev]")
 def stub(session: nox.Session) -> None:
-    """_core.pyi is what the bindings say; `nox -s stub -- --renew` rewrites it."""
+    """Check that _core.pyi matches the bindings; `nox -s stub -- --renew` rewrites it."""
     script(session, "stub.py", *([] if "--renew" in session.posargs else ["--check"]))
 
 
 @session(".[dev]")
 def symbols(session: nox.Session) -> None:
-    """A build without warnings; level objects without weak symbols and load-time code."""
+    """Build with warnings as errors; check that level objects have no weak symbols and no load-time code."""
     script(session, "symbols", BUILD / "symbols")
 
 
 @session(".[dev]")
 def compilers(session: nox.Session) -> None:
-    """The kernels by Clang and for AArch64, where these compilers are installed; a clear error for others."""
+    """Compile the kernels by Clang and for AArch64, if installed; check the error for unsupported compilers."""
     script(session, "compilers", BUILD / "compilers")
 
 
 @session(".[dev]")
 def guard(session: nox.Session) -> None:
-    """No op executes more instructions or takes longer than benchmarks/results/guard.json says; wants an idle machine."""
+    """Fail if an op executes more instructions or takes longer than benchmarks/results/guard.json has; use an idle machine."""
     script(session, "guard.py", "--build", BUILD / "symbols", *session.posargs)
 
 
 @session(".[dev,oracle]")
 def cuda(session: nox.Session) -> None:
-    """The GPU backend on the emulated GPU, under sanitizers, without each barrier; compiled where nvcc is. Takes 15 minutes."""
+    """Test the GPU backend by emulation, under sanitizers, without each barrier; compile it with nvcc. Takes 15 minutes."""
     script(session, "cuda", BUILD / "cuda")
 
 
 @session(".[dev]")
 def sanitize(session: nox.Session) -> None:
-    """The kernels under the address, undefined-behaviour and thread sanitizers, and a planted bug for each."""
+    """Test the kernels under the address, undefined-behaviour and thread sanitizers, and with a planted bug for each."""
     script(session, "sanitize", BUILD / "sanitize")
 
 
@@ -132,37 +132,37 @@ def mutate(session: nox.Session) -> None:
 
 @session("build")
 def sdist(session: nox.Session) -> None:
-    """Source distribution, wheel and editable install; the tests that the source distribution carries."""
+    """Check the source distribution, the wheel and the editable install; run the tests of the source distribution."""
     script(session, "sdist", BUILD / "sdist")
 
 
 @nox.session(venv_backend="none")
 def torchvision(session: nox.Session) -> None:
-    """The tests that need torchvision, in an environment of their own."""
+    """Run the tests that need torchvision, in their own environment."""
     script(session, "torchvision", BUILD / "torchvision")
 
 
 @session(".[docs]")
 def docs(session: nox.Session) -> None:
-    """The documentation site in build/site, with warnings as errors."""
+    """Build the documentation site in build/site, with warnings as errors."""
     script(session, "docs", *session.posargs)
 
 
 @session()
 def figures(session: nox.Session) -> None:
-    """The documentation's figures are those of benchmarks/results; `nox -s figures -- --renew` rewrites them."""
+    """Check the documentation's figures against benchmarks/results; `nox -s figures -- --renew` rewrites them."""
     script(session, "figures.py", *([] if "--renew" in session.posargs else ["--check"]))
 
 
 @session(".[dev]")
 def workflows(session: nox.Session) -> None:
-    """The files in .github, CITATION.cff and CMakePresets.json against their schemas, and zizmor over the workflows."""
+    """Check the files in .github, CITATION.cff and CMakePresets.json by their schemas, and the workflows by zizmor."""
     script(session, "workflows")
 
 
 @session(".[test,oracle]")
 def bench(session: nox.Session) -> None:
-    """Kernels and training beside PyTorch, in short; figures only, they fail nothing."""
+    """Run short benchmarks of kernels and training beside PyTorch; they report figures and cannot fail."""
     session.run("python", "benchmarks/bench_kernels.py", "--rounds", "3", "--without-numpy")
     options = ["--rounds", "3", "--images", "20000", "--batch", "128", "--peers", "pytorch"]
     session.run("python", "benchmarks/bench_train.py", *options, *session.posargs)

@@ -1,8 +1,8 @@
-"""Start: `import fastlenet` over `import numpy`, each in a new process, taking turns.
+"""Times `import fastlenet` and `import numpy`, each in a new process, in turns, and prints their ratio.
 
     python benchmarks/bench_import.py [--rounds 21]
 
-A figure is the median of the wall-clock times of whole processes, with the interpreter's own start, which is printed beside.
+A figure is the median wall-clock time of whole processes. It includes the start of the interpreter, which is printed too.
 """
 
 from __future__ import annotations

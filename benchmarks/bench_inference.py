@@ -1,8 +1,8 @@
-"""Inference: images/s of a frozen model and its peers at several batch sizes, and the time for one image on one thread.
+"""Measures inference: images/s of a frozen model and its peers at several batch sizes, and the time of one image on one thread.
 
     python benchmarks/bench_inference.py [--batch 1000 64] [--threads 2] [--images 10000] [--rounds 5] [--peers pytorch ...]
 
-Each contender has the same trained parameters, in a process of its own, on the same CPUs, called from Python; the test images
+Each contender has the same trained parameters and its own process on the same CPUs, and is called from Python. The test images
 are normalised beforehand.
 """
 

@@ -3,9 +3,9 @@
     python benchmarks/bench_kernels.py [--threads N] [--only TEXT] [--rounds N] [--without-numpy]
     python benchmarks/bench_kernels.py --step       # the table "kernel by kernel" of docs/performance.md
 
-Ours, PyTorch and NumPy take turns; each figure is the median of the rounds. The share is of the multiply-add peak, which is
-measured in the same run; for the passes that skip losers of a pooling window, of the multiply-adds that a dense pass would do,
-and so it may exceed 100 %. Ops that only move memory have GB/s instead: of the arrays that they must read and write.
+fastlenet, PyTorch and NumPy take turns; each figure is the median of the rounds. The share is the rate of the dense product's
+multiply-adds over the multiply-add peak, which is measured in the same run. A pass that skips the losers of pooling windows can
+exceed 100 %. Ops that only move memory have GB/s instead, for the arrays that they must read and write.
 """
 
 from __future__ import annotations
@@ -117,10 +117,10 @@ def print_step(rounds: int, threads: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--threads", type=int, help="(default: all that there are)")
-    parser.add_argument("--only", default="", help="only ops with this text in their line")
+    parser.add_argument("--threads", type=int, help="(default: all CPUs)")
+    parser.add_argument("--only", default="", help="only ops whose line contains this text")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--without-numpy", action="store_true", help="leave out the slowest of the three")
+    parser.add_argument("--without-numpy", action="store_true", help="skip NumPy, the slowest of the three")
     parser.add_argument("--step", action="store_true", help="time LeNet's training step instead, by default on one thread")
     arguments = parser.parse_args()
     if arguments.step:

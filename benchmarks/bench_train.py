@@ -1,13 +1,13 @@
-"""Training, whole epochs through the public API: images/s of fastlenet and its peers, taking turns.
+"""Measures training, whole epochs through the public API: images/s of fastlenet and its peers, in turns.
 
     python benchmarks/bench_train.py [--batch 128 64 32] [--threads 2] [--images 60000] [--rounds 5] [--peers pytorch ...]
     python benchmarks/bench_train.py --device cuda      on a GPU, beside PyTorch on it, batch 1024 and 128
 
-Each contender trains LeNet in a process of its own, on the same CPUs: batches gathered and normalised from uint8 in shuffled
-order, forward, loss, backward, SGD with Nesterov momentum, from the parameters after one epoch. The dense roofline is the
-multiply-add peak, measured in the same run, over 13.18 MFLOP an image: what no implementation passes that computes all of the
-dense convolutions and their gradients. Ours have rows of their own by exact kernels, by Winograd's algorithm
-(fastlenet:winograd), and on one thread: "ours over it" says there what the second thread gains.
+Each contender trains LeNet in its own process on the same CPUs, starting from the parameters after one epoch. It gathers and
+normalises batches from uint8 in shuffled order, and computes forward pass, loss, backward pass and SGD with Nesterov momentum.
+The dense roofline is the multiply-add peak, measured in the same run, over 13.18 MFLOP an image. No implementation that
+computes all of the dense convolutions and gradients can pass it. fastlenet has rows for the exact kernels, for Winograd's
+algorithm (fastlenet:winograd) and for one thread; there "ours over it" is the gain from the second thread.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch", type=int, nargs="+", help="(default: 128 64 32; on a GPU 1024 128)")
     parser.add_argument("--images", type=int, default=60000, help="images per round")
-    parser.add_argument("--levels", nargs="*", default=[], metavar="LEVEL", help="other instruction-set levels of ours too")
+    parser.add_argument(
+        "--levels", nargs="*", default=[], metavar="LEVEL", help="also run fastlenet at these instruction-set levels"
+    )
     add_arguments(parser, ["pytorch", "pytorch:compile", "tensorflow", "jax"])
     parser.epilog = "On a GPU the peer is pytorch:cuda, unless --peers says otherwise."
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Runs the contenders against each other: each in its own process and interpreter, one at a time, in turn."""
+"""Runs the contenders in turns, one at a time, each in its own process and interpreter."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser, peers: list[str]) -> None:
     """The flags that every contest has."""
     parser.add_argument("--peers", nargs="*", default=peers, metavar="PEER", help=f"(default: {' '.join(peers)})")
     for peer in PEERS:
-        parser.add_argument(f"--{peer}", default=sys.executable, metavar="PYTHON", help=f"the interpreter that has {peer}")
+        parser.add_argument(f"--{peer}", default=sys.executable, metavar="PYTHON", help=f"a Python interpreter that has {peer}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
 

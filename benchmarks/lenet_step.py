@@ -1,4 +1,4 @@
-"""The kernels of a LeNet training step at work: of a trained network on real images, each timed inside whole steps."""
+"""Times each kernel of a LeNet training step inside whole steps, for a trained network on real images."""
 
 from __future__ import annotations
 

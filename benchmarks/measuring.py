@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, alternating rounds, tables, JSON."""
+"""Functions that the benchmarks share: a description of the machine, alternating rounds, tables, JSON."""
 
 from __future__ import annotations
 

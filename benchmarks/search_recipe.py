@@ -1,15 +1,15 @@
-"""Tries recipes on a validation split: trains on 55,000 training images, reports on the other 5,000, never on the test set.
+"""Tries recipes on a validation split: trains on 55,000 training images, evaluates on the other 5,000, never on the test set.
 
     python benchmarks/search_recipe.py --seeds 5 --trial recipe=fast lr=0.1 --trial recipe=best optimizer=muon muon_lr=0.03
     python benchmarks/search_recipe.py --seeds 5 --table trials.json      a list of objects, {"recipe": "fast", "lr": 0.1}
     python benchmarks/search_recipe.py --seeds 5 --ensemble --trial recipe=best    the mean of the seeds' probabilities too
-    python benchmarks/search_recipe.py                                    prints what was tried, highest accuracy first
+    python benchmarks/search_recipe.py                                    prints all trials, highest accuracy first
 
-A trial is a named recipe (default, if none is named) with some fields changed. Every run goes into results/search_recipe.json
-as soon as it is done; one that is there already is not run again, so that a search may be stopped and gone on with, and widened
-by seeds. The accuracy of 5,000 images is coarse: at 99.4 % its standard error is sqrt(0.994 * 0.006 / 5000) = 0.11 % for one
-network; but all trials have the same images and seeds, which makes differences surer. The loss is finer, but comparable only
-where the labels are smoothed alike.
+A trial is a named recipe (by default "default") with some fields changed. Every run is written to results/search_recipe.json as
+soon as it is done, and a run in that file is not repeated. So you can stop a search, continue it, and add seeds to it.
+The accuracy on 5,000 images is coarse: at 99.4 % its standard error is sqrt(0.994 * 0.006 / 5000) = 0.11 % for one network.
+Differences between trials are more certain, because all trials have the same images and seeds. The loss is finer, but compare
+it only between trials with the same label smoothing.
 """
 
 from __future__ import annotations
@@ -165,10 +165,17 @@ def show(trials: Sequence[Trial]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trial", nargs="+", action="append", default=[], metavar="FIELD=VALUE", help=f"of {list(RECIPES)}")
+    parser.add_argument(
+        "--trial",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"a recipe ({', '.join(RECIPES)}) and changed fields",
+    )
     parser.add_argument("--table", type=Path, help="a JSON file: a list of trials")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to this, exclusive (default: 5)")
-    parser.add_argument("--ensemble", action="store_true", help="average the seeds' probabilities, which trains them anew")
+    parser.add_argument("--seeds", type=int, default=5, help="use N seeds from 0 on (default: 5)")
+    parser.add_argument("--ensemble", action="store_true", help="also average the seeds' probabilities; trains them again")
     parser.add_argument("--results", type=Path, default=RESULTS / "search_recipe.json")
     arguments = parser.parse_args()
     wanted = [parse(trial) for trial in arguments.trial]

@@ -1,10 +1,10 @@
-"""One contender in a process of its own, as the benchmarks start it: reads jobs from standard input, a line each.
+"""Runs one contender in its own process, started by the benchmarks. Reads jobs from standard input, one per line.
 
     python benchmarks/worker.py PEER DATA.npz THREADS
 
-A job is JSON, {"job": "train" or "infer", "batch": n, "images": n}; so is its answer, {"seconds", "check", "memory"}: the
-wall-clock time of the whole job; the mean training loss, or the accuracy, to see that the work was really done; and the most
-memory, in MB, that the process has had. The first line says which version is there, or what is missing.
+A job is JSON, {"job": "train" or "infer", "batch": n, "images": n}. Its answer is JSON, {"seconds", "check", "memory"}: the
+wall-clock time of the whole job; the mean training loss, or the accuracy, which shows that the work was done; and the most
+memory, in MB, that the process has used. The first line of output is the version of the contender, or what is missing.
 """
 
 from __future__ import annotations

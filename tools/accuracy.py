@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Copy the output of python -m fastlenet.train, and fail unless its final accuracy is at least a number of per cent.
+"""Copy the output of python -m fastlenet.train. Fail unless its final accuracy is at least the given per cent.
 
 python -m fastlenet.train | tools/accuracy.py 99.25
 """

@@ -1,10 +1,10 @@
-# What the checks share: to be sourced from the project's root.
+# Functions that the checks share. Source this file from the project's root.
 # shellcheck shell=bash
 
 step() { printf '\n=== %s [%ss]\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 
-# no_skips LOG: fails when pytest's output there has a skipped test, except those against PyTorch where it is not installed.
+# no_skips LOG: fails if pytest's output in LOG has a skipped test. Tests against PyTorch may be skipped if it is not installed.
 no_skips() {
   local allowed=': PyTorch is not installed$'
   if [[ ${FASTLENET_REQUIRE_ORACLE:-} == 1 ]]; then allowed='^$'; fi

@@ -5,9 +5,9 @@
     tools/figures.py --check      fails when a page differs from what this would write
     tools/figures.py --without    lists the rows of figures that have no rule
 
-A rule names a page, a place in it, a file of results and the figures at that place. The place is a table's row, known by its
-first cell, or a sentence, known by a pattern whose groups are the figures. A row's further cells stay as they are. A rule whose
-file of results does not exist yet is named, and changes nothing.
+A rule names a page, a place in it, a file of results and the figures at that place. The place is a table's row, found by its
+first cell, or a sentence, found by a pattern whose groups are the figures. The rule leaves the row's other cells as they are.
+If the file of results does not exist yet, the rule is listed and changes nothing.
 """
 
 from __future__ import annotations

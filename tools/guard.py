@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Guards the kernels against becoming slower: fails when one does, whatever the machine's mood.
+"""Fails when a kernel has become slower.
 
     python tools/guard.py [--build FOLDER] [--renew]
 
-Instructions: Callgrind counts those of every op of tests/cpp/kernel_count.cpp at level x86-64-v3 (it knows no AVX-512). An op
-may execute 10 % more than the table has for the same major version of the compiler: patch releases differ by a few.
-Time: at level x86-64-v4, that of every large product of a training step, in million operations of a multiply-add loop timed in
-the same run: the small kernels move memory, and that is what depends on the machine's mood. Machines are shared, so the room is
-generous, 1.6 x what the table has for the same kind of CPU, and a kernel fails only if it was beyond that in five attempts.
+Instructions: Callgrind counts the instructions of every op of tests/cpp/kernel_count.cpp at level x86-64-v3, since it does not
+support AVX-512. An op may execute 10 % more than the table has for the same major version of the compiler, because patch
+releases differ by a few per cent.
+Time: every large product of a training step is timed at level x86-64-v4, in million operations of a multiply-add loop that is
+timed in the same run. Small kernels are left out: they move memory, whose speed changes on shared machines. A product fails if
+it took more than 1.6 x the table's figure for the same kind of CPU in each of five attempts.
 
-The table is benchmarks/results/guard.json; --renew writes this machine's figures into it. A compiler or a CPU that it does not
-have, and a machine without Valgrind or AVX-512, is named, and held to nothing.
+The table is benchmarks/results/guard.json; --renew writes this machine's figures into it. If the table lacks this compiler or
+CPU, or the machine lacks Valgrind or AVX-512, the guard prints that and checks nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def build(folder: Path) -> None:
 
 
 def compiler(folder: Path) -> tuple[str, str]:
-    """What CMake found: its command, and its name with the major version."""
+    """The compiler that CMake found: its command, and its name with the major version."""
     [found] = folder.glob("CMakeFiles/*/CMakeCXXCompiler.cmake")
     command, kind, version = (
         re.search(rf'set\({name} "(.*)"\)', found.read_text())[1]  # type: ignore[index]
@@ -50,7 +51,7 @@ def compiler(folder: Path) -> tuple[str, str]:
 
 
 def count_instructions(folder: Path, command: str) -> Figures:
-    """Of every op, by Callgrind, which writes a file for each."""
+    """The instructions of every op. Callgrind writes one file per op."""
     with tempfile.TemporaryDirectory() as place:
         program = Path(place, "kernel_count")
         source = ROOT / "tests" / "cpp" / "kernel_count.cpp"
@@ -70,25 +71,25 @@ def count_instructions(folder: Path, command: str) -> Figures:
 
 
 def cpu_kind() -> str:
-    """Vendor, family and model: of what time a kernel takes these decide, and a virtual machine's CPU has no better name."""
+    """The CPU's vendor, family and model. They determine a kernel's time; a virtual machine's CPU often has no exact name."""
     facts = dict(re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
     return f"{facts['vendor_id']} family {facts['cpu family']} model {facts['model']}"
 
 
 def time_kernels() -> Figures:
-    """Millions of multiply-add operations that this CPU does while it computes one image's share of each kernel."""
+    """The time of each large kernel per image, in million operations of this CPU's multiply-add loop."""
     from lenet_step import measure_kernels
 
     return {kernel.name: kernel.seconds * kernel.peak / 1e6 for kernel in measure_kernels(ROUNDS) if kernel.flops > LARGE}
 
 
 def beyond(figures: Figures, bounds: Figures, room: float) -> list[str]:
-    """The ops that have more than room times what the table says, or that it does not know."""
+    """The ops with more than room times the table's figure, or without a figure in the table."""
     return [name for name, value in figures.items() if name not in bounds or value > room * bounds[name]]
 
 
 def report(title: str, figures: Figures, bounds: Figures, room: float, digits: str) -> bool:
-    """Prints the figures beside the table's; whether all of them are within the room."""
+    """Print the figures and the table's. Returns whether all of them are within the room."""
     print(f"\n{title}")
     for name, value in figures.items():
         change = f"{value / bounds[name]:10.3f} x the table's" if name in bounds else "   not in the table"
@@ -96,9 +97,9 @@ def report(title: str, figures: Figures, bounds: Figures, room: float, digits: s
     failed = beyond(figures, bounds, room) if bounds else []
     gone = sorted(bounds.keys() - figures.keys())
     for name in failed:
-        print(f"FAILED: {name} is beyond {room} x the table's figure, or not in it; if it must be: tools/guard.py --renew")
+        print(f"FAILED: {name} exceeds {room} x the table's figure, or has none; if this is intended: tools/guard.py --renew")
     for name in gone:
-        print(f"FAILED: {name} is in the table, but was not measured")
+        print(f"FAILED: {name} is in the table but was not measured")
     return not failed and not gone
 
 
@@ -116,7 +117,7 @@ def guard_instructions(folder: Path | None, table: dict[str, Figures], renew: bo
     if renew:
         table[kind] = figures
     if kind not in table:
-        print(f"NOT HELD TO ANYTHING: the table has no instruction counts of {kind}")
+        print(f"NOT CHECKED: the table has no instruction counts for {kind}")
     return report(f"instructions, x86-64-v3, {kind}", figures, table.get(kind, {}), MORE_INSTRUCTIONS, "14,.0f")
 
 
@@ -135,16 +136,16 @@ def guard_times(table: dict[str, Figures], renew: bool) -> bool:
     if renew:
         table[kind] = {name: round(value, 3) for name, value in best.items()}
     if kind not in table:
-        print(f"NOT HELD TO ANYTHING: the table has no times of {kind}")
+        print(f"NOT CHECKED: the table has no times for {kind}")
     title = f"time in million multiply-add operations per image, x86-64-v4, {kind}"
     return report(title, best, table.get(kind, {}), MORE_TIME, "14.3f")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--build", type=Path, help="a CMake folder, built if it is not (default: a temporary one)")
+    parser.add_argument("--build", type=Path, help="CMake build folder, built if necessary (default: a temporary one)")
     parser.add_argument("--renew", action="store_true", help="write this machine's figures into the table")
-    parser.add_argument("--only", choices=["instructions", "times"], help="one of the two")
+    parser.add_argument("--only", choices=["instructions", "times"], help="check only the instructions or only the times")
     arguments = parser.parse_args()
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {"instructions": {}, "times": {}}
     good = True

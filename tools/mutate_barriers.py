@@ -1,4 +1,4 @@
-"""Take each barrier out of the kernels in turn: the tests on the emulated GPU must notice every one.
+"""Remove each barrier from the kernels in turn. The tests on the emulated GPU must fail each time.
 
 python tools/mutate_barriers.py FOLDER [FILE ...]      in an environment that has the package's test extra and pybind11
 

@@ -1,4 +1,4 @@
-"""Compile the kernels for every architecture, and write what ptxas reports of each to cuda/ptxas.md; --check compares instead.
+"""Compile the kernels for every architecture, and write the report of ptxas to cuda/ptxas.md; --check compares instead.
 
 python tools/ptxas_table.py [--check]
 

@@ -1,4 +1,4 @@
-"""Generate python/fastlenet/_core.pyi from the installed extension; --check compares instead, and fails if it differs.
+"""Generate python/fastlenet/_core.pyi from the installed extension. --check compares instead, and fails if they differ.
 
 python tools/stub.py [--check]
 """

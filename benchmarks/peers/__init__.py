@@ -1,13 +1,13 @@
-"""The contenders, a file each, with a class Peer: same network, data, batches and optimizer, as its users would write it.
+"""The contenders, one file each with a class Peer: the same network, data, batches and optimizer, written as its users would.
 
     Peer(data, threads, variant)      data: images, labels, test_images, test_labels, mean, std, and trained parameters
-    peer.version                      what it is, in words
-    peer.train(batch, images)         that many images in shuffled order: gathered from uint8 and normalised, forward, loss,
-                                      backward, SGD with Nesterov momentum; returns the mean loss
-    peer.infer(batch, images)         that many test images, normalised beforehand; returns the accuracy
+    peer.version                      the name and version of the framework
+    peer.train(batch, images)         trains on that many images in shuffled order: gathers them from uint8, normalises,
+                                      forward, loss, backward, SGD with Nesterov momentum; returns the mean loss
+    peer.infer(batch, images)         evaluates that many test images, normalised beforehand; returns the accuracy
 
-What only inference needs is made when it is asked for, so that the memory of training is that of training.
-Training starts from the trained parameters at each call, with a rate of LR, so that ReLU's zeros are those of real training.
+Objects that only inference needs are made at the first inference, so that they do not count as memory of training. Each call of
+train starts from the trained parameters, with a learning rate of LR, so that ReLU's zeros are those of real training.
 """
 
 from __future__ import annotations

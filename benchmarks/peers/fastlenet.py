@@ -1,4 +1,4 @@
-"""Ourselves: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions, or "cuda", a GPU."""
+"""fastlenet: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions, or "cuda" for a GPU."""
 
 from __future__ import annotations
 

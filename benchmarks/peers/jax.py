@@ -1,4 +1,4 @@
-"""JAX: one jitted step; on the CPU its convolutions want channels last."""
+"""JAX: one jitted step, with channels last, which its convolutions on the CPU need."""
 
 from __future__ import annotations
 

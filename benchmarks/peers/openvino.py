@@ -1,4 +1,4 @@
-"""OpenVINO, inference only, in float32; with the variant "bf16" as it likes."""
+"""OpenVINO, inference only, in float32; with the variant "bf16" OpenVINO chooses the precision."""
 
 from __future__ import annotations
 

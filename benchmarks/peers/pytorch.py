@@ -1,4 +1,4 @@
-"""PyTorch: eager, or with the variant "compile" through torch.compile, "bf16" under autocast, "cuda" on a GPU."""
+"""PyTorch: eager, or by variant: "compile" uses torch.compile, "bf16" autocast, "cuda" a GPU."""
 
 from __future__ import annotations
 

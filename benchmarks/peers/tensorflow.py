@@ -1,4 +1,4 @@
-"""TensorFlow: a step traced by tf.function; on the CPU its convolutions want channels last."""
+"""TensorFlow: a step traced by tf.function, with channels last, which its convolutions on the CPU need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays in a GPU's memory: dense, row by row, and just the operations that a network and its trainer need."""
+"""Dense row-major arrays in a GPU's memory, with the operations that networks and training need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _making = threading.RLock()
 
 
 def device() -> Any:
-    """The compiled backend. Raises DeviceError, which names the command that installs it, where it is not built."""
+    """The compiled backend. Raises DeviceError, which names the command that installs it, if it was not built."""
     global _backend
     if _backend is None:
         with _making:  # its types can be registered once
@@ -47,7 +47,7 @@ def uses_noted() -> Iterator[list[Any]]:
 
 
 class _Flags:
-    """What NumPy's `flags` has that is used here."""
+    """The part of NumPy's `flags` that a DeviceArray has: `writeable`."""
 
     def __init__(self, array: DeviceArray) -> None:
         self._array = array
@@ -62,11 +62,11 @@ class _Flags:
 
 
 class DeviceArray:
-    """A dense array in GPU memory; `empty` and `from_numpy` make them.
+    """A dense array in GPU memory. Make one with `empty` or `from_numpy`.
 
-    Reading it (numpy(), float(), numpy.asarray) waits for all work so far, and is where a wrong label or index that only the
-    device could see becomes a ValueError. a[i:j] and reshape are views. Other libraries take it without a copy, by
-    __cuda_array_interface__ or DLPack; its work is ordered with that of the default stream.
+    Reading it (numpy(), float(), numpy.asarray) waits for all work so far. If that work met a wrong label or index on the
+    device, reading raises ValueError. a[i], a[i:j] and reshape are views. Other libraries can use it without a copy, by
+    __cuda_array_interface__ or DLPack; its work is ordered with the work of the default stream.
     """
 
     __slots__ = ("_address", "_owner", "_writeable", "dtype", "shape")
@@ -78,25 +78,29 @@ class DeviceArray:
 
     @property
     def address(self) -> int:
-        """Where its first element lies, in the device's memory."""
+        """The address of the first element in the device's memory."""
         if _noted is not None:
             _noted.append(self._owner)
         return self._address
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """The size of the elements in bytes."""
         return self.size * self.dtype.itemsize
 
     @property
     def flags(self) -> _Flags:
+        """flags.writeable: whether the array may be written; set it to False to make it read-only."""
         return _Flags(self)
 
     def __len__(self) -> int:
@@ -110,7 +114,7 @@ class DeviceArray:
     # --- to the host ---
 
     def numpy(self) -> npt.NDArray[Any]:
-        """A copy in the host's memory."""
+        """Returns a NumPy copy in the host's memory. Raises ValueError for a wrong label or index in earlier work."""
         array = np.empty(self.shape, self.dtype)
         device().copy_to_host(array, self._address)
         return array
@@ -125,7 +129,7 @@ class DeviceArray:
         return float(self.numpy().reshape(()))
 
     def argmax(self, axis: int | None = None) -> Any:
-        """As numpy.argmax, on the host."""
+        """As numpy.argmax, computed on the host. axis: an axis, or None for the flattened array."""
         return self.numpy().argmax(axis=axis)
 
     def __reduce__(self) -> Any:
@@ -155,7 +159,7 @@ class DeviceArray:
         raise IndexError(f"a DeviceArray of shape {self.shape} takes an int or a slice of step 1, got {key!r}")
 
     def reshape(self, *shape: Any) -> DeviceArray:
-        """The same elements in another shape, one size of which may be -1."""
+        """Returns a view of another shape; one size may be -1. Raises ValueError if the elements do not fit."""
         sizes = [int(size) for size in (shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape)]
         if sizes.count(-1) == 1:
             known = math.prod(size for size in sizes if size != -1)
@@ -171,7 +175,7 @@ class DeviceArray:
             raise ValueError("assignment destination is read-only")
 
     def fill(self, value: float) -> None:
-        """Set every element to a number."""
+        """Set every element to a number. Raises ValueError for a read-only array."""
         self._expect_writeable()
         if self.dtype == np.float32:
             device().fill(self._address, value, self.size)
@@ -181,7 +185,7 @@ class DeviceArray:
             self[...] = np.full(self.shape, value, self.dtype)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Copy in a number or an array, broadcast and cast as NumPy does."""
+        """Copy in a number or an array; it is broadcast and cast as NumPy does."""
         target = self[key]
         target._expect_writeable()
         if isinstance(value, DeviceArray) and value.dtype == target.dtype and value.shape == target.shape:
@@ -191,7 +195,7 @@ class DeviceArray:
         device().copy_to_device(target.address, np.ascontiguousarray(array, target.dtype))
 
     def copy(self) -> DeviceArray:
-        """Another array of the same elements."""
+        """Returns a copy in the device's memory."""
         other = empty(self.shape, self.dtype)
         other[...] = self
         return other
@@ -218,7 +222,7 @@ class DeviceArray:
 
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> DeviceArray:
-    """An uninitialised array in the device's memory, which starts at a multiple of 256 bytes."""
+    """Returns an uninitialised array in the device's memory, aligned to 256 bytes."""
     dims = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
     kind = np.dtype(dtype)
     memory = device().Memory(math.prod(dims) * kind.itemsize)
@@ -226,7 +230,7 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Devi
 
 
 def from_numpy(array: npt.ArrayLike) -> DeviceArray:
-    """A copy in the device's memory of anything that NumPy understands."""
+    """Returns a copy in the device's memory of an array, or of anything that numpy.asarray accepts."""
     host = np.asarray(array, order="C")
     result = empty(host.shape, host.dtype)
     device().copy_to_device(result.address, host)
@@ -234,7 +238,10 @@ def from_numpy(array: npt.ArrayLike) -> DeviceArray:
 
 
 def from_dlpack(array: Any) -> DeviceArray:
-    """A view of another library's dense array in the device's memory. Raises TypeError or DeviceError for any other."""
+    """Returns a view of another library's dense array in the device's memory, by DLPack.
+
+    Raises TypeError or DeviceError for an array that is not dense or not on the device.
+    """
     owner, address, shape, name = device().from_dlpack(array.__dlpack__())
     if math.prod(shape):
         device().expect_on_device(address)
@@ -242,13 +249,13 @@ def from_dlpack(array: Any) -> DeviceArray:
 
 
 def wrap(array: Any) -> DeviceArray | None:
-    """A DeviceArray on what another library has in the device's memory, without a copy; None if it has not.
+    """Returns a view of another library's array as a DeviceArray, or None if it is not in the device's memory.
 
-    By __cuda_array_interface__, else by DLPack. Raises TypeError for an array that is not dense.
+    Uses __cuda_array_interface__, else DLPack. Raises TypeError for an array that is not dense.
     """
     if isinstance(array, DeviceArray):
         return array
-    if isinstance(array, type):  # which has the attributes of its arrays, but is none
+    if isinstance(array, type):  # a class has the attributes of its arrays
         return None
     interface = getattr(array, "__cuda_array_interface__", None)
     if interface is None:
