@@ -6,6 +6,7 @@ on the site, where a link to a source file is a download.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -53,7 +54,7 @@ autodoc_preserve_defaults = True
 
 BACKENDS = ("fastlenet.reference.", "fastlenet.cuda.")
 # The beginnings of a new item in a docstring: "Returns ...", "Source: ...", or "x: (n, c, h, w)".
-ITEM = re.compile(r"(Returns?|Raises|Source)\b|[a-z_]\w*( and \w+)?: ")
+ITEM = re.compile(r"(Returns?|Raises|Source)\b|[a-z_]\w*((, | and )\w+)*: ")
 
 
 def write_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -77,7 +78,14 @@ def write_docstring(app: Any, what: str, name: str, thing: Any, options: Any, li
         elif written and written[-1] and ((written[-1].startswith(" ") and not indented) or ITEM.match(line)):
             written.append("")
         written.append(line if indented else plain(line))
-    lines[:] = written
+    lines[:] = [*written, *fields_of(thing)]
+
+
+def fields_of(thing: Any) -> list[str]:
+    """The fields of a dataclass that have a help text, as a list."""
+    fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) and isinstance(thing, type) else ()
+    helped = [field for field in fields if field.metadata.get("help")]
+    return ["", *(f"- ``{field.name}`` (default {field.default!r}): {plain(field.metadata['help'])}" for field in helped), ""]
 
 
 def write_signature(app: Any, what: str, name: str, thing: Any, options: Any, signature: str, returns: str) -> tuple[str, str]:

@@ -48,7 +48,7 @@ class Recipe:
 
     epochs: int = a_field(5, _EPOCHS, "passes over the training images; 0 only evaluates")
     batch_size: int = a_field(64, _POSITIVE, "images per step")
-    batch_size_end: int = a_field(0, _COUNT, "images per step at the end; it grows linearly to N; 0: constant")
+    batch_size_end: int = a_field(0, _COUNT, "images per step at the end, approached linearly; 0: constant")
     optimizer: str = a_field(
         "sgd",
         _one_of("sgd", "adamw", "muon"),
@@ -70,15 +70,15 @@ class Recipe:
     dropout_fc1: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc1")
     ema: float = a_field(0.0, _FRACTION, "decay of a running average of the weights; the average is evaluated and saved")
     ema_start: float = a_field(0.5, _SHARE, "share of the steps after which the average begins, 0 to 1")
-    ema_every: int = a_field(1, _POSITIVE, "update the average every N steps")
-    shift: int = _as("shift", 2, "move training images by up to N pixels")
-    rotation: float = _as("rotation", 0.0, "rotate training images by up to X degrees")
-    scale: float = _as("scale", 0.0, "scale height and width by factors in 1 - X to 1 + X")
-    shear: float = _as("shear", 0.0, "slant training images by up to X pixels per row")
+    ema_every: int = a_field(1, _POSITIVE, "steps between updates of the average")
+    shift: int = _as("shift", 2, "move training images by up to this many pixels")
+    rotation: float = _as("rotation", 0.0, "rotate training images by up to this many degrees")
+    scale: float = _as("scale", 0.0, "scale height and width by factors in 1 +- this")
+    shear: float = _as("shear", 0.0, "slant training images by up to this many pixels per row")
     elastic: float = _as("elastic", 0.0, "elastic distortion: Simard's alpha, in pixels; 34 moves pixels by about 1.4")
     elastic_sigma: float = _as("elastic_sigma", 4.0, "elastic distortion: Simard's sigma (smoothness), in pixels")
-    cutout: int = _as("cutout", 0, "blank a square with a side of N pixels")
-    plain_epochs: int = a_field(0, _COUNT, "train the last N epochs without augmentation")
+    cutout: int = _as("cutout", 0, "blank a square with a side of this many pixels")
+    plain_epochs: int = a_field(0, _COUNT, "number of epochs at the end without augmentation")
     algorithm: str = a_field(
         "direct",
         _one_of("direct", "winograd"),
