@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from fastlenet import _core
 from fastlenet.fields import integer
 
-__all__ = ["config", "get_num_threads", "set_num_threads", "show_config"]
+__all__ = ["Config", "config", "get_num_threads", "set_num_threads", "show_config"]
+
+
+class Config(TypedDict):
+    """What config() returns, which explains it."""
+
+    version: str
+    level: str
+    levels_built: list[str]
+    levels_available: list[str]
+    threads: int
+    cuda: str
+    compiler: str
 
 
 def get_num_threads() -> int:
@@ -27,7 +39,7 @@ def set_num_threads(count: int) -> None:
     _core.set_num_threads(integer("set_num_threads: count", count, 1, 4096))
 
 
-def config() -> dict[str, Any]:
+def config() -> Config:
     """Returns what show_config() prints, as a dict.
 
     version: of fastlenet, str. level: the instruction-set level in use, str. levels_built: the levels in this build, list of

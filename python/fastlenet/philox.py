@@ -7,7 +7,6 @@ a seed gives the same numbers with every version of NumPy.
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,9 +45,9 @@ def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.u
     return np.stack(words, axis=1).reshape(-1)[:count].astype(np.uint32)
 
 
-def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[Any]:
+def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.float64]:
     """Returns `count` numbers in [0, 1), float64 (count,). They are multiples of 2^-24, which float32 holds exactly."""
-    numbers: npt.NDArray[Any] = np.multiply(philox(seed, stream, counter, count) >> np.uint32(8), 2.0**-24)
+    numbers: npt.NDArray[np.float64] = np.multiply(philox(seed, stream, counter, count) >> np.uint32(8), 2.0**-24)
     return numbers
 
 

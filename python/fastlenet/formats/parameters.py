@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.files import CheckpointError, shown_path
 from fastlenet.formats.tensor_file import TensorFile, write_tensors
 from fastlenet.nn.state import expect_shapes, own_names
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from fastlenet.nn import Sequential
 
 __all__ = ["expect_parameters", "load_model", "save_model"]
-
-Array = npt.NDArray[Any]
 
 
 def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:

@@ -9,17 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.files import CheckpointError, shown_path, user_path, write_atomically
 from fastlenet.formats.foreign import what_it_is
 
 __all__ = ["MAX_BYTES", "TensorFile", "plain", "write_tensors"]
-
-Array = npt.NDArray[Any]
 
 MAX_BYTES = 2 << 30  # of all tensors, where no model limits them; LeNet has 1.7 MB
 _MAX_HEADER = 16 << 20  # bytes; the history of 80,000 epochs fits
@@ -113,7 +111,7 @@ class TensorFile:
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
-        """The open file. Any error inside becomes a CheckpointError of one line that names the file."""
+        """The open file. An error inside becomes a CheckpointError of one line that names the file."""
         try:
             if not self.path.is_file():
                 raise CheckpointError(f"{shown_path(self.path)}: {'not a file' if self.path.exists() else 'no such file'}")
@@ -146,7 +144,7 @@ def _expect(holds: bool, what: str) -> None:
         raise ValueError(what)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
@@ -178,16 +176,17 @@ def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     return entries, metadata
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     _expect(len(made) == len(pairs), "a name that occurs twice in its header")
     return made
 
 
-def _entry(name: str, fields: Any, first: int) -> Entry:
+def _entry(name: str, fields: object, first: int) -> Entry:
     """Check a tensor's entry in the header; first: the position where the tensors begin."""
     what = f"a wrong entry for {_quoted(name)}"
     _expect(isinstance(fields, dict) and {"dtype", "shape", "data_offsets"} <= fields.keys(), what)
+    assert isinstance(fields, dict)
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     _expect(isinstance(dtype, str), what)
     _expect(isinstance(shape, list) and len(shape) <= _MAX_DIMENSIONS and all(map(_is_count, shape)), what)

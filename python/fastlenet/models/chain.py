@@ -5,23 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from fastlenet import ops as kernel_ops
+from fastlenet.backend import Array
 from fastlenet.fields import Values, integer
 from fastlenet.nn import Linear, Sequential, Sigmoid
 
 __all__ = ["Chain"]
 
-Array = npt.NDArray[Any]
-
 _RATE = Values(float, "a finite number", -sys.float_info.max, sys.float_info.max)
 
 
-def _numbers(name: str, values: Any) -> Array:
+def _numbers(name: str, values: ArrayLike) -> Array:
     """Numbers of any type, or nested lists of them, as a float32 array."""
     try:
         array = np.asarray(values)
@@ -62,14 +61,14 @@ class Chain(Sequential):
             raise ValueError(f"Chain: weights expects three numbers, finite in float32, got {values!r}")
         self.parameter_buffer[...] = weights
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: ArrayLike) -> Array:
         """Returns f_w(x), float32, of the shape of x."""
         values = _numbers("x", x)
         y = super().__call__(values.reshape(-1, 1))
         shaped: Array = y.reshape(values.shape)
         return shaped
 
-    def closed_form_gradients(self, x: Any) -> tuple[Array, Array, Array]:
+    def closed_form_gradients(self, x: ArrayLike) -> tuple[Array, Array, Array]:
         """Returns df/dw1, df/dw2, df/dw3 at each x by the chain rule; each has the shape of x.
 
         With a = s(w1*x), b = s(w2*a): df/dw3 = b, df/dw2 = w3*b(1-b)*a, df/dw1 = w3*b(1-b)*w2*a(1-a)*x.
@@ -81,25 +80,25 @@ class Chain(Sequential):
         outer = w3 * b * (1 - b)
         return outer * w2 * a * (1 - a) * values, outer * a, b
 
-    def _squared_error(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def _squared_error(self, x: ArrayLike, y: ArrayLike) -> tuple[SupportsFloat, Array]:
         values, target = _numbers("x", x), _numbers("y", y)
         if target.shape != values.shape:
             raise ValueError(f"Chain: y expects shape {values.shape}, as x, got {target.shape}")
         loss, dprediction = self.ops.squared_error(self(values), target)
         return loss, dprediction
 
-    def loss(self, x: Any, y: Any) -> float:
+    def loss(self, x: ArrayLike, y: ArrayLike) -> float:
         """Returns L(w) = sum of (y - f_w(x))^2 over the examples. y: the targets, of the shape of x."""
         return float(self._squared_error(x, y)[0])
 
-    def loss_gradient(self, x: Any, y: Any) -> Array:
+    def loss_gradient(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Returns grad L(w) = (dL/dw1, dL/dw2, dL/dw3), float32 (3,), by the backward pass. y: of the shape of x."""
         _, dprediction = self._squared_error(x, y)
         self.backward(dprediction.reshape(-1, 1))
         gradient: Array = self.gradient_buffer.copy()
         return gradient
 
-    def gradient_step(self, x: Any, y: Any, rate: float) -> float:
+    def gradient_step(self, x: ArrayLike, y: ArrayLike, rate: float) -> float:
         """Make one step of gradient descent, w <- w - rate * grad L(w). Returns L before the step."""
         rate = _RATE.convert("Chain: rate", rate)
         loss = self.loss(x, y)
@@ -107,7 +106,9 @@ class Chain(Sequential):
         self.ops.sgd_step(self.parameter_buffer, self.gradient_buffer, None, lr=rate)
         return loss
 
-    def fit(self, x: Any, y: Any, rate: float, steps: int, progress: Callable[[int, float], None] | None = None) -> list[float]:
+    def fit(
+        self, x: ArrayLike, y: ArrayLike, rate: float, steps: int, progress: Callable[[int, float], None] | None = None
+    ) -> list[float]:
         """Make `steps` steps of gradient descent. Returns L before each step and after the last.
 
         progress: a function that is called as progress(step, loss) after each step. Raises FloatingPointError if L is no longer

@@ -3,8 +3,7 @@
     python pytorch_twin.py JOB.json
 
 speedrun writes the job: the recipe's fields, the learning rate of every step, the starts of each epoch's batches, and the files
-of the data. The output is that of `python -m fastlenet.train --quiet --times`. The data are preloaded, and batches are gathered
-by
+of the data. The output is that of `python -m fastlenet.train --quiet --times`. The data are preloaded. Batches are gathered by
 index: no DataLoader, no worker processes, no Python per image.
 """
 
@@ -16,16 +15,19 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
+Job = dict[str, Any]  # of JSON: what speedrun asks for
 
-def read_idx(path: str) -> Any:
+
+def read_idx(path: str) -> Tensor:
     data = Path(path).read_bytes()
     if path.endswith(".gz"):
         data = gzip.decompress(data)
@@ -33,7 +35,7 @@ def read_idx(path: str) -> Any:
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy())
 
 
-def lenet(dropout_fc1: float, dropout: float) -> Any:
+def lenet(dropout_fc1: float, dropout: float) -> nn.Module:
     return nn.Sequential(
         *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
@@ -42,11 +44,11 @@ def lenet(dropout_fc1: float, dropout: float) -> Any:
     )
 
 
-def uniform(count: int, most: float) -> Any:
+def uniform(count: int, most: float) -> Tensor:
     return (2 * torch.rand(count) - 1) * most
 
 
-def smoothing(size: int, sigma: float) -> Any:
+def smoothing(size: int, sigma: float) -> Tensor:
     """The matrix that convolves `size` numbers with a Gaussian, cut off at 3 sigma and scaled to sum 1."""
     reach = math.ceil(3 * sigma)
     taps = torch.exp(-0.5 * torch.arange(-reach, reach + 1.0) ** 2 / sigma**2)
@@ -55,7 +57,7 @@ def smoothing(size: int, sigma: float) -> Any:
     return torch.where(distance.abs() <= reach, matrix, torch.zeros(()))
 
 
-def augment(images: Any, recipe: dict[str, Any]) -> Any:
+def augment(images: Tensor, recipe: Job) -> Tensor:
     """Distorts float images (n, h, w): one bilinear step for all maps and shifts, with black outside; then the cutout box."""
     n, h, w = images.shape
     most = recipe["shift"]
@@ -71,7 +73,7 @@ def augment(images: Any, recipe: dict[str, Any]) -> Any:
         row, column = torch.randint(h, (n, 1)), torch.randint(w, (n, 1))
         side = recipe["cutout"]
 
-        def inside(place: Any, centre: Any) -> Any:
+        def inside(place: Tensor, centre: Tensor) -> Tensor:
             return (place >= centre - side // 2) & (place < centre - side // 2 + side)
 
         hole = inside(torch.arange(h), row)[:, :, None] & inside(torch.arange(w), column)[:, None, :]
@@ -79,7 +81,7 @@ def augment(images: Any, recipe: dict[str, Any]) -> Any:
     return images
 
 
-def warp(images: Any, shift: Any, recipe: dict[str, Any]) -> Any:
+def warp(images: Tensor, shift: Tensor, recipe: Job) -> Tensor:
     n, h, w = images.shape
     angle = uniform(n, math.radians(recipe["rotation"]))
     taller, wider = 1 + uniform(n, recipe["scale"]), 1 + uniform(n, recipe["scale"])
@@ -100,7 +102,7 @@ def warp(images: Any, shift: Any, recipe: dict[str, Any]) -> Any:
     return functional.grid_sample(images[:, None], grid, align_corners=True)[:, 0]
 
 
-def sgd(parameters: Any, recipe: dict[str, Any]) -> Any:
+def sgd(parameters: Iterable[nn.Parameter], recipe: Job) -> torch.optim.Optimizer:
     momentum = recipe["momentum"]
     return torch.optim.SGD(
         parameters,
@@ -115,7 +117,7 @@ def sgd(parameters: Any, recipe: dict[str, Any]) -> Any:
 class Muon:
     """Orthogonalised momentum for the convolutions' weights, as matrices, and SGD for the rest; as in fastlenet.optim."""
 
-    def __init__(self, model: Any, recipe: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, recipe: Job) -> None:
         self.matrices = [p for p in model.parameters() if p.ndim == 4]
         self.velocities = [torch.zeros_like(p) for p in self.matrices]
         self.sgd = sgd([p for p in model.parameters() if p.ndim != 4], recipe)
@@ -131,8 +133,10 @@ class Muon:
         recipe = self.recipe
         self.sgd.step()
         for p, velocity in zip(self.matrices, self.velocities, strict=True):
-            velocity.mul_(recipe["momentum"]).add_(p.grad)
-            direction = p.grad.add(velocity, alpha=recipe["momentum"]) if recipe["nesterov"] else velocity
+            gradient = p.grad
+            assert gradient is not None
+            velocity.mul_(recipe["momentum"]).add_(gradient)
+            direction = gradient.add(velocity, alpha=recipe["momentum"]) if recipe["nesterov"] else velocity
             x = direction.flatten(1) / direction.norm().clamp_min(1e-30)
             for _ in range(5):
                 gram = x @ x.T
@@ -141,18 +145,18 @@ class Muon:
             p.mul_(1 - rate * recipe["weight_decay"]).sub_(x.view_as(p), alpha=rate)
 
 
-def make_optimizer(model: Any, recipe: dict[str, Any]) -> Any:
+def make_optimizer(model: nn.Module, recipe: Job) -> torch.optim.Optimizer | Muon:
     if recipe["optimizer"] == "adamw":
         betas = (recipe["momentum"], 0.999)
         return torch.optim.AdamW(model.parameters(), lr=0.1, betas=betas, weight_decay=recipe["weight_decay"], fused=True)
     return Muon(model, recipe) if recipe["optimizer"] == "muon" else sgd(model.parameters(), recipe)
 
 
-def train(job: dict[str, Any], model: Any, images: Any, labels: Any) -> Any:
+def train(job: Job, model: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
     """Trains the model. Returns the model to evaluate: the average of its weights, if the recipe has one."""
     recipe = job["recipe"]
     optimizer = make_optimizer(model, recipe)
-    swa_utils: Any = torch.optim.swa_utils
+    swa_utils = torch.optim.swa_utils
     average = None
     step = 0
     for epoch, starts in enumerate(job["batch_starts"]):
@@ -163,7 +167,7 @@ def train(job: dict[str, Any], model: Any, images: Any, labels: Any) -> Any:
             if epoch < recipe["epochs"] - recipe["plain_epochs"]:
                 batch = augment(batch, recipe)
             logits = model(normalised(batch, job))
-            loss: Any = functional.cross_entropy(logits, labels[index], label_smoothing=recipe["label_smoothing"])
+            loss = functional.cross_entropy(logits, labels[index], label_smoothing=recipe["label_smoothing"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.param_groups[0]["lr"] = job["rates"][step]
@@ -178,12 +182,12 @@ def train(job: dict[str, Any], model: Any, images: Any, labels: Any) -> Any:
     return model if average is None else average
 
 
-def normalised(images: Any, job: dict[str, Any]) -> Any:
+def normalised(images: Tensor, job: Job) -> Tensor:
     return ((images - 255 * job["mean"]) / (255 * job["std"]))[:, None]
 
 
 @torch.inference_mode()
-def accuracy(job: dict[str, Any], model: Any, images: Any, labels: Any) -> float:
+def accuracy(job: Job, model: nn.Module, images: Tensor, labels: Tensor) -> float:
     model.eval()
     shifts = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)] if job["recipe"]["tta"] else [(0, 0)]
     h, w = images.shape[1:]

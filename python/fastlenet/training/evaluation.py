@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset
 from fastlenet.fields import integer
 from fastlenet.nn import Sequential
 
 __all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "predict", "score"]
-
-Array = npt.NDArray[Any]
 
 BATCH_SIZE = 250  # the default number of test images at a time; their activations stay below 10 MB
 
