@@ -10,7 +10,15 @@ import numpy.typing as npt
 import pytest
 
 from fastlenet import ops, reference
-from fastlenet.philox import STREAM_DROPOUT, STREAM_SHUFFLE, permutation, philox, uniform
+from fastlenet.philox import (
+    STREAM_AUGMENT,
+    STREAM_DROPOUT,
+    STREAM_INIT,
+    STREAM_SHUFFLE,
+    permutation,
+    philox,
+    uniform,
+)
 from fastlenet.testing import OPS, Op
 from fastlenet.testing.values import Numbers
 
@@ -88,14 +96,22 @@ def test_philox_words() -> None:
 
 
 def test_streams_differ_and_are_even() -> None:
-    """100,000 draws: correlations have a standard deviation of 0.0032, means one of 0.0009; six of each are allowed."""
+    """No two uses of random numbers share a stream. 100,000 draws: correlations have a standard deviation of 0.0032, means one
+    of 0.0009; six of each are allowed.
+    """
+    assert (STREAM_INIT, STREAM_SHUFFLE, STREAM_DROPOUT, STREAM_AUGMENT) == (0, 1, 2, 3)
     a, b = (uniform(3, stream, 0, 100000) for stream in (STREAM_SHUFFLE, STREAM_DROPOUT))
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.019 and abs(a.mean() - 0.5) < 0.0055 and a.min() >= 0 and a.max() < 1
     assert abs(np.corrcoef(a, uniform(3, STREAM_SHUFFLE, 1, 100000))[0, 1]) < 0.019
+    words = philox(3, STREAM_SHUFFLE, 0, 100000).tolist()
+    assert a.tolist() == [(word >> 8) / 2**24 for word in words]  # so that float32 holds each, and rounds none to 1
 
 
 def test_permutation() -> None:
-    order = permutation(1000, 5, 0)
-    assert sorted(order.tolist()) == list(range(1000))
-    assert not np.array_equal(order, permutation(1000, 5, 1)) and not np.array_equal(order, permutation(1000, 6, 0))
-    assert np.array_equal(order, permutation(1000, 5, 0))
+    """A sort by 64 bits of the epoch's random words: of 300,000 words of 32 bits some ten pairs are equal."""
+    order = permutation(300000, 5, 0)
+    words = philox(5, STREAM_SHUFFLE, 0, 600000)
+    assert len(np.unique(words[0::2])) < 300000
+    np.testing.assert_array_equal(order, np.lexsort((words[1::2], words[0::2])))
+    few = permutation(1000, 5, 0)
+    assert not np.array_equal(few, permutation(1000, 5, 1)) and not np.array_equal(few, permutation(1000, 6, 0))
