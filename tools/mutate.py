@@ -80,7 +80,10 @@ class Fault:
         return self.file.startswith("cuda/") or "/cuda" in self.file
 
     def planted(self, root: Path) -> str:
-        """The file's text with the fault in it. Raises ValueError where the text to find is not there exactly once."""
+        """The file's text with the fault in it.
+
+        Raises ValueError where the text to find is not there exactly once, and for what Python cannot read.
+        """
         path = root / self.file
         if not path.is_file():
             raise ValueError(f"{self.name}: there is no {self.file}")
@@ -88,7 +91,13 @@ class Fault:
         found = text.count(self.find)
         if found != 1:
             raise ValueError(f"{self.name}: {self.file} has its text {found} times, not once: {self.find!r}")
-        return text.replace(self.find, self.plant)
+        planted = text.replace(self.find, self.plant)
+        if path.suffix == ".py":
+            try:
+                compile(planted, str(path), "exec")
+            except SyntaxError as error:
+                raise ValueError(f"{self.name}: {self.file} is no Python with it ({error})") from None
+        return planted
 
 
 def read_faults() -> list[Fault]:
