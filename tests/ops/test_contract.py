@@ -103,7 +103,16 @@ def test_in_place_only_where_it_can_be_written(op: Op) -> None:
 
 def test_import_is_light() -> None:
     """`import fastlenet` leaves what only training and files need until it is asked for."""
-    heavy = ["fastlenet.cuda", "fastlenet.training.trainer", "hashlib", "json", "safetensors", "tempfile", "tqdm"]
+    heavy = [
+        "fastlenet.cuda",
+        "fastlenet.testing",
+        "fastlenet.training.trainer",
+        "hashlib",
+        "json",
+        "safetensors",
+        "tempfile",
+        "tqdm",
+    ]
     program = f"import sys, fastlenet; print([name for name in {heavy} if name in sys.modules]); print(fastlenet.fit.__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\nfit\n"
