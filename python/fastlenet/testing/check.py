@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlenet.backend import Gap, gaps_of
 from fastlenet.testing.basics import BASICS
 from fastlenet.testing.checks import PROPERTIES, Property
 from fastlenet.testing.contract import CONTRACT
@@ -16,7 +17,7 @@ from fastlenet.testing.description import Case, Op
 from fastlenet.testing.host import on_host
 from fastlenet.testing.registry import OPS
 
-__all__ = ["BackendError", "Check", "Failure", "Report", "check_backend", "checks_of", "gaps_of"]
+__all__ = ["BackendError", "Check", "Failure", "Report", "check_backend", "checks_of"]
 
 # What every backend must do. Beside these, an image of `fastlenet.ops` and `fastlenet.cuda` has the same bits in every batch.
 DEMANDED = tuple(name for name in PROPERTIES if name != "alone")
@@ -70,10 +71,10 @@ class BackendError(AssertionError):
         self.report = report
 
 
-def gaps_of(module: object, gaps: Mapping[str, str] | Collection[str] | None = None) -> Mapping[str, str]:
-    """The ops that a backend declares that it lacks, with the reason of each: its GAPS, or those given."""
-    declared = getattr(module, "GAPS", {}) if gaps is None else gaps
-    return dict(declared) if isinstance(declared, Mapping) else dict.fromkeys(declared, "no reason given")
+def _declared(module: object, gaps: Mapping[str, str] | Collection[str]) -> dict[str, str]:
+    """The ops that a backend lacks by its own words or the caller's, with the reason of each."""
+    given = dict(gaps) if isinstance(gaps, Mapping) else dict.fromkeys(gaps, "no reason given")
+    return given | gaps_of(module)
 
 
 def checks_of(op: Op, properties: Collection[str] = DEMANDED) -> Iterator[Check]:
@@ -113,14 +114,14 @@ def _wrong_gaps(module: object, gaps: Mapping[str, str]) -> Iterator[Failure]:
     for name in gaps:
         if name not in OPS:
             yield Failure(name, "gap", "", f"expected the name of an op, got {name!r}")
-        elif hasattr(module, name):
+        elif hasattr(module, name) and not isinstance(getattr(module, name), Gap):
             yield Failure(name, "gap", "", "expected no such op, since it is declared a gap, got one; take it from the gaps")
 
 
 def check_backend(
     module: object,
     *,
-    gaps: Mapping[str, str] | Collection[str] | None = None,
+    gaps: Mapping[str, str] | Collection[str] = (),
     ops: Collection[str] | None = None,
     on_fail: str = "raise",
 ) -> Report:
@@ -132,8 +133,8 @@ def check_backend(
     `fastlenet.ops` say. It needs NumPy alone, and takes some seconds.
 
     module: the backend. Its arrays may be of any type that can do what `fastlenet.backend` says.
-    gaps: ops that it lacks as yet, as names or as {name: reason}; if None, those of its attribute GAPS. A gap is left out and
-    listed in the report; an op that is declared a gap and is there is a failure.
+    gaps: ops that it lacks as yet, as names or as {name: reason}, beside those in whose place it has a `fastlenet.backend.Gap`.
+    Gaps are left out, and listed in the report; an op that is declared a gap and is there is a failure.
     ops: check these alone.
     on_fail: "raise", or "report", which returns the failures instead.
 
@@ -145,7 +146,7 @@ def check_backend(
     for name in ops or ():
         if name not in OPS:
             raise ValueError(f"check_backend: ops expects names of ops, got {name!r}")
-    lacking = gaps_of(module, gaps)
+    lacking = _declared(module, gaps)
     failures = list(_wrong_gaps(module, lacking))
     basics = [] if ops else [Check("backend", name, "", basic) for name, basic in BASICS.items()]
     found = [_run(check, module) for check in basics]
@@ -156,17 +157,24 @@ def check_backend(
                 continue
             if not hasattr(module, name):
                 found.append(
-                    Failure(name, "name", "", "expected an op of this name, got none; if it is to come, declare it in GAPS")
+                    Failure(
+                        name,
+                        "name",
+                        "",
+                        "expected an op of this name, got none; until it comes, put a backend.Gap there",
+                    )
                 )
                 continue
-            found += [_run(check, backend) for check in checks_of(OPS[name]) if _possible(check, module)]
+            found += [_run(check, backend) for check in checks_of(OPS[name]) if _possible(check, lacking, module)]
     report = Report(len(found), (*failures, *(failure for failure in found if failure)), lacking)
     if report.failures and on_fail == "raise":
         raise BackendError(report)
     return report
 
 
-def _possible(check: Check, module: object) -> bool:
+def _possible(check: Check, lacking: Collection[str], module: object) -> bool:
     """Whether the forward op is there, which the check of a transpose needs."""
     gradient = OPS[check.op].gradient
-    return check.property != "adjoint" or gradient is None or hasattr(module, gradient.forward.name)
+    if check.property != "adjoint" or gradient is None:
+        return True
+    return hasattr(module, gradient.forward.name) and gradient.forward.name not in lacking

@@ -76,7 +76,14 @@ class Host:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self.backend, name)
-        return functools.partial(self._call, OPS[name]) if name in OPS else found
+        if name not in OPS:
+            return found
+
+        @functools.wraps(found)
+        def call(*positional: object, **named: object) -> object:
+            return self._call(OPS[name], *positional, **named)
+
+        return call
 
     def _call(self, op: Op, *positional: object, out: object = None, **named: object) -> object:
         arguments = {**dict(zip(op.parameters, positional, strict=False)), **named}
