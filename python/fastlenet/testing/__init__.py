@@ -1,4 +1,4 @@
-"""Checks for whoever writes a backend, and the descriptions of the ops that they come from. They need NumPy alone.
+"""Checks a backend against its contract. The checks come from descriptions of the ops, and need NumPy alone.
 
 import my_backend
 from fastlenet.testing import check_backend
