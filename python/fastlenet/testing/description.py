@@ -128,6 +128,7 @@ class Benchmark:
 
 
 def _no_flops(arguments: Arguments) -> float:
+    """The FLOP of an op without products: 0."""
     return 0.0
 
 
