@@ -134,7 +134,10 @@ void expect_no_fault() {
 
 // Throws if a graph is being captured. Call it for work that a captured stream cannot do; `deed` names the work.
 void expect_no_capture(const char* deed) {
-  if (device().captured != nullptr) throw std::invalid_argument(std::string("Graph: the work to be captured cannot ") + deed);
+  if (device().captured == nullptr) return;
+  const std::string reason = std::string("the work to be captured cannot ") + deed;
+  Graph::make_void(reason);
+  throw std::invalid_argument("Graph: " + reason);
 }
 
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
@@ -248,12 +251,20 @@ std::unique_ptr<Graph> Graph::end() {
   d.captured = nullptr;
   cudaGraph_t graph = nullptr;
   check(cudaStreamEndCapture(d.stream, &graph), "ending a capture");
+  if (!capturing->reason_.empty()) {
+    cudaGraphDestroy(graph);
+    return std::move(capturing);
+  }
   cudaGraphExec_t executable = nullptr;
   const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
   cudaGraphDestroy(graph);
   check(error, "making a graph");
   capturing->executable_ = executable;
   return std::move(capturing);
+}
+
+void Graph::make_void(const std::string& reason) {
+  if (capturing != nullptr && capturing->reason_.empty()) capturing->reason_ = reason;
 }
 
 Graph::~Graph() {

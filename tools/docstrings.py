@@ -11,8 +11,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 
-PARTS = ("augment", "cuda", "data", "nn", "ops", "optim", "reference", "testing")
-MODULES = ["fastlenet", *(f"fastlenet.{part}" for part in PARTS)]
+MODULES = ["fastlenet", *(f"fastlenet.{name}" for name in ("augment", "cuda", "data", "nn", "ops", "optim", "reference"))]
 
 
 def missing() -> Iterator[str]:

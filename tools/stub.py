@@ -25,6 +25,8 @@ def generate() -> str:
     text = text.replace("-> tuple:", "-> tuple[typing.Any, ...]:")
     text = text.replace("-> numpy.ndarray:", "-> numpy.typing.NDArray[typing.Any]:")
     text = text.replace("import numpy\n", "import numpy.typing\n")
+    text = text.replace("*args)", "*args: typing.Any)")
+    text = text.replace("collections.abc.Callable,", "collections.abc.Callable[..., typing.Any],")
     text = re.sub(r"typing\.SupportsInt \| typing\.SupportsIndex", "typing.SupportsInt", text)
     text = re.sub(r"typing\.SupportsFloat \| typing\.SupportsIndex", "typing.SupportsFloat", text)
     command = [

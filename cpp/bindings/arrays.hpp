@@ -19,6 +19,7 @@
 
 #include "../shapes.hpp"
 #include "arguments.hpp"
+#include "capture.hpp"
 #include "gil.hpp"
 
 namespace fastlenet {
@@ -129,6 +130,7 @@ class Call {
  public:
   // out: what the caller wants filled. None; an array; or, for several outputs, a tuple of them, any of which may be None.
   explicit Call(const char* op, py::handle out = py::none(), std::size_t outputs = 1) : op_(op), outputs_(outputs) {
+    if (Capture* capture = Capture::active()) capture->announce(op);
     if (outputs == 1) {
       given_[0] = out;
       return;
@@ -147,7 +149,12 @@ class Call {
 
   template <typename Element>
   Input<Element> input(const char* argument, py::handle object) {
-    return Input<Element>(dense(read<Element>(argument, object)));
+    const py::array array = read<Element>(argument, object);
+    py::array found = dense(array);
+    if (Capture* capture = Capture::active(); capture != nullptr && found.ptr() != array.ptr()) {
+      capture->make_void(std::string(op_) + " cannot be captured: " + argument + " is not dense, and was copied this once");
+    }
+    return Input<Element>(std::move(found));
   }
 
   template <typename Element>

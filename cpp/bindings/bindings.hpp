@@ -27,7 +27,7 @@ void bind_elementwise(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_gather(py::module_& m);
 void bind_update(py::module_& m);
-void bind_recording(py::module_& m);
+void bind_graph(py::module_& m);
 void bind_machine(py::module_& m);
 
 // Adds a function to the module under the names of its arguments, all of which a caller must give.

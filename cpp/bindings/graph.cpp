@@ -1,16 +1,126 @@
-// Calls noted down, to be repeated.
+// Graphs: what is captured, and how it is launched.
+#include "graph.hpp"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+
 #include "bindings.hpp"
 
 namespace fastlenet {
 
-void bind_recording(py::module_& m) {
-  py::class_<Recording>(m, "Recording")
-      .def(py::init<py::object>(), py::arg("subject"))
-      .def("__enter__", &Recording::enter)
-      .def("__exit__", [](Recording& recording, py::handle type, py::handle, py::handle) { recording.exit(!type.is_none()); })
-      .def_property_readonly("calls", &Recording::calls)
-      .def("replay", &Recording::replay, py::arg("array"))
-      .def("run", &Recording::run, py::arg("array"), py::arg("result"));
+namespace {
+
+bool is_plain_array(const py::handle& object) { return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
+
+// A new array of the same numbers.
+py::object copy_of_array(const py::object& object) {
+  if (!is_plain_array(object)) return py::none();
+  const py::array array = py::reinterpret_borrow<py::array>(object);
+  if (!is_dense(array)) return array.attr("copy")();
+  py::array copy(array.dtype(), dims_of(array));
+  std::memcpy(copy.mutable_data(), array.data(), static_cast<std::size_t>(array.nbytes()));
+  return copy;
+}
+
+// Two launches at once would write to the same arrays.
+class Running {
+ public:
+  explicit Running(std::atomic<bool>& flag) : flag_(flag) {
+    if (flag.exchange(true)) throw std::runtime_error("Graph: it is running, in another thread");
+  }
+  ~Running() { flag_ = false; }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  std::atomic<bool>& flag_;
+};
+
+}  // namespace
+
+Graph::Graph(const py::function& function, const py::args& inputs) {
+  for (const py::handle input : inputs) add_input(input);
+  {
+    const Capture::Activation activation(capture_);
+    result_ = function(*inputs);
+  }
+  capture_.finish();
+}
+
+// Of NumPy's own type, since a subclass may mean more than its numbers, as a masked array does; and dense, since an op would
+// compute on a copy of any other, made once.
+void Graph::add_input(const py::handle& input) {
+  if (!is_plain_array(input) || !is_dense(py::reinterpret_borrow<py::array>(input))) {
+    capture_.make_void("input " + std::to_string(inputs_.size()) + " is no dense numpy array: " +
+                       (py::isinstance<py::array>(input) ? "it would be copied once" : "got " + type_name(input)));
+    return;
+  }
+  const py::array array = py::reinterpret_borrow<py::array>(input);
+  inputs_.push_back({array, const_cast<void*>(array.data()), dims_of(array), array.dtype()});
+}
+
+bool Graph::is_the_same(const Subject& subject, const py::handle& object) {
+  if (!is_plain_array(object)) return false;
+  const py::array array = py::reinterpret_borrow<py::array>(object);
+  return array.data() == subject.data &&
+         std::equal(subject.dims.begin(), subject.dims.end(), array.shape(), array.shape() + array.ndim()) &&
+         array.dtype().equal(subject.dtype) && is_dense(array);
+}
+
+bool Graph::reads(const py::args& arrays) const {
+  if (arrays.size() != inputs_.size()) return false;
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    if (!is_the_same(inputs_[i], arrays[i])) return false;
+  }
+  return true;
+}
+
+std::optional<std::string> Graph::reason() const {
+  if (capture_.reason().empty()) return std::nullopt;
+  return capture_.reason();
+}
+
+void Graph::expect_valid() const {
+  if (!capture_.reason().empty()) throw std::runtime_error("Graph: it cannot be launched; " + capture_.reason());
+}
+
+void Graph::launch() {
+  expect_valid();
+  const Running running(running_);
+  without_gil([this] { capture_.repeat(); });
+}
+
+py::object Graph::launch_with_copy(const py::object& copy_of) {
+  expect_valid();
+  if (inputs_.size() != 1) {
+    throw std::invalid_argument("Graph: copy_of expects a graph of one input, this one has " + std::to_string(inputs_.size()));
+  }
+  const Subject& input = inputs_[0];
+  const py::array array = dense(expect_array("Graph", "copy_of", copy_of, input.dtype));
+  expect_dims("Graph", "copy_of", input.dims, dims_of(array));
+  if (!input.array.writeable()) throw std::invalid_argument("Graph: copy_of expects a graph whose input is writable");
+  const Running running(running_);
+  std::memmove(input.data, array.data(), static_cast<std::size_t>(array.nbytes()));
+  without_gil([this] { capture_.repeat(); });
+  return copy_of_array(result_);
+}
+
+void Graph::make_void(const std::string& reason) {
+  if (Capture* capture = Capture::active()) capture->make_void(reason);
+}
+
+void bind_graph(py::module_& m) {
+  py::class_<Graph>(m, "Graph")
+      .def(py::init<py::function, py::args>(), py::arg("function"))
+      .def("reads", &Graph::reads)
+      .def("launch", &Graph::launch)
+      .def("launch", &Graph::launch_with_copy, py::kw_only(), py::arg("copy_of"))
+      .def_property_readonly("reason", &Graph::reason)
+      .def_property_readonly("result", &Graph::result)
+      .def_property_readonly("calls", &Graph::calls)
+      .def_static("void", &Graph::make_void, py::arg("reason"));
 }
 
 }  // namespace fastlenet

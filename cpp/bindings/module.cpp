@@ -34,7 +34,7 @@ PYBIND11_MODULE(_core, m) {
   fastlenet::bind_loss(m);
   fastlenet::bind_gather(m);
   fastlenet::bind_update(m);
-  fastlenet::bind_recording(m);
+  fastlenet::bind_graph(m);
   fastlenet::bind_machine(m);
   fastlenet::bind_build(m);
 }

@@ -35,9 +35,10 @@ void bind_memory(py::module_& m) {
   m.def("thread_orders", thread_orders);
   m.def("set_thread_order", set_thread_order);
 
-  py::class_<Graph>(m, "Graph").def("launch", &Graph::launch);
+  py::class_<Graph>(m, "Graph").def("launch", &Graph::launch).def_property_readonly("reason", &Graph::reason);
   m.def("begin_graph", Graph::begin);
   m.def("end_graph", Graph::end);
+  m.def("void_graph", Graph::make_void);
 }
 
 }  // namespace fastlenet::cuda

@@ -9,22 +9,65 @@ Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, SupportsFloat, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, Protocol, SupportsFloat, TypeVar, overload
 
 import numpy.typing as npt
 
 from fastlenet.augment import Transform
 
-__all__ = ["DEAD", "NAMES", "Array", "Backend", "Gap", "Pair", "Shape", "gaps_of"]
+__all__ = ["DEAD", "FEW_IMAGES", "NAMES", "OPS", "Array", "Backend", "Graph", "Pair", "Shape", "Uncaptured"]
 
 Array = npt.NDArray[Any]  # of NumPy, as which layers and optimizers know their arrays, whatever a backend takes
 Shape = tuple[int, ...]
 Pair = int | tuple[int, int]  # for rows and columns
 
 DEAD = 255  # in `winners`: a pooling window without a positive number, which gets no gradient
+FEW_IMAGES = 4  # for which it pays to have weights in other layouts, and to spare Python's part of a pass
 
 A = TypeVar("A")  # the backend's arrays
+
+
+class Graph(Protocol[A]):
+    """The ops that a function calls, on the arrays on which it calls them: captured once, to be called again without Python.
+
+    Graph(function, *inputs) calls function(*inputs), whose work is done as ever, and captures the ops that it calls meanwhile.
+    `launch` has them called again, in their order, on the same arrays, whatever numbers these hold then; nothing else that the
+    function does is repeated. The graph keeps the arrays; the inputs are those whose numbers come from outside.
+
+    What cannot be captured voids the graph: an op that takes or returns numbers of Python's, which would be the old ones in
+    each launch; an op that fails; and what calls `void`. The function has then done its work, `reason` says what it was, and
+    `launch` raises a RuntimeError.
+    """
+
+    captures_one_thread: ClassVar[bool]  # whether other threads may call ops while a graph is captured
+
+    def __init__(self, function: Callable[..., object], *inputs: A) -> None: ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why the graph cannot be launched, in one line; None if it can."""
+
+    @property
+    def result(self) -> object:
+        """What the function returned. If that is an array, each launch renews its numbers."""
+
+    @property
+    def calls(self) -> int:
+        """How many ops were called while it was captured, captured or not."""
+
+    def reads(self, *arrays: A) -> bool:
+        """Whether these are the inputs: the same memory, shapes and dtypes."""
+
+    @overload
+    def launch(self) -> None: ...
+
+    @overload
+    def launch(self, *, copy_of: A) -> A | None: ...
+
+    @staticmethod
+    def void(reason: str) -> None:
+        """Void the graph that this thread is capturing, if any: for what computes something by other means than ops."""
 
 
 class Backend(Protocol[A]):
@@ -34,6 +77,10 @@ class Backend(Protocol[A]):
 
     __name__: str  # by which a copy of a network finds its backend again, as a module
     name: str  # which tells backends apart in messages and records
+
+    @property
+    def Graph(self) -> type[Graph[A]]:
+        """The class of its graphs."""
 
     def level(self) -> str:
         """What the last bits of its results depend on: an instruction-set level, a kind of device."""
@@ -181,25 +228,27 @@ class Backend(Protocol[A]):
     def ema_step(self, average: A, parameters: A, *, decay: float) -> None: ...
 
 
-class Gap:
-    """An op that a backend does not have yet, in its place: `tanh_forward: Any = Gap("tanh_forward", "no GPU kernel yet")`.
-
-    A call raises NotImplementedError, which names the op and the reason. `gaps_of` lists the gaps of a backend; the tests print
-    them, and `fastlenet.testing.check_backend` leaves them out.
-    """
-
-    def __init__(self, op: str, reason: str) -> None:
-        self.op, self.reason = op, reason
-
-    def __call__(self, *arguments: object, **options: object) -> NoReturn:
-        raise NotImplementedError(f"{self.op}: this backend has no such op ({self.reason}); compute it on another one")
-
-
-def gaps_of(backend: object) -> dict[str, str]:
-    """Returns the ops that the backend declares as gaps: the reason of each, by the op's name."""
-    found = ((name, getattr(backend, name, None)) for name in NAMES)
-    return {name: gap.reason for name, gap in found if isinstance(gap, Gap)}
-
-
-# All that a backend has, by name.
+# All that a backend has, by name; and of that the ops, which compute.
 NAMES = tuple(name for name in (*Backend.__annotations__, *vars(Backend)) if not name.startswith("_"))
+OPS = tuple(name for name in NAMES if callable(vars(Backend).get(name)) and name not in ("level", "empty"))
+
+
+class Uncaptured(Generic[A]):
+    """A Graph for backends that cannot capture their ops: it calls the function, and is void. Derived classes say why."""
+
+    captures_one_thread: ClassVar[bool] = False
+    calls = 0
+    reason: str = "this backend does not capture its ops"
+
+    def __init__(self, function: Callable[..., object], *inputs: A) -> None:
+        self.result = function(*inputs)
+
+    def reads(self, *arrays: A) -> bool:
+        return False
+
+    def launch(self, *, copy_of: A | None = None) -> None:
+        raise RuntimeError(f"Graph: it cannot be launched; {self.reason}")
+
+    @staticmethod
+    def void(reason: str) -> None:
+        """It is void anyway."""

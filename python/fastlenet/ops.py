@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from fastlenet.augment import Transform
 from fastlenet.backend import Array, Pair
 
 __all__ = [
+    "Graph",
     "adam_step",
     "conv2d_backward",
     "conv2d_forward",
@@ -94,6 +95,35 @@ def _int64(op: str, argument: str, values: Any) -> Array:
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{op}: {argument} expects an array of integers, got {array.dtype}")
     return array.astype(np.int64, copy=False)
+
+
+class Graph(_core.Graph):
+    """The ops that a function calls, captured once, to be called again without Python.
+
+    Graph(function, *inputs) calls function(*inputs), whose work is done as ever, and captures the ops that it calls meanwhile
+    in this thread. `launch()` has them called again, in their order, on the same arrays, whatever numbers these hold then;
+    nothing else that the function does is repeated. `launch(copy_of=x)` first copies x to where the only input lies, and
+    returns a copy of the array that the function returned: all in one step for Python, so that no signal handler comes between.
+    The graph keeps its arrays alive, those too that ops have made.
+
+        y = ops.empty(x.shape)
+        graph = ops.Graph(lambda x: ops.relu_forward(x, out=y), x)
+        x[...] = other
+        graph.launch()                      # y = relu(other)
+        z = graph.launch(copy_of=another)   # z = relu(another), and so are x and y now
+
+    What cannot be captured voids the graph: an op that takes or returns numbers of Python's, which would be the old ones in
+    each launch (losses, gathers, optimizer steps, dropout, packing); an op that fails, or copies an input because it is not
+    dense; an input that is no dense array; and what calls `Graph.void(reason)`. The function has done its work all the same;
+    `reason` is one line that says what it was, else None; `launch` then raises a RuntimeError. An exception that the function
+    raises goes on, and there is no graph.
+
+    Not captured is what the function computes by other means than ops; ops called in signal handlers and finalisers are
+    captured, as `calls`, the number of all, shows. `reads(x)` tells whether x is the input. Two threads cannot launch one graph
+    at once: RuntimeError.
+    """
+
+    captures_one_thread: ClassVar[bool] = True
 
 
 def conv2d_forward(
@@ -311,6 +341,7 @@ def inverse_root(square: float) -> float:
     """
     if square < 0:
         raise ValueError(f"inverse_root: square expects a number of at least 0, got {square}")
+    _core.Graph.void("inverse_root cannot be captured: it takes and returns a number that no launch would renew")
     return 1 / math.sqrt(square) if square else 0.0
 
 

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastlenet.augment import Transform
-from fastlenet.backend import DEAD, Array, Pair
+from fastlenet.backend import DEAD, Array, Pair, Uncaptured
 from fastlenet.philox import STREAM_DROPOUT, philox
 from fastlenet.reference_call import Call
 
 __all__ = [
+    "Graph",
     "adam_step",
     "conv2d_backward",
     "conv2d_forward",
@@ -55,6 +56,12 @@ name = "reference"  # of this backend
 def level() -> str:
     """That NumPy computes, whose rounding is that of no level of the kernels."""
     return "numpy"
+
+
+class Graph(Uncaptured[Array]):
+    """Calls the function, and cannot be launched."""
+
+    reason = "the reference cannot be captured: it computes with NumPy's functions, whose calls nothing notes"
 
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:

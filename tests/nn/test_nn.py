@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import LeNet, _core, nn, ops, reference
+from fastlenet import LeNet, nn, ops, reference
+from fastlenet.backend import NAMES, Uncaptured
 from helpers.arrays import integers, normals
 from helpers.expect import expect_as_exact, expect_equal, expect_same_bits, float64_reference
 
@@ -151,15 +152,15 @@ def test_backward_overwrites_gradients(rng: Rng) -> None:
     expect_same_bits(model.gradient_buffer, first)
 
 
-def unrecorded() -> ModuleType:
-    """The kernels under another name, for which nothing is recorded."""
-    backend = ModuleType("unrecorded")
-    vars(backend).update({name: getattr(ops, name) for name in ops.__all__})
+def op_by_op() -> ModuleType:
+    """The kernels as a backend that captures nothing."""
+    backend = ModuleType("op_by_op")
+    vars(backend).update({name: getattr(ops, name) for name in NAMES}, Graph=Uncaptured)
     return backend
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_pass_is_replayed(frozen: bool, rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_is_captured(frozen: bool, rng: Rng, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second time on no op is called from Python."""
     model, calls = LeNet(), []
     run, x = model.freeze() if frozen else model, normals(rng, (2, 1, 28, 28))
@@ -176,7 +177,7 @@ def test_a_pass_is_replayed(frozen: bool, rng: Rng, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_array_that_has_changed_its_shape_or_dtype(rng: Rng) -> None:
-    """Is another one for a recording, though it is the same object."""
+    """Is another one for a graph, though it is the same object."""
     model = nn.Sequential(nn.Conv2d(1, 2, 3), seed=1)
     x = normals(rng, (1, 1, 4, 9))
     model(x)
@@ -187,25 +188,9 @@ def test_an_array_that_has_changed_its_shape_or_dtype(rng: Rng) -> None:
         model(x)
 
 
-def test_a_recording_within_another(rng: Rng) -> None:
-    """The outer one goes on."""
-    x, y, z = normals(rng, (3,)), ops.empty((3,)), ops.empty((3,))
-    outer, inner = _core.Recording(x), _core.Recording(x)
-    with outer:
-        with inner:
-            ops.relu_forward(x, out=y)
-        ops.sigmoid_forward(x, out=z)
-    y.fill(7)
-    z.fill(7)
-    assert outer.replay(x) and (y == 7).all()
-    expect_same_bits(z, ops.sigmoid_forward(x))
-    assert inner.replay(x)
-    expect_same_bits(y, ops.relu_forward(x))
-
-
-def test_a_replayed_step_has_the_bits_of_the_first(rng: Rng) -> None:
+def test_a_launched_step_has_the_bits_of_the_first(rng: Rng) -> None:
     """New numbers in the same arrays, smaller batches, other arrays and algorithms in between."""
-    model, plain = LeNet(), LeNet(ops=unrecorded())
+    model, plain = LeNet(), LeNet(ops=op_by_op())
     x, dy = ops.empty((24, 1, 28, 28)), ops.empty((24, 10))
     for n in (24, 24, 24, 7, 7, 24, 24):
         x[...], dy[...] = normals(rng, x.shape), normals(rng, dy.shape)
@@ -225,9 +210,9 @@ def test_a_replayed_step_has_the_bits_of_the_first(rng: Rng) -> None:
                 expect_same_bits(y, kept)
 
 
-def test_what_cannot_be_replayed(rng: Rng) -> None:
+def test_what_cannot_be_captured(rng: Rng) -> None:
     """A call that fails fails again; a strided array is read again; dropout draws again."""
-    model, plain = LeNet(), LeNet(ops=unrecorded())
+    model, plain = LeNet(), LeNet(ops=op_by_op())
     x, dy = normals(rng, (24, 1, 28, 28)), normals(rng, (12, 10))
     for _ in range(3):
         x[...] = normals(rng, x.shape)
@@ -274,8 +259,8 @@ def held(calls: Callable[[], Any]) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(("how", "n", "recordings"), [("train", 2, 1), ("eval", 2, 1), ("freeze", 6, 1), ("freeze", 2, 8)])
-def test_buffers_are_of_the_largest_pass_however_many_sizes_there_were(how: str, n: int, recordings: int) -> None:
+@pytest.mark.parametrize(("how", "n", "graphs"), [("train", 2, 1), ("eval", 2, 1), ("freeze", 6, 1), ("freeze", 2, 8)])
+def test_buffers_are_of_the_largest_pass_however_many_sizes_there_were(how: str, n: int, graphs: int) -> None:
     """A frozen model keeps a few passes of up to four images besides."""
 
     def serve(*sizes: int) -> Any:
@@ -287,13 +272,13 @@ def test_buffers_are_of_the_largest_pass_however_many_sizes_there_were(how: str,
         return model
 
     sizes = range(8, 40)
-    assert held(lambda: serve(*sizes)) < (recordings + 0.2) * held(lambda: serve(sizes[-1]))
-    assert held(lambda: serve(*reversed(sizes))) < (recordings + 0.2) * held(lambda: serve(sizes[-1]))
+    assert held(lambda: serve(*sizes)) < (graphs + 0.2) * held(lambda: serve(sizes[-1]))
+    assert held(lambda: serve(*reversed(sizes))) < (graphs + 0.2) * held(lambda: serve(sizes[-1]))
 
 
 def test_two_sizes_in_turn_take_no_new_memory(rng: Rng) -> None:
     """Training with two batch sizes, and evaluations between: all buffers stay."""
-    backend = unrecorded()
+    backend = op_by_op()
     taken: list[tuple[int, ...]] = []
     empty = backend.empty
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import _core, nn, ops
+from fastlenet import nn, ops
 from helpers.arrays import normals
 from helpers.expect import expect_same_bits
 
@@ -92,7 +92,7 @@ def call_and_append(model: Callable[[Array], Array], x: Array, results: list[Arr
 
 
 def small(**options: Any) -> nn.Sequential:
-    """A network of every kind of layer that can be recorded."""
+    """A network of every kind of layer that can be captured."""
     layers = (
         nn.Conv2d(1, 3, 3),
         nn.ReLU(),
@@ -109,7 +109,7 @@ def small(**options: Any) -> nn.Sequential:
 
 
 def dropping(**options: Any) -> nn.Sequential:
-    """One that cannot be recorded."""
+    """One that draws anew in each training pass."""
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Sigmoid(), nn.MaxPool2d(3), nn.Dropout(0.5), nn.Flatten(), **options)
 
 
@@ -141,9 +141,9 @@ def test_each_call_has_its_own_numbers(name: str, n: int, within: int, event: st
         return lambda: model[0](a)
 
     model = [warm]
-    recorded = name == "frozen" and n <= 4  # a few instructions
+    captured = name.startswith("frozen") and n <= 4  # a few instructions
     each = "line" if sys.version_info[:2] == (3, 12) else "opcode"  # whose first releases tell of no instructions
-    for result in at_each_step(lambda: lambda: warm(a), lambda: results.append(warm(b)), each if recorded else event):
+    for result in at_each_step(lambda: lambda: warm(a), lambda: results.append(warm(b)), each if captured else event):
         expect_same_bits(result, expected)
     for result in at_each_step(first, lambda: results.append(model[0](b)), event):
         expect_same_bits(result, expected)
@@ -185,7 +185,7 @@ def test_a_finaliser_calls_the_model(rng: Rng) -> None:
 @EVENTS
 @pytest.mark.parametrize("what", ["ops", "an op that fails", "another model", "the model in evaluation", "the model, frozen"])
 def test_training_goes_on_around_whatever_is_called_within(what: str, event: str, rng: Rng) -> None:
-    """With the same bits, in the pass that is recorded and in those that repeat it; they write to no array of the others."""
+    """With the same bits, in the pass that is captured and in those that repeat it; they write to no array of the others."""
     x, dy, b = normals(rng, (5, *SHAPE)), normals(rng, (5, 3)), normals(rng, (3, *SHAPE))
     y, within = ops.empty(b.shape), list[Array]()
     another, frozen = small(seed=1), small().freeze()
@@ -308,20 +308,3 @@ def test_a_pass_that_was_cut_short_leaves_no_activations(rng: Rng) -> None:
             model.backward(dy)
             assert model.gradient_buffer.tobytes() in whole
     assert cut > 20
-
-
-def test_a_recording_that_is_lost_notes_nothing_more() -> None:
-    """As one is that an exception between two of Python's instructions keeps from its exit, nested in one that goes on."""
-    x = np.ones(4, np.float32)
-    outer = _core.Recording(x)
-    with outer:
-        for _ in range(3):
-            lost = _core.Recording(x)
-            lost.__enter__()
-            del lost
-            for _ in range(100):
-                ops.relu_forward(x)
-    assert outer.calls == 0
-    with outer:
-        ops.relu_forward(x)
-    assert outer.calls == 1

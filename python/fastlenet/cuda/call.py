@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ class Call:
     input, all of it.
     """
 
+    made: ClassVar[int] = 0  # so far, of all ops
+
     def __init__(self, op: str, out: Any = None, outputs: int = 1) -> None:
+        Call.made += 1
         self.op = op
         if outputs == 1:
             self._given: tuple[Any, ...] = (out,)

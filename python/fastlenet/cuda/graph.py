@@ -1,34 +1,99 @@
-"""Work that is recorded once and then launched as a whole, without a word from Python in between."""
+"""Work that is captured once and then launched as a whole, without a word from Python in between."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import ClassVar, overload
 
-from fastlenet.cuda.array import device, uses_noted
+from fastlenet.backend import Array
+from fastlenet.cuda.array import DeviceArray, device, uses_noted
+from fastlenet.cuda.call import Call
 
 __all__ = ["Graph", "synchronize"]
 
 
 class Graph:
-    """The ops that `work()` calls, recorded but not run; launch() runs them, on the arrays that they were called with.
+    """The ops that a function calls, captured once, to be launched as a whole.
 
-    It keeps these arrays, and what work allocates. work must not read a result nor take NumPy arrays: ValueError. No other
-    thread may use the device while it is captured.
+    As `fastlenet.ops.Graph`: Graph(function, *inputs) has the work of function(*inputs) done and captures it; launch() queues
+    it again and returns at once; launch(copy_of=x) first copies x, of the device or of NumPy, to where the only input lies, and
+    returns a copy of the array that the function returned. The graph keeps the arrays, and what the function allocates.
+
+    The function is called while the device captures, which runs nothing; its work is done by the first launch. Numbers that lie
+    on the device (Rate, Count) are read anew in each launch, those of Python are the same. Reading a result, waiting, or taking
+    a NumPy array voids the graph: the function is then called once more, without a capture, and `reason` says what it was. So
+    is a graph that is made while another one is captured, which gets its work. No other thread may use the device meanwhile.
     """
 
-    def __init__(self, work: Callable[[], Any]) -> None:
-        backend = device()
+    captures_one_thread: ClassVar[bool] = False
+    _capturing: ClassVar[bool] = False
+
+    def __init__(self, function: Callable[..., object], *inputs: DeviceArray) -> None:
+        self._inputs = inputs
+        self.reason: str | None = "another graph was captured while this one was made, and has its work"
+        before = Call.made
+        if Graph._capturing:
+            self.result = function(*inputs)
+        else:
+            self._capture(function)
+        self.calls = Call.made - before
+
+    def _capture(self, function: Callable[..., object]) -> None:
+        backend, failed = device(), None
         backend.begin_graph()
+        Graph._capturing = True
         try:
             with uses_noted() as self._uses:
-                work()
+                self.result = function(*self._inputs)
+        except ValueError as error:
+            failed = error
         finally:
+            Graph._capturing = False
             self._graph = backend.end_graph()
+        self.reason = self._graph.reason or None
+        if failed is not None and self.reason is None:  # an error of the function's own
+            raise failed
+        if self.reason is None:
+            self._graph.launch()
+        else:
+            self.result = function(*self._inputs)
 
-    def launch(self) -> None:
-        """Queue one run of the work, and return at once."""
+    def reads(self, *arrays: DeviceArray) -> bool:
+        """Whether these are the inputs: the same memory, shapes and dtypes."""
+        return len(arrays) == len(self._inputs) and all(map(_same, arrays, self._inputs))
+
+    @overload
+    def launch(self) -> None: ...
+
+    @overload
+    def launch(self, *, copy_of: DeviceArray | Array) -> DeviceArray | None: ...
+
+    def launch(self, *, copy_of: DeviceArray | Array | None = None) -> DeviceArray | None:
+        """Queue one run of the work, and return at once. copy_of: numbers for the input; returns a copy of the result then."""
+        if self.reason is not None:
+            raise RuntimeError(f"Graph: it cannot be launched; {self.reason}")
+        if copy_of is not None:
+            self._copy(copy_of)
         self._graph.launch()
+        return self.result.copy() if copy_of is not None and isinstance(self.result, DeviceArray) else None
+
+    def _copy(self, x: DeviceArray | Array) -> None:
+        if len(self._inputs) != 1:
+            raise ValueError(f"Graph: copy_of expects a graph of one input, this one has {len(self._inputs)}")
+        call, (target,) = Call("Graph"), self._inputs
+        array = call.input("copy_of", x, target.dtype)
+        call.expect_shape("copy_of", target.shape, array)
+        target[...] = array
+
+    @staticmethod
+    def void(reason: str) -> None:
+        """Void the graph that is being captured, if any: for what computes something by other means than ops."""
+        if Graph._capturing:
+            device().void_graph(reason)  # the first reason stays
+
+
+def _same(a: object, b: DeviceArray) -> bool:
+    return isinstance(a, DeviceArray) and (a.address, a.shape, a.dtype) == (b.address, b.shape, b.dtype)
 
 
 def synchronize() -> None:

@@ -21,9 +21,11 @@ from fastlenet.augment import Transform
 from fastlenet.backend import Pair
 from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
 from fastlenet.cuda.call import Call
+from fastlenet.cuda.graph import Graph
 from fastlenet.cuda.scalars import Count, Rate
 
 __all__ = [
+    "Graph",
     "adam_step",
     "conv2d_backward",
     "conv2d_forward",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet._core import Recording
-from fastlenet.backend import Array, Backend, Shape
+from fastlenet.backend import OPS, Array, Backend, Graph, Shape
 
 __all__ = ["Context", "Workspace", "Workspaces"]
 
@@ -23,6 +21,7 @@ class Workspace:
     def __init__(self, ops: Backend[Array]) -> None:
         self._empty = ops.empty
         self._buffers: dict[tuple[object, ...], Array] = {}
+        self.made = 0  # how many buffers it has made, in the place of smaller ones too
 
     def take(self, name: tuple[object, ...], shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
         """An array of undefined numbers; the next one of its name lies in the same memory."""
@@ -30,6 +29,7 @@ class Workspace:
         buffer = self._buffers.get(key)
         if buffer is None or len(buffer) < size:
             buffer = self._buffers[key] = self._empty((size,), dtype)
+            self.made += 1
         return buffer[:size].reshape(shape)
 
     @property
@@ -54,15 +54,22 @@ class Workspaces(threading.local):
         self._free[:] = [workspace]  # of several, one is kept
 
 
-class _Counting:
-    """A backend that counts how often it was asked for an op."""
+class _Counted:
+    """A backend whose ops are counted as they are called."""
 
     def __init__(self, ops: Backend[Array]) -> None:
-        self.ops, self.calls = ops, 0
+        self._ops, self.calls = ops, 0
 
     def __getattr__(self, name: str) -> object:
-        self.calls += 1
-        return getattr(self.ops, name)
+        function = getattr(self._ops, name)
+        if name not in OPS:
+            return function
+
+        def counted(*arguments: object, **options: object) -> object:
+            self.calls += 1
+            return function(*arguments, **options)
+
+        return counted
 
 
 class Context:
@@ -95,9 +102,10 @@ class Context:
         self.ops, self.training, self.algorithm, self.seed = ops, training, algorithm, seed
         self.need_dx = True
         self.skip_zeros = skip_zeros  # the weights are known to be finite
-        self.replays = False  # whether its ops are recorded, to be called again without Python's part
-        self.recordings: dict[str, Recording] = {}
-        self.result: Array | None = None  # what the last layer wrote
+        self.graphs: dict[str, Graph[Array]] = {}  # "forward", "backward": what was captured
+        self.captures = False  # whether its ops are being captured
+        self.key: tuple[object, ...] = ()  # by which the model finds its graphs again
+        self.y_shape: Shape = ()  # of what the pass returned
         self._workspace, self._parameters, self._gradients = workspace, parameters, gradients or {}
         self._packed = packed or {}
         self._dropout_counter = dropout_counter
@@ -160,28 +168,18 @@ class Context:
         copy[...] = y
         return copy
 
-    @contextmanager
-    def record(self, name: str, subject: Array) -> Iterator[None]:
-        """Records the ops that the layers call in this context, on `subject` and arrays of the model's.
+    def capture(self, name: str, function: Callable[[Array], Array | None], subject: Array) -> Array | None:
+        """function(subject), which runs layers in this context, with the ops that it calls captured as the graph of that name.
 
-        Where others called ops meanwhile, in a signal handler or a finaliser, nothing is kept.
+        Where others called ops meanwhile, in a signal handler or a finaliser, the graph has theirs too, and is not kept.
         """
-        if not self.replays:
-            yield
-            return
-        self.recordings.pop(name, None)
-        recording, ops = Recording(subject), self.ops
-        counting = _Counting(ops)
-        self.ops = cast("Backend[Array]", counting)
+        self.graphs.pop(name, None)
+        ops, counted = self.ops, _Counted(self.ops)
+        self.ops, self.captures = cast("Backend[Array]", counted), True
         try:
-            with recording:
-                yield
+            graph = ops.Graph(function, subject)
         finally:
-            self.ops = ops
-        if recording.calls == counting.calls:
-            self.recordings[name] = recording
-
-    def replay(self, name: str, subject: Array) -> bool:
-        """Calls again what was recorded, if it was on the same array; returns whether."""
-        recording = self.recordings.get(name)
-        return recording is not None and recording.replay(subject)
+            self.ops, self.captures = ops, False
+        if graph.calls == counted.calls:
+            self.graphs[name] = graph
+        return cast("Array | None", graph.result)

@@ -6,34 +6,32 @@ import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from fastlenet import ops as kernel_ops
-from fastlenet._core import Recording
-from fastlenet.backend import Array, Backend, Shape
+from fastlenet.backend import FEW_IMAGES, Array, Backend, Graph, Shape
 from fastlenet.nn.context import Context, Workspace, Workspaces
-from fastlenet.nn.fusion import Step, expect_examples, replayable, run_forward
+from fastlenet.nn.fusion import Step, expect_examples, run_forward
 
 __all__ = ["Frozen"]
 
-_FEW = 4  # images for which it pays to have the weights in other layouts, and to spare Python's part of a pass
-_RECORDINGS = 8  # shapes whose passes are kept: those that came last
+_SHAPES = 8  # whose graphs are kept: those that came last
 
 
-class _Recordings(threading.local):
-    """A thread's recorded passes, by the shape of x, each with what it writes its result to."""
+class _Graphs(threading.local):
+    """A thread's captured passes, by the shape of x."""
 
     def __init__(self) -> None:
-        self.by_shape: OrderedDict[Shape, tuple[Recording, Array]] = OrderedDict()
+        self.by_shape: OrderedDict[Shape, Graph[Array]] = OrderedDict()
 
 
 class Frozen:
     """A model's snapshot for inference, made by `Sequential.freeze`.
 
     Calls are safe from several threads at once, and from signal handlers and finalisers. The first call with up to four images
-    of a shape notes the ops that the later ones repeat; the last eight shapes are kept. Copies and pickles are snapshots too.
+    of a shape captures the ops that the later ones repeat; graphs of the last eight shapes are kept. Copies and pickles are
+    snapshots too.
     """
 
     def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: Backend[Array], algorithm: str) -> None:
@@ -46,21 +44,21 @@ class Frozen:
                 packed = step.layer.pack(parameters[name], ops, algorithm)
                 if packed is not None:
                     self._packed[name] = packed
-        self._replays = ops is kernel_ops and replayable(steps)
-        self._recordings = _Recordings()
+        self._captures = ops.Graph.captures_one_thread
+        self._graphs = _Graphs()
         self._workspaces = Workspaces(ops)
 
     def __call__(self, x: Array) -> Array:
         """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
         shape = getattr(x, "shape", None)
-        recorded = self._recordings.by_shape.get(shape) if type(shape) is tuple else None
-        if recorded is not None:
-            recording, result = recorded
-            y: Array | None = recording.run(x, result)
-            if y is not None:
-                return y
-        elif self._replays and type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and len(x) <= _FEW:
-            return self._record(x)
+        graph = self._graphs.by_shape.get(shape) if type(shape) is tuple else None
+        if graph is not None:
+            try:
+                return cast(Array, graph.launch(copy_of=x))
+            except (TypeError, RuntimeError):  # no array for it, of which the layers say what is wrong; or the graph is void
+                pass
+        elif self._captures and type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and len(x) <= FEW_IMAGES:
+            return self._capture(x)
         expect_examples(x)
         workspace = self._workspaces.take()
         try:
@@ -68,24 +66,22 @@ class Frozen:
         finally:
             self._workspaces.give_back(workspace)
 
-    def _record(self, x: Array) -> Array:
+    def _capture(self, x: Array) -> Array:
         """A pass in a workspace of its own, to be repeated for that shape without Python's part."""
         mine = self._ops.empty(x.shape)
         mine[...] = x
         run = self._pass(mine, Workspace(self._ops))
-        run.replays = True
-        with run.record("forward", mine):
-            result = run_forward(self._steps, mine, run)
-        y: Array = result.copy()
-        recordings = self._recordings.by_shape
-        if "forward" in run.recordings:
-            recordings[x.shape] = run.recordings["forward"], result
-        if len(recordings) > _RECORDINGS:
-            recordings.popitem(last=False)
-        return y
+        y = run.capture("forward", lambda x: run_forward(self._steps, x, run), mine)
+        graphs = self._graphs.by_shape
+        if "forward" in run.graphs:
+            graphs[x.shape] = run.graphs["forward"]
+        if len(graphs) > _SHAPES:
+            graphs.popitem(last=False)
+        result: Array = cast(Array, y).copy()
+        return result
 
     def _pass(self, x: Array, workspace: Workspace) -> Context:
-        few = len(x) <= _FEW
+        few = len(x) <= FEW_IMAGES
         return Context(
             self._ops,
             workspace,
@@ -97,7 +93,7 @@ class Frozen:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_finite", "_packed", "_replays", "_recordings", "_workspaces"}
+        own = {"_finite", "_packed", "_captures", "_graphs", "_workspaces"}
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_ops": self._ops.__name__}
 

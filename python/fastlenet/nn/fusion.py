@@ -10,15 +10,16 @@ import numpy as np
 
 from fastlenet.backend import DEAD, Array, Backend, Shape
 from fastlenet.nn.context import Context
-from fastlenet.nn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, MisfitError, ReLU, Sigmoid, gradient_outputs, slide
+from fastlenet.nn.layers import Conv2d, Layer, MaxPool2d, MisfitError, ReLU, gradient_outputs, slide
 
-__all__ = ["Step", "expect_examples", "plan", "replayable", "run_backward", "run_forward"]
+__all__ = ["Step", "expect_examples", "plan", "run_backward", "run_forward"]
 
 
 class _ConvReLUMaxPool(Layer):
     """Conv2d, ReLU and MaxPool2d in a row, as the one op that they are fused into; made by Sequential, never by a user."""
 
     replaces = (Conv2d, ReLU, MaxPool2d)
+    calls_only_ops = True
 
     def __init__(self, conv: Conv2d, pool: MaxPool2d) -> None:
         self.conv, self.pool = conv, pool
@@ -94,14 +95,6 @@ def plan(layers: Sequence[Layer], names: Sequence[str]) -> list[Step]:
     return steps
 
 
-def replayable(steps: Sequence[Step]) -> bool:
-    """Whether all that the steps do is call ops, the same on the same arrays every time: not so dropout, whose counter goes on,
-    nor perhaps a layer of the user's.
-    """
-    layers = (_ConvReLUMaxPool, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sigmoid)
-    return all(type(step.layer) in layers for step in steps)
-
-
 def expect_examples(x: object) -> None:
     """Raises TypeError for what is no array, or has no axis of examples."""
     shape = getattr(x, "shape", None)
@@ -111,13 +104,13 @@ def expect_examples(x: object) -> None:
 
 
 def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
-    """Runs the plan, in the workspace; the result is an array of the caller's own, unless the pass will be replayed.
+    """Runs the plan, in the workspace; the result is an array of the caller's own, unless it is captured.
 
     Raises TypeError and ValueError, which name the layer.
     """
     expect_examples(x)
     for step in steps:
-        context.enter(step.at, step.name, last=step is steps[-1] and not context.replays)
+        _enter(step, context, last=step is steps[-1] and not context.captures)
         try:
             y = step.layer.forward(x, context)
         except MisfitError as error:
@@ -127,7 +120,7 @@ def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
         if not hasattr(y, "shape"):
             raise TypeError(f"layer {step.name!r}: forward expects to return an array, got {type(y).__name__}")
         x = y
-    return x if context.replays else context.own(x)
+    return x if context.captures else context.own(x)
 
 
 def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx: bool) -> Array | None:
@@ -136,7 +129,7 @@ def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx:
     for step in reversed(steps):
         assert gradient is not None
         wanted = need_dx or step is not steps[0]
-        context.enter(step.at, step.name, backward=True, need_dx=wanted)
+        _enter(step, context, backward=True, need_dx=wanted)
         try:
             gradient = step.layer.backward(gradient, context)
         except (TypeError, ValueError) as error:
@@ -144,6 +137,14 @@ def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx:
         if wanted and gradient is None:
             raise TypeError(f"layer {step.name!r}: backward expects to return the gradient by its input, got None")
     return gradient if need_dx else None
+
+
+def _enter(step: Step, context: Context, **options: bool) -> None:
+    """Make the context that of the step's layer, which voids what is being captured if it may do more than call ops."""
+    context.enter(step.at, step.name, **options)
+    if context.captures and not step.layer.calls_only_ops:
+        kind = type(step.layer).__name__
+        context.ops.Graph.void(f"layer {step.name!r}: {kind} may do more than call ops, unless it says calls_only_ops = True")
 
 
 def _named(step: Step, error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,7 +50,19 @@ class Layer:
 
     A layer with parameters names them in `shapes`, one that changes the shape of its input says so in `output_shape`. What a
     pass computes belongs to its context: the layer itself holds settings alone, so that it can be called from several threads.
+
+    calls_only_ops: True promises that `forward` and `backward` write to arrays by the ops of `context.ops` alone, with the same
+    numbers in every pass: then a model may capture the ops, and repeat them without calling the layer. A derived class that
+    defines one of the two methods has to promise it anew.
     """
+
+    calls_only_ops: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = vars(cls)
+        if ("forward" in own or "backward" in own) and "calls_only_ops" not in own:
+            cls.calls_only_ops = False
 
     def output_shape(self, shape: Shape) -> Shape:
         """The shape of one example's output, given that of its input, both without n."""
@@ -146,6 +159,8 @@ class Conv2d(Layer):
     "valid": none. dilation, groups and padding_mode are PyTorch's, and have no other value here.
     """
 
+    calls_only_ops = True
+
     def __init__(
         self,
         in_channels: int,
@@ -212,6 +227,8 @@ class MaxPool2d(Layer):
     dilation, return_indices and ceil_mode are PyTorch's, and have no other value here.
     """
 
+    calls_only_ops = True
+
     def __init__(
         self,
         kernel_size: int | tuple[int, int],
@@ -248,6 +265,8 @@ class MaxPool2d(Layer):
 
 class Linear(Layer):
     """y = x @ weight.T + bias. x: (n, in_features) -> (n, out_features)."""
+
+    calls_only_ops = True
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features: int = _SIZE.convert("Linear: in_features", in_features)
@@ -288,6 +307,8 @@ class Linear(Layer):
 class ReLU(Layer):
     """max(x, 0), element by element."""
 
+    calls_only_ops = True
+
     def forward(self, x: Array, context: Context) -> Array:
         y = context.ops.relu_forward(x, out=context.output(x.shape))
         context.save(y)
@@ -301,6 +322,8 @@ class ReLU(Layer):
 class Sigmoid(Layer):
     """1 / (1 + exp(-x)), element by element."""
 
+    calls_only_ops = True
+
     def forward(self, x: Array, context: Context) -> Array:
         y = context.ops.sigmoid_forward(x, out=context.output(x.shape))
         context.save(y)
@@ -313,6 +336,8 @@ class Sigmoid(Layer):
 
 class Flatten(Layer):
     """(n, ...) -> (n, product of the rest), row by row."""
+
+    calls_only_ops = True
 
     def output_shape(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
@@ -328,6 +353,8 @@ class Flatten(Layer):
 
 class Dropout(Layer):
     """In training, zeroes each element with probability p and scales the others by 1 / (1 - p); else the identity."""
+
+    calls_only_ops = True
 
     def __init__(self, p: float = 0.5) -> None:
         self.p: float = PROBABILITY.convert("Dropout: p", p)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,13 +15,15 @@ from fastlenet.backend import NAMES, Array, Backend
 from fastlenet.fields import Values
 from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.frozen import Frozen
-from fastlenet.nn.fusion import plan, replayable, run_backward, run_forward
+from fastlenet.nn.fusion import plan, run_backward, run_forward
 from fastlenet.nn.layers import Layer
 from fastlenet.nn.state import as_parameters, own_names
 from fastlenet.nn.summary import summarise
 from fastlenet.philox import STREAM_INIT, uniform
 
 __all__ = ["Sequential"]
+
+_SHAPES = 2  # whose training passes are kept: full batches, and the last one of an epoch
 
 
 class Sequential:
@@ -87,6 +90,8 @@ class Sequential:
         self._gradients = self._views(self.gradient_buffer)
         self._workspace = Workspace(self.ops)
         self._workspaces = Workspaces(self.ops)
+        self._passes: OrderedDict[tuple[object, ...], Context] = OrderedDict()
+        self._made = 0
         self._last: Context | None = None
         self._in_a_pass = False
 
@@ -167,16 +172,28 @@ class Sequential:
             )
 
     def _train(self, x: Array) -> Array:
-        last = self._last
-        if last is None or last.ops is not self.ops or last.algorithm != self.algorithm or not last.replay("forward", x):
-            self._last = None  # what it has saved is overwritten now
-            last = self._last = self._training_pass(x)
+        run = self._passes.get(self._key(x))
+        self._last = None  # what it has saved is overwritten now
+        graph = run.graphs.get("forward") if run is not None else None
+        if run is None or graph is None or not graph.reads(x):
+            run, y = self._capture(x)
+        elif graph.reason is None:
+            graph.launch()
+            y = cast(Array, graph.result).copy()
+        else:
+            run = self._context()
+            y = run_forward(self._steps, x, run)
         self.dropout_counter += 1
-        assert last.result is not None
-        return last.result.copy() if last.replays else last.result
+        run.y_shape, self._last = y.shape, run
+        return y
 
-    def _training_pass(self, x: Array) -> Context:
-        run = Context(
+    def _key(self, x: Array) -> tuple[object, ...]:
+        """What the arrays and ops of a pass depend on."""
+        shape = getattr(x, "shape", None)
+        return self.ops, self.algorithm, shape if type(shape) is tuple else None
+
+    def _context(self) -> Context:
+        return Context(
             self.ops,
             self._workspace,
             self._parameters,
@@ -186,10 +203,26 @@ class Sequential:
             seed=self.seed,
             dropout_counter=self.dropout_counter,
         )
-        run.replays = self.ops is kernel_ops and replayable(self._steps)
-        with run.record("forward", x):
-            run.result = run_forward(self._steps, x, run)
-        return run
+
+    def _capture(self, x: Array) -> tuple[Context, Array]:
+        """A training pass; if its ops can be captured, they are, to be repeated when x, the same array, has other numbers."""
+        run = self._context()
+        if not self.ops.Graph.captures_one_thread:
+            return run, run_forward(self._steps, x, run)
+        y = run.capture("forward", lambda x: run_forward(self._steps, x, run), x)
+        self._keep(self._key(x), run)
+        return run, cast(Array, y).copy()
+
+    def _keep(self, key: tuple[object, ...], run: Context) -> None:
+        """Keep what a pass has captured: of the shapes that came last, and none whose memory is no longer the workspace's."""
+        if self._made != self._workspace.made:
+            self._made = self._workspace.made
+            self._passes.clear()
+        run.key = key
+        self._passes[key] = run
+        self._passes.move_to_end(key)
+        if len(self._passes) > _SHAPES:
+            self._passes.popitem(last=False)
 
     def backward(self, dy: Array, *, need_dx: bool = False) -> Array | None:
         """Fill the gradients (overwriting them) from dy, the loss's gradient by the output of the last model(x).
@@ -206,9 +239,9 @@ class Sequential:
 
     def _backward(self, dy: Array, need_dx: bool) -> Array | None:
         run = self._last
-        if run is None or run.result is None:
+        if run is None:
             raise RuntimeError("backward: call the model in training mode first; it needs the activations of that pass")
-        expected, got = run.result.shape, getattr(dy, "shape", None)
+        expected, got = run.y_shape, getattr(dy, "shape", None)
         if got is None:
             raise TypeError(f"backward: dy expects an array of shape {expected}, as the output, got {type(dy).__name__}")
         if got != expected:
@@ -218,9 +251,14 @@ class Sequential:
             assert dx is not None
             copy: Array = dx.copy()
             return copy
-        if not run.replay("backward", dy):
-            with run.record("backward", dy):
-                run_backward(self._steps, dy, run, need_dx=False)
+        forward, graph = run.graphs.get("forward"), run.graphs.get("backward")
+        if forward is None or forward.reason is not None or (graph is not None and graph.reason is not None):
+            run_backward(self._steps, dy, run, need_dx=False)
+        elif graph is not None and graph.reads(dy):
+            graph.launch()
+        else:
+            run.capture("backward", lambda dy: run_backward(self._steps, dy, run, need_dx=False), dy)
+            self._keep(run.key, run)
         return None
 
     def freeze(self) -> Frozen:

@@ -1,4 +1,4 @@
-"""Calls a backend with NumPy arrays, for any type of its own arrays."""
+"""A backend, called with NumPy arrays whatever its own arrays are."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _GUARD = 64  # elements on either side
 
 
 def poison(dtype: npt.DTypeLike) -> float:
-    """A value that no result has by chance: NaN, or the largest integer."""
+    """What no result may show by chance: NaN, or the largest integer."""
     kind = np.dtype(dtype)
     return np.nan if kind.kind == "f" else int(np.iinfo(kind).max)
 
 
 class Guarded:
-    """Makes NumPy arrays to be filled. They contain NaN or the largest integer, and have guard bytes on both sides."""
+    """NumPy arrays to be filled: full of NaN, or of the largest integer, and with guard bytes on both sides."""
 
     def __init__(self) -> None:
         self._memory: list[Array] = []
@@ -40,14 +40,14 @@ class Guarded:
         return array
 
     def check(self) -> None:
-        """Raises AssertionError if the guard bytes of an array changed."""
+        """Raises AssertionError if something around an array changed."""
         for memory in self._memory:
             if not ((memory[:64] == 0xA5).all() and (memory[-64:] == 0xA5).all()):
                 raise WrongError("out expected nothing written outside of it, got other bytes around it")
 
 
 class _Copy:
-    """A copy of a NumPy array as an array of the backend, and the memory around it."""
+    """A backend's array that starts as a NumPy array is, and what surrounds it."""
 
     def __init__(self, backend: Backend, host: Array) -> None:
         self.host = host
@@ -68,7 +68,7 @@ class _Copy:
 
 
 class Host:
-    """Wraps a backend: converts arrays to the backend's, copies back those that an op writes, and returns NumPy arrays."""
+    """A backend's names. What an op writes becomes an array of the backend's, and is copied back; results are NumPy's."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -76,14 +76,7 @@ class Host:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self.backend, name)
-        if name not in OPS:
-            return found
-
-        @functools.wraps(found)
-        def call(*positional: object, **named: object) -> object:
-            return self._call(OPS[name], *positional, **named)
-
-        return call
+        return functools.partial(self._call, OPS[name]) if name in OPS else found
 
     def _call(self, op: Op, *positional: object, out: object = None, **named: object) -> object:
         arguments = {**dict(zip(op.parameters, positional, strict=False)), **named}
@@ -119,5 +112,5 @@ class Host:
 
 
 def on_host(backend: Backend) -> Any:
-    """Returns the backend itself if its arrays are NumPy's, else a wrapper that takes and returns NumPy arrays."""
+    """The backend itself if its arrays are NumPy's, else one that takes NumPy's, and gives them."""
     return backend if isinstance(backend.empty((1,)), np.ndarray) else Host(backend)

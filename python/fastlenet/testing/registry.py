@@ -1,4 +1,4 @@
-"""The descriptions of all ops, by name."""
+"""Every op's description, by name."""
 
 from __future__ import annotations
 

@@ -38,10 +38,11 @@ class CapturedStep(TrainingStep):
         self._layout: np.dtype[Any] = device().progress
         self._progress = empty((self._layout.itemsize,), np.uint8)
         self._host_rates: list[float] = []
-        self._graphs: dict[tuple[Any, ...], tuple[Graph, DeviceArray]] = {}
+        self._graphs: dict[tuple[int, bool, Average], Graph] = {}
         self._unread = False
 
     def start(self) -> None:
+        self.wait()  # for what an interrupted run has left unread
         super().start()
         state = self._state
         if self._transform is not None:
@@ -51,19 +52,17 @@ class CapturedStep(TrainingStep):
         self._rates[: len(self._host_rates)][...] = self._host_rates
         self._all_numbers[...] = self._order
         progress = np.zeros(1, self._layout)
-        progress["loss_sum"], progress["correct"] = state.loss_sum, state.correct
-        progress["images"], progress["epoch"] = state.images, state.epoch
+        progress["loss_sum"], progress["images"], progress["epoch"] = state.loss_sum, state.images, state.epoch
         progress["all_steps"], progress["dropout_counter"] = first, state.model.dropout_counter
         self._progress[...] = progress.view(np.uint8)
         self._first = first
-        if not self._graphs:
-            self._graph(len(self._x))  # makes the buffers of all smaller batches, which their graphs share
+        if not self._graphs and state.recipe.batch_size_end > state.recipe.batch_size:
+            self._make_buffers()
 
     def run(self, images: int) -> DeviceArray:
         """One step, queued; its mean loss, which float() waits for."""
         state = self._state
-        graph, loss = self._graph(images)
-        graph.launch()
+        loss = self._launch(images)
         self._unread = True
         state.optimizer.lr = self._host_rates[state.optimizer.steps - self._first]
         state.optimizer.steps += 1
@@ -74,20 +73,35 @@ class CapturedStep(TrainingStep):
         if not self._unread:
             return
         state = self._state
-        progress = self._progress.numpy().view(self._layout)[0]
-        state.loss_sum, state.correct = float(progress["loss_sum"]), int(progress["correct"])
+        state.loss_sum = float(self._progress.numpy().view(self._layout)["loss_sum"][0])
         self._unread = False
         if not np.isfinite(state.loss_sum):
             raise DivergedError(f"the loss is {state.loss_sum} in epoch {state.epoch + 1} by step {state.position}")
 
-    def _graph(self, images: int) -> tuple[Graph, DeviceArray]:
-        """The next step's graph, and where it leaves the loss."""
+    def _make_buffers(self) -> None:
+        """Has the model make the buffers of the largest batch, which the graphs of all smaller ones then share."""
+        model = self._state.model
+        kept = model.dropout_counter
+        self._x.fill(0)
+        self._logits_gradient.fill(0)
+        model(self._x)
+        model.backward(self._logits_gradient)
+        model.dropout_counter = kept
+
+    def _launch(self, images: int) -> DeviceArray:
+        """Queue the next step; where it leaves the loss. A step that cannot be captured is queued op by op, each time."""
         average = self._average_due()
         key = images, self._transform is None, average
-        if key not in self._graphs:
-            losses: list[DeviceArray] = []
-            self._graphs[key] = Graph(lambda: losses.append(self._queue(images, average))), losses[0]
-        return self._graphs[key]
+        graph = self._graphs.get(key)
+        if graph is None:
+            graph = self._graphs[key] = Graph(lambda: self._queue(images, average))
+        elif graph.reason is not None:
+            return self._queue(images, average)
+        else:
+            graph.launch()
+        loss = graph.result
+        assert isinstance(loss, DeviceArray)
+        return loss
 
     def _queue(self, images: int, average: Average) -> DeviceArray:
         """The work of a step, which is to be captured."""
@@ -96,10 +110,9 @@ class CapturedStep(TrainingStep):
         data = self._all_numbers.address, self._all_labels.address, self._rates.address
         backend.begin_step(progress, *data, index.address, labels.address, self._rate.address, images)
         with self._numbers_on_the_device() as transform:
-            loss, logits = self._compute(self._images, labels, index, transform, average)
-        backend.end_step(progress, loss.address, logits.address, labels.address, images, logits.shape[1])
-        result: DeviceArray = loss
-        return result
+            loss: DeviceArray = self._compute(self._images, labels, index, transform, average)
+        backend.end_step(progress, loss.address, images)
+        return loss
 
     @contextmanager
     def _numbers_on_the_device(self) -> Iterator[Any]:

@@ -1,0 +1,76 @@
+// The calls of ops that a graph captures while a thread makes them.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fastlenet {
+
+// While one is active on a thread, each op that the thread calls is announced by its Call and then noted by compute(). An op
+// that is not noted (one that failed, or whose binding has no compute()) voids the capture, and so does anything else that a
+// repetition would not do again; the first reason is kept.
+class Capture {
+ public:
+  // The capture that this thread is in, or null.
+  static Capture* active() { return active_; }
+
+  // Makes a capture the active one for as long as it lives.
+  class Activation {
+   public:
+    explicit Activation(Capture& capture) : outer_(std::exchange(active_, &capture)) {}
+    ~Activation() { active_ = outer_; }
+    Activation(const Activation&) = delete;
+    Activation& operator=(const Activation&) = delete;
+
+   private:
+    Capture* outer_;
+  };
+
+  void announce(const char* op) {
+    settle();
+    announced_ = op;
+    ++ops_;
+  }
+
+  void note(std::function<void()> call) {
+    calls_.push_back(std::move(call));
+    announced_ = nullptr;
+  }
+
+  void make_void(std::string reason) {
+    if (reason_.empty()) reason_ = std::move(reason);
+  }
+
+  // After the last op.
+  void finish() {
+    settle();
+    if (!reason_.empty()) calls_.clear();
+  }
+
+  // How many ops were called.
+  std::size_t ops() const { return ops_; }
+  // Why it cannot be repeated; empty if it can.
+  const std::string& reason() const { return reason_; }
+
+  void repeat() const {
+    for (const std::function<void()>& call : calls_) call();
+  }
+
+ private:
+  void settle() {
+    if (announced_ == nullptr) return;
+    make_void(std::string(announced_) +
+              " cannot be captured: it failed, or takes or returns numbers that no launch would renew");
+    announced_ = nullptr;
+  }
+
+  static inline thread_local Capture* active_ = nullptr;
+  const char* announced_ = nullptr;
+  std::size_t ops_ = 0;
+  std::string reason_;
+  std::vector<std::function<void()>> calls_;
+};
+
+}  // namespace fastlenet
