@@ -86,18 +86,18 @@ def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
     if history.interrupted:
         raise KeyboardInterrupt
     last = history.epochs[-1]
-    assert last.accuracy is not None and last.test_loss is not None
+    assert last.val_accuracy is not None and last.val_loss is not None
     seconds = sum(epoch.seconds for epoch in history.epochs)
     trial["runs"].append(
         {
             "seed": recipe.seed,
-            "accuracy": last.accuracy,
-            "loss": last.test_loss,
+            "accuracy": last.val_accuracy,
+            "loss": last.val_loss,
             "training_loss": last.loss,
             "seconds": round(seconds, 2),
         }
     )
-    print(f"  seed {recipe.seed}: loss {last.test_loss:.5f}, accuracy {last.accuracy:.2%}, {seconds:.1f} s", flush=True)
+    print(f"  seed {recipe.seed}: loss {last.val_loss:.5f}, accuracy {last.val_accuracy:.2%}, {seconds:.1f} s", flush=True)
 
 
 def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, data: Dataset) -> None:

@@ -79,6 +79,7 @@ struct Count {
 // The progress of a run, on the device. All members count within the epoch, except the last three.
 struct Progress {
   double loss_sum;
+  unsigned long long correct;  // of the type that CUDA's atomicAdd takes
   std::int64_t images, steps;
   std::uint64_t all_steps, dropout_counter, epoch;
 };
@@ -94,8 +95,9 @@ struct Turn {
 };
 
 void begin_step(const Turn& turn, std::int64_t n);
-// Adds the mean loss of n images to the progress, and advances it.
-void end_step(Progress* progress, const double* loss, std::int64_t n);
+// Adds the mean loss of n images to the progress, and the number of images with the largest logit at the label; advances it.
+void end_step(Progress* progress, const double* loss, const float* logits, const std::int64_t* labels, std::int64_t n,
+              std::int64_t classes);
 // 1 / sqrt(square), or 0 for a square of 0.
 void inverse_root(double* result, const double* square);
 

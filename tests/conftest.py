@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastlenet import _core, get_num_threads, set_num_threads
+from fastlenet import _core, cuda, get_num_threads, ops, reference, set_num_threads
+from fastlenet.backend import gaps_of
 from fastlenet.cuda import DeviceError
 from fastlenet.cuda.array import device
 from fastlenet.data import Dataset, load_mnist
@@ -59,14 +60,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a GPU the number of the CPU's threads does not matter: one is enough."""
+    """On a GPU the number of the CPU's threads does not matter: one is enough; its gaps, which are printed, are left out."""
+    gaps = gaps_of(cuda)
 
     def needed(item: pytest.Item) -> bool:
         callspec = getattr(item, "callspec", None)
-        return item.get_closest_marker("cuda") is None or callspec is None or callspec.params.get("threads", 1) == 1
+        if item.get_closest_marker("cuda") is None or callspec is None:
+            return True
+        return callspec.params.get("threads", 1) == 1 and getattr(callspec.params.get("op"), "name", None) not in gaps
 
     config.hook.pytest_deselected(items=[item for item in items if not needed(item)])
     items[:] = [item for item in items if needed(item)]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Which ops a backend lacks, and why."""
+    for backend in (ops, reference, cuda):
+        for name, reason in gaps_of(backend).items():
+            terminalreporter.write_line(f"{backend.__name__} has no {name} yet: {reason}")
 
 
 @pytest.fixture(params=_core.levels_available())

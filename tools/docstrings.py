@@ -11,7 +11,8 @@ import inspect
 import sys
 from collections.abc import Iterator
 
-MODULES = ["fastlenet", *(f"fastlenet.{name}" for name in ("augment", "cuda", "data", "nn", "ops", "optim", "reference"))]
+PARTS = ("augment", "cuda", "data", "nn", "ops", "optim", "reference", "testing")
+MODULES = ["fastlenet", *(f"fastlenet.{part}" for part in PARTS)]
 
 
 def missing() -> Iterator[str]:

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Plant faults in the sources, one at a time, and see whether the default tests notice.
+"""Plants faults in the sources, one at a time, and checks that the default tests fail.
 
     tools/mutate.py [NAME ...]        all faults of tools/faults/*.toml, or those whose names contain one of the words
     tools/mutate.py --quick           only the tests nearest to each fault
-    tools/mutate.py --list            what there is to plant; nothing is built
-    tools/mutate.py --save            and keep what came of it in benchmarks/results/mutation.json
+    tools/mutate.py --list            lists the faults; nothing is built
+    tools/mutate.py --save            writes the results to benchmarks/results/mutation.json
 
-In an environment that has the package's test extra, pybind11 and CMake. All faults take about two hours on two cores.
+Run it in an environment that has the package's test extra, pybind11 and CMake. All faults take about two hours on two cores.
 
-A fault is a table with name, file, find, plant and breaks: the text `find` stands in `file` exactly once, `plant` takes its
-place, and `breaks` says what is wrong then. Where no test can notice, since nothing is wrong after all, `equivalent` says why.
+A fault is a table with name, file, find, plant and breaks. The text `find` occurs in `file` exactly once; `plant` replaces it;
+`breaks` describes the damage. If no test can notice a fault, because nothing breaks after all, `equivalent` gives the reason.
 
-The sources are copied to FOLDER (build/checks/mutate by default) and built there; the working tree stays as it is. The test
-that noticed a fault the last time runs first, then the nearest tests, then all others, until one fails. A fault that makes the
-tests crash or hang counts as noticed. In the end the tests that noticed anything run on the sources as they are, and must pass.
-Faults in the GPU's half are shown to the tests with the mark cuda, on the emulated GPU.
+The sources are copied to FOLDER (build/checks/mutate by default) and built there; the working tree does not change. The test
+that noticed a fault the last time runs first, then the nearest tests, then all others, until one fails. A crash or a hang
+counts as noticed. At the end, the tests that noticed a fault run on the unchanged sources, and must pass. Faults of the GPU
+backend run the tests with the mark cuda, on the emulated GPU.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from typing import Any
 
 try:
     import tomllib
-except ImportError:  # before Python 3.11; pytest brings it there
+except ImportError:  # before Python 3.11, where pytest installs tomli
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "tools" / "faults"
 RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
 
-# Where the tests of a file are, by the beginning of its path: the first that fits.
+# The tests of a file, by the beginning of its path; the first match counts.
 NEAREST = {
     "cpp/machine/": ["machine", "ops"],
     "cpp/": ["ops"],
@@ -132,7 +132,7 @@ class Copy:
         self._copy()
 
     def _copy(self) -> None:
-        """What git knows of, and what is new; unchanged files keep their times, so that only what has changed is compiled."""
+        """Copy tracked and new files. Unchanged files keep their times, so that only changed ones are compiled."""
         command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
         wanted = {name for name in names if name and (ROOT / name).is_file()}
@@ -157,7 +157,7 @@ class Copy:
             path.write_text(before)
 
     def build(self, on_gpu: bool) -> str:
-        """Compile what has changed; the package then has that build. Returns the compiler's complaint, if any."""
+        """Compile what has changed and install the build. Returns the compiler's error, if any."""
         build = self.folder / ("cuda" if on_gpu else "cpu")
         if not (build / "CMakeCache.txt").exists():
             options = ["-DCMAKE_BUILD_TYPE=Release", f"-DPython_EXECUTABLE={sys.executable}"]
@@ -180,7 +180,7 @@ class Copy:
         return ""
 
     def _ended(self, process: subprocess.Popen[bytes], log: Path) -> int | None:
-        """The tests' exit code; None once they have printed nothing for as long as the limit."""
+        """The tests' exit code, or None if they print nothing for longer than the limit."""
         size, since = 0, time.monotonic()
         while time.monotonic() - since < self._limit:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -190,7 +190,7 @@ class Copy:
         return None
 
     def confirmed_failure(self, tests: list[str], on_gpu: bool) -> str | None:
-        """As first_failure, of tests that fail once more by themselves: not those that fail now and then on a busy machine."""
+        """As first_failure, but only for a test that fails again when run alone, since tests may fail on a busy machine."""
         passed_alone: list[str] = []
         while failed := self.first_failure([*tests, *(f"--deselect=tests/{name}" for name in passed_alone)], on_gpu):
             name = bare(failed)
@@ -201,12 +201,12 @@ class Copy:
         return None
 
     def first_failure(self, tests: list[str], on_gpu: bool) -> str | None:
-        """The first of the tests that fails, crashes or hangs; None if all pass. tests: files, folders or names of tests."""
+        """The first test that fails, crashes or hangs, or None if all pass. tests: files, folders or names of tests."""
         if not tests:
             return None
         marks = "cuda and not slow" if on_gpu else "not slow and not torchvision and not cuda"
         self._runs += 1
-        compiled = self.folder / "pycache" / str(self._runs)  # never that of the file without the fault
+        compiled = self.folder / "pycache" / str(self._runs)  # new, so that no bytecode without the fault is used
         environment = os.environ | {
             "PYTHONPATH": str(self.source / "python"),
             "PYTHONPYCACHEPREFIX": str(compiled),
@@ -243,7 +243,7 @@ class Copy:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         shutil.rmtree(compiled, ignore_errors=True)
-        if code in (0, 5):  # 5: the marks leave none of them
+        if code in (0, 5):  # 5: no test has the marks
             return None
         text = log.read_text(errors="replace")
         failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", text, re.MULTILINE)
@@ -252,22 +252,22 @@ class Copy:
         if code is None or code < 0 or code > 5:
             started = re.findall(r"^(\S+\.py::.+?) *(?:PASSED|$)", text, re.MULTILINE)
             return f"{started[-1] if started else tests[0]} ({'hangs' if code is None else 'crashes'})"
-        if failed:  # at the collection
+        if failed:  # during collection
             return f"{failed[1]} (cannot be collected)"
         sys.exit(f"FAILED: pytest {' '.join(tests)} ended with {code}\n{text[-2000:]}")
 
 
 def bare(failed: str) -> str:
-    """A test's name, without how it failed."""
+    """A test's name, without the reason of its failure."""
     return re.sub(r" \((hangs|crashes|cannot be collected)\)$", "", failed)
 
 
 def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | None:
-    """Which test notices a fault that is planted; None where none does."""
+    """The test that notices a planted fault, or None."""
     first = bare(before or "")
     tests = copy.source / "tests"
     if first and (tests / first.partition("::")[0]).exists():
-        with contextlib.suppress(SystemExit):  # a test of that name that there no longer is
+        with contextlib.suppress(SystemExit):  # the test no longer exists
             if noticed := copy.first_failure([first], fault.on_gpu):
                 return noticed
     folders = next(folders for start, folders in NEAREST.items() if fault.file.startswith(start))
@@ -280,7 +280,7 @@ def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | N
     return copy.confirmed_failure(nearest, fault.on_gpu) or (None if quick else copy.confirmed_failure(rest, fault.on_gpu))
 
 
-# --- what came of it -----------------------------------------------------------------------------------------------------
+# --- results -------------------------------------------------------------------------------------------------------------
 
 
 def saved_results() -> dict[str, Any]:
@@ -289,7 +289,7 @@ def saved_results() -> dict[str, Any]:
 
 
 def save(results: dict[str, Any], faults: list[Fault]) -> None:
-    """The results of all faults that there still are, and how many of each table were noticed."""
+    """The results of all faults that still exist, and the number noticed in each table."""
     kept = {fault.name: results[fault.name] for fault in faults if fault.name in results}
     areas: dict[str, dict[str, int]] = {}
     for fault in faults:
@@ -302,7 +302,7 @@ def save(results: dict[str, Any], faults: list[Fault]) -> None:
 
 
 def judge(fault: Fault, noticed: str | None) -> tuple[str, bool]:
-    """What to say of a fault, and whether it is as it should be."""
+    """The line about a fault, and whether its result is as expected."""
     if noticed:
         if fault.equivalent:
             return f"NOTICED     {fault.name}: by {noticed}, though it is called equivalent", False
@@ -313,7 +313,7 @@ def judge(fault: Fault, noticed: str | None) -> tuple[str, bool]:
 
 
 def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool) -> list[str]:
-    """Plant one fault after the other; returns what is not as it should be."""
+    """Plant one fault after the other. Returns the names of those with unexpected results."""
     wrong = []
     for fault in faults:
         start = time.monotonic()
@@ -333,7 +333,7 @@ def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool) -
 
 
 def failing_without_faults(copy: Copy, faults: list[Fault], results: dict[str, Any]) -> list[str]:
-    """The tests that noticed a fault and fail without one too: what they noticed is nothing."""
+    """The tests that noticed a fault but fail without one too; their result proves nothing."""
     failing = []
     for on_gpu in (False, True):
         found = {results[fault.name]["noticed_by"] for fault in faults if fault.on_gpu == on_gpu and fault.name in results}
@@ -347,15 +347,21 @@ def failing_without_faults(copy: Copy, faults: list[Fault], results: dict[str, A
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only faults whose name, file or table contains the word")
-    parser.add_argument("--quick", action="store_true", help="only the nearest tests: finds survivors that others would notice")
-    parser.add_argument("--list", action="store_true", help="what there is to plant")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="plant only faults whose name, file or table contains NAME")
+    parser.add_argument(
+        "--quick", action="store_true", help="run only the nearest tests; may report faults that other tests notice"
+    )
+    parser.add_argument("--list", action="store_true", help="list the faults")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "checks" / "mutate", help="for the copy and its builds")
-    parser.add_argument("--limit", type=float, default=200, metavar="SECONDS", help="of silence, after which a test hangs")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "build" / "checks" / "mutate", help="folder for the copy and its builds"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=200, metavar="SECONDS", help="a test that prints nothing for so long counts as hanging"
+    )
     arguments = parser.parse_args()
     faults = read_faults()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # not without the tests that run
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the running tests too
     words = arguments.names
     chosen = [fault for fault in faults if not words or any(w in f"{fault.name} {fault.file} {fault.area}" for w in words)]
     try:

@@ -4,7 +4,7 @@
 namespace fastlenet::cuda {
 
 void bind_step(py::module_& m) {
-  PYBIND11_NUMPY_DTYPE(Progress, loss_sum, images, steps, all_steps, dropout_counter, epoch);
+  PYBIND11_NUMPY_DTYPE(Progress, loss_sum, correct, images, steps, all_steps, dropout_counter, epoch);
   m.attr("progress") = py::dtype::of<Progress>();
   m.def("begin_step", [](Address progress, Address order, Address all_labels, Address rates, Address index, Address labels,
                          Address rate, std::int64_t n) {

@@ -77,6 +77,10 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, const char* file = _
   return votes;
 }
 
+inline unsigned long long atomicAdd(unsigned long long* address, unsigned long long value) {
+  return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 // --- the runtime -----------------------------------------------------------------------------------------------------------

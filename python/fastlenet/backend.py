@@ -10,13 +10,26 @@ Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, Protocol, SupportsFloat, TypeVar, overload
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, SupportsFloat, TypeVar, overload
 
 import numpy.typing as npt
 
 from fastlenet.augment import Transform
 
-__all__ = ["DEAD", "FEW_IMAGES", "NAMES", "OPS", "Array", "Backend", "Graph", "Pair", "Shape", "Uncaptured"]
+__all__ = [
+    "DEAD",
+    "FEW_IMAGES",
+    "NAMES",
+    "OPS",
+    "Array",
+    "Backend",
+    "Gap",
+    "Graph",
+    "Pair",
+    "Shape",
+    "Uncaptured",
+    "gaps_of",
+]
 
 Array = npt.NDArray[Any]  # of NumPy, as which layers and optimizers know their arrays, whatever a backend takes
 Shape = tuple[int, ...]
@@ -226,6 +239,26 @@ class Backend(Protocol[A]):
     ) -> None: ...
 
     def ema_step(self, average: A, parameters: A, *, decay: float) -> None: ...
+
+
+class Gap:
+    """An op that a backend does not have yet, in its place: `tanh_forward: Any = Gap("tanh_forward", "no GPU kernel yet")`.
+
+    A call raises NotImplementedError, which names the op and the reason. `gaps_of` lists the gaps of a backend; the tests print
+    them, and `fastlenet.testing.check_backend` leaves them out.
+    """
+
+    def __init__(self, op: str, reason: str) -> None:
+        self.op, self.reason = op, reason
+
+    def __call__(self, *arguments: object, **options: object) -> NoReturn:
+        raise NotImplementedError(f"{self.op}: this backend has no such op ({self.reason}); compute it on another one")
+
+
+def gaps_of(backend: object) -> dict[str, str]:
+    """Returns the ops that the backend declares as gaps: the reason of each, by the op's name."""
+    found = ((name, getattr(backend, name, None)) for name in NAMES)
+    return {name: gap.reason for name, gap in found if isinstance(gap, Gap)}
 
 
 # All that a backend has, by name; and of that the ops, which compute.

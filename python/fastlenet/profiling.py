@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,16 +18,6 @@ from fastlenet.config import get_num_threads
 
 __all__ = ["Line", "Profiler", "profile_table"]
 
-# The positions of an op's input and weight among its arguments, to count the multiply-adds of the dense product.
-_OPERANDS = {
-    "conv2d_forward": (0, 1),
-    "conv2d_backward": (1, 2),
-    "conv2d_relu_max_pool2d_forward": (0, 1),
-    "conv2d_relu_max_pool2d_backward": (2, 3),
-    "linear_forward": (0, 1),
-    "linear_backward": (1, 2),
-}
-
 
 @dataclass
 class Line:
@@ -37,24 +26,6 @@ class Line:
     calls: int = 0
     seconds: float = 0.0
     flops: float = 0.0
-
-
-def _flops(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> float:
-    """Two FLOP for each multiply-add of the dense product: of y, or of dweight and, if computed, dx."""
-    if name not in _OPERANDS:
-        return 0.0
-    x, weight = (arguments[i] for i in _OPERANDS[name])
-    positions = 1
-    if weight.ndim == 4:
-        for axis in (2, 3):
-            padding, stride = (
-                value if isinstance(value, int) else value[axis - 2]
-                for value in (options.get("padding", 0), options.get("stride", 1))
-            )
-            positions *= (x.shape[axis] + 2 * padding - weight.shape[axis]) // stride + 1
-    products = 1 if name.endswith("forward") else 1 + bool(options.get("need_dx", True))
-    multiply_adds: int = len(x) * positions * math.prod(weight.shape) * products
-    return 2.0 * multiply_adds
 
 
 class Profiler(ModuleType):
@@ -78,13 +49,19 @@ class Profiler(ModuleType):
         return timed
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        from fastlenet.testing.registry import OPS  # which only a profile needs
+
+        op = OPS.get(name)
+
         @functools.wraps(function)
         def run(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter()
             result = function(*arguments, **options)
             end = time.perf_counter()
-            shape = np.shape(arguments[_OPERANDS.get(name, (0,))[0]])
-            self._add(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), end - start, _flops(name, arguments, options))
+            named = {**dict(zip(op.parameters, arguments, strict=False)), **options} if op else {}
+            shape = np.shape(named["x"] if "x" in named else arguments[0])
+            flops = op.flops(named) if op else 0.0
+            self._add(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), end - start, flops)
             self._add("profiler", time.perf_counter() - end)
             return result
 

@@ -27,7 +27,10 @@ from helpers.command import Result, one_line, train_command
 from helpers.expect import expect_same_bits
 
 Train = Callable[..., Result]
-EPOCH_LINE = re.compile(r"epoch (\d)/(\d)   accuracy +(\d+\.\d\d)%   loss (\d\.\d{4})   (\d+\.\d\d) s   ([\d,]+) images/s")
+EPOCH_LINE = re.compile(
+    r"epoch (\d)/(\d)   loss (\d\.\d{4})   accuracy (\d+\.\d\d)%   val_loss (\d\.\d{4})   val_accuracy (\d+\.\d\d)%   "
+    r"\d+\.\d\d s   [\d,]+ images/s"
+)
 SHAPES = ["(20, 1, 5, 5)", "(20,)", "(50, 20, 5, 5)", "(50,)", "(500, 800)", "(500,)", "(10, 500)", "(10,)"]
 
 
@@ -44,11 +47,12 @@ def test_what_it_prints(train: Train, small_mnist: Path, tmp_path: Path) -> None
     assert before is not None and 2 < float(before[1]) < 30
     epochs = EPOCH_LINE.findall(result.out)
     assert [(number, of) for number, of, *_ in epochs] == [("1", "2"), ("2", "2")]
-    assert result.out.endswith(f"final accuracy {epochs[-1][2]}%\n")
+    assert result.out.endswith(f"final accuracy {epochs[-1][5]}%\n")
     log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2]
-    for entry, (_, _, accuracy, loss, _, _) in zip(log, epochs, strict=True):
+    for entry, (_, _, loss, accuracy, val_loss, val_accuracy) in zip(log, epochs, strict=True):
         assert f"{100 * entry['accuracy']:.2f}" == accuracy and f"{entry['loss']:.4f}" == loss
+        assert f"{100 * entry['val_accuracy']:.2f}" == val_accuracy and f"{entry['val_loss']:.4f}" == val_loss
         assert entry["images_per_second"] == pytest.approx(2000 / entry["seconds"])
 
 
@@ -56,7 +60,7 @@ def test_it_learns(train_here: Train, small_mnist: Path) -> None:
     """Four epochs of 2,000 images: over 90 % on 500 others; and the training loss falls."""
     result = train_here("--data-dir", small_mnist, "--epochs", 4, "--batch-size", 20, "--lr", 0.03, "--label-smoothing", 0)
     epochs = EPOCH_LINE.findall(result.out)
-    assert float(epochs[-1][2]) > 90 and float(epochs[-1][3]) < 0.2 * float(epochs[0][3])
+    assert float(epochs[-1][5]) > 90 and float(epochs[-1][2]) < 0.2 * float(epochs[0][2])
 
 
 def test_the_command_is_fit(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_the_command_is_fit(train_here: Train, small_mnist: Path, tmp_path: Path
     for every in (True, False):
         model = LeNet(seed=3)
         history = fit(model, load_idx_directory(small_mnist), epochs=2, seed=3, evaluate_every_epoch=every)
-        assert [epoch.accuracy is None for epoch in history.epochs] == [not every, False]
+        assert [epoch.val_accuracy is None for epoch in history.epochs] == [not every, False]
         for name, array in model.state_dict().items():
             expect_same_bits(array, expected[name])
 

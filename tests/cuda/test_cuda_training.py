@@ -67,8 +67,8 @@ def test_training_beside_the_cpu(name: str, few: Dataset) -> None:
     (_, ours), (_, theirs) = (trained(few, RECIPES[name], backend) for backend in (cuda, cpu_ops))
     for epoch, expected in zip(ours.epochs, theirs.epochs, strict=True):
         assert abs(epoch.loss - expected.loss) < 1e-3 * expected.loss
-        assert epoch.test_loss is not None and expected.test_loss is not None
-        assert abs(epoch.test_loss - expected.test_loss) < 1e-3 * expected.test_loss
+        assert epoch.val_loss is not None and expected.val_loss is not None
+        assert abs(epoch.val_loss - expected.val_loss) < 1e-3 * expected.val_loss
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -78,6 +78,7 @@ def test_a_captured_step_is_its_ops(name: str, few: Dataset, monkeypatch: pytest
     monkeypatch.setattr(cuda_step, "CapturedStep", step.TrainingStep)
     op_by_op, expected = trained(few, RECIPES[name])
     expect_same_bits(captured, op_by_op)
+    assert history.history["accuracy"] == expected.history["accuracy"]
     # The sum over an epoch is fused with the product in one of them.
     np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
 
@@ -129,6 +130,7 @@ def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
     resumed, history = trained(few, RECIPES[name], resume=tmp_path / "state")
     straight, expected = trained(few, RECIPES[name])
     expect_same_bits(resumed, straight)
+    assert history.history["accuracy"] == expected.history["accuracy"]
     np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
     with pytest.raises(CheckpointError, match=r"made at level cuda, this is .*; train on cuda, or allow it"):
         trained(few, RECIPES[name], cpu_ops, resume=tmp_path / "state")
@@ -164,7 +166,7 @@ def test_a_run_in_the_same_trainer_goes_on(few: Dataset, tmp_path: Path) -> None
             trainer.run(Stop())
         trainer.restore(tmp_path / "beginning")
         trainer.save(tmp_path / "again")
-        assert load_checkpoint(tmp_path / "again")[1]["sums"][:2] == [0.0, 0]
+        assert load_checkpoint(tmp_path / "again")[1]["sums"][:3] == [0.0, 0, 0]
     with pytest.raises(InterruptedRunError):
         trainer.run(Stop())
     trainer.stop_requested = False

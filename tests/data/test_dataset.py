@@ -240,7 +240,7 @@ def test_hold_out_of_wrong_numbers(few: Dataset) -> None:
 def test_no_test_images(few: Dataset) -> None:
     """Such a data set may be made, and hold_out gives it some; its accuracy cannot be asked for."""
     none = replace(few, test_images=few.test_images[:0], test_labels=few.test_labels[:0])
-    assert fit(LeNet(), none.hold_out(4), epochs=1).accuracy is not None
+    assert fit(LeNet(), none.hold_out(4), epochs=1).epochs[-1].val_accuracy is not None
     message = "MNIST: no test images to report on; data.hold_out"
     with pytest.raises(ValueError, match=message):
         evaluate(LeNet(), none)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastlenet.testing import OPS, Op
+from fastlenet.testing import OPS
 from fastlenet.testing.checks import PROPERTIES
 
 __all__ = ["cases", "each"]
@@ -22,7 +22,3 @@ def cases(property: str, without: tuple[str, ...] = ()) -> Any:
     """Parametrizes `op` and `case` by every op's cases of that property."""
     found = [(op, case) for op in OPS.values() if op.name not in without for case in PROPERTIES[property].cases(op)]
     return pytest.mark.parametrize(("op", "case"), [pytest.param(op, case, id=f"{op.name}-{case}") for op, case in found])
-
-
-def is_gap(op: Op, backend: Any) -> bool:
-    return op.name in getattr(backend, "GAPS", {})

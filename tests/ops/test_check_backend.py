@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import conftest
 from fastlenet import cuda, ops, reference
+from fastlenet.backend import Gap
 from fastlenet.testing import OPS, BackendError, check_backend
 from fastlenet.testing.description import Array
 from helpers.backends import ORDERS, on_device
@@ -246,7 +248,7 @@ def test_what_is_missing_is_found_and_named() -> None:
     report = check_backend(
         broken(relu_forward=None, dropout_forward=None), ops=["relu_forward", "relu_backward"], on_fail="report"
     )
-    missing = "relu_forward, name: expected an op of this name, got none; if it is to come, declare it in GAPS"
+    missing = "relu_forward, name: expected an op of this name, got none; until it comes, put a backend.Gap there"
     assert [str(failure) for failure in report.failures] == [missing]
     for name, change, line in [
         ("name", "", "backend, name: name expected a string, got ''"),
@@ -265,23 +267,33 @@ def test_what_is_missing_is_found_and_named() -> None:
 
 def test_gaps_are_declared() -> None:
     """They are listed, not failures; but what is there is no gap."""
-    lacking = broken(relu_forward=None, relu_backward=None)
-    reasons = {"relu_forward": "no kernel yet", "relu_backward": "no kernel yet"}
-    report = check_backend(lacking, gaps=reasons, ops=["relu_forward", "relu_backward"])
-    assert report.gaps == reasons and not report.checks and not report.failures
-    assert str(report).splitlines()[1:] == [f"{name}: a declared gap, no kernel yet" for name in reasons]
-    vars(lacking)["GAPS"] = reasons
-    assert check_backend(lacking, ops=["relu_forward"]).gaps == reasons
+    both, reasons = ["relu_forward", "relu_backward"], {"relu_forward": "no kernel yet", "relu_backward": "no kernel yet"}
+    declared = broken(**{name: Gap(name, reason) for name, reason in reasons.items()})
+    for report in (
+        check_backend(broken(relu_forward=None, relu_backward=None), gaps=reasons, ops=both),
+        check_backend(declared, ops=both),
+    ):
+        assert report.gaps == reasons and not report.checks and not report.failures
+        assert str(report).splitlines()[1:] == [f"{name}: a declared gap, no kernel yet" for name in reasons]
+    # The transpose is not tried without its forward op, all else is.
+    report = check_backend(broken(relu_forward=Gap("relu_forward", "no kernel yet")), ops=both)
+    assert report.checks and list(report.gaps) == ["relu_forward"]
+    with pytest.raises(NotImplementedError, match=r"^relu_forward: this backend has no such op \(no kernel yet\); "):
+        declared.relu_forward([0.0])
     for gaps, line in [
-        (
-            ["sigmoid_forward"],
-            "sigmoid_forward, gap: expected no such op, since it is declared a gap, got one; take it from the gaps",
-        ),
+        (["sigmoid_forward"], "sigmoid_forward, gap: expected no such op, since it is declared a gap, got one; "),
         (["sigmiod_forward"], "sigmiod_forward, gap: expected the name of an op, got 'sigmiod_forward'"),
     ]:
         with pytest.raises(BackendError) as error:
             check_backend(reference, gaps=gaps, ops=["relu_forward"])
         assert line in str(error.value)
+
+
+def test_the_tests_print_the_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "relu_forward", Gap("relu_forward", "no text yet"))
+    lines: list[str] = []
+    conftest.pytest_terminal_summary(SimpleNamespace(write_line=lines.append))
+    assert "fastlenet.reference has no relu_forward yet: no text yet" in lines
 
 
 def test_wrong_arguments() -> None:

@@ -19,7 +19,7 @@ from fastlenet.philox import permutation, philox
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import load_checkpoint
 from fastlenet.training.evaluation import evaluate, predict, score
-from fastlenet.training.history import Epoch
+from fastlenet.training.history import Epoch, History
 from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import InterruptedRunError, Trainer
@@ -151,7 +151,7 @@ def test_a_run_of_numpy_scalars_is_saved_and_resumed(data: Dataset, tmp_path: Pa
     fit(LeNet(3), data, checkpoint=path, test_batch_size=np.int64(70), **given)  # type: ignore[arg-type]
     recipe = load_checkpoint(path)[1]["recipe"]
     assert (recipe["epochs"], recipe["batch_size"], recipe["lr"], recipe["seed"]) == (1, 500, 0.0625, 3)
-    assert fit(LeNet(3), data, resume=path, epochs=1, batch_size=500, lr=0.0625, seed=3).accuracy is not None
+    assert fit(LeNet(3), data, resume=path, epochs=1, batch_size=500, lr=0.0625, seed=3).epochs[-1].val_accuracy is not None
 
 
 def test_a_recipe_in_words() -> None:
@@ -204,7 +204,7 @@ def test_every_optimizer_learns(name: str, kind: type, data: Dataset) -> None:
     trainer = Trainer(LeNet.of(recipe), data, recipe)
     assert type(trainer.state.optimizer) is kind
     epochs = trainer.run().epochs
-    assert epochs[-1].loss < 0.2 * epochs[0].loss and epochs[-1].accuracy is not None and epochs[-1].accuracy > 0.9
+    assert epochs[-1].loss < 0.2 * epochs[0].loss and epochs[-1].val_accuracy is not None and epochs[-1].val_accuracy > 0.9
 
 
 def test_dropout_needs_its_layers(data: Dataset) -> None:
@@ -232,7 +232,7 @@ def test_the_average_of_the_weights(data: Dataset) -> None:
         average = 0.5 * average + 0.5 * steps[step]
     # Each update rounds its two products and their sum, to 2^-24 of numbers below the largest weight.
     assert np.abs(model.parameter_buffer - average).max() <= 3 * 3 * 2.0**-24 * np.abs(steps).max()
-    assert evaluate(model, data) == (epochs[-1].accuracy, epochs[-1].test_loss)
+    assert evaluate(model, data) == (epochs[-1].val_accuracy, epochs[-1].val_loss)
 
 
 def test_test_time_augmentation(data: Dataset) -> None:
@@ -283,7 +283,7 @@ def test_everything_on_is_the_same_to_the_bit(optimizer: str, data: Dataset, tmp
         trainer.save(path)
     resumed, again = trained(data, recipe, resume=path)
     expect_same_bits(resumed.parameter_buffer, straight.parameter_buffer)
-    assert [(e.loss, e.accuracy, e.test_loss) for e in again] == [(e.loss, e.accuracy, e.test_loss) for e in epochs]
+    assert History(again).history == History(epochs).history
 
 
 def test_streams_are_separate(data: Dataset) -> None:
@@ -337,7 +337,7 @@ def test_one_batch_can_be_learnt_to_zero(data: Dataset) -> None:
         test_labels=data.train_labels[:64],
     )
     _, epochs = trained(few, Recipe(epochs=100, batch_size=64, lr=0.05, weight_decay=0.0, shift=0), evaluate_every_epoch=False)
-    assert epochs[-1].accuracy == 1.0 and epochs[-1].test_loss is not None and epochs[-1].test_loss < 0.001
+    assert epochs[-1].val_accuracy == 1.0 and epochs[-1].val_loss is not None and epochs[-1].val_loss < 0.001
 
 
 # --- diverging ----------------------------------------------------------------------------------------------------------

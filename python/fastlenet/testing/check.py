@@ -1,4 +1,4 @@
-"""check_backend: whether a module does what a backend must, and one line for each thing that it does not."""
+"""check_backend: checks that a module fulfils the contract of a backend, with one line for each failure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlenet.backend import Gap, gaps_of
 from fastlenet.testing.basics import BASICS
 from fastlenet.testing.checks import PROPERTIES, Property
 from fastlenet.testing.contract import CONTRACT
@@ -16,15 +17,16 @@ from fastlenet.testing.description import Case, Op
 from fastlenet.testing.host import on_host
 from fastlenet.testing.registry import OPS
 
-__all__ = ["BackendError", "Check", "Failure", "Report", "check_backend", "checks_of", "gaps_of"]
+__all__ = ["BackendError", "Check", "Failure", "Report", "check_backend", "checks_of"]
 
-# What every backend must do. Beside these, an image of `fastlenet.ops` and `fastlenet.cuda` has the same bits in every batch.
+# The properties that every backend must have. In `fastlenet.ops` and `fastlenet.cuda`, an image also has the same bits in every
+# batch.
 DEMANDED = tuple(name for name in PROPERTIES if name != "alone")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One property of one op on one case; run it with the backend, whose arrays are NumPy's or behind `on_host`."""
+    """A check of one property of one op on one case. run(backend) takes a backend of NumPy arrays; `on_host` wraps others."""
 
     op: str
     property: str
@@ -37,7 +39,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Failure:
-    """A check that a backend does not pass, and what was expected and what came."""
+    """A failed check. message: what was expected and what the backend gave."""
 
     op: str
     property: str
@@ -51,7 +53,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """How many checks ran, which failed, and which ops the backend declares that it lacks, with its reasons."""
+    """The result of check_backend.
+
+    checks: the number of checks that ran. failures: those that failed. gaps: the ops that the backend declares missing, with
+    reasons.
+    """
 
     checks: int
     failures: tuple[Failure, ...]
@@ -63,21 +69,24 @@ class Report:
 
 
 class BackendError(AssertionError):
-    """A backend does not do what its contract says; `report` has every failure."""
+    """A backend does not fulfil its contract. `report` has every failure."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(str(report))
         self.report = report
 
 
-def gaps_of(module: object, gaps: Mapping[str, str] | Collection[str] | None = None) -> Mapping[str, str]:
-    """The ops that a backend declares that it lacks, with the reason of each: its GAPS, or those given."""
-    declared = getattr(module, "GAPS", {}) if gaps is None else gaps
-    return dict(declared) if isinstance(declared, Mapping) else dict.fromkeys(declared, "no reason given")
+def _declared(module: object, gaps: Mapping[str, str] | Collection[str]) -> dict[str, str]:
+    """The ops that the backend or the caller declares missing, with the reason of each."""
+    given = dict(gaps) if isinstance(gaps, Mapping) else dict.fromkeys(gaps, "no reason given")
+    return given | gaps_of(module)
 
 
 def checks_of(op: Op, properties: Collection[str] = DEMANDED) -> Iterator[Check]:
-    """All that a backend must do of an op: its contract on a small case, then these properties, each on the op's own cases."""
+    """Yields the checks of an op: its contract on a small case, then these properties on the op's cases.
+
+    properties: names of properties, by default those that every backend must have.
+    """
     for name, of_op in CONTRACT.items():
         yield Check(op.name, name, "", _contract(of_op, op))
     for name in properties:
@@ -95,7 +104,7 @@ def _property(found: Property, op: Op, case: Case) -> Callable[[Any], None]:
 
 
 def _run(check: Check, backend: object) -> Failure | None:
-    """Whatever a backend raises is its failure."""
+    """Run a check. Any exception of the backend is a failure."""
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,39 +122,39 @@ def _wrong_gaps(module: object, gaps: Mapping[str, str]) -> Iterator[Failure]:
     for name in gaps:
         if name not in OPS:
             yield Failure(name, "gap", "", f"expected the name of an op, got {name!r}")
-        elif hasattr(module, name):
+        elif hasattr(module, name) and not isinstance(getattr(module, name), Gap):
             yield Failure(name, "gap", "", "expected no such op, since it is declared a gap, got one; take it from the gaps")
 
 
 def check_backend(
     module: object,
     *,
-    gaps: Mapping[str, str] | Collection[str] | None = None,
+    gaps: Mapping[str, str] | Collection[str] = (),
     ops: Collection[str] | None = None,
     on_fail: str = "raise",
 ) -> Report:
-    """Checks that a module (or object) is a backend: that `fastlenet.LeNet(ops=module)` computes with it what it should.
+    """Check that a module (or object) fulfils the contract of a backend, so that `fastlenet.LeNet(ops=module)` works with it.
 
-    Every op is called on many shapes. With small integers its results must equal those of `fastlenet.reference`; with random
-    numbers they must lie within derived bounds of the reference in float64; backward must be the exact transpose of forward;
-    the same call must give the same bits; and arguments, `out`, errors, `empty` and arrays must be as `fastlenet.backend` and
-    `fastlenet.ops` say. It needs NumPy alone, and takes some seconds.
+    Every op is called on many shapes. With small integers its results must equal those of `fastlenet.reference`. With random
+    numbers they must lie within derived bounds of the reference in float64. The backward op must be the exact transpose of the
+    forward op. The same call must give the same bits. Arguments, `out`, errors, `empty` and arrays must be as
+    `fastlenet.backend` and `fastlenet.ops` describe. The checks need NumPy alone, and take some seconds.
 
-    module: the backend. Its arrays may be of any type that can do what `fastlenet.backend` says.
-    gaps: ops that it lacks as yet, as names or as {name: reason}; if None, those of its attribute GAPS. A gap is left out and
-    listed in the report; an op that is declared a gap and is there is a failure.
-    ops: check these alone.
-    on_fail: "raise", or "report", which returns the failures instead.
+    module: the backend. Its arrays may be of any type that `fastlenet.backend` allows.
+    gaps: ops that the backend lacks so far, as names or as {name: reason}. The backend may also have a `fastlenet.backend.Gap`
+    in the place of an op. Gaps are not checked, and are listed in the report. Declaring an existing op a gap is a failure.
+    ops: the names of ops to check, or None for all.
+    on_fail: "raise", or "report" to return the failures instead.
 
-    Returns a Report. Raises BackendError, an AssertionError with a line for each failure: the op, the property, the case,
-    what was expected and what came.
+    Returns a Report. Raises BackendError, an AssertionError with one line for each failure: the op, the property, the case,
+    what was expected and what the backend gave.
     """
     if on_fail not in ("raise", "report"):
         raise ValueError(f"check_backend: on_fail expects 'raise' or 'report', got {on_fail!r}")
     for name in ops or ():
         if name not in OPS:
             raise ValueError(f"check_backend: ops expects names of ops, got {name!r}")
-    lacking = gaps_of(module, gaps)
+    lacking = _declared(module, gaps)
     failures = list(_wrong_gaps(module, lacking))
     basics = [] if ops else [Check("backend", name, "", basic) for name, basic in BASICS.items()]
     found = [_run(check, module) for check in basics]
@@ -156,17 +165,24 @@ def check_backend(
                 continue
             if not hasattr(module, name):
                 found.append(
-                    Failure(name, "name", "", "expected an op of this name, got none; if it is to come, declare it in GAPS")
+                    Failure(
+                        name,
+                        "name",
+                        "",
+                        "expected an op of this name, got none; until it comes, put a backend.Gap there",
+                    )
                 )
                 continue
-            found += [_run(check, backend) for check in checks_of(OPS[name]) if _possible(check, module)]
+            found += [_run(check, backend) for check in checks_of(OPS[name]) if _possible(check, lacking, module)]
     report = Report(len(found), (*failures, *(failure for failure in found if failure)), lacking)
     if report.failures and on_fail == "raise":
         raise BackendError(report)
     return report
 
 
-def _possible(check: Check, module: object) -> bool:
-    """Whether the forward op is there, which the check of a transpose needs."""
+def _possible(check: Check, lacking: Collection[str], module: object) -> bool:
+    """Whether the check can run: the check of a transpose needs the forward op."""
     gradient = OPS[check.op].gradient
-    return check.property != "adjoint" or gradient is None or hasattr(module, gradient.forward.name)
+    if check.property != "adjoint" or gradient is None:
+        return True
+    return hasattr(module, gradient.forward.name) and gradient.forward.name not in lacking

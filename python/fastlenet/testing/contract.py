@@ -1,4 +1,4 @@
-"""What every op promises of its arguments: what it refuses, in which words; what it reads, fills, returns and leaves alone."""
+"""The contract of every op's arguments: what it refuses, with which error, what it reads, fills, returns and leaves alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fastlenet.testing.values import Numbers
 __all__ = ["CONTRACT", "STYLES", "example", "styled"]
 
 STYLES = ("plain", "reversed", "strided", "fortran", "misaligned", "read-only")
-WRONG_DTYPES = (np.float16, np.int64, np.complex64)  # which no argument has
+WRONG_DTYPES = (np.float16, np.int64, np.complex64)  # no argument has them
 
-# What is refused in the place of another argument, and the exception, by its kind.
+# Wrong values by the kind of argument, and the exception that they must raise.
 WRONG: dict[str, tuple[tuple[object, type[Exception]], ...]] = {
     "pair": (("2", TypeError), ((1, 2, 3), TypeError), (1.5, TypeError), (-1, ValueError), (2**70, ValueError)),
     "sizes": (("1144", TypeError), (None, TypeError), ((1, 1, 4, -1), ValueError)),
@@ -31,13 +31,13 @@ WRONG: dict[str, tuple[tuple[object, type[Exception]], ...]] = {
 
 
 def example(op: Op, n: int = 3) -> Call:
-    """A small call, of that many images."""
+    """A small call with n images."""
     case = op.small[0]
     return Call(op, op.in_network(case if n == 3 else case.with_batch(n), Numbers("integers", op.name, "contract")))
 
 
 def styled(array: Array, style: str) -> Array:
-    """The same numbers in memory of another kind."""
+    """The same numbers in another memory layout."""
     if style == "reversed":
         backwards: Array = np.ascontiguousarray(array[..., ::-1])[..., ::-1]
         return backwards
@@ -63,7 +63,7 @@ def styled(array: Array, style: str) -> Array:
 def expect_refused(
     backend: Backend, op: Op, arguments: Arguments, kind: type[Exception], pattern: str, given: str, **options: object
 ) -> None:
-    """That exception, by one line that begins with the op's name and goes on like the pattern; and no argument is touched."""
+    """The call must raise this exception with one line, the op's name and then the pattern, and must not change an argument."""
     expected, before = f"{given} expected a {kind.__name__} {f'{op.name}: {pattern}'!r}", Call(op, arguments).copied()
     try:
         op.run(backend, arguments, **options)
@@ -81,7 +81,7 @@ def expect_refused(
 
 
 def signature(backend: Backend, op: Op) -> None:
-    """The same parameters, in the same order, by position or name, with the same defaults."""
+    """The op must have the same parameters in the same order, of the same kind, with the same defaults."""
 
     def parameters(function: Callable[..., Any]) -> list[tuple[str, str, object]]:
         return [(p.name, p.kind.description, p.default) for p in inspect.signature(function).parameters.values()]
@@ -97,7 +97,7 @@ def _parameter(name: str, kind: str, default: object) -> str:
 
 
 def dtypes(backend: Backend, op: Op) -> None:
-    """Another dtype, or no array, is a TypeError that names the argument and what came."""
+    """A wrong dtype, or an object that is no array, must raise a TypeError that names the argument and what it got."""
     call = example(op)
     for name in op.arrays:
         for dtype in WRONG_DTYPES:
@@ -109,7 +109,7 @@ def dtypes(backend: Backend, op: Op) -> None:
 
 
 def shapes(backend: Backend, op: Op) -> None:
-    """An axis too many is a ValueError that names an argument."""
+    """An array with an additional axis must raise a ValueError that names an argument."""
     if op.any_shape:
         return
     call = example(op)
@@ -121,7 +121,7 @@ def shapes(backend: Backend, op: Op) -> None:
 
 
 def numbers(backend: Backend, op: Op) -> None:
-    """A wrong number, pair or word is a TypeError or ValueError that names the argument and what came."""
+    """A wrong number, pair or word must raise a TypeError or ValueError that names the argument and what it got."""
     call = example(op)
     for name in op.parameters:
         for value, kind in WRONG.get(KINDS.get(name, "array"), ()):
@@ -133,7 +133,7 @@ def numbers(backend: Backend, op: Op) -> None:
 
 
 def out(backend: Backend, op: Op) -> None:
-    """`out` is filled and returned; one of another shape, or no tuple where there are several, is refused."""
+    """`out` must be filled and returned. A wrong shape, or a single array where several are expected, must be refused."""
     if op.changes:
         return
     call = example(op)
@@ -153,7 +153,7 @@ def out(backend: Backend, op: Op) -> None:
 
 
 def in_place(backend: Backend, op: Op) -> None:
-    """`out` may be an input where the op says so; else that is a ValueError."""
+    """`out` may be an input if the op allows it; otherwise this must raise a ValueError."""
     if op.changes:
         return
     call = example(op)
@@ -175,7 +175,7 @@ def in_place(backend: Backend, op: Op) -> None:
 
 
 def empty_batch(backend: Backend, op: Op) -> None:
-    """Of no images: outputs of the batch are empty, sums over it are zero, and a mean loss is nan."""
+    """Without images, outputs of the batch must be empty, sums over it zero, and a mean loss NaN."""
     call = example(op, 0)
     results = results_of(backend, call)
     for result, array, like in zip(op.results, op.arrays_of(results), op.arrays_of(call.exact), strict=True):
@@ -188,7 +188,7 @@ def empty_batch(backend: Backend, op: Op) -> None:
 
 
 def memory(backend: Backend, op: Op) -> None:
-    """Arrays that are read may have any strides and alignment, and be read-only."""
+    """Input arrays may have any strides and alignment, and may be read-only."""
     call = example(op)
     expected = op.run(backend, call.copied())
     for style in STYLES:

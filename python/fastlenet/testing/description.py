@@ -1,4 +1,4 @@
-"""One description of an op: from it come its checks, its tests, its fuzzed calls and its benchmark.
+"""The description of an op. Its checks, its tests, its fuzzed calls and its benchmark come from it.
 
 To add an op, add its description to the file of its group (conv.py, pool.py, linear.py, elementwise.py, loss.py, gather.py,
 update.py) and to the list OPS at the end of that file.
@@ -20,11 +20,11 @@ from fastlenet.backend import Array
 
 __all__ = ["KINDS", "Arguments", "Array", "Benchmark", "Call", "Gradient", "Judge", "Op", "Result", "Results", "Values"]
 
-Arguments = dict[str, Any]  # of a call, by name
-Results = tuple[Any, ...]  # arrays; None for one that was not asked for; a loss is a float
-Torch = Any  # the module, which is no dependency of this package
+Arguments = dict[str, Any]  # the arguments of a call, by name
+Results = tuple[Any, ...]  # arrays, or None for one that was not requested; a loss is a float
+Torch = Any  # the module torch, which is no dependency of this package
 
-# What an argument is that holds no floats, by its name: a wrong one is refused by its kind, and fuzzed by its kind.
+# The kinds of arguments that are not arrays of floats. The contract and the fuzzer treat an argument by its kind.
 KINDS: Mapping[str, str] = {
     "stride": "pair",
     "padding": "pair",
@@ -57,16 +57,16 @@ KINDS: Mapping[str, str] = {
 
 
 class Values(Protocol):
-    """Where a description takes its numbers from."""
+    """The source of a description's numbers."""
 
     @property
     def rng(self) -> np.random.Generator: ...
 
     def __call__(self, *shape: int) -> Array:
-        """Float32 numbers of the kind that is tested."""
+        """Returns float32 numbers of the tested kind."""
 
     def places(self, shape: tuple[int, ...], limit: int, dtype: npt.DTypeLike) -> Array:
-        """Integers in 0..limit-1."""
+        """Returns integers in 0..limit-1."""
 
 
 class Case(Protocol):
@@ -75,7 +75,7 @@ class Case(Protocol):
     def __hash__(self) -> int: ...
 
     def with_batch(self, n: int) -> Case:
-        """The same with another number of images."""
+        """Returns the case with another number of images."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +84,22 @@ class Result:
 
     name: str
     dtype: type[np.generic] = np.float32
-    batched: bool = True  # whether its first axis is the batch; else the op adds up over the batch
-    optional: str = ""  # the argument without which it is None
+    batched: bool = True  # whether its first axis is the batch; otherwise the op sums over the batch
+    optional: str = ""  # it is None if this argument is false
 
 
-# Raises AssertionError, in one line, unless the results of a call are as exact as the op promises.
+# Raises AssertionError, with one line, unless the results of a call are as exact as the op promises.
 Judge = Callable[["Call", Results], None]
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """What a backward op computes.
+    """The meaning of a backward op.
 
-    forward: the op whose gradients it returns. of: that op's arguments, in the order of these gradients. passes: arguments of
-    the backward op that are results of the forward one, by the number of the result. linear: sets of arguments in which the
-    forward op is linear while what it passes stays the same, so that <dy, y> = the sum of <gradient, argument> over each set.
-    saved_error: how many roundings of dy a gradient may be off, of which some come through a y that was rounded.
+    forward: the op whose gradients it returns. of: the forward op's arguments, in the order of their gradients. passes:
+    arguments of the backward op that are results of the forward op, by the number of the result. linear: sets of arguments in
+    which the forward op is linear for fixed `passes`, so that <dy, y> = the sum of <gradient, argument> over each set.
+    saved_error: the error of a gradient in roundings of dy, including those that come from a rounded y.
     """
 
     forward: Op
@@ -107,7 +107,7 @@ class Gradient:
     passes: Mapping[str, int] = field(default_factory=dict)
     linear: tuple[tuple[str, ...], ...] = ()
     saved_error: int = 0
-    cases: Sequence[Case] | None = None  # where the products are exact, if not on all cases of the op
+    cases: Sequence[Case] | None = None  # the cases with exact products; None: all cases of the op
 
 
 def _as_they_are(arguments: Arguments) -> Arguments:
@@ -116,9 +116,9 @@ def _as_they_are(arguments: Arguments) -> Arguments:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A line of benchmarks/bench_kernels.py, the op's name and a label, and its call: a case's arguments, some of them changed.
+    """A line of benchmarks/bench_kernels.py. label: follows the op's name. case, changes: the arguments of the call.
 
-    torch: whether PyTorch has the same.
+    torch: whether PyTorch has the same op.
     """
 
     label: str
@@ -128,35 +128,36 @@ class Benchmark:
 
 
 def _no_flops(arguments: Arguments) -> float:
+    """The FLOP of an op without products: 0."""
     return 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Op:
-    """All that is known of an op.
+    """The description of an op.
 
-    name: in `fastlenet.ops`, and in every other backend.
-    arrays: its arguments that are arrays of one dtype, float32 unless `dtypes` says otherwise.
-    results: the arrays that it returns. `scalar`: it returns a number before them, a loss.
-    arguments: draws the arguments of a case, by name.
-    cases: the sizes it is tested on. small: few and small ones, for what is repeated often; the first is of three images.
-    large: one that is split among threads.
-    judge: whether results are exact enough.
-    random: draws a case at random, for the fuzzer.
-    integers: whether its results are exact in float32 if its arguments are small integers.
-    rounds: whether it rounds at all; if not, its results are those of the reference in float32, whatever the numbers.
-    variants: changes of the arguments that are tested with integers on every case. roundings: such that change how it rounds.
-    batched: its arrays whose first axis is the batch.
-    changes: arguments that it writes instead of returning a result.
+    name: in every backend.
+    arrays: the arguments that are arrays. dtypes: their dtypes by name; float32 if not listed.
+    results: the arrays that the op returns. scalar: it returns a number, a loss, before them.
+    arguments: a function that draws the arguments of a case, by name.
+    cases: the tested sizes. small: a few small ones, for tests that repeat often; the first has three images. large: a case
+    that is split among threads.
+    judge: checks that results are exact enough.
+    random: draws a random case, for the fuzzer.
+    integers: whether results are exact in float32 if the arguments are small integers.
+    rounds: whether the op rounds. If not, its results equal the reference's in float32 for all numbers.
+    variants: changed arguments that are tested with integers on every case. roundings: changed arguments that round
+    differently.
+    batched: the arrays whose first axis is the batch.
+    changes: arguments that the op writes instead of returning a result.
     in_place: arguments that may be the first output.
     any_shape: its array may have any shape.
-    gradient, benchmarks: see these classes.
-    torch: the op in PyTorch, a function of the module and of the arguments by name, which have tensors for arrays. It returns
-    what the op returns, or the first of it; for an op that changes its arguments, a function that does so and returns them.
-    Gradients come from PyTorch's own. timed_only: with other numbers, drawn or rounded
-    otherwise.
-    flops: of its arguments, two for each multiply-add of the dense product.
-    traffic: bytes that must be read and written, if these are not all its arrays.
+    gradient, benchmarks: described in these classes.
+    torch: the op in PyTorch, a function of the module and of the arguments by name, with tensors for arrays. It returns the
+    op's results, or the first one. For an op that changes its arguments, it returns a function that does so and returns them.
+    Gradients are PyTorch's own. timed_only: PyTorch draws or rounds other numbers, so only the times are compared.
+    flops: a function of the arguments, two for each multiply-add of the dense product.
+    traffic: a function of the arguments, the bytes to be read and written, if these are not all arrays.
     """
 
     name: str
@@ -187,7 +188,7 @@ class Op:
 
     @property
     def outputs(self) -> int:
-        """How many arrays `out` has; none for an op that works in place."""
+        """The number of arrays in `out`; 0 for an op that changes its arguments."""
         return 0 if self.changes else len(self.results)
 
     @functools.cached_property
@@ -196,7 +197,7 @@ class Op:
         return tuple(name for name in inspect.signature(getattr(reference, self.name)).parameters if name != "out")
 
     def run(self, backend: object, arguments: Arguments, **options: Any) -> Results:
-        """Calls it on that backend. Its results, or the arrays that it changed."""
+        """Call the op of a backend. Returns its results, or the arrays that it changed."""
         result = getattr(backend, self.name)(**arguments, **options)
         if self.changes:
             return tuple(arguments[name] for name in self.changes)
@@ -213,9 +214,10 @@ class Op:
         backend: object = reference,
         changes: Callable[[Arguments], Arguments] = _as_they_are,
     ) -> tuple[Arguments, Results, Arguments]:
-        """A forward call on that backend: its arguments, its results; and the arguments of the backward call that follows.
+        """Returns the arguments and the results of a forward call on the backend, and the arguments of the backward call after
+        it.
 
-        For an op that is no gradient, only the last of the three is of use.
+        For an op that is no gradient, the first two are empty and the third are the op's arguments.
         """
         arguments = self.arguments(case, values)
         changed = changes(arguments)
@@ -230,15 +232,15 @@ class Op:
         return inputs, results, arguments | shared | passed
 
     def in_network(self, case: Any, values: Values, backend: object = reference) -> Arguments:
-        """The arguments of a case as they come in a network: what the forward op passes is what it returns."""
+        """Returns the arguments of a case as in a network: the forward op's results are passed to its backward op."""
         return self.chain(case, values, backend)[2]
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A call of an op, and what its results are held against.
+    """A call of an op, and the exact results to compare with.
 
-    integers: whether its arguments are such that every sum is exact in float32.
+    integers: whether every sum is exact in float32, because the arguments are small integers.
     """
 
     op: Op
@@ -247,12 +249,12 @@ class Call:
 
     @functools.cached_property
     def exact(self) -> Results:
-        """What the reference computes, in float64 if the op rounds."""
+        """The reference's results, in float64 if the op rounds."""
         return self._computed(lambda array: array)
 
     @functools.cached_property
     def sizes(self) -> Results:
-        """The same of the absolute values of all floats: sums of the terms' sizes."""
+        """The reference's results for the absolute values of all floats: the sums of the terms' magnitudes."""
         return self._computed(np.abs)
 
     def _computed(self, change: Callable[[Array], Array]) -> Results:
@@ -266,15 +268,15 @@ class Call:
             return self.op.run(reference, self.arguments | floats)
 
     def against(self, exact: Results) -> Call:
-        """The same, with other exact results than the reference's."""
+        """Returns the call with other exact results than the reference's."""
         call = Call(self.op, self.arguments, self.integers)
         vars(call)["exact"] = exact
         return call
 
     def copied(self) -> Arguments:
-        """Its arguments, in arrays of their own."""
+        """Returns the arguments, with copies of the arrays."""
         return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in self.arguments.items()}
 
     def changed(self, changes: Arguments) -> Call:
-        """The same but for these arguments."""
+        """Returns the call with these arguments changed."""
         return Call(self.op, self.arguments | changes, self.integers)

@@ -1,4 +1,4 @@
-"""A backend, called with NumPy arrays whatever its own arrays are."""
+"""Calls a backend with NumPy arrays, for any type of its own arrays."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _GUARD = 64  # elements on either side
 
 
 def poison(dtype: npt.DTypeLike) -> float:
-    """What no result may show by chance: NaN, or the largest integer."""
+    """A value that no result has by chance: NaN, or the largest integer."""
     kind = np.dtype(dtype)
     return np.nan if kind.kind == "f" else int(np.iinfo(kind).max)
 
 
 class Guarded:
-    """NumPy arrays to be filled: full of NaN, or of the largest integer, and with guard bytes on both sides."""
+    """Makes NumPy arrays to be filled. They contain NaN or the largest integer, and have guard bytes on both sides."""
 
     def __init__(self) -> None:
         self._memory: list[Array] = []
@@ -40,14 +40,14 @@ class Guarded:
         return array
 
     def check(self) -> None:
-        """Raises AssertionError if something around an array changed."""
+        """Raises AssertionError if the guard bytes of an array changed."""
         for memory in self._memory:
             if not ((memory[:64] == 0xA5).all() and (memory[-64:] == 0xA5).all()):
                 raise WrongError("out expected nothing written outside of it, got other bytes around it")
 
 
 class _Copy:
-    """A backend's array that starts as a NumPy array is, and what surrounds it."""
+    """A copy of a NumPy array as an array of the backend, and the memory around it."""
 
     def __init__(self, backend: Backend, host: Array) -> None:
         self.host = host
@@ -68,7 +68,7 @@ class _Copy:
 
 
 class Host:
-    """A backend's names. What an op writes becomes an array of the backend's, and is copied back; results are NumPy's."""
+    """Wraps a backend: converts arrays to the backend's, copies back those that an op writes, and returns NumPy arrays."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -76,7 +76,14 @@ class Host:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self.backend, name)
-        return functools.partial(self._call, OPS[name]) if name in OPS else found
+        if name not in OPS:
+            return found
+
+        @functools.wraps(found)
+        def call(*positional: object, **named: object) -> object:
+            return self._call(OPS[name], *positional, **named)
+
+        return call
 
     def _call(self, op: Op, *positional: object, out: object = None, **named: object) -> object:
         arguments = {**dict(zip(op.parameters, positional, strict=False)), **named}
@@ -112,5 +119,5 @@ class Host:
 
 
 def on_host(backend: Backend) -> Any:
-    """The backend itself if its arrays are NumPy's, else one that takes NumPy's, and gives them."""
+    """Returns the backend itself if its arrays are NumPy's, else a wrapper that takes and returns NumPy arrays."""
     return backend if isinstance(backend.empty((1,)), np.ndarray) else Host(backend)

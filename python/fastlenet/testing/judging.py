@@ -1,4 +1,4 @@
-"""Results beside exact ones: bounds that are derived, and one line that says what is wrong."""
+"""Compares results with exact ones, by derived bounds. A failure is one line."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = [
 ]
 
 LARGEST = float(np.finfo(np.float32).max)
-TINY = 2.0**-149  # the step of the smallest numbers: what a product may lose below them
+TINY = 2.0**-149  # the smallest positive float32; a product may lose this much by underflow
 
 
 class WrongError(AssertionError):
-    """A backend does not do what its contract says."""
+    """A backend does not fulfil its contract."""
 
 
 def gamma(terms: int) -> float:
-    """The bound of the relative error of a sum of that many products in float32: k*u / (1 - k*u), u = 2^-24 (Higham 2002)."""
+    """The bound of the relative error of a sum of k = `terms` products in float32: k*u / (1 - k*u), u = 2^-24 (Higham 2002)."""
     return terms * 2.0**-24 / (1 - terms * 2.0**-24)
 
 
 def expect_all(what: str, right: Array, actual: Array, exact: Array) -> None:
-    """Every element is right; else a line names the first that is not."""
+    """Raise an error that names the first wrong element, unless all are right."""
     if np.all(right):
         return
     wrong = ~np.broadcast_to(right, actual.shape)
@@ -53,7 +53,7 @@ def expect_shape(what: str, actual: object, exact: Array) -> None:
 
 
 def expect_equal(what: str, actual: Array, exact: Array) -> None:
-    """Equal numbers of equal shape, NaN being equal to NaN; a zero's sign does not matter."""
+    """Raise an error unless shapes and numbers are equal. NaN equals NaN, and -0 equals 0."""
     expect_shape(what, actual, exact)
     with np.errstate(all="ignore"):
         equal = actual == exact
@@ -63,7 +63,7 @@ def expect_equal(what: str, actual: Array, exact: Array) -> None:
 
 
 def expect_same_bits(what: str, actual: Array, expected: Array) -> None:
-    """The same bytes of equal shape."""
+    """Raise an error unless shapes, dtypes and bytes are equal."""
     expect_shape(what, actual, expected)
     if actual.dtype != expected.dtype:
         raise WrongError(f"{what} expected {expected.dtype}, got {actual.dtype}")
@@ -74,9 +74,10 @@ def expect_same_bits(what: str, actual: Array, expected: Array) -> None:
 
 
 def expect_within(what: str, actual: Array, exact: Array, bound: Array | float, largest: Array) -> None:
-    """|actual - exact| <= bound, where no sum can leave float32's range: `largest` bounds what it passes.
+    """Raise an error unless |actual - exact| <= bound. largest: a bound of the partial sums; elements that may leave float32's
+    range are not checked.
 
-    Where an infinity or NaN is among the terms, the result is as it is exactly.
+    If an infinity or NaN is among the terms, the result must equal the exact one.
     """
     expect_shape(what, actual, exact)
     with np.errstate(all="ignore"):
@@ -88,18 +89,18 @@ def expect_within(what: str, actual: Array, exact: Array, bound: Array | float, 
 
 
 def finite(*arrays: Array | None) -> bool:
-    """Whether there is no infinity or NaN in them."""
+    """Whether the arrays contain no infinity or NaN."""
     return all(array is None or bool(np.isfinite(array).all()) for array in arrays)
 
 
 def mixes_huge(arguments: Arguments) -> bool:
-    """Whether an infinity may meet a sum that has left float32's range."""
+    """Whether an infinity may be added to a sum that has left float32's range."""
     floats = [value for value in arguments.values() if isinstance(value, np.ndarray) and value.dtype == np.float32]
     return not finite(*floats) and any(bool((np.abs(a[np.isfinite(a)]) > 1e15).any()) for a in floats)
 
 
 def rounded_alike(call: Call, actual: Results) -> None:
-    """The judge of an op whose results are float32's own: nothing is added, or in one order."""
+    """The judge of an op whose float32 results are unique, because it adds nothing, or in one order."""
     for result, a, e in zip(call.op.results, call.op.arrays_of(actual), call.op.arrays_of(call.exact), strict=True):
         expect_equal(result.name, a, e)
 
@@ -107,10 +108,11 @@ def rounded_alike(call: Call, actual: Results) -> None:
 def sums(
     terms: Callable[[Arguments], tuple[int, ...]], skip: Callable[[Arguments], tuple[str, ...]] = lambda arguments: ()
 ) -> Judge:
-    """The judge of an op whose results are sums of so many products, in any order, with or without fused multiply-adds.
+    """The judge of an op whose results are sums of products, in any order, with or without fused multiply-adds.
 
-    Such a sum errs by at most gamma(terms) times the sum of the terms' sizes (Higham 2002). `skip` names the results that
-    the op's contract leaves open for these arguments.
+    terms: a function of the arguments, the number of products in each result. The error of such a sum is at most gamma(terms)
+    times the sum of the terms' magnitudes (Higham 2002). skip: a function of the arguments, the names of results that the op's
+    contract leaves open.
     """
 
     def judge(call: Call, actual: Results) -> None:

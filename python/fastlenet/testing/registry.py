@@ -1,4 +1,4 @@
-"""Every op's description, by name."""
+"""The descriptions of all ops, by name."""
 
 from __future__ import annotations
 

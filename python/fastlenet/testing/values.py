@@ -1,4 +1,4 @@
-"""Random numbers for the descriptions, and random choices for the fuzzer; each repeated by the same seed."""
+"""Random numbers for the descriptions and random choices for the fuzzer. The same seed repeats them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Winograd's algorithm in float64, by the matrices of its definition: what its error bound is made of."""
+"""Winograd's algorithm in float64, by the matrices of its definition, for its error bound."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 _KEY = "fastlenet"
-_FORMAT = 1
+_FORMAT = 2  # format 1 had no training accuracy
 MAX_MEMBERS = 1000  # networks in one file; this bounds the bytes that are read of one
 
 
@@ -117,6 +117,7 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
         position=state.position,
         dropout_counter=state.model.dropout_counter,
         loss_sum=state.loss_sum,
+        correct=state.correct,
         images=state.images,
         seconds=state.seconds,
         history=tuple(state.history.epochs),
@@ -164,7 +165,7 @@ def _take(state: RunState, facts: RunFacts, steps_done: int) -> None:
     """Take the position, the schedule and the sums from checked facts."""
     state.epoch, state.position, state.images = facts.epoch, facts.position, facts.images
     state.history.epochs, state.model.dropout_counter = list(facts.history), facts.dropout_counter
-    state.loss_sum, state.seconds = facts.loss_sum, facts.seconds
+    state.loss_sum, state.correct, state.seconds = facts.loss_sum, facts.correct, facts.seconds
     if facts.normalisation is not None:
         state.normalise(*facts.normalisation)
     state.starts = state.batch_starts(state.recipe, state.epoch, state.position, state.images)

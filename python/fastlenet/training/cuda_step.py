@@ -42,7 +42,6 @@ class CapturedStep(TrainingStep):
         self._unread = False
 
     def start(self) -> None:
-        self.wait()  # for what an interrupted run has left unread
         super().start()
         state = self._state
         if self._transform is not None:
@@ -52,7 +51,8 @@ class CapturedStep(TrainingStep):
         self._rates[: len(self._host_rates)][...] = self._host_rates
         self._all_numbers[...] = self._order
         progress = np.zeros(1, self._layout)
-        progress["loss_sum"], progress["images"], progress["epoch"] = state.loss_sum, state.images, state.epoch
+        progress["loss_sum"], progress["correct"] = state.loss_sum, state.correct
+        progress["images"], progress["epoch"] = state.images, state.epoch
         progress["all_steps"], progress["dropout_counter"] = first, state.model.dropout_counter
         self._progress[...] = progress.view(np.uint8)
         self._first = first
@@ -73,7 +73,8 @@ class CapturedStep(TrainingStep):
         if not self._unread:
             return
         state = self._state
-        state.loss_sum = float(self._progress.numpy().view(self._layout)["loss_sum"][0])
+        progress = self._progress.numpy().view(self._layout)[0]
+        state.loss_sum, state.correct = float(progress["loss_sum"]), int(progress["correct"])
         self._unread = False
         if not np.isfinite(state.loss_sum):
             raise DivergedError(f"the loss is {state.loss_sum} in epoch {state.epoch + 1} by step {state.position}")
@@ -110,9 +111,10 @@ class CapturedStep(TrainingStep):
         data = self._all_numbers.address, self._all_labels.address, self._rates.address
         backend.begin_step(progress, *data, index.address, labels.address, self._rate.address, images)
         with self._numbers_on_the_device() as transform:
-            loss: DeviceArray = self._compute(self._images, labels, index, transform, average)
-        backend.end_step(progress, loss.address, images)
-        return loss
+            loss, logits = self._compute(self._images, labels, index, transform, average)
+        backend.end_step(progress, loss.address, logits.address, labels.address, images, logits.shape[1])
+        result: DeviceArray = loss
+        return result
 
     @contextmanager
     def _numbers_on_the_device(self) -> Iterator[Any]:

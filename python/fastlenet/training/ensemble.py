@@ -165,7 +165,7 @@ class EnsembleRun:
         """
         trainer, state = self.trainer, self.trainer.state
         if len(states) == 1:
-            known = state.history.accuracy
+            known = state.history.epochs[-1].val_accuracy if state.history.epochs else None
             return trainer.evaluate()[0] if known is None else known
         start = time.perf_counter()
         probabilities = []

@@ -33,12 +33,23 @@ def _is_size(value: Any) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    return value is None or (_is_number(value) and 0 <= value <= 1)
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_share_or_none(value: Any) -> bool:
+    return value is None or _is_share(value)
 
 
 def _is_loss(value: Any) -> bool:
     """Whether it is a loss of the test images; it may be infinite, even if the weights are finite."""
     return value is None or type(value) is float or is_count(value)
+
+
+def _are_sums(values: list[Any]) -> bool:
+    """Of the losses, of the images that were right, of all images, of the seconds."""
+    if len(values) != 4 or not all(map(is_count, values[1:3])):
+        return False
+    return _is_number(values[0]) and values[1] <= values[2] and _is_size(values[3])
 
 
 def _is_object(value: Any) -> bool:
@@ -70,7 +81,8 @@ _EPOCH: Schema = {
     "epoch": (is_count, "a count"),
     "loss": (_is_number, "a finite number"),
     "accuracy": (_is_share, "a number in [0, 1]"),
-    "test_loss": (_is_loss, "a number"),
+    "val_loss": (_is_loss, "a number"),
+    "val_accuracy": (_is_share_or_none, "a number in [0, 1]"),
     "seconds": (_is_size, "a finite, non-negative number"),
     "images_per_second": (_is_size, "a finite, non-negative number"),
 }
@@ -93,8 +105,8 @@ def judge(where: str, values: Any, schema: Schema) -> None:
 class RunFacts:
     """The metadata of a run between two steps. epoch: the number of complete epochs.
 
-    position, loss_sum, images, seconds: of the current epoch, its batches, the sum of the images' losses, its images and its
-    time.
+    position, loss_sum, correct, images, seconds: of the current epoch, its batches, the sum of the images' losses, the images
+    classified correctly, its images and its time.
     normalisation: the mean and standard deviation that normalise the images, or None in files without them.
     """
 
@@ -109,6 +121,7 @@ class RunFacts:
     position: int
     dropout_counter: int
     loss_sum: float
+    correct: int
     images: int
     seconds: float
     history: tuple[Epoch, ...]
@@ -116,7 +129,7 @@ class RunFacts:
     def as_json(self) -> dict[str, Any]:
         """Returns the metadata in a checkpoint's form."""
         facts = asdict(self)
-        facts["sums"] = [facts.pop(name) for name in ("loss_sum", "images", "seconds")]
+        facts["sums"] = [facts.pop(name) for name in ("loss_sum", "correct", "images", "seconds")]
         return facts
 
     @classmethod
@@ -125,8 +138,8 @@ class RunFacts:
         judge("the facts", facts, _FACTS)
         sums, history, pair = facts["sums"], facts["history"], facts.get("normalisation")
         _expect(
-            len(sums) == 3 and _is_number(sums[0]) and is_count(sums[1]) and _is_size(sums[2]),
-            f"sums expects a number, a count and seconds, got {reprlib.repr(sums)}",
+            _are_sums(sums),
+            f"sums expects a number, the images that were right, all images, and seconds, got {reprlib.repr(sums)}",
         )
         _expect(
             pair is None or (_is_list(pair) and len(pair) == 2 and all(map(_is_number, pair)) and pair[1] > 0),
@@ -140,8 +153,9 @@ class RunFacts:
             recipe=_recipe(facts["recipe"]),
             normalisation=None if pair is None else (pair[0], pair[1]),
             loss_sum=float(sums[0]),
-            images=sums[1],
-            seconds=float(sums[2]),
+            correct=sums[1],
+            images=sums[2],
+            seconds=float(sums[3]),
             history=tuple(Epoch(**{name: epoch[name] for name in _EPOCH}) for epoch in history),
             **{name: facts[name] for name in _FACTS.keys() - {"recipe", "sums", "history"}},
         )

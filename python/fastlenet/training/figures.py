@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fastlenet.files import CheckpointError, write_atomically
 
-__all__ = ["PlotError", "expect_plottable", "new_figure", "save_figure"]
+__all__ = ["PlotError", "expect_plottable", "new_axes", "new_figure", "save_figure"]
 
 
 class PlotError(CheckpointError):
     """A plot cannot be drawn. The message is one line with the cure."""
 
 
-def new_figure() -> Any:
-    """Returns an empty figure. Raises PlotError if matplotlib is missing or cannot be imported."""
+@contextmanager
+def _importing() -> Iterator[None]:
     try:
-        from matplotlib.figure import Figure
+        yield
     except ImportError as error:
         raise PlotError(f"a plot needs matplotlib ({error}); pip install 'fastlenet[plot]'") from None
     except Exception as error:  # a wrong configuration, such as MPLBACKEND
         raise PlotError(f"a plot needs matplotlib, which cannot be imported ({_first_line(error)})") from None
+
+
+def new_figure() -> Any:
+    """Returns an empty figure for a file. Raises PlotError if matplotlib is missing or cannot be imported."""
+    with _importing():
+        from matplotlib.figure import Figure
     return Figure(figsize=(8, 4.5), layout="constrained")
+
+
+def new_axes(count: int) -> Any:
+    """Returns axes side by side in a figure of pyplot, which notebooks show. Raises PlotError as new_figure does."""
+    with _importing():
+        from matplotlib import pyplot
+    return pyplot.subplots(1, count, figsize=(5 * count, 4), layout="constrained")[1]
 
 
 def _first_line(error: Exception) -> str:

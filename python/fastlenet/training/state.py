@@ -40,9 +40,9 @@ class RunState:
     batches_per_epoch: the largest number of batches of an epoch, or None for all. settings: data of the caller that every
     checkpoint stores. passengers: arrays by name that every checkpoint stores and gives back.
 
-    epoch: the number of complete epochs. position, images, loss_sum, seconds: of the current epoch, the batches and images
-    done, the sum of the images' losses, and the time. starts: where the batches of the current epoch start, and where the last
-    one ends.
+    epoch: the number of complete epochs. position, images, loss_sum, correct, seconds: of the current epoch, the batches and
+    images done, the sum of the images' losses, the images classified correctly, and the time. starts: where the batches of the
+    current epoch start, and where the last one ends.
     steps: of the whole run. average: {"parameters": the running average of the weights} if the recipe has one; it begins at
     step average_from. schedule_note: how resuming with another number of epochs changed the schedule, or "".
     """
@@ -86,7 +86,8 @@ class RunState:
 
     def begin_epoch(self) -> None:
         """Move to the first batch of the current epoch."""
-        self.position, self.images, self.loss_sum, self.seconds = 0, 0, 0.0, 0.0
+        self.position = self.images = self.correct = 0
+        self.loss_sum = self.seconds = 0.0
         self.starts = self.batch_starts(self.recipe, self.epoch)
 
     def batch_starts(self, recipe: Recipe, epoch: int, position: int = 0, images: int = 0) -> list[int]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, SupportsFloat
 
+import numpy as np
 import numpy.typing as npt
 
 from fastlenet.philox import permutation
@@ -32,26 +33,38 @@ class TrainingStep:
         self._logits_gradient: Array = ops.empty((largest, data.classes))
         self._order: Array
         self._transform: Any = None
+        self._predicted = np.empty(count, np.int64)  # the predicted classes of the epoch's images, in their order
+        self._uncounted = range(0)  # the part of them that state.correct does not include yet
 
     def start(self) -> None:
         """Prepare the epoch. Call it before the first step of an epoch, or of the rest of one."""
+        self.wait()  # an interrupted run may have left steps
         state, recipe = self._state, self._state.recipe
         self._order = permutation(len(state.data.train_images), recipe.seed, state.epoch)
         augmented = recipe.augmentation and state.epoch < recipe.epochs - recipe.plain_epochs
         self._transform = recipe.augmentation.at(recipe.seed, state.epoch) if augmented else None
+        self._uncounted = range(state.images, state.images)
 
     def run(self, images: int) -> SupportsFloat:
         """Make one step on the next `images` images of the epoch. Returns their mean loss. Raises DivergedError."""
         state = self._state
-        index = self._order[state.images : state.images + images]
+        start, end = state.images, state.images + images
+        index = self._order[start:end]
         state.optimizer.lr = self._rate_of(state.optimizer.steps)
         labels = state.data.train_labels[index]
-        loss = float(self._compute(state.data.train_images, labels, index, self._transform, self._average_due()))
-        state.loss_sum += loss * images
-        return loss
+        loss, logits = self._compute(state.data.train_images, labels, index, self._transform, self._average_due())
+        state.loss_sum += float(loss) * images
+        np.asarray(logits).argmax(axis=1, out=self._predicted[start:end])
+        self._uncounted = range(self._uncounted.start, end)
+        return float(loss)
 
     def wait(self) -> None:
-        """Wait until all steps are done and state.loss_sum includes them. Raises DivergedError."""
+        """Wait until all steps are done and the sums in the state include them. Raises DivergedError."""
+        if self._uncounted:
+            part = slice(self._uncounted.start, self._uncounted.stop)
+            right = self._predicted[part] == self._state.data.train_labels[self._order[part]]
+            self._state.correct += int(np.count_nonzero(right))
+            self._uncounted = range(part.stop, part.stop)
 
     def _average_due(self) -> Average:
         """The change that the next step makes to the average of the weights."""
@@ -62,12 +75,14 @@ class TrainingStep:
         updates, rest = divmod(state.optimizer.steps + 1 - begin, state.recipe.ema_every)
         return None if rest else "update" if updates else "begin"
 
-    def _compute(self, images: Any, labels: Any, index: Any, transform: Any, average: Average) -> Any:
+    def _compute(self, images: Any, labels: Any, index: Any, transform: Any, average: Average) -> tuple[Any, Any]:
+        """Do the work of a step. Returns the mean loss and the logits."""
         state, model, ops = self._state, self._state.model, self._state.model.ops
         data, n = state.data, len(index)
         x = ops.gather_images(images, index, mean=data.mean, std=data.std, transform=transform, out=self._x[:n])
         smoothing = state.recipe.label_smoothing
-        loss, dlogits = ops.softmax_cross_entropy(model(x), labels, label_smoothing=smoothing, out=self._logits_gradient[:n])
+        logits = model(x)
+        loss, dlogits = ops.softmax_cross_entropy(logits, labels, label_smoothing=smoothing, out=self._logits_gradient[:n])
         self._check(loss)
         model.backward(dlogits)
         state.optimizer.step()
@@ -75,7 +90,7 @@ class TrainingStep:
             state.average["parameters"][...] = model.parameter_buffer
         elif average == "update":
             ops.ema_step(state.average["parameters"], model.parameter_buffer, decay=state.recipe.ema)
-        return loss
+        return loss, logits
 
     def _check(self, loss: Any) -> None:
         """Raise DivergedError for a loss that is not finite, before it reaches the weights."""

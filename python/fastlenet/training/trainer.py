@@ -133,12 +133,19 @@ class Trainer:
     def _finish_epoch(self, callbacks: tuple[Callback, ...]) -> None:
         state = self.state
         state.expect_finite()
-        accuracy = test_loss = None
+        val_accuracy = val_loss = None
         last = state.epoch + 1 == state.recipe.epochs
         if self.evaluate_every_epoch or last:
-            accuracy, test_loss = self.evaluate()
-        speed = state.images / state.seconds
-        epoch = Epoch(state.epoch + 1, state.loss_sum / state.images, accuracy, test_loss, state.seconds, speed)
+            val_accuracy, val_loss = self.evaluate()
+        epoch = Epoch(
+            epoch=state.epoch + 1,
+            loss=state.loss_sum / state.images,
+            accuracy=state.correct / state.images,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            seconds=state.seconds,
+            images_per_second=state.images / state.seconds,
+        )
         state.history.epochs.append(epoch)
         state.epoch += 1
         state.begin_epoch()

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from fastlenet import cuda
+from fastlenet.backend import gaps_of
 from fastlenet.cuda.array import DeviceArray, device
 from fastlenet.testing.description import KINDS, Array
 from fastlenet.testing.values import Draw
 from helpers.fuzz.memory import Memory, address
 
 # Their arguments or results are other things than on the CPU.
-NOT_ON_DEVICE = ("empty", "inverse_root", "pack_filters")
+NOT_ON_DEVICE = ("empty", "inverse_root", "pack_filters", *gaps_of(cuda))
 # Kinds of arguments that stay on the host: numbers, which NumPy's arrays may stand for; and places, of which a wrong one is
 # found later there, when a result is read: tests/cuda/test_cuda.py has that.
 _ON_HOST = ("pair", "sizes", "places")

@@ -77,11 +77,7 @@ class Console(Callback):
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
         self.close()
-        accuracy = "" if epoch.accuracy is None else f"accuracy {epoch.accuracy:7.2%}   "
-        self.say(
-            f"epoch {epoch.epoch}/{run.state.recipe.epochs}   {accuracy}loss {epoch.loss:.4f}   "
-            f"{epoch.seconds:.2f} s   {epoch.images_per_second:,.0f} images/s"
-        )
+        self.say(f"epoch {epoch.epoch}/{run.state.recipe.epochs}   {epoch}")
 
     def close(self) -> None:
         self._on_bar("close")

@@ -42,10 +42,11 @@ class Plot(Writer):
         for curve in self._curves:
             of = f", seed {curve.seed}" if len(self._curves) > 1 else ""
             losses.plot(curve.places, curve.losses, color="C0", alpha=0.3, linewidth=0.8)
-            _points(losses, [(e.epoch, e.loss) for e in curve.epochs], f"training loss{of}", "C0")
-            _points(losses, [(e.epoch, e.test_loss) for e in curve.epochs if e.test_loss is not None], f"test loss{of}", "C1")
-            known = [(e.epoch, 100 * e.accuracy) for e in curve.epochs if e.accuracy is not None]
-            _points(accuracies, known, f"test accuracy{of}", "C2")
+            _points(losses, [(e.epoch, e.loss) for e in curve.epochs], f"loss{of}", "C0")
+            _points(losses, [(e.epoch, e.val_loss) for e in curve.epochs if e.val_loss is not None], f"val_loss{of}", "C1")
+            _points(accuracies, [(e.epoch, 100 * e.accuracy) for e in curve.epochs], f"accuracy{of}", "C2")
+            known = [(e.epoch, 100 * e.val_accuracy) for e in curve.epochs if e.val_accuracy is not None]
+            _points(accuracies, known, f"val_accuracy{of}", "C3")
         losses.set(xlabel="epoch", ylabel="loss", yscale="log")
         accuracies.set_ylabel("accuracy, %")
         lines = [*losses.get_legend_handles_labels()[0], *accuracies.get_legend_handles_labels()[0]]
