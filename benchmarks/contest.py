@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser, peers: list[str]) -> None:
 def prepare(folder: Path) -> Path:
     """MNIST and the parameters after one epoch of training, in one file for every worker."""
     data, model = load_mnist(), LeNet()
-    fit(model, data, evaluate_every_epoch=False, **TRAINED)
+    fit(model, data, evaluate_every_epoch=False, verbose=0, **TRAINED)
     path = folder / "data.npz"
     np.savez(
         path,

@@ -51,7 +51,7 @@ def _round(profiler: Profiler, state: dict[str, Any], data: Dataset, batch: int,
     model.load_state_dict(state)
     callback = StepTimes(profiler)
     plain = {**PLAIN, "lr": LR, "momentum": MOMENTUM, "algorithm": algorithm}
-    fit(model, data, callbacks=(callback,), epochs=1, batch_size=batch, evaluate_every_epoch=False, **plain)
+    fit(model, data, callbacks=(callback,), epochs=1, batch_size=batch, evaluate_every_epoch=False, verbose=0, **plain)
     by = {"conv2 forward": "conv2 forward by Winograd"} if algorithm == "winograd" else {}
     return {by.get(NAMES[name], NAMES[name]): line for name, line in callback.lines.items() if name != "profiler"}
 
@@ -64,7 +64,7 @@ def measure_kernels(rounds: int, batch: int = 128, steps: int = 40, threads: int
     before = get_num_threads()
     set_num_threads(threads)
     data, model = load_mnist(), LeNet()
-    fit(model, data, evaluate_every_epoch=False, **TRAINED)
+    fit(model, data, evaluate_every_epoch=False, verbose=0, **TRAINED)
     images = batch * (steps + 1)
     train = data.train_images[:images], data.train_labels[:images]
     few = Dataset("MNIST", *train, data.test_images[:1], data.test_labels[:1], 10, mean=data.mean, std=data.std)

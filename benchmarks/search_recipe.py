@@ -78,7 +78,7 @@ def summary(trial: Trial) -> dict[str, float]:
 
 def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
     try:
-        history = fit(LeNet.of(recipe), data, recipe, evaluate_every_epoch=False)
+        history = fit(LeNet.of(recipe), data, recipe, evaluate_every_epoch=False, verbose=0)
     except DivergedError as error:
         trial["runs"].append({"seed": recipe.seed, "diverged": str(error)})
         print(f"  seed {recipe.seed}: {error}", flush=True)
@@ -105,7 +105,7 @@ def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, data: Dataset) -> Non
     alone: dict[bool, list[Any]] = {False: [], True: []}
     for seed in range(seeds):
         model = LeNet.of(replace(recipe, seed=seed))
-        if fit(model, data, replace(recipe, seed=seed), evaluate_every_epoch=False).interrupted:
+        if fit(model, data, replace(recipe, seed=seed), evaluate_every_epoch=False, verbose=0).interrupted:
             raise KeyboardInterrupt
         for tta, probabilities in alone.items():
             probabilities.append(predict([model], data, tta=tta))

@@ -46,7 +46,15 @@ class Peer:
         model = LeNet(algorithm=self.algorithm, ops=self.ops)
         model.load_state_dict(self.parameters)
         plain = {**PLAIN, "algorithm": self.algorithm}
-        history = fit(model, data, epochs=1, batch_size=batch, lr=LR, momentum=MOMENTUM, evaluate_every_epoch=False, **plain)
+        options = {
+            "epochs": 1,
+            "batch_size": batch,
+            "lr": LR,
+            "momentum": MOMENTUM,
+            "evaluate_every_epoch": False,
+            "verbose": 0,
+        }
+        history = fit(model, data, **options, **plain)
         return history.epochs[-1].loss
 
     def infer(self, batch: int, images: int) -> float:

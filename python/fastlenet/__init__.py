@@ -22,12 +22,15 @@ from fastlenet.training.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from fastlenet import cuda
+    from fastlenet.training.callbacks import Callback, EarlyStopping
     from fastlenet.training.fit import fit
 
 __all__ = [
     "RECIPES",
     "Augmentation",
+    "Callback",
     "Chain",
+    "EarlyStopping",
     "LeNet",
     "Recipe",
     "augment",
@@ -44,16 +47,22 @@ __all__ = [
 ]
 
 
+# Imported at their first use, since they import data files and checkpoints, a tenth of NumPy's import time.
+_LATER = {
+    "Callback": "fastlenet.training.callbacks",
+    "EarlyStopping": "fastlenet.training.callbacks",
+    "fit": "fastlenet.training.fit",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import `fit` and `cuda` at their first use. They import data files and checkpoints, a tenth of NumPy's import time."""
     if name == "cuda":
         return importlib.import_module("fastlenet.cuda")  # this makes it an attribute here
-    if name != "fit":
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fastlenet.training.fit import fit
-
-    globals()["fit"] = fit  # from now on found without this function
-    return fit
+    found = getattr(importlib.import_module(_LATER[name]), name)
+    globals()[name] = found  # from now on found without this function
+    return found
 
 
 def __dir__() -> list[str]:

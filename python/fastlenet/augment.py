@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.fields import Values, a_field, expect_fields
+from fastlenet.fields import Values, a_field, expect_fields, names_expected
 from fastlenet.philox import STREAM_AUGMENT, philox
 
 __all__ = ["Augmentation", "Transform"]
@@ -32,6 +32,7 @@ EPOCH = Values(int, "an integer in 0..2^32-1", 0, 2**32 - 1)  # 32 bits of the g
 _PIXELS = Values(int, "pixels in 0..32000", 0, 32000)
 
 
+@names_expected
 @dataclass(frozen=True)
 class Augmentation:
     """The range of each random distortion. Every image is distorted independently; 0 turns a distortion off.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import wraps
 from numbers import Real
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -22,12 +23,18 @@ __all__ = [
     "Values",
     "a_field",
     "expect_fields",
+    "expect_names",
     "integer",
+    "names_expected",
+    "nearest",
     "shown",
     "values_by_field",
 ]
 
 T = TypeVar("T", bool, int, float, str)
+C = TypeVar("C")
+
+_SYNONYMS = {"learning_rate": "lr"}  # other libraries' names that are not near enough
 
 INT64_MAX = 2**63 - 1
 
@@ -149,6 +156,37 @@ def shown(value: object) -> str:
     except ValueError:  # Python does not write integers of more than 4,300 digits
         line = "one with thousands of digits"
     return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The one of the known words that a misspelt one may have meant; empty where none is near."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, 1)), "")
+
+
+def expect_names(function: str, names: Iterable[str], known: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raises TypeError, with the nearest one, for a name that is not known. others: to be suggested too."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            near = _SYNONYMS.get(name) or nearest(name, [*known, *others])
+            cure = f"did you mean {near}?" if near else f"it takes {', '.join(known)}"
+            raise TypeError(f"{function}: unexpected argument {name}; {cure}")
+
+
+def names_expected(kind: type[C]) -> type[C]:
+    """A decorator of a dataclass: its constructor answers a misspelt field with the nearest one."""
+    construct = kind.__init__
+    known = [name for name in construct.__annotations__ if name != "return"]
+
+    @wraps(construct)
+    def checked(self: C, *values: object, **named: object) -> None:
+        expect_names(kind.__name__, named, known)
+        construct(self, *values, **named)
+
+    type.__setattr__(kind, "__init__", checked)
+    return kind
 
 
 def integer(name: str, value: object, least: int, most: int = INT64_MAX) -> int:

@@ -254,7 +254,7 @@ def test_recipe_schedule() -> None:
 
 
 def test_fit_rejects_unknown_arguments(mnist: Dataset) -> None:
-    with pytest.raises(TypeError, match="fit: unexpected arguments learning_rate"):
+    with pytest.raises(TypeError, match=r"^fit: unexpected argument learning_rate; did you mean lr\?$"):
         fit(LeNet(), mnist, learning_rate=0.1)
     with pytest.raises(ValueError, match="batch_size expects a positive integer, got 0"):
         fit(LeNet(), mnist, batch_size=0)

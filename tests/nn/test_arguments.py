@@ -306,7 +306,7 @@ ROWS: dict[str, list[Wrong]] = {
     "AdamW.expect_state": [(lambda: AdamW(TINY).expect_state({}), "AdamW: state")],
 }
 
-# What Sequential calls, with a Pass, and what takes any shape.
+# What Sequential calls, with a Pass (and a run, the methods of callbacks), and what takes any shape.
 INNER = {"forward", "backward", "pack"}
 ELSEWHERE = {
     "Layer.output_shape": "takes any shape",
@@ -314,6 +314,7 @@ ELSEWHERE = {
     "Flatten.output_shape": "takes any shape",
     "Linear.multiply_adds": "takes any shape",
     "Frozen": "made by Sequential.freeze",
+    "EarlyStopping": "test_early_stopping.py",
     "Recipe.rate": "test_recipe.py",
     "Recipe.batch_starts": "test_recipe.py",
     "Recipe.average_from": "test_recipe.py",
@@ -332,7 +333,7 @@ def public_callables() -> Iterator[str]:
             for method, member in vars(found).items() if inspect.isclass(found) else ():
                 function = getattr(member, "__func__", member)
                 named = method == "__call__" or not method.startswith("_")
-                inner = issubclass(found, nn.Layer) and method in INNER
+                inner = (issubclass(found, nn.Layer) and method in INNER) or issubclass(found, fastlenet.Callback)
                 if named and not inner and inspect.isfunction(function) and len(inspect.signature(function).parameters) > 1:
                     yield f"{found.__name__}.{method}"
 

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, is_typeddict
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ import fastlenet
 from fastlenet import LeNet, augment, data, nn, ops, optim
 from fastlenet.data import Dataset
 from fastlenet.training import checkpoint, evaluation, figures, history, lr_finder, recipe, state, trainer
-from fastlenet.training.callbacks import base, saver
+from fastlenet.training.callbacks import base, early_stopping, saver
 from helpers.arrays import normals
 
 Rng = np.random.Generator
 MODULES = [
-    *(fastlenet, augment, base, checkpoint, data, evaluation, figures, history),
+    *(fastlenet, augment, base, checkpoint, data, early_stopping, evaluation, figures, history),
     *(lr_finder, nn, optim, recipe, saver, state, trainer),
 ]
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 28, 28), np.uint8)
@@ -137,6 +137,7 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     trainer.Trainer: (started, run_bits),
     state.RunState: (lambda: started().state, state_bits),
     base.Callback: (base.Callback, lambda callback: callback.close()),
+    early_stopping.EarlyStopping: (lambda: fastlenet.EarlyStopping(patience=3), lambda stopping: vars(stopping)),
     base.Writer: (base.Writer, lambda writer: writer.error),
     saver.Saver: (lambda: saver.Saver("file", 5.0), lambda saver: (saver.path, saver.seconds)),
     lr_finder.Sweep: (lambda: lr_finder.Sweep([0.1, 0.2], [2.0, 1.0]), lambda sweep: (sweep.suggestion, sweep.table())),
@@ -147,7 +148,7 @@ def public(kind: Callable[[type], bool]) -> Iterator[type]:
     for module in MODULES:
         for name in module.__all__:
             found = getattr(module, name)
-            if inspect.isclass(found) and kind(found) and not getattr(found, "_is_protocol", False):
+            if inspect.isclass(found) and kind(found) and not getattr(found, "_is_protocol", False) and not is_typeddict(found):
                 yield found
 
 

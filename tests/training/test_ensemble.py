@@ -48,7 +48,7 @@ def test_an_ensemble(train_here: Train, small_mnist: Path, tmp_path: Path) -> No
     data, models = load_idx_directory(small_mnist), []
     for number, state in enumerate(split_members(load_file(tmp_path / "three"), "three")):
         models.append(LeNet(3 + number, dropout=0.2))
-        fit(models[-1], data, epochs=1, batch_size=32, dropout=0.2, ema=0.9, seed=3 + number)
+        fit(models[-1], data, epochs=1, batch_size=32, dropout=0.2, ema=0.9, seed=3 + number, verbose=0)
         for name, array in models[-1].state_dict().items():
             expect_same_bits(array, state[name])
     accuracy, _ = score(predict(models, data), data.test_labels)

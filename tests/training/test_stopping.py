@@ -366,11 +366,16 @@ def test_ctrl_c_in_fit(small: Dataset, tmp_path: Path) -> None:
     model, straight = LeNet(), LeNet()
     ctrl_c = At(8, lambda: signal.raise_signal(signal.SIGINT))
     history = fit(model, small, checkpoint=tmp_path / "state", callbacks=(ctrl_c,), **PLAIN)
-    assert history.interrupted and len(history.epochs) == 1 and not model.training
+    assert history.interrupted and history.stopped == "interrupted by Ctrl-C"
+    assert len(history.epochs) == 1 and not model.training
     assert steps_in(tmp_path / "state") == 8 and [path.name for path in tmp_path.iterdir()] == ["state"]
     history = fit(model, small, resume=tmp_path / "state", checkpoint=tmp_path / "state", **PLAIN)
     fit(straight, small, **PLAIN)
-    assert not history.interrupted and model.parameter_buffer.tobytes() == straight.parameter_buffer.tobytes()
+    assert (
+        not history.interrupted
+        and not history.stopped
+        and model.parameter_buffer.tobytes() == straight.parameter_buffer.tobytes()
+    )
 
 
 def test_a_second_ctrl_c_in_fit(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +412,8 @@ def test_a_callback_stops_fit(small: Dataset) -> None:
 
     stop = Stop()
     history = fit(model, small, callbacks=(stop,), ema=0.9, ema_start=0.1, **PLAIN)
-    assert history.interrupted and len(history.epochs) == 1 and not model.training
+    assert history.stopped == "a callback stopped it" and not history.interrupted
+    assert len(history.epochs) == 1 and not model.training
     assert np.array_equal(model.parameter_buffer, stop.average)
 
 

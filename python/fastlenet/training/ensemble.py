@@ -19,7 +19,7 @@ from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import MAX_MEMBERS, CheckpointError, load_checkpoint
-from fastlenet.training.evaluation import predict, score
+from fastlenet.training.evaluation import expect_images, predict, score
 from fastlenet.training.facts import RunFacts
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 
@@ -87,13 +87,14 @@ class EnsembleRun:
     """Trains the members of an ensemble one after the other. The checkpoint of a member contains the finished ones.
 
     make: a function from a member's number to its Trainer. count: the number of members, at least 1. Raises ValueError if the
-    last member's seed would be 2^64 or more.
+    last member's seed would be 2^64 or more, or if there are no images to report on.
     """
 
     def __init__(self, make: Callable[[int], Trainer], count: int) -> None:
         self._make, self.count = make, integer("count", count, 1)
         self.member = 0
         self.trainer = make(0)
+        expect_images(self.trainer.state.data)
         first = self.trainer.state.recipe.seed
         if first + self.count > 2**64:
             raise ValueError(f"seed expects at most 2^64-{self.count}, for {self.count} networks, got {first}")

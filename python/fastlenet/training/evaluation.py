@@ -12,7 +12,7 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.fields import integer
 from fastlenet.nn import Sequential
 
-__all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "predict", "score"]
+__all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "expect_images", "has_images", "predict", "score"]
 
 BATCH_SIZE = 250  # the default number of test images at a time; their activations stay below 10 MB
 
@@ -29,16 +29,25 @@ def _evaluating(model: Sequential) -> Iterator[None]:
         model.training = training
 
 
+def has_images(data: Dataset) -> bool:
+    """Whether the data set has images to report on."""
+    return len(data.test_images) > 0
+
+
+def expect_images(data: Dataset) -> None:
+    """Raises ValueError for a data set without images to report on."""
+    if not has_images(data):
+        raise ValueError(f"{data.name}: no test images to report on; data.hold_out(count) takes some of the training images")
+
+
 def expect_fit(model: Sequential, data: Dataset) -> None:
-    """Try the model on one test image. Raises TypeError or ValueError if it does not give one score per class."""
+    """Try the model on one training image. Raises TypeError or ValueError if it does not give one score per class."""
     if not isinstance(data, Dataset):
         raise TypeError(f"data expects a Dataset, got {type(data).__name__}")
     if not isinstance(model, Sequential):
         raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
-    if len(data.test_images) == 0:
-        raise ValueError(f"{data.name}: no test images to report on; data.hold_out(count) takes some of the training images")
-    h, w = data.test_images.shape[1:]
-    x = model.ops.gather_images(data.test_images[:1], np.arange(1), mean=data.mean, std=data.std)
+    h, w = data.train_images.shape[1:]
+    x = model.ops.gather_images(data.train_images[:1], np.arange(1), mean=data.mean, std=data.std)
     try:
         with _evaluating(model):
             got = model(x).shape
@@ -67,6 +76,7 @@ def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, 
         return score(predict([model], data, batch_size, tta=True), data.test_labels)
     batch_size = integer("batch_size", batch_size, 1)
     expect_fit(model, data)
+    expect_images(data)
     _expect_finite(model)
     ops, count = model.ops, len(data.test_images)
     correct, loss = 0, 0.0
@@ -93,6 +103,7 @@ def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = BATCH
         raise ValueError("models expects at least one model, got none")
     for model in models:
         expect_fit(model, data)
+        expect_images(data)
         _expect_finite(model)
     count, shifts = len(data.test_images), _SHIFTS if tta else _SHIFTS[:1]
     sums = np.zeros((count, data.classes))

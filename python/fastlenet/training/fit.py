@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastlenet.data.dataset import Dataset
+from fastlenet.fields import FieldTypeError, FieldValueError, integer
 from fastlenet.files import reserve
 from fastlenet.nn import Sequential
 from fastlenet.signals import StopSignals
+from fastlenet.training.arrays import dataset_of, with_validation
 from fastlenet.training.callbacks.base import Callback
+from fastlenet.training.callbacks.console import Console
+from fastlenet.training.callbacks.early_stopping import EarlyStopping
 from fastlenet.training.callbacks.saver import SECONDS, Saver
 from fastlenet.training.evaluation import BATCH_SIZE
 from fastlenet.training.history import History
-from fastlenet.training.recipe import Recipe, named_recipe
+from fastlenet.training.recipe import RECIPES, Recipe, RecipeChanges, expect_recipe_fields, named_recipe
 from fastlenet.training.trainer import InterruptedRunError, Trainer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["fit"]
 
 
 def fit(
     model: Sequential,
-    data: Dataset,
-    recipe: str | Recipe = "default",
+    data: object,
+    y: object = None,
+    recipe: str | Recipe | None = None,
     *,
+    validation_data: tuple[object, object] | None = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: int | str = "auto",
     test_batch_size: int = BATCH_SIZE,
     evaluate_every_epoch: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 10.0,
     resume: str | os.PathLike[str] | None = None,
     allow_level_change: bool = False,
-    callbacks: tuple[Callback, ...] = (),
-    **changes: Any,
+    **changes: Unpack[RecipeChanges],
 ) -> History:
-    """Train a model on a data set. Returns the history of its epochs.
+    """Train a model on a data set, or on images and their labels. Returns the history of its epochs.
 
-    recipe: a Recipe, or the name of one in fastlenet.RECIPES. changes: fields of the recipe, such as epochs=3 or lr=0.1.
+    data, y: a Dataset, without y; or images and a label for each of them.
+    recipe: a Recipe, or the name of one in fastlenet.RECIPES, by default "default"; after a Dataset it may be the third
+    argument. changes: fields of the recipe, such as epochs=3 or lr=0.1.
+    validation_data: images and labels, as a pair, that each epoch is evaluated on, in place of the data set's own. Without any,
+    there is no evaluation.
+    callbacks: Callback objects, called after each step and each epoch, such as EarlyStopping.
+    verbose: "auto", or True or 1 for a progress bar and a line per epoch, 2 for the lines alone, False or 0 for no output.
+    "auto" shows the bar on a terminal and in a notebook only.
     test_batch_size: images at a time in evaluation. evaluate_every_epoch: if false, evaluate after the last epoch only.
     checkpoint: a file to write after every epoch and every checkpoint_seconds. It must not exist, unless this run resumes from
     it, and no other run may write it meanwhile. If a save fails, a RuntimeWarning reports it, and the next save tries again.
@@ -47,45 +66,93 @@ def fit(
     even after the run has finished, but not to fewer than are done; from the current step on, the learning rate then follows
     the schedule of the new length.
     allow_level_change: accept a checkpoint of another instruction-set level or backend; the last bits will differ.
-    callbacks: Callback objects, called after each step and each epoch.
 
     The result depends on the model, the data and the recipe alone, not on the number of threads or on evaluate_every_epoch.
 
-    Ctrl-C, or a callback that calls trainer.stop(), ends the training after the current step. The checkpoint, if any, is
-    written, and history.interrupted is True. A second Ctrl-C raises KeyboardInterrupt. The model is in evaluation mode after
-    the training, however it ends.
+    Ctrl-C, or a callback that calls run.stop(), ends the training after the current step. The checkpoint, if any, is written,
+    and the history is returned; history.stopped says why the training stopped, and history.interrupted whether it was Ctrl-C.
+    A second Ctrl-C raises KeyboardInterrupt. The model is in evaluation mode after the training, however it ends.
 
     Raises before the first step: TypeError for an unknown field or a wrong type, ValueError for a wrong recipe or a model that
     does not match the data, CheckpointError for a file that does not match, exists, or cannot be written. Raises DivergedError
     if the loss is no longer finite.
+
+        >>> import fastlenet
+        >>> from fastlenet.data import load_mnist
+        >>> data = load_mnist()
+        >>> model = fastlenet.LeNet()
+        >>> images, labels = data.train_images[:640], data.train_labels[:640]
+        >>> validation = data.test_images[:100], data.test_labels[:100]
+        >>> history = fastlenet.fit(model, images, labels, epochs=2, validation_data=validation, verbose=0)
+        >>> sorted(history.history)
+        ['accuracy', 'loss', 'val_accuracy', 'val_loss']
     """
-    if not isinstance(recipe, (str, Recipe)):
-        raise TypeError(f"recipe expects a Recipe or the name of one, got {type(recipe).__name__}")
-    if not isinstance(callbacks, (tuple, list)) or not all(isinstance(callback, Callback) for callback in callbacks):
-        raise TypeError(f"callbacks expects a tuple of Callback objects, got {callbacks!r}")
+    expect_recipe_fields("fit", changes, inspect.signature(fit).parameters)
+    if recipe is None and isinstance(data, Dataset) and isinstance(y, (str, Recipe)):
+        y, recipe = None, y
+    full = _recipe(recipe, changes)
+    if not isinstance(callbacks, Sequence) or not all(isinstance(callback, Callback) for callback in callbacks):
+        raise FieldTypeError("callbacks", callbacks, "a list of Callback objects")
+    console = _console(verbose)
     checkpoint_seconds = SECONDS.convert("checkpoint_seconds", checkpoint_seconds)
-    try:
-        recipe = named_recipe(recipe, **changes) if isinstance(recipe, str) else replace(recipe, **changes)
-    except TypeError as error:
-        raise TypeError(f"fit: {error}") from None
-    trainer = Trainer(model, data, recipe, test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
+    dataset = dataset_of(data, y)
+    if validation_data is not None:
+        dataset = with_validation(dataset, validation_data)
+    trainer = Trainer(model, dataset, full, test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
+    _expect_monitored(callbacks, trainer)
     with nullcontext() if checkpoint is None else reserve(checkpoint, resume):
         if resume is not None:
             trainer.restore(resume, allow_level_change=allow_level_change)
         saver = None if checkpoint is None else Saver(checkpoint, checkpoint_seconds)
-        return _run(trainer, callbacks, saver)
+        return _run(trainer, callbacks, console, saver)
 
 
-def _run(trainer: Trainer, callbacks: tuple[Callback, ...], saver: Saver | None) -> History:
+def _recipe(recipe: str | Recipe | None, changes: RecipeChanges) -> Recipe:
+    if recipe is None:
+        recipe = "default"
+    if isinstance(recipe, str):
+        recipe = named_recipe(recipe)
+    if not isinstance(recipe, Recipe):
+        raise FieldTypeError("recipe", recipe, f"a Recipe, or one of {', '.join(RECIPES)}")
+    return replace(recipe, **changes)
+
+
+def _console(verbose: int | str) -> Console:
+    if isinstance(verbose, str):
+        if verbose != "auto":
+            raise FieldValueError("verbose", verbose, '"auto", 0, 1 or 2')
+        return Console()
+    level = integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0, 2)
+    return Console(quiet=level == 0, bar=level == 1)
+
+
+def _expect_monitored(callbacks: Sequence[Callback], trainer: Trainer) -> None:
+    """Raises ValueError if an EarlyStopping monitors numbers that this run does not compute."""
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) and callback.monitor.startswith("val_") and not trainer.evaluates:
+            raise ValueError(
+                f"EarlyStopping: monitor {callback.monitor} expects an evaluation after every epoch, got none; give fit "
+                "validation_data, or monitor loss"
+            )
+
+
+def _run(trainer: Trainer, callbacks: Sequence[Callback], console: Console, saver: Saver | None) -> History:
     """Train to the end, or until stopped. The model then has the weights to use, and the checkpoint the whole state."""
-    with StopSignals(signal.SIGINT, stop=trainer.stop):
+    history = trainer.state.history
+    with StopSignals(signal.SIGINT, stop=lambda: trainer.stop("interrupted by Ctrl-C")) as signals:
         try:
-            trainer.run(*callbacks, *(() if saver is None else (saver,)))
+            trainer.run(*callbacks, console, *(() if saver is None else (saver,)))
         except InterruptedRunError:
-            trainer.state.history.interrupted = True
+            history.interrupted, history.stopped = signals.number is not None, trainer.stop_reason
             if saver is not None:
                 saver.save(trainer)
             trainer.state.take_average()
+        finally:
+            console.close()
+        for callback in callbacks:
+            callback.end(trainer)
+    if history.stopped:
+        console.say(f"stopped: {history.stopped}")
     if saver is not None and saver.error is not None:
         warnings.warn(f"{saver.error}; the model has its weights, the checkpoint has not", RuntimeWarning, stacklevel=3)
-    return trainer.state.history
+    return history

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from fastlenet.augment import EPOCH, Augmentation
-from fastlenet.fields import INT64_MAX, FieldValueError, T, Values, a_field, expect_fields, values_by_field
+from fastlenet.fields import (
+    INT64_MAX,
+    FieldValueError,
+    T,
+    Values,
+    a_field,
+    expect_fields,
+    expect_names,
+    names_expected,
+    nearest,
+    values_by_field,
+)
 from fastlenet.training.schedule import SCHEDULES, batch_starts
 
-__all__ = ["CHOICES", "RECIPES", "Recipe", "named_recipe"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["CHOICES", "RECIPES", "Recipe", "RecipeChanges", "expect_recipe_fields", "named_recipe"]
 
 # A field has no effect if the field that it belongs to is off.
 _BELONGS_TO = {"ema_start": "ema", "ema_every": "ema", "elastic_sigma": "elastic", "nesterov": "momentum"}
@@ -37,7 +51,46 @@ def _as(name: str, default: T, help: str) -> T:
     return a_field(default, cast("Values[T]", _OF_AUGMENTATION[name]), help)
 
 
-@dataclass(frozen=True)
+class RecipeChanges(TypedDict, total=False):
+    """The fields of a Recipe, as keywords of a function."""
+
+    epochs: int
+    batch_size: int
+    batch_size_end: int
+    optimizer: str
+    lr: float
+    muon_lr: float
+    momentum: float
+    nesterov: bool
+    schedule: str
+    warm_up: float
+    weight_decay: float
+    label_smoothing: float
+    dropout: float
+    dropout_fc1: float
+    ema: float
+    ema_start: float
+    ema_every: int
+    shift: int
+    rotation: float
+    scale: float
+    shear: float
+    elastic: float
+    elastic_sigma: float
+    cutout: int
+    plain_epochs: int
+    algorithm: str
+    tta: bool
+    seed: int
+
+
+def expect_recipe_fields(function: str, names: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raises TypeError for names that are no fields of a Recipe, nor other arguments of the function, with the nearest one."""
+    expect_names(function, names, RecipeChanges.__annotations__, others)
+
+
+@names_expected
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """The settings of a training run. 0 and False mean off; `fastlenet train --help` describes each field.
 
@@ -114,15 +167,38 @@ class Recipe:
         """The augmentation of the training images; it is false if no distortion is on."""
         return Augmentation(**{name: getattr(self, name) for name in _OF_AUGMENTATION})
 
-    def __str__(self) -> str:
-        """The fields that are on, in one line."""
+    def _on(self) -> dict[str, Any]:
+        """The fields that are on, and their values."""
         values: dict[str, Any] = asdict(self)
         shown = {name: value for name, value in values.items() if value and values[_BELONGS_TO.get(name, name)]}
         if self.optimizer != "muon":
             shown.pop("muon_lr", None)
+        return shown
+
+    def __str__(self) -> str:
+        """The fields that are on, in one line."""
         return ", ".join(
-            name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}" for name, value in shown.items()
+            name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+            for name, value in self._on().items()
         )
+
+    def __repr__(self) -> str:
+        """The call that makes it: the fields that differ from the defaults."""
+        changed = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        defaults = {field.name: field.default for field in fields(self)}
+        return f"Recipe({', '.join(f'{name}={value!r}' for name, value in changed if value != defaults[name])})"
+
+    def _repr_html_(self) -> str:
+        """A table of the fields that are on, for notebooks."""
+        from html import escape
+
+        meanings = {field.name: field.metadata["help"] for field in fields(self)}
+        rows = [
+            f"<tr><td>{name}</td><td>{escape(str(value))}</td><td>{escape(meanings[name])}</td></tr>"
+            for name, value in self._on().items()
+        ]
+        head = "<tr><th>field</th><th>value</th><th>meaning</th></tr>"
+        return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 # The choices of the fields that are words.
@@ -139,11 +215,10 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def named_recipe(name: str, **changes: Any) -> Recipe:
+def named_recipe(name: str, **changes: Unpack[RecipeChanges]) -> Recipe:
     """Returns the recipe of that name, with some fields changed. ValueError: wrong name; TypeError: wrong field."""
     if name not in RECIPES:
-        raise FieldValueError("recipe", name, f"one of {', '.join(RECIPES)}")
-    unknown = changes.keys() - {field.name for field in fields(Recipe)}
-    if unknown:
-        raise TypeError(f"unexpected arguments {', '.join(sorted(unknown))}")
+        near = nearest(name, RECIPES)
+        raise FieldValueError("recipe", name, f"one of {', '.join(RECIPES)}", cure=f"did you mean {near}?" if near else "")
+    expect_recipe_fields("named_recipe", changes)
     return replace(RECIPES[name], **changes)

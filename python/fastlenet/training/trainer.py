@@ -15,7 +15,7 @@ from fastlenet.fields import Values, integer
 from fastlenet.nn import Dropout, Sequential
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import restore_state, save_state
-from fastlenet.training.evaluation import BATCH_SIZE, evaluate, expect_fit
+from fastlenet.training.evaluation import BATCH_SIZE, evaluate, expect_fit, has_images
 from fastlenet.training.history import Epoch, History
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.state import DivergedError, RunState
@@ -70,9 +70,14 @@ class Trainer:
         )
         model.algorithm = recipe.algorithm
         self.evaluation_seconds = 0.0
-        self.stop_requested = False
+        self.stop_requested, self.stop_reason = False, ""
         self._rate = rate
         self._step = self._make_step()
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether every epoch is evaluated."""
+        return self.evaluate_every_epoch and has_images(self.state.data)
 
     def _make_step(self) -> TrainingStep:
         rate = self._rate or self.state.rate
@@ -102,6 +107,10 @@ class Trainer:
         state = self.state
         state.model.train()
         try:
+            for callback in callbacks:
+                callback.begin(self)
+            if self.stop_requested and state.epoch < state.recipe.epochs:
+                raise InterruptedRunError
             while state.epoch < state.recipe.epochs:
                 self._run_epoch(callbacks)
             for callback in callbacks:
@@ -135,7 +144,7 @@ class Trainer:
         state.expect_finite()
         val_accuracy = val_loss = None
         last = state.epoch + 1 == state.recipe.epochs
-        if self.evaluate_every_epoch or last:
+        if has_images(state.data) and (self.evaluate_every_epoch or last):
             val_accuracy, val_loss = self.evaluate()
         epoch = Epoch(
             epoch=state.epoch + 1,
@@ -154,9 +163,9 @@ class Trainer:
         if self.stop_requested and not last:
             raise InterruptedRunError
 
-    def stop(self) -> None:
-        """Stop the run after the current step, by an InterruptedRunError."""
-        self.stop_requested = True
+    def stop(self, reason: str = "a callback stopped it") -> None:
+        """Stop the run after the current step, by an InterruptedRunError. history.stopped then gives the reason."""
+        self.stop_requested, self.stop_reason = True, reason
 
     # --- what it can be asked for ---
 

@@ -23,8 +23,8 @@ class Run(Protocol):
     def state(self) -> RunState:
         """The model, data, recipe, optimizer, history, and the position in the run."""
 
-    def stop(self) -> None:
-        """Stop the run after the current step, by an InterruptedRunError."""
+    def stop(self, reason: str = ...) -> None:
+        """Stop the run after the current step, by an InterruptedRunError. history.stopped then gives the reason."""
 
     def mean_loss(self) -> float:
         """Returns the mean loss of the epoch so far. On a GPU this waits for the steps."""
@@ -34,7 +34,17 @@ class Run(Protocol):
 
 
 class Callback:
-    """An object that a run calls after each step and each epoch. Override any of its methods."""
+    """An object that a run calls after each step and each epoch. Override any of its methods.
+
+    >>> from fastlenet import Callback
+    >>> class StopAt(Callback):
+    ...     def epoch(self, run, epoch):
+    ...         if epoch.val_accuracy > 0.99:
+    ...             run.stop("it is good enough")
+    """
+
+    def begin(self, run: Run) -> None:
+        """Called before the first step, also of a run that was resumed."""
 
     def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
         """Called after each step. images: the number of its images. loss: float(loss) is its mean loss.
@@ -47,6 +57,11 @@ class Callback:
 
     def finish(self, run: Run) -> None:
         """Called after the last epoch, before the model's weights are replaced by their average."""
+
+    def end(self, run: Run) -> None:
+        """Called when `fit` ends without an error, also if the run was stopped. The model has its final weights, and the
+        checkpoint is written.
+        """
 
     def close(self) -> None:
         """Release files and other resources. The code that made the callback calls it after the run, however it ended."""

@@ -9,19 +9,26 @@ from fastlenet.streams import one_line, tell
 from fastlenet.training.callbacks.base import Callback, Run
 from fastlenet.training.history import Epoch
 
-__all__ = ["Console"]
+__all__ = ["Console", "shows_bars"]
+
+
+def shows_bars() -> bool:
+    """Whether standard error is a terminal, or this is a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", ()) or (sys.stderr is not None and sys.stderr.isatty())
 
 
 class Console(Callback):
-    """Prints a line per epoch. Within an epoch it shows a progress bar on a terminal, and a line every log_interval batches.
+    """Prints a line per epoch. Within an epoch it shows a progress bar, and a line every log_interval batches.
 
-    quiet: print no lines and show no bar. log_interval: 0 prints no lines within an epoch.
+    quiet: print no lines and show no bar. log_interval: 0 prints no lines within an epoch. bar: whether to show the bar; None
+    shows it on a terminal and in a notebook.
     """
 
-    def __init__(self, quiet: bool, log_interval: int) -> None:
+    def __init__(self, quiet: bool = False, log_interval: int = 0, *, bar: bool | None = None) -> None:
         self.quiet, self.log_interval = quiet, log_interval
         self._bar: Any = None
-        self._has_bar = not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._has_bar = not quiet and (shows_bars() if bar is None else bar)
 
     def say(self, text: str = "") -> None:
         """Print a line, above the bar if there is one; nothing if quiet."""
@@ -39,7 +46,7 @@ class Console(Callback):
 
     def _open_bar(self, run: Run, done: int) -> None:
         try:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm
 
             self._bar = tqdm(
                 desc=f"epoch {run.state.epoch + 1}/{run.state.recipe.epochs}",
