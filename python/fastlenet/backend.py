@@ -1,8 +1,8 @@
-"""What a backend is: the one contract of the modules that compute, `fastlenet.ops`, `fastlenet.reference` and `fastlenet.cuda`.
+"""The contract of a backend, as types. `fastlenet.ops`, `fastlenet.reference` and `fastlenet.cuda` fulfil it.
 
-A backend is a module, or any object, with the names of `Backend`. Networks take one as their `ops`, and call nothing else on
-activations, parameters and gradients. What each op means (shapes, ties, errors, source) stands in `fastlenet.ops`; the type
-checker compares the signatures, and the tests the results.
+A backend is a module, or any object, with the names of `Backend`. A network takes a backend as its `ops`, and calls nothing
+else on activations, parameters and gradients. `fastlenet.ops` documents each op: shapes, ties, errors, source. mypy checks a
+backend's signatures, and `fastlenet.testing.check_backend` its results.
 
 Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filter or window; gradients dx, dweight, dbias, dy.
 """
@@ -31,46 +31,46 @@ __all__ = [
     "gaps_of",
 ]
 
-Array = npt.NDArray[Any]  # of NumPy, as which layers and optimizers know their arrays, whatever a backend takes
+Array = npt.NDArray[Any]  # a NumPy array; layers and optimizers use this type for the arrays of any backend
 Shape = tuple[int, ...]
 Pair = int | tuple[int, int]  # for rows and columns
 
-DEAD = 255  # in `winners`: a pooling window without a positive number, which gets no gradient
-FEW_IMAGES = 4  # for which it pays to have weights in other layouts, and to spare Python's part of a pass
+DEAD = 255  # in `winners`: the window has no positive number, and receives no gradient
+FEW_IMAGES = 4  # up to this number, packed weights and graphs of frozen models save time
 
 A = TypeVar("A")  # the backend's arrays
 
 
 class Graph(Protocol[A]):
-    """The ops that a function calls, on the arrays on which it calls them: captured once, to be called again without Python.
+    """A captured sequence of op calls, which `launch` repeats without Python.
 
-    Graph(function, *inputs) calls function(*inputs), whose work is done as ever, and captures the ops that it calls meanwhile.
-    `launch` has them called again, in their order, on the same arrays, whatever numbers these hold then; nothing else that the
-    function does is repeated. The graph keeps the arrays; the inputs are those whose numbers come from outside.
+    Graph(function, *inputs) calls function(*inputs) and captures the ops that it calls. `launch` calls these ops again, in the
+    same order and on the same arrays, which may then contain other numbers. It repeats nothing else that the function does. The
+    graph keeps the arrays alive. The inputs are the arrays that the caller fills between launches.
 
-    What cannot be captured voids the graph: an op that takes or returns numbers of Python's, which would be the old ones in
-    each launch; an op that fails; and what calls `void`. The function has then done its work, `reason` says what it was, and
-    `launch` raises a RuntimeError.
+    Some work cannot be captured and voids the graph: an op that takes or returns Python numbers, since they would not change
+    from launch to launch; an op that fails; and a call of `void`. The function has then done its work all the same, `reason`
+    names the cause, and `launch` raises RuntimeError.
     """
 
-    captures_one_thread: ClassVar[bool]  # whether other threads may call ops while a graph is captured
+    captures_one_thread: ClassVar[bool]  # True: other threads may call ops while a graph is captured
 
     def __init__(self, function: Callable[..., object], *inputs: A) -> None: ...
 
     @property
     def reason(self) -> str | None:
-        """Why the graph cannot be launched, in one line; None if it can."""
+        """The reason why the graph cannot be launched, in one line, or None if it can."""
 
     @property
     def result(self) -> object:
-        """What the function returned. If that is an array, each launch renews its numbers."""
+        """The function's return value. If it is an array, each launch overwrites its numbers."""
 
     @property
     def calls(self) -> int:
-        """How many ops were called while it was captured, captured or not."""
+        """The number of ops that were called during the capture, including those that could not be captured."""
 
     def reads(self, *arrays: A) -> bool:
-        """Whether these are the inputs: the same memory, shapes and dtypes."""
+        """Returns whether these arrays are the inputs: the same memory, shapes and dtypes."""
 
     @overload
     def launch(self) -> None: ...
@@ -80,26 +80,27 @@ class Graph(Protocol[A]):
 
     @staticmethod
     def void(reason: str) -> None:
-        """Void the graph that this thread is capturing, if any: for what computes something by other means than ops."""
+        """Void the graph that this thread is capturing, if any. Call it before computing without ops. reason: one line."""
 
 
 class Backend(Protocol[A]):
-    """The names of a backend whose arrays are of type A. A backend may accept more than this: other arrays, or numbers that lie
-    on its device.
+    """The names of a backend whose arrays have the type A.
+
+    A backend may accept more than this: other arrays, or numbers in its device's memory.
     """
 
-    __name__: str  # by which a copy of a network finds its backend again, as a module
-    name: str  # which tells backends apart in messages and records
+    __name__: str  # the module's name, by which a pickled network finds its backend
+    name: str  # the backend's name in messages and files
 
     @property
     def Graph(self) -> type[Graph[A]]:
-        """The class of its graphs."""
+        """The class of the backend's graphs."""
 
     def level(self) -> str:
-        """What the last bits of its results depend on: an instruction-set level, a kind of device."""
+        """Returns the level on which the last bits of results depend: an instruction-set level or a kind of device."""
 
     def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike = ...) -> A:
-        """A dense array whose numbers are undefined, of float32 by default."""
+        """Returns a dense array with undefined numbers, float32 by default."""
 
     # --- layers ---
 
@@ -196,7 +197,7 @@ class Backend(Protocol[A]):
     def squared_error(self, prediction: A, target: A, *, out: A | None = ...) -> tuple[SupportsFloat, A]: ...
 
     def inverse_root(self, square: Any) -> Any:
-        """Of a loss, as this backend has it; the result goes into `lr`."""
+        """As in `fastlenet.ops`. square: a number as this backend's losses return it. The result can be part of `lr`."""
 
     def gather_images(
         self,
@@ -242,10 +243,10 @@ class Backend(Protocol[A]):
 
 
 class Gap:
-    """An op that a backend does not have yet, in its place: `tanh_forward: Any = Gap("tanh_forward", "no GPU kernel yet")`.
+    """A placeholder for an op that a backend lacks: `tanh_forward: Any = Gap("tanh_forward", "no GPU kernel yet")`.
 
-    A call raises NotImplementedError, which names the op and the reason. `gaps_of` lists the gaps of a backend; the tests print
-    them, and `fastlenet.testing.check_backend` leaves them out.
+    Calling it raises NotImplementedError, which names the op and the reason. `gaps_of` lists a backend's gaps. The tests print
+    them, and `fastlenet.testing.check_backend` does not check them.
     """
 
     def __init__(self, op: str, reason: str) -> None:
@@ -256,18 +257,18 @@ class Gap:
 
 
 def gaps_of(backend: object) -> dict[str, str]:
-    """Returns the ops that the backend declares as gaps: the reason of each, by the op's name."""
+    """Returns the gaps of a backend: the reason for each, by the op's name."""
     found = ((name, getattr(backend, name, None)) for name in NAMES)
     return {name: gap.reason for name, gap in found if isinstance(gap, Gap)}
 
 
-# All that a backend has, by name; and of that the ops, which compute.
+# All names of a backend, and those of its ops.
 NAMES = tuple(name for name in (*Backend.__annotations__, *vars(Backend)) if not name.startswith("_"))
 OPS = tuple(name for name in NAMES if callable(vars(Backend).get(name)) and name not in ("level", "empty"))
 
 
 class Uncaptured(Generic[A]):
-    """A Graph for backends that cannot capture their ops: it calls the function, and is void. Derived classes say why."""
+    """A Graph for backends that cannot capture their ops: it calls the function, and is void. Derived classes set `reason`."""
 
     captures_one_thread: ClassVar[bool] = False
     calls = 0
@@ -284,4 +285,4 @@ class Uncaptured(Generic[A]):
 
     @staticmethod
     def void(reason: str) -> None:
-        """It is void anyway."""
+        """Do nothing, since the graph is void already."""

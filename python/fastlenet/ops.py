@@ -98,13 +98,13 @@ def _int64(op: str, argument: str, values: Any) -> Array:
 
 
 class Graph(_core.Graph):
-    """The ops that a function calls, captured once, to be called again without Python.
+    """A captured sequence of op calls, which `launch` repeats without Python.
 
-    Graph(function, *inputs) calls function(*inputs), whose work is done as ever, and captures the ops that it calls meanwhile
-    in this thread. `launch()` has them called again, in their order, on the same arrays, whatever numbers these hold then;
-    nothing else that the function does is repeated. `launch(copy_of=x)` first copies x to where the only input lies, and
-    returns a copy of the array that the function returned: all in one step for Python, so that no signal handler comes between.
-    The graph keeps its arrays alive, those too that ops have made.
+    Graph(function, *inputs) calls function(*inputs) and captures the ops that it calls in this thread. `launch()` calls these
+    ops again, in the same order and on the same arrays, which may then contain other numbers. It repeats nothing else that the
+    function does. `launch(copy_of=x)` first copies x to the only input, and returns a copy of the array that the function
+    returned. This is one call, so no signal handler runs in between. The graph keeps its arrays alive, including those that ops
+    made.
 
         y = ops.empty(x.shape)
         graph = ops.Graph(lambda x: ops.relu_forward(x, out=y), x)
@@ -112,15 +112,15 @@ class Graph(_core.Graph):
         graph.launch()                      # y = relu(other)
         z = graph.launch(copy_of=another)   # z = relu(another), and so are x and y now
 
-    What cannot be captured voids the graph: an op that takes or returns numbers of Python's, which would be the old ones in
-    each launch (losses, gathers, optimizer steps, dropout, packing); an op that fails, or copies an input because it is not
-    dense; an input that is no dense array; and what calls `Graph.void(reason)`. The function has done its work all the same;
-    `reason` is one line that says what it was, else None; `launch` then raises a RuntimeError. An exception that the function
-    raises goes on, and there is no graph.
+    Some work cannot be captured and voids the graph: an op that takes or returns Python numbers, since they would not change
+    from launch to launch (losses, gathers, optimizer steps, dropout, packing); an op that fails, or that copies an input
+    because it is not dense; an input that is no dense array; and a call of `Graph.void(reason)`. The function has then done its
+    work all the same, `reason` is one line that names the cause (otherwise None), and `launch` raises RuntimeError. If the
+    function raises an exception, Graph raises it too.
 
-    Not captured is what the function computes by other means than ops; ops called in signal handlers and finalisers are
-    captured, as `calls`, the number of all, shows. `reads(x)` tells whether x is the input. Two threads cannot launch one graph
-    at once: RuntimeError.
+    Computations of the function without ops are not captured. Ops that signal handlers or finalisers call meanwhile are
+    captured too; compare `calls`, the number of all captured calls. `reads(x)` returns whether x is the input. If two threads
+    launch one graph at once, one gets RuntimeError.
     """
 
     captures_one_thread: ClassVar[bool] = True

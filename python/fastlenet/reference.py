@@ -1,8 +1,8 @@
-"""Every op in plain NumPy, written to be read: what `fastlenet.ops` computes, with the same names and signatures.
+"""Every op in plain NumPy, written to be read, with the names and signatures of `fastlenet.ops`.
 
-Arrays are float32 or float64, images NCHW; the computation runs in the dtype of the first argument. Shapes, errors and
-meaning stand in `fastlenet.ops`; here is how. Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s
-filter or window; gradients dx, dweight, dbias, dy.
+Arrays are float32 or float64, images NCHW; an op computes in the dtype of its first argument. `fastlenet.ops` documents shapes,
+errors and meaning; this module shows how to compute them. Legend: n batch, c in-channels, k out-channels, h w input, p q
+output, r s filter or window; gradients dx, dweight, dbias, dy.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ name = "reference"  # of this backend
 
 
 def level() -> str:
-    """That NumPy computes, whose rounding is that of no level of the kernels."""
+    """Returns "numpy": its rounding is that of no level of the kernels."""
     return "numpy"
 
 
 class Graph(Uncaptured[Array]):
-    """Calls the function, and cannot be launched."""
+    """Calls the function, but cannot be launched."""
 
     reason = "the reference cannot be captured: it computes with NumPy's functions, whose calls nothing notes"
 

@@ -1,8 +1,9 @@
-"""Layers and Sequential: they hold parameters and buffers, and call the ops of a backend; no arithmetic happens here.
+"""Layers and Sequential. They hold parameters and buffers, and call the ops of a backend; they do no arithmetic.
 
-A backend is a module with the names of `fastlenet.ops`, such as `fastlenet.reference`. Parameters and gradients are each one
-flat, aligned float32 buffer, of which the named arrays are views: an optimizer step, a moving average or a checkpoint is one
-call on one block. The arrays in the state_dict are the only truth: nothing derived from a weight outlives a call.
+A backend is a module with the names of `fastlenet.ops`, such as `fastlenet.reference`. All parameters are one flat, aligned
+float32 buffer, and so are all gradients; the named arrays are views of them. So an optimizer step, a moving average or a
+checkpoint is one call on one block. You may write to the arrays of the state_dict at any time, since a model keeps nothing derived
+from them between calls.
 """
 
 from fastlenet.nn.context import Context as Context

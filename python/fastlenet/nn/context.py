@@ -1,4 +1,4 @@
-"""What a pass through the layers carries along: the backend, its buffers, and what the backward pass will need."""
+"""The context of a pass through the layers: the backend, the buffers, and what the backward pass needs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["Context", "Workspace", "Workspaces"]
 
 
 class Workspace:
-    """Buffers by name, kept between calls: each as long as the largest array of its name so far, whatever their shapes."""
+    """Buffers by name, kept between calls. Each is as long as the largest array of its name so far, of any shape."""
 
     def __init__(self, ops: Backend[Array]) -> None:
         self._empty = ops.empty
         self._buffers: dict[tuple[object, ...], Array] = {}
-        self.made = 0  # how many buffers it has made, in the place of smaller ones too
+        self.made = 0  # the number of buffers made so far, including those that replaced smaller ones
 
     def take(self, name: tuple[object, ...], shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
-        """An array of undefined numbers; the next one of its name lies in the same memory."""
+        """Returns an array with undefined numbers. The next call with this name returns the same memory."""
         key, size = (*name, dtype), math.prod(shape)
         buffer = self._buffers.get(key)
         if buffer is None or len(buffer) < size:
@@ -34,14 +34,14 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that it holds."""
+        """The size of all buffers in bytes."""
         return sum(buffer.nbytes for buffer in self._buffers.values())
 
 
 class Workspaces(threading.local):
     """The workspaces that no pass of this thread is using.
 
-    A pass within a pass, of a signal handler or a finaliser, finds none and takes another one.
+    A pass within a pass, in a signal handler or a finaliser, finds none free and gets a new one.
     """
 
     def __init__(self, ops: Backend[Array]) -> None:
@@ -51,11 +51,11 @@ class Workspaces(threading.local):
         return self._free.pop() if self._free else Workspace(self._ops)
 
     def give_back(self, workspace: Workspace) -> None:
-        self._free[:] = [workspace]  # of several, one is kept
+        self._free[:] = [workspace]  # keeps one only
 
 
 class _Counted:
-    """A backend whose ops are counted as they are called."""
+    """A backend that counts the calls of its ops."""
 
     def __init__(self, ops: Backend[Array]) -> None:
         self._ops, self.calls = ops, 0
@@ -73,16 +73,16 @@ class _Counted:
 
 
 class Context:
-    """A pass through the layers, as a layer's `forward` and `backward` see it.
+    """A pass through the layers. The model passes it to a layer's `forward` and `backward`.
 
-    ops: the backend, whose ops the layer calls on its arrays.
+    ops: the backend; compute with its ops.
     training: whether a backward pass may follow.
-    need_dx: in `backward`, whether anybody wants the gradient by the layer's input.
-    algorithm: how fused convolutions are to be computed, "direct" or "winograd".
-    seed, counter: for random numbers. No two layers have the same counter, in this step of the training or any other.
+    need_dx: in `backward`, whether the gradient with respect to the layer's input is needed.
+    algorithm: of fused convolutions, "direct" or "winograd".
+    seed, counter: for random numbers. The counter is different for every layer and every training step.
 
-    The arrays that it hands out hold undefined numbers until the layer writes them, and lie in memory that the model keeps for
-    its next pass: a layer returns them, or saves them for its backward pass, and keeps none.
+    The arrays that it returns have undefined numbers until the layer writes them. The model uses their memory again in its next
+    pass, so a layer may return them or save them for its backward pass, but must not keep them.
     """
 
     def __init__(
@@ -102,66 +102,66 @@ class Context:
         self.ops, self.training, self.algorithm, self.seed = ops, training, algorithm, seed
         self.need_dx = True
         self.skip_zeros = skip_zeros  # the weights are known to be finite
-        self.graphs: dict[str, Graph[Array]] = {}  # "forward", "backward": what was captured
+        self.graphs: dict[str, Graph[Array]] = {}  # the graphs "forward" and "backward"
         self.captures = False  # whether its ops are being captured
-        self.key: tuple[object, ...] = ()  # by which the model finds its graphs again
-        self.y_shape: Shape = ()  # of what the pass returned
+        self.key: tuple[object, ...] = ()  # the key of its graphs in the model
+        self.y_shape: Shape = ()  # of the pass's output
         self._workspace, self._parameters, self._gradients = workspace, parameters, gradients or {}
         self._packed = packed or {}
         self._dropout_counter = dropout_counter
         self._saved: dict[int, tuple[object, ...]] = {}
         self._at, self._name, self._output = 0, "", "y"
         self._last = False
-        self._callers: Array | None = None  # what the last layer has got to return
+        self._callers: Array | None = None  # the output of the last layer
 
     # --- for layers ---
 
     def parameter(self, key: str) -> Array:
-        """The layer's parameter of that name, as its `shapes` has it. It is only read."""
+        """Returns the layer's parameter of that name in `shapes`. Do not change it."""
         return self._parameters[f"{self._name}.{key}"]
 
     def packed(self, key: str) -> Array | None:
-        """What `Layer.pack` has made of that parameter, in a frozen model's pass."""
+        """Returns the result of `Layer.pack` for that parameter in a frozen model's pass, else None."""
         return self._packed.get(f"{self._name}.{key}")
 
     def gradient(self, key: str) -> Array:
-        """In `backward`: where the loss's gradient by that parameter is to be written, all of it."""
+        """Returns the array for the gradient of that parameter. `backward` must overwrite all of it."""
         return self._gradients[f"{self._name}.{key}"]
 
     def output(self, shape: Shape) -> Array:
-        """A float32 array to be written and returned: y of `forward`, dx of `backward`. shape: with n."""
+        """Returns a float32 array to write and return: y in `forward`, dx in `backward`. shape: with n."""
         if self._last:
             self._callers = self.ops.empty(shape)
             return self._callers
         return self._workspace.take((self._at, self._output), shape)
 
     def scratch(self, key: str, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
-        """An array for the layer's own use, one for each name; it stays as written until the layer's backward pass is over."""
+        """Returns an array for the layer's own use, one per name. It keeps its numbers until the end of the backward pass."""
         return self._workspace.take((self._at, "scratch", key), shape, dtype)
 
     def save(self, *values: Any) -> None:
-        """Keep what `backward` will need, which finds it in `saved`: arrays of this pass, shapes, numbers."""
+        """Save arrays of this pass, shapes or numbers for `backward`, which finds them in `saved`."""
         self._saved[self._at] = values
 
     @property
     def saved(self) -> tuple[Any, ...]:
-        """What `forward` has saved in the pass that this is the backward pass of."""
+        """The values that `forward` saved in this pass."""
         return self._saved[self._at]
 
     @property
     def counter(self) -> int:
-        # Counters of two layers never meet: the position in the network is above all steps.
+        # The layer's position is in the bits above the steps, so the counters of two layers are never equal.
         return self._dropout_counter + (self._at << 48)
 
-    # --- for what runs the layers ---
+    # --- for the model ---
 
     def enter(self, at: int, name: str, *, last: bool = False, backward: bool = False, need_dx: bool = True) -> None:
-        """From now on the context is that of the layer at this position, of that name; last: its output is the caller's."""
+        """Set the layer of the context, by its position and name. last: its output goes to the caller of the model."""
         self._at, self._name, self._last = at, name, last
         self._output, self.need_dx = "dx" if backward else "y", need_dx
 
     def own(self, y: Array) -> Array:
-        """What the last layer has returned, as an array of the caller's own: a layer may return its input, or a view of it."""
+        """Returns the output as the caller's own array, since a layer may have returned its input or a view of it."""
         if y is self._callers:
             return y
         copy = self.ops.empty(y.shape, y.dtype)
@@ -169,9 +169,9 @@ class Context:
         return copy
 
     def capture(self, name: str, function: Callable[[Array], Array | None], subject: Array) -> Array | None:
-        """function(subject), which runs layers in this context, with the ops that it calls captured as the graph of that name.
+        """Call function(subject), which runs layers in this context, and capture its ops as the graph of that name.
 
-        Where others called ops meanwhile, in a signal handler or a finaliser, the graph has theirs too, and is not kept.
+        The graph is not kept if a signal handler or a finaliser called ops meanwhile, since it then contains these too.
         """
         self.graphs.pop(name, None)
         ops, counted = self.ops, _Counted(self.ops)

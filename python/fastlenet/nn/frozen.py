@@ -1,4 +1,4 @@
-"""A model's snapshot for inference, and the shortest way through it for a few images."""
+"""Frozen models for inference, with captured passes for a few images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastlenet.nn.fusion import Step, expect_examples, run_forward
 
 __all__ = ["Frozen"]
 
-_SHAPES = 8  # whose graphs are kept: those that came last
+_SHAPES = 8  # the number of shapes whose graphs are kept
 
 
 class _Graphs(threading.local):
@@ -27,11 +27,11 @@ class _Graphs(threading.local):
 
 
 class Frozen:
-    """A model's snapshot for inference, made by `Sequential.freeze`.
+    """A copy of a model for inference. Make it with `Sequential.freeze`.
 
-    Calls are safe from several threads at once, and from signal handlers and finalisers. The first call with up to four images
-    of a shape captures the ops that the later ones repeat; graphs of the last eight shapes are kept. Copies and pickles are
-    snapshots too.
+    You may call it from several threads at once, and from signal handlers and finalisers. The first call with up to four images
+    of a shape captures its ops, and later calls repeat them; the graphs of the last eight shapes are kept. You can copy and
+    pickle it.
     """
 
     def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: Backend[Array], algorithm: str) -> None:
@@ -49,13 +49,13 @@ class Frozen:
         self._workspaces = Workspaces(ops)
 
     def __call__(self, x: Array) -> Array:
-        """x: (n, ...) float32 -> the last layer's output, an array of the caller's own."""
+        """Returns the last layer's output for x, (n, ...) float32. The array belongs to the caller."""
         shape = getattr(x, "shape", None)
         graph = self._graphs.by_shape.get(shape) if type(shape) is tuple else None
         if graph is not None:
             try:
                 return cast(Array, graph.launch(copy_of=x))
-            except (TypeError, RuntimeError):  # no array for it, of which the layers say what is wrong; or the graph is void
+            except (TypeError, RuntimeError):  # a wrong array, for which the layers raise the error; or the graph is void
                 pass
         elif self._captures and type(x) is np.ndarray and x.dtype == np.float32 and x.ndim and len(x) <= FEW_IMAGES:
             return self._capture(x)
@@ -67,7 +67,7 @@ class Frozen:
             self._workspaces.give_back(workspace)
 
     def _capture(self, x: Array) -> Array:
-        """A pass in a workspace of its own, to be repeated for that shape without Python's part."""
+        """Make a pass in its own workspace and capture it, to repeat it for this shape without Python."""
         mine = self._ops.empty(x.shape)
         mine[...] = x
         run = self._pass(mine, Workspace(self._ops))
@@ -87,7 +87,7 @@ class Frozen:
             workspace,
             self._parameters,
             training=False,
-            skip_zeros=few and self._finite,  # what the zeros of x would meet is finite
+            skip_zeros=few and self._finite,  # allowed if the numbers that zeros multiply are finite
             packed=self._packed if few else {},
             algorithm=self._algorithm,
         )

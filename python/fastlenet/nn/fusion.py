@@ -1,4 +1,4 @@
-"""What a Sequential runs: its layers, with those that can be fused in one step."""
+"""The steps that a Sequential runs: its layers, some of them fused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Step", "expect_examples", "plan", "run_backward", "run_forward"]
 
 
 class _ConvReLUMaxPool(Layer):
-    """Conv2d, ReLU and MaxPool2d in a row, as the one op that they are fused into; made by Sequential, never by a user."""
+    """Conv2d, ReLU and MaxPool2d in a row, computed by one op. Sequential makes it; users do not."""
 
     replaces = (Conv2d, ReLU, MaxPool2d)
     calls_only_ops = True
@@ -26,7 +26,8 @@ class _ConvReLUMaxPool(Layer):
 
     @classmethod
     def of(cls, layers: Sequence[Layer]) -> _ConvReLUMaxPool | None:
-        """These three layers as one, if they can be: stride 1, disjoint windows whose positions fit in a byte."""
+        """Returns three layers as one, or None if they cannot be fused. They need stride 1 and disjoint windows of up to 255
+        elements."""
         if tuple(type(layer) for layer in layers) != cls.replaces:
             return None
         conv, _, pool = layers
@@ -36,7 +37,7 @@ class _ConvReLUMaxPool(Layer):
         return cls(conv, pool) if fits else None
 
     def output_shape(self, shape: Shape) -> Shape:
-        # The pooling windows are disjoint, and the convolution's stride is 1: as one window that is as large as both.
+        # With disjoint pooling windows and stride 1, both together are one window of this size.
         window = (
             self.conv.kernel_size[0] + self.pool.kernel_size[0] - 1,
             self.conv.kernel_size[1] + self.pool.kernel_size[1] - 1,
@@ -77,7 +78,7 @@ class _ConvReLUMaxPool(Layer):
 
 @dataclass(frozen=True)
 class Step:
-    """A layer of the running plan, at its place among the layers and with its parameters' prefix."""
+    """A layer to run, its position among the model's layers, and the prefix of its parameters' names."""
 
     layer: Layer
     at: int
@@ -85,7 +86,7 @@ class Step:
 
 
 def plan(layers: Sequence[Layer], names: Sequence[str]) -> list[Step]:
-    """What to run: the layers, with what can be fused in one step."""
+    """Returns the steps of a model: its layers, fused where possible."""
     steps: list[Step] = []
     at = 0
     while at < len(layers):
@@ -96,7 +97,7 @@ def plan(layers: Sequence[Layer], names: Sequence[str]) -> list[Step]:
 
 
 def expect_examples(x: object) -> None:
-    """Raises TypeError for what is no array, or has no axis of examples."""
+    """Raise TypeError if x is no array, or has no axis of examples."""
     shape = getattr(x, "shape", None)
     if not shape:
         got = type(x).__name__ if shape is None else f"one of shape {shape}"
@@ -104,9 +105,9 @@ def expect_examples(x: object) -> None:
 
 
 def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
-    """Runs the plan, in the workspace; the result is an array of the caller's own, unless it is captured.
+    """Run the steps on x. Returns the output, which belongs to the caller, unless the pass is captured.
 
-    Raises TypeError and ValueError, which name the layer.
+    Raises TypeError or ValueError, which names the layer.
     """
     expect_examples(x)
     for step in steps:
@@ -124,7 +125,7 @@ def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
 
 
 def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx: bool) -> Array | None:
-    """Fills the gradients; returns the gradient by x if need_dx. Raises TypeError and ValueError, which name the layer."""
+    """Fill the gradients. Returns the gradient with respect to x if need_dx. The errors are those of run_forward."""
     gradient: Array | None = dy
     for step in reversed(steps):
         assert gradient is not None
@@ -140,7 +141,7 @@ def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx:
 
 
 def _enter(step: Step, context: Context, **options: bool) -> None:
-    """Make the context that of the step's layer, which voids what is being captured if it may do more than call ops."""
+    """Set the context's layer. Voids a graph that is being captured if the layer may do more than call ops."""
     context.enter(step.at, step.name, **options)
     if context.captures and not step.layer.calls_only_ops:
         kind = type(step.layer).__name__
@@ -148,6 +149,6 @@ def _enter(step: Step, context: Context, **options: bool) -> None:
 
 
 def _named(step: Step, error: Exception) -> Exception:
-    """The same error, which names the layer."""
+    """Returns the error with the layer's name."""
     kind = TypeError if isinstance(error, TypeError) else ValueError
     return kind(f"layer {step.name!r}: {error}")

@@ -1,4 +1,4 @@
-"""The layers: PyTorch's names and arguments, forward and backward through the ops of a backend."""
+"""The layers, with PyTorch's names and arguments. They compute with the ops of a backend."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ PROBABILITY = Values(float, "a number in [0, 1)", 0, 1, below=True)
 
 
 class MisfitError(ValueError):
-    """A shape of examples that a layer cannot take; `expected` says what it takes, of one example."""
+    """A layer cannot take examples of this shape. expected: the shape of one example that it takes, in words."""
 
     def __init__(self, expected: str, shape: Shape) -> None:
-        super().__init__(expected, shape)  # by which it is copied
+        super().__init__(expected, shape)  # copies are made from these
         self.expected, self.shape = expected, shape
 
     def __str__(self) -> str:
@@ -46,14 +46,15 @@ class MisfitError(ValueError):
 
 
 class Layer:
-    """One step of a network. Derive a layer from it, define `forward` and `backward`, and put it into a Sequential.
+    """The base class of layers. Derive your layer from it, define `forward` and `backward`, and put it into a Sequential.
 
-    A layer with parameters names them in `shapes`, one that changes the shape of its input says so in `output_shape`. What a
-    pass computes belongs to its context: the layer itself holds settings alone, so that it can be called from several threads.
+    If the layer has parameters, define `shapes`. If its output has another shape than its input, define `output_shape`. Store
+    only settings in the layer itself, and everything that a pass computes in the context, so that several threads can call the
+    layer.
 
-    calls_only_ops: True promises that `forward` and `backward` write to arrays by the ops of `context.ops` alone, with the same
-    numbers in every pass: then a model may capture the ops, and repeat them without calling the layer. A derived class that
-    defines one of the two methods has to promise it anew.
+    calls_only_ops: set it to True if `forward` and `backward` write to arrays only by ops of `context.ops`, with the same
+    Python numbers in every pass. A model may then capture the ops and repeat them without calling the layer. A derived class
+    that defines one of the two methods must set it again.
     """
 
     calls_only_ops: ClassVar[bool] = False
@@ -65,40 +66,39 @@ class Layer:
             cls.calls_only_ops = False
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of one example's output, given that of its input, both without n."""
+        """Returns the shape of one example's output. shape: of one example's input; both without n."""
         return shape
 
     def shapes(self) -> dict[str, Shape]:
-        """Its parameters' names and shapes."""
+        """Returns the names and shapes of the layer's parameters."""
         return {}
 
     def fan_in(self) -> int:
-        """The number of inputs that reach one output: parameters start uniform in +-1/sqrt(fan_in)."""
+        """Returns the number of inputs of one output. Parameters start uniform in +-1/sqrt(fan_in)."""
         return 1
 
     def multiply_adds(self, shape: Shape) -> int:
-        """Multiply-adds of one example's forward pass, for the summary."""
+        """Returns the multiply-adds of one example's forward pass, for the summary. shape: of the input, without n."""
         return 0
 
     def pack(self, weight: Array, ops: Backend[Array], algorithm: str) -> Array | None:
-        """Weights that no longer change in the layout that is best for a few images, if there is one."""
+        """Returns the weight of a frozen model in a better layout for a few images, or None if there is none."""
         return None
 
     def forward(self, x: Array, context: Context) -> Array:
-        """The layer's output y, of shape (n, *output_shape(x.shape[1:])), for the input x: (n, ...), float32.
+        """Compute the layer's output y. x: (n, ...) float32; do not change it. Returns y: (n, *output_shape(x.shape[1:])).
 
-        Compute with the ops of `context.ops`, on `context.parameter("weight")` and so on; write the result to
-        `context.output(shape)` and return it. `context.save(...)` keeps what `backward` will need. x is not to be changed.
-        Raise ValueError for a shape that does not fit; the error will name the layer.
+        Compute with the ops of `context.ops` and the parameters `context.parameter("weight")` and so on. Write the result to
+        `context.output(shape)`, and return it. Save what `backward` needs by `context.save(...)`. Raise ValueError for a wrong
+        shape; the model adds the layer's name.
         """
         raise NotImplementedError(f"{type(self).__name__} expects a method forward(x, context)")
 
     def backward(self, dy: Array, context: Context) -> Array | None:
-        """The loss's gradient dx, of x's shape, given dy, that by the output of the last `forward`, whose context this is.
+        """Compute the gradients of the loss. dy: its gradient with respect to the output; do not change it. Returns dx, like x.
 
-        Write the gradient by each parameter to `context.gradient("weight")` and so on, over what it holds; write dx to
-        `context.output(shape)` and return it. `context.saved` has what `forward` saved. Without `context.need_dx`, nobody
-        wants dx: it may be None. dy is not to be changed.
+        `context.saved` has what `forward` saved. Overwrite the gradient of each parameter, `context.gradient("weight")` and so
+        on. Write dx to `context.output(shape)`, and return it. If `context.need_dx` is false, you may return None instead.
         """
         raise NotImplementedError(f"{type(self).__name__} expects a method backward(dy, context)")
 
@@ -118,7 +118,7 @@ def _sizes(name: str, value: object, least: int) -> tuple[int, int]:
 
 
 def _padding(value: object, kernel_size: _Pair, stride: _Pair) -> _Pair:
-    """Zeros on both sides of the rows and of the columns; "same": as many as keep the size, "valid": none."""
+    """The zeros on each side of the rows and of the columns. "same": as many as keep the size; "valid": none."""
     if not isinstance(value, str):
         return _sizes("Conv2d: padding", value, 0)
     if value not in ("same", "valid"):
@@ -134,7 +134,7 @@ def _padding(value: object, kernel_size: _Pair, stride: _Pair) -> _Pair:
 
 
 def _expect_only(layer: str, there_is: str, **options: tuple[object, object]) -> None:
-    """ValueError for an option of PyTorch's that has another value than the one that is computed here."""
+    """Raise ValueError for an option of PyTorch that has a value which is not supported here."""
     for name, (value, only) in options.items():
         if shown(value) not in (repr(only), repr((only, only)), repr([only, only])):
             cure = f"the arguments that can be set are {there_is}"
@@ -142,7 +142,7 @@ def _expect_only(layer: str, there_is: str, **options: tuple[object, object]) ->
 
 
 def slide(shape: Shape, channels: int | None, window: _Pair, stride: _Pair, padding: _Pair) -> tuple[int, int]:
-    """The size of what a window makes that slides over images of shape (c, h, w). MisfitError if it does not fit in."""
+    """The output size of a window that slides over images of shape (c, h, w). Raises MisfitError if it does not fit."""
     legend = "c" if channels is None else str(channels)
     if len(shape) != 3 or (shape[0] != channels if channels is not None else False):
         raise MisfitError(f"{legend}, h, w", shape)
@@ -153,10 +153,11 @@ def slide(shape: Shape, channels: int | None, window: _Pair, stride: _Pair, padd
 
 
 class Conv2d(Layer):
-    """Cross-correlation; see ops.conv2d_forward. x: (n, in_channels, h, w) -> (n, out_channels, p, q).
+    """Cross-correlation, as ops.conv2d_forward. x: (n, in_channels, h, w) -> (n, out_channels, p, q).
 
-    padding: zeros around the image, on both sides alike; "same": as many as keep h and w, for stride 1 and odd kernel sizes;
-    "valid": none. dilation, groups and padding_mode are PyTorch's, and have no other value here.
+    kernel_size, stride: an int, or a pair for rows and columns. padding: the zeros on each side of the image, an int or a pair;
+    "same" keeps h and w, and needs stride 1 and odd kernel sizes; "valid" is 0. dilation, groups, padding_mode: as in PyTorch;
+    only the defaults are supported. Raises TypeError or ValueError, which names the argument.
     """
 
     calls_only_ops = True
@@ -216,15 +217,17 @@ class Conv2d(Layer):
 
 
 def gradient_outputs(x: Array, context: Context, bias: bool) -> tuple[Array | None, Array, Array | None]:
-    """Where dx, dweight and dbias go: None where nobody wants one."""
+    """The outputs for dx, dweight and dbias; None for a gradient that is not needed."""
     dx = context.output(x.shape) if context.need_dx else None
     return dx, context.gradient("weight"), context.gradient("bias") if bias else None
 
 
 class MaxPool2d(Layer):
-    """The maximum of each window; see ops.max_pool2d_forward. stride defaults to kernel_size.
+    """The maximum of each window, as ops.max_pool2d_forward. x: (n, c, h, w) -> (n, c, p, q).
 
-    dilation, return_indices and ceil_mode are PyTorch's, and have no other value here.
+    kernel_size, stride, padding: an int, or a pair for rows and columns. stride: by default kernel_size. padding: at most half
+    of kernel_size. dilation, return_indices, ceil_mode: as in PyTorch; only the defaults are supported. Raises TypeError or
+    ValueError, which names the argument.
     """
 
     calls_only_ops = True
@@ -264,7 +267,7 @@ class MaxPool2d(Layer):
 
 
 class Linear(Layer):
-    """y = x @ weight.T + bias. x: (n, in_features) -> (n, out_features)."""
+    """y = x @ weight.T + bias. x: (n, in_features) -> (n, out_features). weight: (out_features, in_features)."""
 
     calls_only_ops = True
 
@@ -305,7 +308,7 @@ class Linear(Layer):
 
 
 class ReLU(Layer):
-    """max(x, 0), element by element."""
+    """max(x, 0), element-wise. x: any shape."""
 
     calls_only_ops = True
 
@@ -320,7 +323,7 @@ class ReLU(Layer):
 
 
 class Sigmoid(Layer):
-    """1 / (1 + exp(-x)), element by element."""
+    """1 / (1 + exp(-x)), element-wise. x: any shape."""
 
     calls_only_ops = True
 
@@ -335,7 +338,7 @@ class Sigmoid(Layer):
 
 
 class Flatten(Layer):
-    """(n, ...) -> (n, product of the rest), row by row."""
+    """Reshapes (n, ...) to (n, product of the other sizes), in row order."""
 
     calls_only_ops = True
 
@@ -352,7 +355,11 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """In training, zeroes each element with probability p and scales the others by 1 / (1 - p); else the identity."""
+    """In training, sets each element to zero with probability p and multiplies the others by 1 / (1 - p). Otherwise the
+    identity.
+
+    p: in [0, 1). x: any shape.
+    """
 
     calls_only_ops = True
 

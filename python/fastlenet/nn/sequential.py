@@ -1,4 +1,4 @@
-"""Layers in a row, and the buffers that they share."""
+"""A model of layers in a row, and the buffers that they share."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ from fastlenet.philox import STREAM_INIT, uniform
 
 __all__ = ["Sequential"]
 
-_SHAPES = 2  # whose training passes are kept: full batches, and the last one of an epoch
+_SHAPES = 2  # the number of shapes whose training passes are kept: full batches, and the last batch of an epoch
 
 
 class Sequential:
-    """Layers in a row. model(x) runs them, model.backward(dy) fills the gradients; both free of allocation once warm.
+    """A model of layers in a row. model(x) runs them, and model.backward(dy) fills the gradients. After the first pass, neither
+    allocates memory, except for the output.
 
-    layers: the layers, in order. names: their names in the state_dict, by default "0", "1", ... as in PyTorch. seed: of the
-    initialisation (PyTorch's default: uniform in +-1/sqrt(fan_in), weights and biases) and of dropout. ops: the backend.
-    algorithm: of the fused convolutions, "direct" or "winograd"; see ops.conv2d_relu_max_pool2d_forward.
+    layers: the layers, in order. names: their names in the state_dict, by default "0", "1", ... as in PyTorch. seed: an integer
+    in 0..2^64-1, for dropout and for the initial parameters, which are uniform in +-1/sqrt(fan_in) as in PyTorch. ops: the
+    backend.
+    algorithm: of fused convolutions, "direct" or "winograd", as in ops.conv2d_relu_max_pool2d_forward.
 
-    Conv2d, ReLU and MaxPool2d in a row run as one fused op. In evaluation (after `eval()`) calls are safe from several
-    threads at once; training keeps the activations of one forward pass for its backward pass, and is not.
+    Conv2d, ReLU and MaxPool2d in a row run as one fused op. In evaluation mode, after `eval()`, several threads may call the
+    model at once. In training mode they may not, because the model keeps the activations of a forward pass for its backward
+    pass.
     """
 
     def __init__(
@@ -105,21 +108,23 @@ class Sequential:
                 index += 1
 
     def parameters(self) -> dict[str, Array]:
-        """The parameters by name: views of parameter_buffer, through which they can be written."""
+        """Returns the parameters by name. They are views of parameter_buffer: writing to them changes the model."""
         return dict(self._parameters)
 
     def gradients(self) -> dict[str, Array]:
-        """The gradients of the last backward pass by name: views of gradient_buffer."""
+        """Returns the gradients of the last backward pass by name, views of gradient_buffer."""
         return dict(self._gradients)
 
     def state_dict(self) -> dict[str, Array]:
-        """The parameters by name, as views: save them, or copy them if the training goes on."""
+        """Returns the parameters by name, as views. Copy them if training continues."""
         return self.parameters()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy in parameters by name: NumPy arrays or torch tensors, of any float dtype, also of a network wrapped by PyTorch.
+        """Copy in parameters by name.
 
-        Raises ValueError and then changes nothing, where some are missing, unexpected, misshapen, not floats, or not finite.
+        state: NumPy arrays or torch tensors of any float dtype. Names may have the prefixes of PyTorch's wrappers. Raises
+        TypeError or ValueError, and then changes nothing, if arrays are missing, unexpected, of another shape, not floats, or
+        not finite.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: state expects a mapping from names to arrays, got {type(state).__name__}")
@@ -136,19 +141,24 @@ class Sequential:
     # --- running ---
 
     def train(self) -> Sequential:
-        """Training mode: dropout drops, and a forward pass can be followed by backward()."""
+        """Switch to training mode: dropout is active, and you may call backward() after a forward pass. Returns the model."""
         self.training = True
         return self
 
     def eval(self) -> Sequential:
-        """Evaluation mode: dropout is the identity; calls are safe from several threads at once, and from signal handlers."""
+        """Switch to evaluation mode: dropout is the identity, and several threads and signal handlers may call the model at
+        once.
+
+        Returns the model.
+        """
         self.training = False
         return self
 
     def __call__(self, x: Array) -> Array:
-        """x: (n, ...) float32 -> the last layer's output, an array of the caller's own.
+        """Returns the last layer's output for x, (n, ...) float32. The array belongs to the caller.
 
-        In training mode, RuntimeError while a pass of this model runs: in a signal handler, a finaliser, another thread.
+        In training mode, raises RuntimeError if a pass of this model is running: in a signal handler, a finaliser or another
+        thread.
         """
         if self.training:
             self._expect_no_pass("the model")
@@ -164,7 +174,7 @@ class Sequential:
             self._workspaces.give_back(workspace)
 
     def _expect_no_pass(self, what: str) -> None:
-        """Of two training passes in one another, the inner one would change the activations of the outer one."""
+        """Raise RuntimeError within a training pass, since an inner pass would change the activations of the outer one."""
         if self._in_a_pass:
             raise RuntimeError(
                 f"{what}: called within a training pass of the same model, by a signal handler, a finaliser or another thread; "
@@ -173,7 +183,7 @@ class Sequential:
 
     def _train(self, x: Array) -> Array:
         run = self._passes.get(self._key(x))
-        self._last = None  # what it has saved is overwritten now
+        self._last = None  # its saved arrays are overwritten now
         graph = run.graphs.get("forward") if run is not None else None
         if run is None or graph is None or not graph.reads(x):
             run, y = self._capture(x)
@@ -188,7 +198,7 @@ class Sequential:
         return y
 
     def _key(self, x: Array) -> tuple[object, ...]:
-        """What the arrays and ops of a pass depend on."""
+        """Everything that the arrays and ops of a pass depend on."""
         shape = getattr(x, "shape", None)
         return self.ops, self.algorithm, shape if type(shape) is tuple else None
 
@@ -205,7 +215,7 @@ class Sequential:
         )
 
     def _capture(self, x: Array) -> tuple[Context, Array]:
-        """A training pass; if its ops can be captured, they are, to be repeated when x, the same array, has other numbers."""
+        """Make a training pass. Captures its ops if possible, to repeat them when the same array x has other numbers."""
         run = self._context()
         if not self.ops.Graph.captures_one_thread:
             return run, run_forward(self._steps, x, run)
@@ -214,7 +224,7 @@ class Sequential:
         return run, cast(Array, y).copy()
 
     def _keep(self, key: tuple[object, ...], run: Context) -> None:
-        """Keep what a pass has captured: of the shapes that came last, and none whose memory is no longer the workspace's."""
+        """Keep the graphs of the last shapes. Drops all graphs if the workspace has replaced a buffer."""
         if self._made != self._workspace.made:
             self._made = self._workspace.made
             self._passes.clear()
@@ -225,10 +235,10 @@ class Sequential:
             self._passes.popitem(last=False)
 
     def backward(self, dy: Array, *, need_dx: bool = False) -> Array | None:
-        """Fill the gradients (overwriting them) from dy, the loss's gradient by the output of the last model(x).
+        """Overwrite the gradients. dy: the gradient of the loss with respect to the output of the last model(x), of its shape.
 
-        Returns the gradient by x, an array of the caller's own, if need_dx, else None. Raises RuntimeError without a forward
-        pass in training mode, and within another training pass, as model(x) does.
+        Returns the gradient with respect to x if need_dx, else None. The array belongs to the caller. Raises RuntimeError
+        without a forward pass in training mode, or within another training pass; TypeError or ValueError for a wrong dy.
         """
         self._expect_no_pass("backward")
         try:
@@ -262,16 +272,19 @@ class Sequential:
         return None
 
     def freeze(self) -> Frozen:
-        """A snapshot for inference: its own copy of the parameters, callable, without a backward pass."""
+        """Returns a copy of the model for inference, with its own parameters and without a backward pass."""
         buffer = self.ops.empty(self.parameter_buffer.shape)
         buffer[...] = self.parameter_buffer
         buffer.flags.writeable = False
         return Frozen(self._steps, self._views(buffer), self.ops, self.algorithm)
 
-    # --- looking at it ---
+    # --- description ---
 
     def summary(self, input_shape: Sequence[int]) -> str:
-        """A table of the layers, for one example of input_shape (c, h, w): output, parameters, multiply-adds, bytes."""
+        """Returns a table of the layers: output shape, parameters, multiply-adds and bytes for one example.
+
+        input_shape: of one example, such as (1, 28, 28). Raises TypeError or ValueError if the layers cannot take it.
+        """
         try:
             shape = tuple(Values(int, "positive sizes", 1).convert("summary: input_shape", size) for size in input_shape)
         except TypeError:
@@ -310,7 +323,7 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
 
 
 def _as_array(name: str, value: Any) -> Array:
-    """A NumPy array of what may be a torch tensor."""
+    """Converts an array or a torch tensor to a NumPy array."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() else value).numpy()  # NumPy knows no bfloat16
