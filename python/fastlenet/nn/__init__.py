@@ -2,8 +2,8 @@
 
 A backend is a module with the names of `fastlenet.ops`, such as `fastlenet.reference`. All parameters are one flat, aligned
 float32 buffer, and so are all gradients; the named arrays are views of them. So an optimizer step, a moving average or a
-checkpoint is one call on one block. You may write to the arrays of the state_dict at any time, since a model keeps nothing derived
-from them between calls.
+checkpoint is one call on one block. You may write to the arrays of the state_dict at any time, since a model keeps nothing
+derived from them between calls.
 """
 
 from fastlenet.nn.context import Context as Context
