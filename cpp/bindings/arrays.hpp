@@ -1,12 +1,13 @@
-// NumPy arrays at the border: checked on the way in, allocated or checked on the way out, and kept apart from each other.
+// NumPy arrays as checked inputs and outputs of an op.
 //
-// A wrong dtype is a TypeError and a wrong shape a ValueError, both naming the operation and the argument. Inputs may have any
-// strides and alignment (copied when not dense and aligned); outputs that the caller gives must be dense and aligned.
-// Subclasses of numpy.ndarray are read as what they are in memory, by NumPy's C functions: none of their methods is called.
+// A wrong dtype raises TypeError and a wrong shape ValueError; both name the op and the argument. Inputs may have any strides
+// and alignment; they are copied if they are not dense and aligned. Outputs that the caller gives must be dense and aligned. An
+// output must not overlap another array. Subclasses of numpy.ndarray are read by NumPy's C functions; none of their methods is
+// called.
 //
-// Where an array lies and what shape it has is noted once, with the GIL: another thread may change its shape or dtype while the
-// op runs. Its memory stays, since the reference held here makes its resize() fail; resize(refcheck=False) is a promise of the
-// caller's that nobody uses the array.
+// An array's address and shape are read once, with the GIL, since another thread may change its shape or dtype while the op
+// runs. Its memory stays, because the reference held here makes resize() fail. A caller of resize(refcheck=False) promises that
+// nobody uses the array.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -26,18 +27,18 @@ namespace fastlenet {
 
 namespace py = pybind11;
 
-// Whether it is one of NumPy's masked arrays, whose mask nothing here would look at.
+// Whether it is a NumPy masked array, whose mask would be ignored here.
 inline bool is_masked(py::handle object) {
   if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_) return false;
   const auto name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString("numpy.ma"));
   const auto module = py::reinterpret_steal<py::object>(PyImport_GetModule(name.ptr()));
-  if (!module) return false;  // and there is none
+  if (!module) return false;  // numpy.ma was never imported
   const py::object masked = module.attr("MaskedArray");
   return PyType_Check(masked.ptr()) && PyType_IsSubtype(Py_TYPE(object.ptr()), reinterpret_cast<PyTypeObject*>(masked.ptr()));
 }
 
-// A NumPy array of that dtype, or a TypeError. The message is put together only then: naming a dtype takes a microsecond, and
-// a training step checks sixty arrays.
+// A NumPy array of that dtype; raises TypeError for any other object. The message is made only for an error, because naming a
+// dtype takes a microsecond and a training step checks sixty arrays.
 inline py::array expect_array(const char* op, const char* argument, py::handle object, const py::dtype& dtype) {
   const auto fail = [&](const std::string& got) {
     const std::string name = py::str(dtype).cast<std::string>();
@@ -47,7 +48,7 @@ inline py::array expect_array(const char* op, const char* argument, py::handle o
   if (is_masked(object)) fail("a masked array, whose mask would be ignored; fill it with .filled(value)");
   py::array array = py::reinterpret_borrow<py::array>(object);
   if (!py::detail::npy_api::get().PyArray_EquivTypes_(array.dtype().ptr(), dtype.ptr())) {
-    // A cast is advised only where it keeps what the numbers say: to floats, or to as many integers or more.
+    // Advises a cast only if it keeps the numbers: to floats, or to a dtype with all of the integers.
     const char* casting = dtype.kind() == 'f' ? "same_kind" : "safe";
     const bool keeps = py::module_::import("numpy").attr("can_cast")(array.dtype(), dtype, casting).cast<bool>();
     const std::string name = py::str(dtype).cast<std::string>();
@@ -63,7 +64,7 @@ inline bool is_dense(const py::array& array) {
   return (array.flags() & flags) == flags;
 }
 
-// Whether it is a matrix whose transpose is dense, as numpy.asfortranarray makes them.
+// Whether it is a matrix whose transpose is dense, as numpy.asfortranarray makes it.
 inline bool is_transposed(py::handle object) {
   if (!py::isinstance<py::array>(object)) return false;
   const py::array array = py::reinterpret_borrow<py::array>(object);
@@ -71,7 +72,7 @@ inline bool is_transposed(py::handle object) {
   return array.ndim() == 2 && (array.flags() & flags) == flags && !is_dense(array);
 }
 
-// The array itself if it is dense, else a copy that is, of the base class. NumPy lets go of the GIL while it copies.
+// The array itself if it is dense, else a dense copy of the base class. NumPy releases the GIL while it copies.
 inline py::array dense(py::array array) {
   using Api = py::detail::npy_api;
   if (is_dense(array)) return array;
@@ -82,7 +83,7 @@ inline py::array dense(py::array array) {
   return py::reinterpret_steal<py::array>(copy);
 }
 
-// An input: keeps what it points into alive. An absent one (None) has a null pointer and no dims.
+// An input. It keeps the memory alive. An absent one (None) has a null pointer and no dims.
 template <typename Element>
 class Input {
  public:
@@ -121,14 +122,14 @@ class Output {
   Dims dims_;
 };
 
-// Whether an output may be one of the inputs: where the op works element by element.
+// Whether an output may be one of the inputs, as in element-wise ops.
 enum class InPlace { no, yes };
 
-// All arrays of one call of an op, by name. No two may share memory if the op writes one of them, whatever their roles; only
-// an output that may work in place can be an input, all of it.
+// The arrays of one call of an op, by name. An array that the op writes must not share memory with another one. Only an output
+// that may work in place may be exactly an input.
 class Call {
  public:
-  // out: what the caller wants filled. None; an array; or, for several outputs, a tuple of them, any of which may be None.
+  // out: the arrays to fill. None; an array; or, for several outputs, a tuple of arrays or None.
   explicit Call(const char* op, py::handle out = py::none(), std::size_t outputs = 1) : op_(op), outputs_(outputs) {
     if (Capture* capture = Capture::active()) capture->announce(op);
     if (outputs == 1) {
@@ -162,13 +163,13 @@ class Call {
     return object.is_none() ? Input<Element>() : input<Element>(argument, object);
   }
 
-  // As it lies, column by column; dims are the matrix's own.
+  // The matrix in its own memory order, column by column; dims are those of the matrix.
   template <typename Element>
   Input<Element> transposed(const char* argument, py::handle object) {
     return Input<Element>(read<Element>(argument, object));
   }
 
-  // The i-th output, a new array unless the caller gave one.
+  // The i-th output: the caller's array, or a new one.
   template <typename Element>
   Output<Element> output(std::size_t i, const Dims& dims, InPlace in_place = InPlace::no) {
     static constexpr const char* kNames[] = {"out[0]", "out[1]", "out[2]"};
@@ -227,7 +228,7 @@ class Call {
     throw std::invalid_argument(std::string(op_) + ": " + output.argument + " must not share memory with " + other.argument);
   }
 
-  static constexpr std::size_t kMost = 8;  // of any op: dy, winners, x, weight and three gradients are 7
+  static constexpr std::size_t kMost = 8;  // arrays of any op; dy, winners, x, weight and three gradients are 7
   const char* op_;
   std::size_t outputs_, count_ = 0;
   std::array<py::handle, 3> given_;

@@ -1,7 +1,7 @@
-// What the bindings of all groups of ops share: how an op gets its name, and checks of the arrays that several ops take.
+// Functions that the bindings of all groups of ops share.
 //
-// A binding checks what Python gives it, takes or makes the outputs, and calls the op without the GIL. It holds no arithmetic
-// and no choice between algorithms. python/fastlenet/ops.py says what each op means.
+// A binding checks its arguments, takes or makes the outputs, and calls the op without the GIL. It does no arithmetic and does
+// not choose between algorithms. python/fastlenet/ops.py documents each op.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -19,7 +19,7 @@
 
 namespace fastlenet {
 
-// Each adds the ops of its group to the module.
+// Each function adds the ops of its group to the module.
 void bind_conv(py::module_& m);
 void bind_pool(py::module_& m);
 void bind_linear(py::module_& m);
@@ -30,7 +30,7 @@ void bind_update(py::module_& m);
 void bind_graph(py::module_& m);
 void bind_machine(py::module_& m);
 
-// Adds a function to the module under the names of its arguments, all of which a caller must give.
+// Adds a function to the module. A caller must pass all of its arguments.
 template <typename Function, typename... Names>
 void define(py::module_& m, const char* name, Function function, Names... arguments) {
   m.def(name, function, py::arg(arguments)...);
@@ -53,8 +53,8 @@ inline void expect_below(const char* op, const char* argument, const Input<std::
   }
 }
 
-// The first element that is wrong, if any. All are looked at without a branch first, which the compiler does in vectors, each
-// by the thread that has it in its cache.
+// The first wrong element, if any. First checks all elements without branches, which the compiler vectorises; each thread
+// checks the elements in its cache.
 template <typename T, typename Wrong>
 std::optional<T> first_wrong(const Input<T>& input, const Wrong& wrong) {
   const T *data = input.data(), *end = data + input.size();
@@ -67,14 +67,14 @@ std::optional<T> first_wrong(const Input<T>& input, const Wrong& wrong) {
     });
   });
   if (!found) return std::nullopt;
-  // Not there any more if another thread has changed it.
+  // Another thread may have changed the element since.
   const T* first = std::find_if(data, end, wrong);
   return first == end ? data[0] : *first;
 }
 
 inline Dims pooled_dims(const PoolShape& pool) { return {pool.n, pool.c, pool.p, pool.q}; }
 
-// The gradients that every layer with weights returns, dx only where it is wanted.
+// The gradients of a layer with weights; dx only if it is needed.
 struct Gradients {
   Output<float> dweight, dbias;
   std::optional<Output<float>> dx;

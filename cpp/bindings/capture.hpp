@@ -1,4 +1,4 @@
-// The calls of ops that a graph captures while a thread makes them.
+// Captures the ops that a thread calls.
 #pragma once
 
 #include <functional>
@@ -8,15 +8,15 @@
 
 namespace fastlenet {
 
-// While one is active on a thread, each op that the thread calls is announced by its Call and then noted by compute(). An op
-// that is not noted (one that failed, or whose binding has no compute()) voids the capture, and so does anything else that a
-// repetition would not do again; the first reason is kept.
+// While a capture is active on a thread, each op that the thread calls is announced by its Call and then recorded by compute().
+// An op that is not recorded, because it failed or its binding has no compute(), voids the capture. So does anything else that
+// cannot be repeated. The first reason is kept.
 class Capture {
  public:
-  // The capture that this thread is in, or null.
+  // The active capture of this thread, or null.
   static Capture* active() { return active_; }
 
-  // Makes a capture the active one for as long as it lives.
+  // Makes a capture the active one during its lifetime.
   class Activation {
    public:
     explicit Activation(Capture& capture) : outer_(std::exchange(active_, &capture)) {}
@@ -43,15 +43,15 @@ class Capture {
     if (reason_.empty()) reason_ = std::move(reason);
   }
 
-  // After the last op.
+  // Ends the capture. Call it after the last op.
   void finish() {
     settle();
     if (!reason_.empty()) calls_.clear();
   }
 
-  // How many ops were called.
+  // The number of ops called.
   std::size_t ops() const { return ops_; }
-  // Why it cannot be repeated; empty if it can.
+  // The reason why the calls cannot be repeated; empty if they can.
   const std::string& reason() const { return reason_; }
 
   void repeat() const {

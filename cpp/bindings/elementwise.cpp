@@ -8,7 +8,7 @@ namespace {
 using Map = void (*)(float*, const float*, std::int64_t);
 using Gradient = void (*)(float*, const float*, const float*, std::int64_t);
 
-// y = function(x), element by element; x may be its own output.
+// y = function(x), element-wise. x may be the output.
 void define_map(py::module_& m, const char* op, Map function) {
   const auto binding = [op, function](py::handle x_, py::handle out) -> py::array {
     Call call(op, out);
@@ -20,7 +20,7 @@ void define_map(py::module_& m, const char* op, Map function) {
   define(m, op, binding, "x", "out");
 }
 
-// dx = function(dy, other), element by element; either may be its own output. `name` is what the op calls the other array.
+// dx = function(dy, other), element-wise. Either array may be the output. name: the op's name for the other array.
 void define_gradient(py::module_& m, const char* op, Gradient function, const char* name) {
   const auto binding = [op, function, name](py::handle dy_, py::handle other_, py::handle out) -> py::array {
     Call call(op, out);

@@ -1,11 +1,11 @@
-// Batches of images, plain or distorted.
+// Batches of images, with or without distortions.
 #include "bindings.hpp"
 
 namespace fastlenet {
 
 namespace {
 
-// What both kinds of gather_images take and return.
+// The arguments and the result of both kinds of gather_images.
 struct Gather {
   Call call;
   Input<std::uint8_t> images;
@@ -39,7 +39,7 @@ py::array gather_images(py::handle images, py::handle index, py::handle mean, py
   return g.x.array();
 }
 
-// fastlenet.augment has checked the augmentation's numbers.
+// fastlenet.augment has already checked the augmentation's numbers.
 py::array gather_augmented(py::handle images, py::handle index, py::handle mean, py::handle std, std::int64_t shift,
                            double rotation, double scale, double shear, double elastic, double elastic_sigma,
                            std::int64_t cutout, std::uint64_t seed, std::uint32_t epoch, py::handle out) {

@@ -1,4 +1,4 @@
-// Graphs: what is captured, and how it is launched.
+// Captures and launches graphs.
 #include "graph.hpp"
 
 #include <pybind11/stl.h>
@@ -14,7 +14,7 @@ namespace {
 
 bool is_plain_array(const py::handle& object) { return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
 
-// A new array of the same numbers.
+// A copy of an array.
 py::object copy_of_array(const py::object& object) {
   if (!is_plain_array(object)) return py::none();
   const py::array array = py::reinterpret_borrow<py::array>(object);
@@ -24,7 +24,7 @@ py::object copy_of_array(const py::object& object) {
   return copy;
 }
 
-// Two launches at once would write to the same arrays.
+// Refuses a second launch at the same time, which would write to the same arrays.
 class Running {
  public:
   explicit Running(std::atomic<bool>& flag) : flag_(flag) {
@@ -49,8 +49,8 @@ Graph::Graph(const py::function& function, const py::args& inputs) {
   capture_.finish();
 }
 
-// Of NumPy's own type, since a subclass may mean more than its numbers, as a masked array does; and dense, since an op would
-// compute on a copy of any other, made once.
+// An input must have NumPy's own type, since a subclass, such as a masked array, may mean more than its numbers. It must be
+// dense, since an op would compute on a copy of any other array, made only once.
 void Graph::add_input(const py::handle& input) {
   if (!is_plain_array(input) || !is_dense(py::reinterpret_borrow<py::array>(input))) {
     capture_.make_void("input " + std::to_string(inputs_.size()) + " is no dense numpy array: " +

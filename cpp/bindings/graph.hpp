@@ -1,4 +1,4 @@
-// Graphs: calls of ops captured once, to be repeated without Python's part: its functions, its checks and its conversions.
+// Graphs: calls of ops, captured once and repeated without Python's functions, checks and conversions.
 #pragma once
 
 #include <atomic>
@@ -12,17 +12,17 @@
 
 namespace fastlenet {
 
-// The ops that function(*inputs) calls, on the arrays on which it calls them; a launch calls them again, whatever numbers the
-// arrays hold then. All arrays are kept alive. python/fastlenet/backend.py says what its members mean.
+// Captures the ops that function(*inputs) calls. A launch calls them again on the same arrays, which may then contain other
+// numbers. All arrays are kept alive. python/fastlenet/backend.py documents the members.
 class Graph {
  public:
   Graph(const py::function& function, const py::args& inputs);
 
-  // Whether these are the inputs, in their memory and of their shapes and dtypes.
+  // Returns whether these are the inputs: the same memory, shapes and dtypes.
   bool reads(const py::args& arrays) const;
   void launch();
-  // Copies an array to where the only input lies, launches, and returns a copy of the array that the function returned, or
-  // None. All of it is one call, in which none of Python's signal handlers can run.
+  // Copies an array to the only input, launches, and returns a copy of the array that the function returned, or None. This is
+  // one call, in which no Python signal handler can run.
   py::object launch_with_copy(const py::object& copy_of);
 
   std::optional<std::string> reason() const;
@@ -33,7 +33,7 @@ class Graph {
   static void make_void(const std::string& reason);
 
  private:
-  // As it was when it was captured: whoever has the array may give it another shape or dtype.
+  // The input at the time of the capture, since its owner may give it another shape or dtype later.
   struct Subject {
     py::array array;  // kept, so that its memory cannot become another array's
     void* data;
@@ -68,7 +68,7 @@ const Value& raw(const Value& value) {
   return value;
 }
 
-// Calls an op of ops.hpp without the GIL; under a capture it is noted too, with its arrays, which that keeps alive.
+// Calls an op of ops.hpp without the GIL. During a capture it also records the call with its arrays, and so keeps them alive.
 template <typename... Parameters, typename... Arguments>
 void compute(void (*op)(Parameters...), const Arguments&... arguments) {
   if (Capture* capture = Capture::active()) capture->note([=] { op(raw(arguments)...); });

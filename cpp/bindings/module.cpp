@@ -1,4 +1,4 @@
-// The module fastlenet._core: chooses a level, then takes the bindings of each group.
+// The module fastlenet._core: chooses a level, then adds the bindings of each group.
 #include "../../cuda/bindings/module.hpp"
 
 #include "../machine/isa.hpp"

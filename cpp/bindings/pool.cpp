@@ -26,7 +26,7 @@ py::array max_pool2d_backward(py::handle dy_, py::handle indices_, py::handle x_
   const PoolShape shape = unpool_shape(call.op(), dy.dims(), x_shape);
   expect_dims(call.op(), "indices", dy.dims(), indices.dims());
   const std::uint32_t plane = static_cast<std::uint32_t>(shape.h * shape.w);
-  // As unsigned numbers the negative ones are the largest.
+  // As unsigned numbers, negative indices are the largest.
   const auto wrong = first_wrong(indices, [=](std::int32_t index) { return static_cast<std::uint32_t>(index) >= plane; });
   if (wrong) fail(call.op(), "indices expects values in 0.." + std::to_string(plane - 1) + ", got " + std::to_string(*wrong));
   const Output<float> dx = call.output<float>(0, x_shape);

@@ -1,7 +1,7 @@
-"""The network on an NVIDIA GPU: a backend with the names of `fastlenet.ops`, so that LeNet(ops=fastlenet.cuda) runs there.
+"""The backend for NVIDIA GPUs: LeNet(ops=fastlenet.cuda) runs the network there.
 
-Hand-written kernels, no cuDNN or cuBLAS. A build without CUDA has this module too; using it raises a DeviceError that names the
-command that installs it.
+It has the names of `fastlenet.ops`, and hand-written kernels without cuDNN or cuBLAS. In a build without CUDA, using it raises
+a DeviceError that names the command to install it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The arrays of one call of an op: brought to the device, checked, and kept apart."""
+"""The arrays of one call of an op: copied to the device if necessary, and checked."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Call"]
 
 
 class Call:
-    """By name, what an op reads and what it writes.
+    """The arrays that an op reads and writes, by name.
 
-    No two may share memory if the op writes one of them, whatever their roles; only an output that may work in place can be an
-    input, all of it.
+    An array that the op writes must not share memory with another one. Only an output that may work in place may be exactly an
+    input.
     """
 
-    made: ClassVar[int] = 0  # so far, of all ops
+    made: ClassVar[int] = 0  # the number of calls so far, of all ops
 
     def __init__(self, op: str, out: Any = None, outputs: int = 1) -> None:
         Call.made += 1
@@ -36,19 +36,21 @@ class Call:
         else:
             got = len(out) if isinstance(out, tuple) else type(out).__name__
             raise TypeError(f"{op}: out expects a tuple of {outputs} arrays, got {got}")
-        self._arrays: list[tuple[str, DeviceArray, bool, bool]] = []  # name, array, whether it is written, and may be in place
+        self._arrays: list[
+            tuple[str, DeviceArray, bool, bool]
+        ] = []  # name, array, whether it is written, whether it may be in place
 
     # --- what it reads ---
 
     def input(self, argument: str, value: Any, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
-        """An array on the device, or a copy there of one in the host's memory."""
+        """Returns the array on the device; an array in the host's memory is copied."""
         expected = f"{self.op}: {argument} expects a device or numpy array of {np.dtype(dtype)}, got "
         array = wrap(value)
         if array is None and not isinstance(value, np.ndarray):
             raise TypeError(expected + type(value).__name__)
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(expected + "a masked array, whose mask would be ignored; fill it with .filled(value)")
-        found = np.asarray(value) if array is None else array  # of the base class: no method of a subclass is believed
+        found = np.asarray(value) if array is None else array  # of the base class, so that no method of a subclass is called
         if found.dtype != np.dtype(dtype):
             raise TypeError(f"{expected}{found.dtype}")
         if array is None:
@@ -60,7 +62,7 @@ class Call:
         return None if value is None else self.input(argument, value)
 
     def integers(self, argument: str, values: Any, limit: int) -> DeviceArray:
-        """Class labels or numbers of images, as int64 on the device; from the host in any integer dtype, checked."""
+        """Returns class labels or image numbers as int64 on the device. Those from the host may have any integer dtype."""
         array = wrap(values)
         if array is not None:
             return self.input(argument, array, np.int64)
@@ -74,7 +76,7 @@ class Call:
     # --- what it writes ---
 
     def output(self, i: int, shape: Sequence[int], dtype: npt.DTypeLike = np.float32, *, in_place: bool = False) -> DeviceArray:
-        """The i-th output: the caller's array if it fits, else a new one."""
+        """Returns the i-th output: the caller's array, which is checked, or a new one."""
         if self._given[i] is None:
             return empty(shape, dtype)
         return self._changed("out" if len(self._given) == 1 else f"out[{i}]", self._given[i], shape, dtype, in_place)
@@ -82,19 +84,19 @@ class Call:
     def gradients(
         self, x: DeviceArray, weight: DeviceArray, need_dx: bool
     ) -> tuple[DeviceArray | None, DeviceArray, DeviceArray]:
-        """dx, where it is wanted, dweight and dbias."""
+        """Returns the outputs dx (None without need_dx), dweight and dbias."""
         dx = self.output(0, x.shape) if need_dx else None
         return dx, self.output(1, weight.shape), self.output(2, weight.shape[:1])
 
     def state(self, argument: str, value: Any, shape: Sequence[int]) -> DeviceArray:
-        """A buffer that a step changes: on the device already, since a copy there would change for nobody."""
+        """Returns a buffer that a step changes. It must be on the device, since changing a copy would have no effect."""
         array = wrap(value)
         if array is None:
             raise TypeError(f"{self.op}: {argument} expects a device array of float32, got {type(value).__name__}")
         return self._changed(argument, array, shape, np.float32, False)
 
     def flat(self, argument: str, value: Any) -> tuple[int, ...]:
-        """The shape of a flat buffer, which others must have."""
+        """Returns the shape of a flat buffer; the others must have it too."""
         array = value if isinstance(value, np.ndarray) else wrap(value)
         if array is None:
             raise TypeError(f"{self.op}: {argument} expects a device or numpy array of float32, got {type(value).__name__}")
@@ -119,7 +121,7 @@ class Call:
             device().expect_dims(self.op, argument, list(expected), list(array.shape))
 
     def expect_none(self, host: npt.NDArray[Any], wrong: Any, argument: str, expected: str) -> None:
-        """Refuses what came from the host with a value that is wrong."""
+        """Raise ValueError if an array from the host contains a wrong value."""
         found = wrong(np.asarray(host))
         if found.any():
             raise ValueError(f"{self.op}: {argument} expects values {expected}, got {np.asarray(host)[found][0]}")
@@ -141,11 +143,11 @@ class Call:
         return result
 
     def rate(self, argument: str, value: float | Rate) -> tuple[int | None, float]:
-        """A number, or a learning rate on the device, as the compiled backend takes it."""
+        """Returns a number, or a learning rate on the device, in the form of the compiled backend."""
         return (value.base.address, value.factor) if isinstance(value, Rate) else (None, self.number(argument, value))
 
     def count(self, argument: str, value: int | Count, least: int = 0) -> tuple[int | None, int]:
-        """Steps or a counter, known here or on the device, as the compiled backend takes it."""
+        """Returns steps or a counter, known to Python or on the device, in the form of the compiled backend."""
         if isinstance(value, Count):
             return value.base.address, value.offset % 2**64
         return None, (device().count_from_one if least else device().word)(self.op, argument, value)

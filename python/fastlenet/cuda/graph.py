@@ -1,4 +1,4 @@
-"""Work that is captured once and then launched as a whole, without a word from Python in between."""
+"""Graphs: work on the GPU that is captured once and then launched as a whole, without Python."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Graph", "synchronize"]
 
 
 class Graph:
-    """The ops that a function calls, captured once, to be launched as a whole.
+    """A captured sequence of op calls, which `launch` repeats as a whole, as `fastlenet.ops.Graph` does.
 
-    As `fastlenet.ops.Graph`: Graph(function, *inputs) has the work of function(*inputs) done and captures it; launch() queues
-    it again and returns at once; launch(copy_of=x) first copies x, of the device or of NumPy, to where the only input lies, and
-    returns a copy of the array that the function returned. The graph keeps the arrays, and what the function allocates.
+    Graph(function, *inputs) does the work of function(*inputs) and captures it. launch() queues it again and returns at once.
+    launch(copy_of=x) first copies x, an array on the device or of NumPy, to the only input, and returns a copy of the array
+    that the function returned. The graph keeps the arrays alive, and the memory that the function allocates.
 
-    The function is called while the device captures, which runs nothing; its work is done by the first launch. Numbers that lie
-    on the device (Rate, Count) are read anew in each launch, those of Python are the same. Reading a result, waiting, or taking
-    a NumPy array voids the graph: the function is then called once more, without a capture, and `reason` says what it was. So
-    is a graph that is made while another one is captured, which gets its work. No other thread may use the device meanwhile.
+    While the device captures, it runs nothing; the first launch does the work. Numbers on the device (Rate, Count) are read
+    again in each launch; Python numbers do not change. Reading a result, waiting, or passing a NumPy array to an op voids the
+    graph: the function is then called once more without a capture, and `reason` names the cause. A graph that is made while
+    another one is captured is void, and its work goes to the other one. No other thread may use the device during a capture.
     """
 
     captures_one_thread: ClassVar[bool] = False
@@ -69,7 +69,7 @@ class Graph:
     def launch(self, *, copy_of: DeviceArray | Array) -> DeviceArray | None: ...
 
     def launch(self, *, copy_of: DeviceArray | Array | None = None) -> DeviceArray | None:
-        """Queue one run of the work, and return at once. copy_of: numbers for the input; returns a copy of the result then."""
+        """Queue the work once, and return at once. copy_of: new numbers for the input; returns a copy of the result then."""
         if self.reason is not None:
             raise RuntimeError(f"Graph: it cannot be launched; {self.reason}")
         if copy_of is not None:
@@ -87,7 +87,7 @@ class Graph:
 
     @staticmethod
     def void(reason: str) -> None:
-        """Void the graph that is being captured, if any: for what computes something by other means than ops."""
+        """Void the graph that is being captured, if any. Call it before computing without ops. reason: one line."""
         if Graph._capturing:
             device().void_graph(reason)  # the first reason stays
 
@@ -97,5 +97,5 @@ def _same(a: object, b: DeviceArray) -> bool:
 
 
 def synchronize() -> None:
-    """Wait for all work so far. Raises ValueError for wrong values that the device found, DeviceError for its failures."""
+    """Wait for all work so far. Raises ValueError if that work met a wrong value, and DeviceError if the device failed."""
     device().synchronize()

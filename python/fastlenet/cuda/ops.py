@@ -1,11 +1,11 @@
-"""Every op of the network on a GPU; names, signatures, shapes, ties and errors as in `fastlenet.ops`, which documents them.
+"""The network's ops on a GPU. `fastlenet.ops` documents their names, signatures, shapes, ties and errors.
 
-Inputs are DeviceArrays, or what another library has in the same device's memory; a NumPy array is copied there in each call.
-`out` and the results are DeviceArrays, the loss one float64 of them. A call returns before its work is done. Labels, indices
-and winners given as NumPy arrays are checked at once; those on the device are checked there, a wrong one counts as absent,
-and the next reading of a result raises the ValueError. One image, and all weights, have fewer than 2^31 elements.
+Inputs are DeviceArrays, or arrays of another library in the same device's memory; a NumPy array is copied to the device in each
+call. `out` and the results are DeviceArrays; a loss is a float64 of no dimensions. A call returns before its work is done.
+Labels, indices and winners in NumPy arrays are checked at once. Those on the device are checked there: a wrong one is left out,
+and the next reading of a result raises ValueError. One image, and all weights, must have fewer than 2^31 elements.
 
-The same call gives the same bits, run after run: nothing is added in an order that could change.
+The same call gives the same bits on every run, since all sums have a fixed order.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ name = "cuda"  # of this backend
 
 
 def level() -> str:
-    """That a GPU computes: "cuda"."""
+    """Returns "cuda"."""
     return "cuda"
 
 
@@ -136,7 +136,7 @@ def conv2d_relu_max_pool2d_forward(
     packed: Any = None,
     out: Any = None,
 ) -> tuple[DeviceArray, DeviceArray]:
-    """As `fastlenet.ops` has it, computed directly whatever the algorithm; `packed` is not looked at."""
+    """As in `fastlenet.ops`. It is computed directly for any algorithm, and `packed` is ignored."""
     del packed
     call = Call("conv2d_relu_max_pool2d_forward", out, 2)
     _expect_algorithm(call.op, algorithm)
@@ -149,7 +149,7 @@ def conv2d_relu_max_pool2d_forward(
 
 
 def pack_filters(weight: Any, algorithm: str = "direct") -> DeviceArray:
-    """The weight as it is: this backend has no other layout of it."""
+    """Returns the weight unchanged, since this backend has no other layout."""
     call = Call("pack_filters")
     _expect_algorithm(call.op, algorithm)
     packed = call.input("weight", weight)
@@ -206,7 +206,7 @@ def linear_backward(dy: Any, x: Any, weight: Any, *, need_dx: bool = True, out: 
     return gradients
 
 
-# --- element by element ----------------------------------------------------------------------------------------------------
+# --- element-wise ------------------------------------------------------------------------------------------------------------
 
 
 def _map(op: str, x: Any, out: DeviceArray | None) -> DeviceArray:
@@ -291,7 +291,7 @@ def squared_error(prediction: Any, target: Any, *, out: DeviceArray | None = Non
 
 
 def inverse_root(square: Any) -> Rate:
-    """As `fastlenet.ops` has it, of one float64 on the device, where the result is too."""
+    """As in `fastlenet.ops`, for a float64 on the device. The result is on the device too."""
     square = Call("inverse_root").input("square", square, np.float64)
     result = empty((), np.float64)
     device().inverse_root(result.address, square.address)
@@ -300,12 +300,12 @@ def inverse_root(square: Any) -> Rate:
 
 @functools.lru_cache(maxsize=8)
 def _taps(sigma: float, size: int) -> DeviceArray:
-    """The Gaussian of elastic distortion, from the host."""
+    """The Gaussian of elastic distortion, copied from the host."""
     return from_numpy(device().gaussian_taps(sigma, size))
 
 
 def prepare(transform: Transform, images: DeviceArray) -> None:
-    """Brings what a transform needs to the device, before a graph is captured with it."""
+    """Copy a transform's data to the device. Call it before a graph is captured with the transform."""
     if transform.augmentation.elastic:
         _taps(transform.augmentation.elastic_sigma, max(images.shape[1:]))
 

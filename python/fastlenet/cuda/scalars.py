@@ -1,4 +1,4 @@
-"""Numbers of a training step that lie on the device, so that a captured step finds those of its turn when it runs."""
+"""Numbers of a training step on the device, so that a captured step reads their current values when it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Count", "Rate"]
 
 @dataclass(frozen=True)
 class Rate:
-    """A learning rate: one float64 on the device, times a factor that is known here."""
+    """A learning rate: a float64 on the device, times a factor that Python knows."""
 
     base: DeviceArray
     factor: float = 1.0
@@ -22,7 +22,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Count:
-    """Steps, an epoch, a random generator's counter: one uint64 on the device, and an offset that is known here."""
+    """A number of steps, an epoch or a random generator's counter: a uint64 on the device, plus an offset that Python knows."""
 
     base: DeviceArray
     offset: int = 0

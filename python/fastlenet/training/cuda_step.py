@@ -1,4 +1,4 @@
-"""The training step on a GPU: one captured graph, launched again and again, on a data set that lies on the device."""
+"""The training step on a GPU: one captured graph per step, on a data set on the device."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["CapturedStep"]
 
 
 class CapturedStep(TrainingStep):
-    """A graph for each size of batch, with and without distortions, and for each thing to be done to the average of the
-    weights; made when first needed, with the optimizer's momentum and so on as they are then.
+    """Makes the steps of a run by captured graphs: one for each batch size, with and without distortions, and for each change
+    of the average of the weights. A graph is made at its first use, with the optimizer's settings at that time.
 
-    What changes from launch to launch lies on the device: where the run stands in the epoch's order and among its rates, and
-    the loss so far. The host sets them at the start of an epoch and reads them at its end, or when someone asks for the loss.
+    Everything that changes from launch to launch is on the device: the position in the epoch's order and rates, and the sums so
+    far. The host sets them at the start of an epoch, and reads them at its end or when a loss is read.
     """
 
     def __init__(self, state: RunState, rate: Callable[[int], float]) -> None:
@@ -60,7 +60,7 @@ class CapturedStep(TrainingStep):
             self._make_buffers()
 
     def run(self, images: int) -> DeviceArray:
-        """One step, queued; its mean loss, which float() waits for."""
+        """Queue one step. Returns its mean loss; float() waits for it."""
         state = self._state
         loss = self._launch(images)
         self._unread = True
@@ -80,7 +80,7 @@ class CapturedStep(TrainingStep):
             raise DivergedError(f"the loss is {state.loss_sum} in epoch {state.epoch + 1} by step {state.position}")
 
     def _make_buffers(self) -> None:
-        """Has the model make the buffers of the largest batch, which the graphs of all smaller ones then share."""
+        """Let the model make the buffers of the largest batch, so that the graphs of smaller batches share them."""
         model = self._state.model
         kept = model.dropout_counter
         self._x.fill(0)
@@ -90,7 +90,7 @@ class CapturedStep(TrainingStep):
         model.dropout_counter = kept
 
     def _launch(self, images: int) -> DeviceArray:
-        """Queue the next step; where it leaves the loss. A step that cannot be captured is queued op by op, each time."""
+        """Queue the next step. Returns the array of its loss. A step that cannot be captured is queued op by op each time."""
         average = self._average_due()
         key = images, self._transform is None, average
         graph = self._graphs.get(key)
@@ -105,7 +105,7 @@ class CapturedStep(TrainingStep):
         return loss
 
     def _queue(self, images: int, average: Average) -> DeviceArray:
-        """The work of a step, which is to be captured."""
+        """The work of a step, to be captured."""
         backend, progress = device(), self._progress.address
         index, labels = self._index[:images], self._labels[:images]
         data = self._all_numbers.address, self._all_labels.address, self._rates.address
@@ -118,7 +118,7 @@ class CapturedStep(TrainingStep):
 
     @contextmanager
     def _numbers_on_the_device(self) -> Iterator[Any]:
-        """The optimizer and the model with the device's numbers in the place of their own, which come back; the transform."""
+        """A context in which optimizer and model use the numbers on the device. Gives the transform with these numbers."""
         optimizer: Any = self._state.optimizer
         model: Any = self._state.model
         transform, kept = self._transform, (optimizer.lr, optimizer.steps, model.dropout_counter)
@@ -136,4 +136,4 @@ class CapturedStep(TrainingStep):
         return Count(self._progress[start : start + 8])
 
     def _check(self, loss: Any) -> None:
-        """Not now: the loss is known when the graph has run."""
+        """Do nothing: the loss is known only after the graph has run."""
