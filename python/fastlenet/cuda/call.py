@@ -36,9 +36,7 @@ class Call:
         else:
             got = len(out) if isinstance(out, tuple) else type(out).__name__
             raise TypeError(f"{op}: out expects a tuple of {outputs} arrays, got {got}")
-        self._arrays: list[
-            tuple[str, DeviceArray, bool, bool]
-        ] = []  # name, array, whether it is written, whether it may be in place
+        self._arrays: list[tuple[str, DeviceArray, bool, bool]] = []  # name, array, whether written, whether maybe in place
 
     # --- what it reads ---
 
