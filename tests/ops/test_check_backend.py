@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -240,6 +241,7 @@ def test_a_fault_is_found_and_named(op: str, function: Callable[..., Any], line:
     lines = [str(failure) for failure in error.value.report.failures]
     assert any(found.startswith(f"{op}, {line}") for found in lines), lines
     assert all("\n" not in found and len(found) < 300 for found in lines)
+    assert all(re.search(r" expected .+, got .+", found) for found in lines)
     assert str(error.value).splitlines()[1:] == lines
 
 

@@ -104,7 +104,7 @@ def _judge_forward(call: Call, actual: Results) -> None:
     expect_all("winners", dead | (winners < conv.shape[-1]), winners, exact[1])
     chosen = np.take_along_axis(conv, np.where(dead, 0, winners)[..., None].astype(np.int64), -1)[..., 0]
     calm = largest < LARGEST / 2
-    expect_all("y", ~calm | (np.abs(y - np.maximum(best, 0)) <= bound), y, exact[0])
+    expect_all("y", ~calm | (np.abs(y - np.maximum(best, 0)) <= bound), y, exact[0], bound)
     expect_all("winners", ~calm | dead | (chosen >= best - 2 * bound), winners, exact[1])
     expect_all("dead winners", ~calm | ~dead | ((best <= bound) & (y == 0)), winners, exact[1])
     if winograd or mixes_huge(a):

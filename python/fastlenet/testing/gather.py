@@ -143,7 +143,7 @@ def _judge(call: Call, actual: Results) -> None:
             # Beyond what a float32 can place, the sample is any that the image has; black outside it is left.
             bound = np.where(np.isfinite(bound), bound, 0)[:, None, None, None] + np.zeros(expected.shape)
     near = np.abs(x.astype(np.float64) - expected) <= bound
-    expect_all("x", near | (np.abs(expected) >= LARGEST / 2), x, expected)
+    expect_all("x", near | (np.abs(expected) >= LARGEST / 2), x, expected, bound)
 
 
 def _torch(torch: Torch, a: Arguments) -> object:

@@ -35,14 +35,15 @@ def gamma(terms: int) -> float:
     return terms * 2.0**-24 / (1 - terms * 2.0**-24)
 
 
-def expect_all(what: str, right: Array, actual: Array, exact: Array) -> None:
-    """Raise an error that names the first wrong element, unless all are right."""
+def expect_all(what: str, right: Array, actual: Array, exact: Array, bound: Array | float | None = None) -> None:
+    """Raise an error that names the first wrong element, unless all are right. bound: how far from exact it may be."""
     if np.all(right):
         return
     wrong = ~np.broadcast_to(right, actual.shape)
     at = tuple(int(i[0]) for i in np.nonzero(wrong)) if wrong.ndim else ()
     count = f"{int(wrong.sum())} of {wrong.size} wrong, the first at {at}"
-    raise WrongError(f"{what} expected {exact[at]}, got {actual[at]} ({count})")
+    within = "" if bound is None else f" within {np.broadcast_to(bound, actual.shape)[at]:.2g}"
+    raise WrongError(f"{what} expected {exact[at]}{within}, got {actual[at]} ({count})")
 
 
 def expect_shape(what: str, actual: object, exact: Array) -> None:
@@ -85,7 +86,7 @@ def expect_within(what: str, actual: Array, exact: Array, bound: Array | float, 
         off = calm & ~((np.abs(actual.astype(np.float64) - exact) <= bound) | (np.isnan(actual) & np.isnan(exact)))
         wild = ~np.isfinite(largest)
         odd = wild & (np.isnan(actual) != np.isnan(exact)) | wild & ~np.isnan(exact) & (actual != exact)
-    expect_all(what, ~(off | odd), actual, exact)
+    expect_all(what, ~(off | odd), actual, exact, bound)
 
 
 def finite(*arrays: Array | None) -> bool:
