@@ -12,7 +12,7 @@ import pytest
 
 import conftest
 from fastlenet import cuda, ops, reference
-from fastlenet.backend import Gap
+from fastlenet.backend import NAMES, Gap, Uncaptured
 from fastlenet.testing import OPS, BackendError, check_backend
 from fastlenet.testing.description import Array
 from helpers.backends import ORDERS, on_device
@@ -21,7 +21,7 @@ from helpers.backends import ORDERS, on_device
 def broken(base: ModuleType = reference, **changes: Any) -> ModuleType:
     """A backend like `base` but for these names; one that is None is missing."""
     module = ModuleType("broken")
-    vars(module).update({name: getattr(base, name) for name in (*OPS, "empty", "level", "name")})
+    vars(module).update({name: getattr(base, name) for name in NAMES})
     for name, change in changes.items():
         if change is None:
             delattr(module, name)
@@ -245,25 +245,45 @@ def test_a_fault_is_found_and_named(op: str, function: Callable[..., Any], line:
     assert str(error.value).splitlines()[1:] == lines
 
 
+def float64_by_default(shape: Any, dtype: Any = np.float64) -> Array:
+    return np.empty(shape, dtype)
+
+
+class Nothing(Uncaptured[Array]):
+    """A graph that leaves its function's work undone."""
+
+    def __init__(self, function: Callable[..., object], *inputs: Array) -> None:
+        self.result = None
+
+
+class Forgetful(Uncaptured[Array]):
+    """A graph that says it was launched, and did nothing."""
+
+    reason = None  # type: ignore[assignment]
+    calls = 1
+
+    def launch(self, *, copy_of: Array | None = None) -> None:
+        pass
+
+
 def test_what_is_missing_is_found_and_named() -> None:
     """A missing op is one line, and does not hide what others do; the transpose of a missing forward op is not tried."""
     report = check_backend(
         broken(relu_forward=None, dropout_forward=None), ops=["relu_forward", "relu_backward"], on_fail="report"
     )
-    missing = "relu_forward, name: expected an op of this name, got none; until it comes, put a backend.Gap there"
+    missing = "relu_forward, name: expected an op of this name, got none; until it comes, put a fastlenet.backend.Gap there"
     assert [str(failure) for failure in report.failures] == [missing]
+    left_out = {op: Gap(op, "not of this test") for op in OPS if op != "relu_forward"}
     for name, change, line in [
         ("name", "", "backend, name: name expected a string, got ''"),
         ("level", None, "backend, level: level() expected a string, got None"),
         ("empty", None, "backend, empty: empty expected a function of a shape and a dtype, got none"),
-        (
-            "empty",
-            lambda shape, dtype=np.float64: np.empty(shape, dtype),
-            "backend, empty: empty(5) expected float32 of shape (5,), ",
-        ),
+        ("empty", float64_by_default, "backend, empty: empty(5) expected float32 of shape (5,), got float64 of shape (5,)"),
+        ("Graph", Nothing, "backend, Graph: Graph(function, x) expected [0.0, 2.0, 0.0], got "),
+        ("Graph", Forgetful, "backend, Graph: launch() expected [4.0, 0.0, 6.0], got [0.0, 2.0, 0.0]"),
     ]:
         with pytest.raises(BackendError) as error:
-            check_backend(broken(**{name: change}))
+            check_backend(broken(**left_out, **{name: change}))
         assert line in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""What a backend has beside its ops: a name, and arrays."""
+"""What a backend has beside its ops: a name, a level, arrays and graphs."""
 
 from __future__ import annotations
 
@@ -58,10 +58,58 @@ def arrays(backend: Backend) -> None:
         raise WrongError(f"empty((24,)) expected 24 elements and 96 bytes, got {len(array)} and {array.nbytes}")
 
 
+def graph(backend: Backend) -> None:
+    """A `Graph` does its function's work at once. It can be launched again, or says in one line why not."""
+    x, y = _filled(backend, [-1, 2, -3]), backend.empty((3,))
+    made = backend.Graph(lambda x: backend.relu_forward(x, out=y), x)
+    _expect("Graph(function, x)", y, np.array([0, 2, 0], np.float32))
+    if made.reason is None:
+        _launched(backend, made, x, y)
+        made = backend.Graph(lambda x: (backend.relu_forward(x, out=y), backend.Graph.void("a reason of mine")), x)
+        if made.reason is None or "a reason of mine" not in made.reason:
+            raise WrongError(f"Graph.void('a reason of mine') expected that reason, got {made.reason!r}")
+    if not isinstance(made.reason, str) or "\n" in made.reason or not made.reason:
+        raise WrongError(f"Graph.reason expected a line, got {made.reason!r}")
+    try:
+        made.launch()
+    except RuntimeError as error:
+        if made.reason not in str(error):
+            raise WrongError(f"launch of a void graph expected its reason, {made.reason!r}, got {error}") from None
+    else:
+        raise WrongError("launch of a void graph expected a RuntimeError, got none")
+
+
+def _launched(backend: Backend, made: Any, x: Any, y: Any) -> None:
+    """The same ops, on the same arrays, with the numbers that these hold by now."""
+    if made.calls != 1:
+        raise WrongError(f"Graph.calls expected 1, got {made.calls}")
+    x[...] = np.array([4, -5, 6], np.float32)
+    made.launch()
+    _expect("launch()", y, np.array([4, 0, 6], np.float32))
+    returned = made.launch(copy_of=_filled(backend, [-7, 8, 9]))
+    _expect("launch(copy_of=numbers)", y, np.array([0, 8, 9], np.float32))
+    _expect("the result of launch(copy_of=numbers)", returned, np.array([0, 8, 9], np.float32))
+    _expect("x after launch(copy_of=numbers)", x, np.array([-7, 8, 9], np.float32))
+    if not made.reads(x) or made.reads(_filled(backend, [1, 2, 3])):
+        raise WrongError("Graph.reads expected True of its input alone, got the opposite")
+
+
+def _filled(backend: Backend, numbers: list[float]) -> Any:
+    array = backend.empty((len(numbers),))
+    array[...] = np.array(numbers, np.float32)
+    return array
+
+
 def _expect(what: str, array: Any, expected: np.ndarray[Any, Any]) -> None:
     got = np.asarray(array)
     if not np.array_equal(got, expected):
         raise WrongError(f"{what} expected {expected.tolist()}, got {got.tolist()}")
 
 
-BASICS: dict[str, Callable[[Backend], None]] = {"name": name, "level": level, "empty": empty, "arrays": arrays}
+BASICS: dict[str, Callable[[Backend], None]] = {
+    "name": name,
+    "level": level,
+    "empty": empty,
+    "arrays": arrays,
+    "Graph": graph,
+}
