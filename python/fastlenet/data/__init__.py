@@ -1,4 +1,4 @@
-"""Data sets: the bundled MNIST, any four IDX files, and those of torchvision."""
+"""Data sets: the bundled MNIST, folders of IDX files, and those of torchvision."""
 
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.idx import DataError

@@ -1,4 +1,4 @@
-"""A data set in memory: images and labels, checked once, before anything is trained on them."""
+"""A data set in memory: images and labels, checked once when it is made."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images uint8 (N, h, w) and labels (N,) in 0..classes-1, of any integer dtype, for training and for testing.
+    """A data set: training and test images with their labels.
 
-    mean and std normalise the pixels, scaled to [0, 1]. There is at least one training image. Where there are no test images,
-    hold_out makes some; `fit` and `evaluate` need them. Labels become uint8, and views (transposed, cropped, reversed) become
-    contiguous copies. Other arrays are kept, not copied: do not change them afterwards. Two data sets are equal if they are the
-    same object. Raises TypeError for a field of another type and ValueError for what does not fit, in one line that says what
-    was expected, what came, and how to mend it.
+    images: uint8 (N, h, w). labels: (N,) of any integer dtype, in 0..classes-1. mean, std: they normalise the pixels, scaled to
+    [0, 1]. There must be at least one training image. `fit` and `evaluate` need test images; hold_out makes some from the
+    training images. Labels become uint8, and views (transposed, cropped, reversed) become contiguous copies. Other arrays are
+    not copied, so do not change them afterwards. Two data sets are equal only if they are the same object. Raises TypeError for
+    a field of the wrong type and ValueError for other errors; the message is one line with the cure.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Dataset:
             object.__setattr__(self, name, value)
 
     def hold_out(self, count: int) -> Dataset:
-        """The same with the last `count` training images to report on, and the test images left out."""
+        """Returns the data set with the last `count` training images as its test images. The old test images are left out."""
         most = len(self.train_images) - 1
         if most < 1:
             raise ValueError("validation expects at least two training images, got 1")
@@ -84,7 +84,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The MD5 sum of the training images and labels: whether two runs see the same data."""
+        """The MD5 sum of the training images and labels, by which two runs compare their data."""
         import hashlib  # loads OpenSSL
 
         digest = hashlib.md5(self.train_images.data, usedforsecurity=False)
@@ -103,7 +103,7 @@ def _expect_array(name: str, value: Any, expected: str) -> Array:
 
 
 def _expect_images(name: str, value: Any) -> Bytes:
-    """Contiguous uint8 (N, h, w), or an error that says how to come by it."""
+    """Contiguous uint8 (N, h, w), or an error with the conversion."""
     expected = "a numpy array of uint8 (N, h, w)"
     images = _expect_array(name, value, expected)
     if images.ndim != 3:
@@ -114,7 +114,7 @@ def _expect_images(name: str, value: Any) -> Bytes:
 
 
 def _reshaping(shape: tuple[int, ...]) -> str:
-    """How images of that shape become (N, h, w), where that is clear."""
+    """The conversion of images of this shape to (N, h, w), if it is clear."""
     if len(shape) == 2 and shape[0] != shape[1] == (side := math.isqrt(shape[1])) ** 2:
         return f"; .reshape(-1, {side}, {side}) makes images of the rows"
     if len(shape) == 2:
@@ -127,7 +127,7 @@ def _reshaping(shape: tuple[int, ...]) -> str:
 
 
 def _rescaling(images: Array) -> str:
-    """How pixels of another dtype become bytes without loss, where that is clear."""
+    """The conversion of pixels of another dtype to bytes without loss, if it is clear."""
     if images.dtype.kind not in "fiub" or images.size == 0:
         return ""
     low, high = images.min(), images.max()
@@ -143,7 +143,7 @@ def _rescaling(images: Array) -> str:
 
 
 def _expect_labels(name: str, value: Any, classes: int) -> Bytes:
-    """Contiguous uint8 (N,) in 0..classes-1, or an error that says how to come by it."""
+    """Contiguous uint8 (N,) in 0..classes-1, or an error with the conversion."""
     expected = f"a numpy array of integers (N,) in 0..{classes - 1}"
     labels = _expect_array(name, value, expected)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -160,7 +160,7 @@ def _expect_labels(name: str, value: Any, classes: int) -> Bytes:
 
 
 def _numbering(labels: Array) -> str:
-    """How labels of another dtype become integers, where that is clear."""
+    """The conversion of labels of another dtype to integers, if it is clear."""
     if labels.dtype.kind not in "fbOUS":
         return ""
     try:
@@ -180,9 +180,9 @@ def _outside(labels: Array, classes: int) -> str:
 
 
 def mean_std(images: Bytes) -> tuple[float, float]:
-    """The mean and the standard deviation of uint8 pixels of any shape, scaled to [0, 1]. One colour has std 1.
+    """Returns the mean and the standard deviation of uint8 pixels of any shape, scaled to [0, 1]; std is 1 for a single colour.
 
-    By exact sums of integers, from how often each value occurs.
+    They are computed by exact integer sums from the number of occurrences of each value.
     """
     pixels, counts, piece = images.reshape(-1), np.zeros(256, np.int64), 1 << 16
     for start in range(0, len(pixels), piece):  # in pieces, since bincount makes a copy of eight times their size

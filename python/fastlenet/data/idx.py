@@ -1,7 +1,7 @@
-"""Reader of IDX files, the format of MNIST: a big-endian header of magic number and sizes, then bytes.
+"""Reads IDX files, the format of MNIST: a big-endian header of magic number and sizes, then bytes.
 
-Nothing is believed before it is checked, and no memory is used that the file does not fill: a header may lie, a gzip file may
-decompress to anything.
+Everything is checked before it is used, and no more memory is taken than the file fills, since a header may be wrong and a gzip
+file may decompress to any size.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _CHUNK = 1 << 20
 
 
 class DataError(ValueError):
-    """A data set that cannot be read; the message is one line that names the file and says what is wrong."""
+    """A data set cannot be read. The message is one line that names the file and the reason."""
 
 
 def read_idx(path: str | os.PathLike[str], ndim: int, max_bytes: int = MAX_BYTES) -> npt.NDArray[np.uint8]:
-    """The array of uint8 in an IDX file of `ndim` dimensions, gzipped or not.
+    """Returns the uint8 array in an IDX file, gzipped or not. ndim: its number of axes.
 
-    Raises DataError if the file cannot be read, or is anything but exactly one such array of at most max_bytes.
+    Raises DataError if the file cannot be read, or is not exactly one such array of at most max_bytes.
     """
     path = Path(path)
     try:

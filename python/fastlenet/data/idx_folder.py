@@ -1,4 +1,4 @@
-"""The four IDX files of a data set in a folder, under the names that they have in practice, and what is in them."""
+"""Reads the four IDX files of a data set in a folder, under the names that are in use."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _SHOWN = 5  # names in an error
 
 
 def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
-    """The data set of the four standard files (train-images-idx3-ubyte, ...) in a folder, raw or gzipped.
+    """Returns the data set of four IDX files in a folder, raw or gzipped.
 
-    Or of train-images.idx3-ubyte, of folders of these names with the files in them, or in a subfolder where torchvision keeps
-    them (raw, MNIST/raw, FashionMNIST/raw, ...). Or one split of EMNIST, whose images lie on their side in the files and are
-    turned upright, as the data set's name says. There are ten classes, unless labels beyond 9 are in use: then as many as there
-    are labels; labels that count from 1 to 10 or more become 0, 1, ... `~` is the home folder.
+    The files are called train-images-idx3-ubyte or train-images.idx3-ubyte, and so on. They may lie in folders of these names,
+    or in a subfolder of torchvision (raw, MNIST/raw, FashionMNIST/raw, ...). One split of EMNIST is read too; its images, which
+    lie on their side in the files, are turned upright, and the data set's name mentions it. There are ten classes, or as many
+    as there are labels if labels above 9 are used. Labels that count from 1 to 10 or more become 0, 1, ... `~` is the home
+    folder.
 
     Raises DataError, in one line that names the file, for anything that is not such a set, or more than one.
     """
@@ -41,7 +42,7 @@ def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
 
 @dataclass(frozen=True)
 class IdxSet:
-    """The files of one data set: where they lie, and what stands in front of the standard names."""
+    """The files of one data set: their folder, and the prefix of the standard names."""
 
     folder: Path
     name: str
@@ -49,11 +50,11 @@ class IdxSet:
 
     @property
     def lies_on_its_side(self) -> bool:
-        """Whether its images are stored with rows and columns exchanged, as EMNIST's are."""
+        """Whether the images are stored with rows and columns exchanged, as EMNIST's are."""
         return self.prefix.startswith("emnist-")
 
     def path(self, part: str, kind: str) -> Path:
-        """Where the file of that part ("train", "t10k") and kind ("images-idx3", "labels-idx1") is. Raises DataError."""
+        """The file of a part ("train", "t10k") and kind ("images-idx3", "labels-idx1"). Raises DataError if it is missing."""
         parts = ("train",) if part == "train" else _SECOND_PARTS
         for name in parts:
             found = _find(self.folder, f"{self.prefix}{name}-{kind}")
@@ -62,7 +63,7 @@ class IdxSet:
         raise DataError(f"{self.folder / f'{self.prefix}{part}-{kind}-ubyte'}: no such file, gzipped or not")
 
     def paths(self) -> list[Path]:
-        """Training images and labels, test images and labels. Raises DataError."""
+        """The files of training images and labels, test images and labels. Raises DataError if one is missing."""
         return [self.path(part, kind) for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
     def read(self) -> tuple[tuple[Bytes, Bytes, Bytes, Bytes], int]:
@@ -104,7 +105,7 @@ class IdxSet:
 
 
 def find_set(root: Path) -> IdxSet:
-    """The one data set in a folder, or in a subfolder where torchvision keeps it. Raises DataError, for several too."""
+    """The data set in a folder, or in a subfolder of torchvision. Raises DataError if there is none, or more than one."""
     try:
         if not root.is_dir():
             raise DataError(f"{root}: not a folder" if root.exists() else f"{root}: no such folder")
@@ -137,7 +138,7 @@ def _sets_of(root: Path) -> list[IdxSet]:
 
 
 def _sets(folder: Path, name: str) -> list[IdxSet]:
-    """The data sets in a folder: the one of the standard names, else all of those with something in front."""
+    """The data sets in a folder: the one with the standard names, else all those with prefixed names."""
     if _find(folder, "train-images-idx3") is not None:
         return [IdxSet(folder, name)]
     if not folder.is_dir():

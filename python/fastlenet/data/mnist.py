@@ -18,7 +18,7 @@ MEAN_STD = 0.1307, 0.3081
 
 
 def load_mnist() -> Dataset:
-    """The MNIST files of this package, after a check of their MD5 sums. Raises DataError if one is damaged."""
+    """Returns MNIST from this package's files, after a check of their MD5 sums. Raises DataError if a file is damaged."""
     import hashlib  # loads OpenSSL
 
     lines = (FOLDER / "MD5SUMS").read_text().splitlines()
@@ -31,9 +31,10 @@ def load_mnist() -> Dataset:
 
 
 def files(directory: str | os.PathLike[str] | None = None) -> list[str]:
-    """The four files of load_idx_directory(directory), or of load_mnist(): training images and labels, test images and labels.
+    """Returns the four files of load_idx_directory(directory), or of load_mnist(): training images and labels, test images and
+    labels.
 
-    Raises DataError, also for EMNIST, whose files do not hold the images as they are trained on.
+    Raises DataError if a file is missing, and for EMNIST, because the images in its files are not upright.
     """
     found = find_set(FOLDER if directory is None else user_path(directory))
     if found.lies_on_its_side:

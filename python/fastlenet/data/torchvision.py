@@ -1,4 +1,4 @@
-"""The data sets of torchvision, where it is installed."""
+"""The data sets of torchvision, if it is installed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["load_torchvision"]
 
 
 def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Dataset:
-    """A data set of torchvision.datasets: MNIST, FashionMNIST, KMNIST, QMNIST or EMNIST (its letters, turned upright).
+    """Returns a data set of torchvision.datasets: MNIST, FashionMNIST, KMNIST, QMNIST or EMNIST (its letters, turned upright).
 
-    Reads what lies under `root` as torchvision left it there, and downloads only what is missing. Raises DataError when
-    torchvision is not installed or the files cannot be had.
+    Reads the files that torchvision left in `root`, and downloads only missing ones. Raises DataError if torchvision is not
+    installed, or the files can be neither read nor downloaded.
     """
     if name not in TORCHVISION_NAMES:
         raise DataError(f"dataset expects one of {', '.join(TORCHVISION_NAMES)}, got {name!r}")
