@@ -14,6 +14,7 @@ import numpy as np
 
 from fastlenet import _core
 from fastlenet import ops as kernel_ops
+from fastlenet.backend import OPS, Array, Uncaptured
 from fastlenet.config import get_num_threads
 
 __all__ = ["Line", "Profiler", "profile_table"]
@@ -28,11 +29,19 @@ class Line:
     flops: float = 0.0
 
 
+class _Untimed(Uncaptured[Array]):
+    """A graph of timed ops, which is always void."""
+
+    reason = "a profiler times each op, which a launch would not"
+
+
 class Profiler(ModuleType):
     """A backend that calls the ops of `ops` and times them.
 
     `lines` holds the times by op and input shape; the line "profiler" is the cost of timing.
     """
+
+    Graph = _Untimed
 
     def __init__(self, ops: ModuleType = kernel_ops) -> None:
         super().__init__(ops.__name__)
@@ -44,14 +53,14 @@ class Profiler(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._ops, name)
-        timed = function if name == "empty" else self._timed(name, function)
+        timed = self._timed(name, function) if name in OPS else function
         setattr(self, name, timed)  # from now on found without __getattr__
         return timed
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        from fastlenet.testing.registry import OPS  # which only a profile needs
+        from fastlenet.testing.registry import OPS as DESCRIBED  # which only a profile needs
 
-        op = OPS.get(name)
+        op = DESCRIBED.get(name)
 
         @functools.wraps(function)
         def run(*arguments: Any, **options: Any) -> Any:
