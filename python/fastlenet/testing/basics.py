@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from fastlenet.testing.description import Array, Backend, BackendArray
 from fastlenet.testing.judging import WrongError
 
 __all__ = ["BASICS"]
-
-Backend = Any  # called with its own arrays
 
 
 def name(backend: Backend) -> None:
@@ -79,7 +77,7 @@ def graph(backend: Backend) -> None:
         raise WrongError("launch of a void graph expected a RuntimeError, got none")
 
 
-def _launched(backend: Backend, made: Any, x: Any, y: Any) -> None:
+def _launched(backend: Backend, made: Backend, x: BackendArray, y: BackendArray) -> None:
     """The same ops, on the same arrays, with the numbers that these hold by now."""
     if made.calls != 1:
         raise WrongError(f"Graph.calls expected 1, got {made.calls}")
@@ -94,13 +92,13 @@ def _launched(backend: Backend, made: Any, x: Any, y: Any) -> None:
         raise WrongError("Graph.reads expected True of its input alone, got the opposite")
 
 
-def _filled(backend: Backend, numbers: list[float]) -> Any:
+def _filled(backend: Backend, numbers: list[float]) -> BackendArray:
     array = backend.empty((len(numbers),))
     array[...] = np.array(numbers, np.float32)
     return array
 
 
-def _expect(what: str, array: Any, expected: np.ndarray[Any, Any]) -> None:
+def _expect(what: str, array: BackendArray, expected: Array) -> None:
     got = np.asarray(array)
     if not np.array_equal(got, expected):
         raise WrongError(f"{what} expected {expected.tolist()}, got {got.tolist()}")

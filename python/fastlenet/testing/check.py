@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from fastlenet.backend import Gap, gaps_of
 from fastlenet.testing.basics import BASICS
 from fastlenet.testing.checks import PROPERTIES, Property
 from fastlenet.testing.contract import CONTRACT
-from fastlenet.testing.description import Case, Op
+from fastlenet.testing.description import Backend, Case, Op
 from fastlenet.testing.host import on_host
 from fastlenet.testing.registry import OPS
 
@@ -31,7 +30,7 @@ class Check:
     op: str
     property: str
     case: str
-    run: Callable[[Any], None]
+    run: Callable[[Backend], None]
 
     def __str__(self) -> str:
         return "-".join(part for part in (self.op, self.property, self.case) if part)
@@ -95,11 +94,11 @@ def checks_of(op: Op, properties: Collection[str] = DEMANDED) -> Iterator[Check]
             yield Check(op.name, name, str(case), _property(found, op, case))
 
 
-def _contract(of_op: Callable[[Any, Op], None], op: Op) -> Callable[[Any], None]:
+def _contract(of_op: Callable[[Backend, Op], None], op: Op) -> Callable[[Backend], None]:
     return lambda backend: of_op(backend, op)
 
 
-def _property(found: Property, op: Op, case: Case) -> Callable[[Any], None]:
+def _property(found: Property, op: Op, case: Case) -> Callable[[Backend], None]:
     return lambda backend: found.check(backend, op, case)
 
 

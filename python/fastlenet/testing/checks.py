@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from fastlenet.testing.description import Array, Call, Case, Op, Results
+from fastlenet.testing.description import Array, Backend, Call, Case, Op, Results
 from fastlenet.testing.host import Guarded
 from fastlenet.testing.judging import WrongError, expect_same_bits
 from fastlenet.testing.values import Numbers
@@ -30,8 +29,6 @@ __all__ = [
     "repeatable",
     "results_of",
 ]
-
-Backend = Any
 
 
 @functools.lru_cache(maxsize=512)

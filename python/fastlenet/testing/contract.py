@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -83,7 +82,7 @@ def expect_refused(
 def signature(backend: Backend, op: Op) -> None:
     """The op must have the same parameters in the same order, of the same kind, with the same defaults."""
 
-    def parameters(function: Callable[..., Any]) -> list[tuple[str, str, object]]:
+    def parameters(function: Callable[..., object]) -> list[tuple[str, str, object]]:
         return [(p.name, p.kind.description, p.default) for p in inspect.signature(function).parameters.values()]
 
     expected, got = parameters(getattr(reference, op.name)), parameters(getattr(backend, op.name))

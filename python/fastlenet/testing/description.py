@@ -22,6 +22,8 @@ __all__ = ["KINDS", "Arguments", "Array", "Benchmark", "Call", "Gradient", "Judg
 
 Arguments = dict[str, Any]  # the arguments of a call, by name
 Results = tuple[Any, ...]  # arrays, or None for one that was not requested; a loss is a float
+Backend = Any  # a module, or whatever has the names of `fastlenet.backend.Backend`
+BackendArray = Any  # one of its arrays
 Torch = Any  # the module torch, which is no dependency of this package
 
 # The kinds of arguments that are not arrays of floats. The contract and the fuzzer treat an argument by its kind.

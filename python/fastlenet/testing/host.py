@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.testing.description import Array, Op
+from fastlenet.testing.description import Array, Backend, Op
 from fastlenet.testing.judging import WrongError
 from fastlenet.testing.registry import OPS
 
 __all__ = ["Guarded", "Host", "on_host", "poison"]
 
-Backend = Any
 
 _GUARD = 64  # elements on either side
 
@@ -118,6 +116,6 @@ class Host:
         return back(result)
 
 
-def on_host(backend: Backend) -> Any:
+def on_host(backend: Backend) -> Backend:
     """Returns the backend itself if its arrays are NumPy's, else a wrapper that takes and returns NumPy arrays."""
     return backend if isinstance(backend.empty((1,)), np.ndarray) else Host(backend)
