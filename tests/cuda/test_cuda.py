@@ -19,10 +19,11 @@ import pytest
 
 from fastlenet import LeNet, cuda, nn, reference
 from fastlenet.optim import SGD, AdamW
-from fastlenet.testing.cases import FUSED, LINEAR, POOL, Fused, Linear, Pool
+from fastlenet.testing import Op, checks
 from helpers.arrays import integers, normals
 from helpers.backends import emulation, in_every_order, ops
 from helpers.command import Result
+from helpers.described import cases
 from helpers.expect import expect_same_bits, expect_within, gamma
 
 Rng = np.random.Generator
@@ -33,37 +34,10 @@ pytestmark = pytest.mark.cuda
 # --- the same bits, whatever the order of the threads ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
-def test_orders_of_conv2d_relu_max_pool2d(case: Fused, rng: Rng) -> None:
-    x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
-    y, winners = reference.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)
-    dy = normals(rng, y.shape)
-    in_every_order(lambda: ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options))
-    in_every_order(lambda: ops.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, **case.options))
-
-
-@pytest.mark.parametrize("case", LINEAR, ids=str)
-def test_orders_of_linear(case: Linear, rng: Rng) -> None:
-    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
-    dy = normals(rng, (case.n, case.outputs))
-    in_every_order(lambda: ops.linear_forward(x, weight))
-    in_every_order(lambda: ops.linear_backward(dy, x, weight))
-
-
-@pytest.mark.parametrize("case", POOL, ids=str)
-def test_orders_of_max_pool2d(case: Pool, rng: Rng) -> None:
-    x = normals(rng, case.x_shape)
-    y, indices = reference.max_pool2d_forward(x, case.kernel_size, **case.options)
-    dy = normals(rng, y.shape)
-    in_every_order(lambda: ops.max_pool2d_backward(dy, indices, case.x_shape))
-
-
-def test_orders_of_the_losses_and_the_gather(rng: Rng) -> None:
-    logits, labels = 10 * normals(rng, (300, 33)), rng.integers(0, 33, 300)
-    images, index = rng.integers(0, 256, (20, 9, 9), dtype=np.uint8), rng.integers(0, 20, 50)
-    in_every_order(lambda: tuple(np.asarray(a) for a in ops.softmax_cross_entropy(logits, labels)))
-    in_every_order(lambda: tuple(np.asarray(a) for a in ops.squared_error(logits, logits[::-1])))
-    in_every_order(lambda: ops.gather_images(images, index, mean=0.1, std=0.3))
+@cases("bounded")
+def test_orders(op: Op, case: Any) -> None:
+    call = checks.calls_of(op, case, "normals")[0]
+    in_every_order(lambda: tuple(np.asarray(array) for array in op.run(ops, call.copied()) if array is not None))
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------------
