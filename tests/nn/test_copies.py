@@ -57,7 +57,7 @@ def optimizer_bits(optimizer: Any) -> Any:
     for _ in range(2):
         optimizer.model.backward(optimizer.model.train()(X))
         optimizer.step()
-    return optimizer.model.parameter_buffer.tobytes(), {name: array.tobytes() for name, array in optimizer.state().items()}
+    return optimizer.model.parameter_buffer.tobytes(), {name: array.tobytes() for name, array in optimizer.state_dict().items()}
 
 
 def stepped(optimizer: Any) -> Any:
@@ -122,6 +122,7 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         lambda chain: (chain.weights.tobytes(), chain.fit([1], [2], 0.1, 9)),
     ),
     optim.SGD: (lambda: stepped(optim.SGD(small(), momentum=0.9, nesterov=True)), optimizer_bits),
+    optim.Adam: (lambda: stepped(optim.Adam(small(), weight_decay=0.1)), optimizer_bits),
     optim.AdamW: (lambda: stepped(optim.AdamW(small(), betas=(0.8, 0.9))), optimizer_bits),
     optim.Muon: (lambda: stepped(optim.Muon(small(), matrix_lr=0.03)), optimizer_bits),
     optim.Optimizer: (lambda: optim.Optimizer(small(), 0.1, 0.0), lambda o: (o.lr, o.model.parameter_buffer.tobytes())),

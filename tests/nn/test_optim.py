@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastlenet import nn, ops, reference
-from fastlenet.optim import SGD, AdamW, Muon
+from fastlenet.optim import SGD, Adam, AdamW, Muon, schedules
 from helpers.arrays import Array, normals
 from helpers.expect import expect_as_exact, expect_same_bits, expect_within
 
@@ -119,7 +119,7 @@ def test_state_goes_on(make, rng: Rng) -> None:  # type: ignore[no-untyped-def]
             optimizer.step()
     resumed = make(second)
     second.parameter_buffer[...] = first.parameter_buffer
-    resumed.load_state({name: array.copy() for name, array in runs[1][1].state().items()})
+    resumed.load_state_dict({name: array.copy() for name, array in runs[1][1].state_dict().items()})
     for gradient in gradients[3:]:
         second.gradient_buffer[...] = gradient
         resumed.step()
@@ -128,9 +128,9 @@ def test_state_goes_on(make, rng: Rng) -> None:  # type: ignore[no-untyped-def]
 
 def test_wrong_state() -> None:
     optimizer = SGD(model(), momentum=0.9)
-    for state in ({}, {"velocity": np.zeros(3), "steps": np.zeros(1)}, AdamW(model()).state()):
+    for state in ({}, {"velocity": np.zeros(3), "steps": np.zeros(1)}, AdamW(model()).state_dict()):
         with pytest.raises(ValueError, match="SGD: state: "):
-            optimizer.load_state(state)
+            optimizer.load_state_dict(state)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +149,56 @@ def test_wrong_state() -> None:
 def test_wrong_arguments(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam(weight_decay: float, rng: Rng) -> None:
+    """The penalty is part of the gradient, and so of both moments; the model's own gradients stay."""
+    net = model()
+    optimizer = Adam(net, lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=weight_decay)
+    w = start = net.parameter_buffer.astype(np.float64)
+    m, s = np.zeros_like(w), np.zeros_like(w)
+    for t in range(1, 6):
+        net.gradient_buffer[...] = g = normals(rng, w.shape)
+        penalised = g + weight_decay * w
+        m, s = 0.8 * m + 0.2 * penalised, 0.95 * s + 0.05 * penalised**2
+        w = w - 0.01 * (m / (1 - 0.8**t)) / (np.sqrt(s / (1 - 0.95**t)) + 1e-6)
+        optimizer.step()
+        expect_same_bits(net.gradient_buffer, g)
+    expect_followed(net.parameter_buffer, w, start)
+    assert optimizer.steps == 5 and Adam(net).weight_decay == 0
+
+
+def test_a_loop_of_pytorch() -> None:
+    """zero_grad does nothing, since gradients are replaced; a model's parameters are refused in one line that says how."""
+    nets = model(), model()
+    x = np.ones((3, 40), np.float32)
+    for zero, net in enumerate(nets):
+        optimizer = SGD(net, lr=0.1, momentum=0.9)
+        for _ in range(3):
+            if zero:
+                optimizer.zero_grad()
+            net.backward(net(x))
+            optimizer.step()
+    expect_same_bits(nets[0].parameter_buffer, nets[1].parameter_buffer)
+    for parameters in (nets[0].parameters(), nets[0].parameters().values(), iter([1])):
+        message = r"^AdamW: model expects an nn\.Sequential, got \w+; pass the model itself, as AdamW\(model\)$"
+        with pytest.raises(TypeError, match=message):
+            AdamW(parameters)  # type: ignore[arg-type]
+
+
+def test_schedules() -> None:
+    """Their ends and their shapes; the warm-up of all of them rises to the peak in the same steps."""
+    functions = [getattr(schedules, name) for name in schedules.__all__]
+    for schedule in functions:
+        rates = [schedule(step, 100, peak=0.5, warm_up=0.2) for step in range(100)]
+        np.testing.assert_allclose(rates[:20], 0.5 * np.arange(1, 21) / 20, rtol=1e-15)
+        assert rates[20] == 0.5 and rates[20:] == sorted(rates[20:], reverse=True)
+        np.testing.assert_allclose(rates, [0.5 * schedule(step, 100, warm_up=0.2) for step in range(100)], rtol=1e-15)
+        assert schedule(0, 1) == 1.0
+    assert [schedules.constant(step, 9) for step in range(9)] == [1.0] * 9
+    np.testing.assert_allclose([schedules.exponential(step, 3, last=0.25) for step in range(3)], [1, 0.5, 0.25], rtol=1e-15)
+    stairs = [schedules.staircase(step, 6, levels=3, factor=0.5) for step in range(6)]
+    assert stairs == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    np.testing.assert_allclose(schedules.cosine(5, 10, warm_up=0.0), 0.5, rtol=1e-15)
+    assert schedules.one_cycle(9, 10, warm_up=0.0) == pytest.approx(0.1, rel=1e-15)

@@ -146,7 +146,7 @@ def restore_state(state: RunState, path: str | os.PathLike[str], *, allow_level_
         raise OtherLevelError(f"{shown_path(path)}: {error.what_differs}") from None
     except ValueError as error:
         raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
-    state.optimizer.load_state(parts["optimizer"])
+    state.optimizer.load_state_dict(parts["optimizer"])
     _take(state, facts, steps_done)
     state.passengers = parts["passenger"]
     for name, array in state.average.items():

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
-__all__ = ["SCHEDULES", "batch_starts", "cosine", "one_cycle"]
+from fastlenet.optim.schedules import cosine, one_cycle
+
+__all__ = ["SCHEDULES", "batch_starts"]
 
 _PART = 16  # images; growing batches are multiples of it, since the kernels compute 16 images at a time
-
-
-def one_cycle(step: int, steps: int, *, peak: float = 1.0, warm_up: float = 0.2) -> float:
-    """The learning rate of step 0..steps-1: it rises linearly to `peak` in the share `warm_up` of the steps, then falls
-    linearly to zero. Source: Smith 2018.
-    """
-    rising = round(warm_up * steps)
-    return peak * (step + 1) / rising if step < rising else peak * (steps - step) / (steps - rising)
-
-
-def cosine(step: int, steps: int, *, peak: float = 1.0, warm_up: float = 0.2) -> float:
-    """The learning rate of step 0..steps-1: it rises linearly to `peak` in the share `warm_up` of the steps, then falls to
-    zero as a half wave of the cosine. Source: Loshchilov & Hutter 2017.
-    """
-    rising = round(warm_up * steps)
-    if step < rising:
-        return peak * (step + 1) / rising
-    return peak * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
 
 
 # What Recipe.schedule may say.

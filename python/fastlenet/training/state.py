@@ -127,7 +127,7 @@ class RunState:
         """Returns the arrays that a checkpoint holds, by the prefix of their names. They are not copies."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state(),
+            "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "passenger": self.passengers,
         }
