@@ -105,12 +105,12 @@ static void expect_pixels(const char* op, const char* argument, const Dims& x) {
   }
 }
 
-PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding) {
-  expect_rank(op, "x", 4, "(n, c, h, w)", x);
+PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding, const char* argument) {
+  expect_rank(op, argument, 4, "(n, c, h, w)", x);
   expect_at_least(op, "kernel_size", 1, kernel_size);
   expect_at_least(op, "stride", 1, stride);
   expect_at_least(op, "padding", 0, padding);
-  expect_pixels(op, "x", x);
+  expect_pixels(op, argument, x);
   if (padding.h > kernel_size.h / 2 || padding.w > kernel_size.w / 2) {
     fail(op, "padding expects at most half of kernel_size " + to_string(kernel_size) + ", got " + to_string(padding));
   }
@@ -129,6 +129,7 @@ PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair strid
                         output_size(x[2], kernel_size.h, stride.h, padding.h),
                         output_size(x[3], kernel_size.w, stride.w, padding.w)};
   expect_addressable(op, {shape.n + 64, shape.c + 1, shape.p, shape.q, 4});
+  expect_addressable(op, {shape.n + 64, shape.c + 1, shape.h, shape.w, 4});
   return shape;
 }
 

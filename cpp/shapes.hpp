@@ -54,7 +54,8 @@ std::string to_string(const Dims& dims);
 // rank 0 are an absent bias or weight.
 void expect_filters(const char* op, const Dims& weight);
 ConvShape conv_shape(const char* op, const Dims& x, const Dims& weight, Pair stride, Pair padding);
-PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding);
+// argument: the op's name for x. A backward op has only the shape of x.
+PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair stride, Pair padding, const char* argument = "x");
 // The shape for max_pool2d_backward, without windows and strides.
 PoolShape unpool_shape(const char* op, const Dims& dy, const Dims& x_shape);
 ConvPoolShape conv_pool_shape(const char* op, const Dims& x, const Dims& weight, Pair padding, Pair kernel_size);

@@ -1,4 +1,4 @@
-// Element-wise kernels: ReLU, sigmoid, dropout. Their time is that of their memory traffic.
+// Element-wise kernels: ReLU, leaky ReLU, sigmoid, tanh, dropout. Their time is that of their memory traffic.
 #include "philox.cuh"
 
 namespace fastlenet::cuda {
@@ -32,6 +32,34 @@ struct SigmoidBackward {
   float* dx;
   const float *dy, *y;
   __device__ void operator()(std::int64_t i) const { dx[i] = dy[i] * (y[i] * (1.0f - y[i])); }
+};
+
+// In double, rounded once.
+struct TanhForward {
+  float* y;
+  const float* x;
+  __device__ void operator()(std::int64_t i) const { y[i] = static_cast<float>(tanh(static_cast<double>(x[i]))); }
+};
+
+// As (1 - y) * (1 + y) and not as 1 - y * y, which loses all digits near 1.
+struct TanhBackward {
+  float* dx;
+  const float *dy, *y;
+  __device__ void operator()(std::int64_t i) const { dx[i] = dy[i] * ((1.0f - y[i]) * (1.0f + y[i])); }
+};
+
+struct LeakyReluForward {
+  float* y;
+  const float* x;
+  float slope;
+  __device__ void operator()(std::int64_t i) const { y[i] = x[i] > 0.0f ? x[i] : slope * x[i]; }
+};
+
+struct LeakyReluBackward {
+  float* dx;
+  const float *dy, *y;
+  float slope;
+  __device__ void operator()(std::int64_t i) const { dx[i] = y[i] > 0.0f ? dy[i] : slope * dy[i]; }
 };
 
 constexpr std::uint32_t kDropoutStream = 2;
@@ -84,6 +112,20 @@ void sigmoid_forward(float* y, const float* x, std::int64_t count) {
 
 void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
   launch_for_each("sigmoid_backward", count, SigmoidBackward{dx, dy, y});
+}
+
+void tanh_forward(float* y, const float* x, std::int64_t count) { launch_for_each("tanh_forward", count, TanhForward{y, x}); }
+
+void tanh_backward(float* dx, const float* dy, const float* y, std::int64_t count) {
+  launch_for_each("tanh_backward", count, TanhBackward{dx, dy, y});
+}
+
+void leaky_relu_forward(float* y, const float* x, std::int64_t count, float slope) {
+  launch_for_each("leaky_relu_forward", count, LeakyReluForward{y, x, slope});
+}
+
+void leaky_relu_backward(float* dx, const float* dy, const float* y, std::int64_t count, float slope) {
+  launch_for_each("leaky_relu_backward", count, LeakyReluBackward{dx, dy, y, slope});
 }
 
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, const Count& counter,

@@ -112,6 +112,8 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
 
 void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
 void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
+void avg_pool2d_forward(float* y, const float* x, const PoolShape& shape);
+void avg_pool2d_backward(float* dx, const float* dy, const PoolShape& shape);
 
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
                                     const ConvPoolShape& shape);
@@ -126,6 +128,10 @@ void relu_forward(float* y, const float* x, std::int64_t count);
 void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count);
 void sigmoid_forward(float* y, const float* x, std::int64_t count);
 void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count);
+void tanh_forward(float* y, const float* x, std::int64_t count);
+void tanh_backward(float* dx, const float* dy, const float* y, std::int64_t count);
+void leaky_relu_forward(float* y, const float* x, std::int64_t count, float slope);
+void leaky_relu_backward(float* dx, const float* dy, const float* y, std::int64_t count, float slope);
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, const Count& counter,
                      std::int64_t count);
 void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);

@@ -1,4 +1,4 @@
-// Max-pooling.
+// Max-pooling and average pooling.
 #include "common.cuh"
 
 namespace fastlenet::cuda {
@@ -66,6 +66,57 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// The mean of one window, over r * s elements; what lies outside the image counts as 0.
+struct Mean {
+  float* y;
+  const float* x;
+  PoolShape shape;
+
+  __device__ void operator()(std::int64_t i) const {
+    const std::int64_t outputs = shape.p * shape.q, place = i % outputs;
+    const float* plane = x + i / outputs * shape.h * shape.w;
+    const std::int64_t top = place / shape.q * shape.stride.h - shape.padding.h;
+    const std::int64_t left = place % shape.q * shape.stride.w - shape.padding.w;
+    const std::int64_t begin = top < 0 ? 0 : top, end = top + shape.r < shape.h ? top + shape.r : shape.h;
+    const std::int64_t from = left < 0 ? 0 : left, to = left + shape.s < shape.w ? left + shape.s : shape.w;
+    float sum = 0.0f;
+    for (std::int64_t row = begin; row < end; ++row) {
+      for (std::int64_t column = from; column < to; ++column) sum += plane[row * shape.w + column];
+    }
+    y[i] = sum / static_cast<float>(shape.r * shape.s);
+  }
+};
+
+// The outputs of an axis whose windows hold that element of it: first..last.
+__device__ __forceinline__ std::int64_t first_holding(std::int64_t place, std::int64_t window, std::int64_t stride) {
+  return place < window ? 0 : (place - window) / stride + 1;
+}
+
+__device__ __forceinline__ std::int64_t last_holding(std::int64_t place, std::int64_t stride, std::int64_t outputs) {
+  return place / stride < outputs ? place / stride : outputs - 1;
+}
+
+// One pixel of dx: the sum, in row order, of dy of the windows that hold it.
+struct MeanBackward {
+  float* dx;
+  const float* dy;
+  PoolShape shape;
+
+  __device__ void operator()(std::int64_t i) const {
+    const std::int64_t pixels = shape.h * shape.w, pixel = i % pixels;
+    const float* plane = dy + i / pixels * shape.p * shape.q;
+    const std::int64_t row = pixel / shape.w + shape.padding.h, column = pixel % shape.w + shape.padding.w;
+    const std::int64_t last_p = last_holding(row, shape.stride.h, shape.p);
+    const std::int64_t first_q = first_holding(column, shape.s, shape.stride.w);
+    const std::int64_t last_q = last_holding(column, shape.stride.w, shape.q);
+    float sum = 0.0f;
+    for (std::int64_t p = first_holding(row, shape.r, shape.stride.h); p <= last_p; ++p) {
+      for (std::int64_t q = first_q; q <= last_q; ++q) sum += plane[p * shape.q + q];
+    }
+    dx[i] = sum / static_cast<float>(shape.r * shape.s);
+  }
+};
+
 }  // namespace
 
 void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape) {
@@ -76,6 +127,14 @@ void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices
   const char* op = "max_pool2d_backward";
   if (shape.n * shape.c * shape.h * shape.w == 0) return;
   launch(op, backward, blocks_of(shape.n * shape.c, 1), kThreads, stream(), dx, dy, indices, shape, fault());
+}
+
+void avg_pool2d_forward(float* y, const float* x, const PoolShape& shape) {
+  launch_for_each("avg_pool2d_forward", shape.n * shape.c * shape.p * shape.q, Mean{y, x, shape});
+}
+
+void avg_pool2d_backward(float* dx, const float* dy, const PoolShape& shape) {
+  launch_for_each("avg_pool2d_backward", shape.n * shape.c * shape.h * shape.w, MeanBackward{dx, dy, shape});
 }
 
 }  // namespace fastlenet::cuda

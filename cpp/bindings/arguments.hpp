@@ -128,6 +128,15 @@ inline double fraction(const char* op, const char* argument, py::handle value) {
   return result;
 }
 
+// A finite float32 of at least 0.
+inline float not_negative(const char* op, const char* argument, py::handle value) {
+  const double result = number(op, argument, value);
+  if (!(result >= 0.0 && result <= static_cast<double>(std::numeric_limits<float>::max()))) {
+    throw std::invalid_argument(wanted(op, argument, "a number of at least 0 that fits float32", value));
+  }
+  return static_cast<float>(result);
+}
+
 // The truth value of any object.
 inline bool truth(py::handle value) {
   const int result = PyObject_IsTrue(value.ptr());
@@ -137,6 +146,13 @@ inline bool truth(py::handle value) {
 
 inline bool is(py::handle value, const char* ascii) {
   return PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), ascii) == 0;
+}
+
+// The windows of an op on x, of which it has these sizes. They stand side by side if there is no stride.
+inline PoolShape read_windows(const char* op, const char* argument, const Dims& x, py::handle kernel_size, py::handle stride,
+                              py::handle padding) {
+  const Pair size = pair(op, "kernel_size", kernel_size);
+  return pool_shape(op, x, size, stride.is_none() ? size : pair(op, "stride", stride), pair(op, "padding", padding), argument);
 }
 
 // (pixel / 255 - mean) / std must be finite in float32 for every pixel value.

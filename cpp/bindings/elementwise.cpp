@@ -1,36 +1,55 @@
 // Activations and dropout.
+#include "../ops/elementwise.hpp"
+
 #include "bindings.hpp"
 
 namespace fastlenet {
 
 namespace {
 
-using Map = void (*)(float*, const float*, std::int64_t);
-using Gradient = void (*)(float*, const float*, const float*, std::int64_t);
-
-// y = function(x), element-wise. x may be the output.
-void define_map(py::module_& m, const char* op, Map function) {
-  const auto binding = [op, function](py::handle x_, py::handle out) -> py::array {
-    Call call(op, out);
-    const Input<float> x = call.input<float>("x", x_);
-    const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes);
-    compute(function, y, x, x.size());
-    return y.array();
-  };
-  define(m, op, binding, "x", "out");
+// y = kernel(x, parameters), element-wise. x may be the output.
+template <auto kernel, typename... Parameters>
+py::array map(const char* op, py::handle x_, py::handle out, Parameters... parameters) {
+  Call call(op, out);
+  const Input<float> x = call.input<float>("x", x_);
+  const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes);
+  compute(cpu::map<kernel, Parameters...>, y, x, x.size(), parameters...);
+  return y.array();
 }
 
-// dx = function(dy, other), element-wise. Either array may be the output. name: the op's name for the other array.
-void define_gradient(py::module_& m, const char* op, Gradient function, const char* name) {
-  const auto binding = [op, function, name](py::handle dy_, py::handle other_, py::handle out) -> py::array {
-    Call call(op, out);
-    const Input<float> dy = call.input<float>("dy", dy_), other = call.input<float>(name, other_);
-    expect_dims(op, "dy", other.dims(), dy.dims());
-    const Output<float> dx = call.output<float>(0, dy.dims(), InPlace::yes);
-    compute(function, dx, dy, other, dy.size());
-    return dx.array();
+// dx = kernel(dy, other, parameters), element-wise. Either array may be the output. name: the op's name for the other array.
+template <auto kernel, typename... Parameters>
+py::array map_gradient(const char* op, py::handle dy_, const char* name, py::handle other_, py::handle out,
+                       Parameters... parameters) {
+  Call call(op, out);
+  const Input<float> dy = call.input<float>("dy", dy_), other = call.input<float>(name, other_);
+  expect_dims(op, "dy", other.dims(), dy.dims());
+  const Output<float> dx = call.output<float>(0, dy.dims(), InPlace::yes);
+  compute(cpu::map_gradient<kernel, Parameters...>, dx, dy, other, dy.size(), parameters...);
+  return dx.array();
+}
+
+template <auto kernel>
+void define_map(py::module_& m, const char* op) {
+  define(m, op, [op](py::handle x, py::handle out) { return map<kernel>(op, x, out); }, "x", "out");
+}
+
+template <auto kernel>
+void define_gradient(py::module_& m, const char* op, const char* name) {
+  const auto binding = [=](py::handle dy, py::handle other, py::handle out) {
+    return map_gradient<kernel>(op, dy, name, other, out);
   };
   define(m, op, binding, "dy", name, "out");
+}
+
+py::array leaky_relu_forward(py::handle x, py::handle slope, py::handle out) {
+  constexpr const char* op = "leaky_relu_forward";
+  return map<&KernelTable::leaky_relu_forward>(op, x, out, not_negative(op, "slope", slope));
+}
+
+py::array leaky_relu_backward(py::handle dy, py::handle y, py::handle slope, py::handle out) {
+  constexpr const char* op = "leaky_relu_backward";
+  return map_gradient<&KernelTable::leaky_relu_backward>(op, dy, "y", y, out, not_negative(op, "slope", slope));
 }
 
 py::tuple dropout_forward(py::handle x_, py::handle rate_, py::handle seed_, py::handle counter_, py::handle out) {
@@ -46,12 +65,16 @@ py::tuple dropout_forward(py::handle x_, py::handle rate_, py::handle seed_, py:
 }  // namespace
 
 void bind_elementwise(py::module_& m) {
-  define_map(m, "relu_forward", cpu::relu_forward);
-  define_gradient(m, "relu_backward", cpu::relu_backward, "y");
-  define_map(m, "sigmoid_forward", cpu::sigmoid_forward);
-  define_gradient(m, "sigmoid_backward", cpu::sigmoid_backward, "y");
+  define_map<&KernelTable::relu_forward>(m, "relu_forward");
+  define_gradient<&KernelTable::relu_backward>(m, "relu_backward", "y");
+  define(m, "leaky_relu_forward", leaky_relu_forward, "x", "slope", "out");
+  define(m, "leaky_relu_backward", leaky_relu_backward, "dy", "y", "slope", "out");
+  define_map<&KernelTable::sigmoid_forward>(m, "sigmoid_forward");
+  define_gradient<&KernelTable::sigmoid_backward>(m, "sigmoid_backward", "y");
+  define_map<&KernelTable::tanh_forward>(m, "tanh_forward");
+  define_gradient<&KernelTable::tanh_backward>(m, "tanh_backward", "y");
   define(m, "dropout_forward", dropout_forward, "x", "rate", "seed", "counter", "out");
-  define_gradient(m, "dropout_backward", cpu::dropout_backward, "mask");
+  define_gradient<&KernelTable::dropout_backward>(m, "dropout_backward", "mask");
 }
 
 }  // namespace fastlenet

@@ -1,4 +1,4 @@
-// Max-pooling of `lanes` planes at once, one in each lane.
+// Max-pooling and average pooling of `lanes` planes at once, one in each lane.
 #pragma once
 
 #include "simd.hpp"
@@ -50,6 +50,60 @@ void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices
   for (std::int64_t i = 0; i < shape.p * shape.q; ++i) {
     const std::uint64_t index = static_cast<std::uint64_t>(__atomic_load_n(indices + i, __ATOMIC_RELAXED));
     if (index < pixels) dx[index] += dy[i];
+  }
+}
+
+// Divides sums of windows by the number of elements.
+class Average {
+ public:
+  explicit Average(const PoolShape& shape) : elements_(static_cast<float>(shape.r * shape.s)), inverse_(1.0f / elements_) {
+    const std::int64_t elements = shape.r * shape.s;
+    exact_ = (elements & (elements - 1)) == 0;
+  }
+  Vector of(Vector sum) const { return exact_ ? sum * inverse_ : sum / elements_; }
+
+ private:
+  float elements_, inverse_;
+  bool exact_;  // of a power of two the inverse is exact, and a product is faster than a quotient
+};
+
+void avg_pool2d_forward(float* y, const float* x, const PoolShape& shape) {
+  const Average average(shape);
+  for (std::int64_t p = 0; p < shape.p; ++p) {
+    const Range rows = window_range(p, shape.stride.h, shape.padding.h, shape.r, shape.h);
+    for (std::int64_t q = 0; q < shape.q; ++q, y += kLanes) {
+      const Range columns = window_range(q, shape.stride.w, shape.padding.w, shape.s, shape.w);
+      Vector sum = {};
+      for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+        for (std::int64_t column = columns.begin; column < columns.end; ++column) {
+          sum += load(x + (row * shape.w + column) * kLanes);
+        }
+      }
+      store(y, average.of(sum));
+    }
+  }
+}
+
+// The outputs of an axis whose windows hold that element of it.
+inline Range holding_range(std::int64_t element, std::int64_t stride, std::int64_t padding, std::int64_t window,
+                           std::int64_t outputs) {
+  const std::int64_t place = element + padding;
+  const std::int64_t begin = place < window ? 0 : (place - window) / stride + 1, end = place / stride + 1;
+  return {begin, end < outputs ? end : outputs};
+}
+
+void avg_pool2d_backward(float* dx, const float* dy, const PoolShape& shape) {
+  const Average average(shape);
+  for (std::int64_t row = 0; row < shape.h; ++row) {
+    const Range ps = holding_range(row, shape.stride.h, shape.padding.h, shape.r, shape.p);
+    for (std::int64_t column = 0; column < shape.w; ++column, dx += kLanes) {
+      const Range qs = holding_range(column, shape.stride.w, shape.padding.w, shape.s, shape.q);
+      Vector sum = {};
+      for (std::int64_t p = ps.begin; p < ps.end; ++p) {
+        for (std::int64_t q = qs.begin; q < qs.end; ++q) sum += load(dy + (p * shape.q + q) * kLanes);
+      }
+      store(dx, average.of(sum));
+    }
   }
 }
 

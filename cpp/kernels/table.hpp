@@ -111,6 +111,11 @@ struct KernelTable {
   // dx[h*w] of one plane: the sum, in order, of dy[p*q] at its indices. An index outside the plane is left out.
   void (*max_pool2d_backward)(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
 
+  // As max_pool2d_forward: y is the sum of the window in row order, divided by r * s. What lies outside the image counts as 0.
+  void (*avg_pool2d_forward)(float* y, const float* x, const PoolShape& shape);
+  // dx[h][w][lanes], dy[p][q][lanes]: each pixel's sum, in row order, of dy of the windows that hold it, divided by r * s.
+  void (*avg_pool2d_backward)(float* dx, const float* dy, const PoolShape& shape);
+
   // --- linear.hpp ---
 
   // y[blocks][out][lanes], only the rows in `out`; x[blocks][in][lanes], 1 <= blocks <= tile_vectors.
@@ -152,6 +157,11 @@ struct KernelTable {
   void (*relu_backward)(float* dx, const float* dy, const float* y, std::int64_t count);     // dy where y > 0, else 0
   void (*sigmoid_forward)(float* y, const float* x, std::int64_t count);                     // within 1 ulp of 1/(1+exp(-x))
   void (*sigmoid_backward)(float* dx, const float* dy, const float* y, std::int64_t count);  // dy * (y * (1 - y))
+  void (*tanh_forward)(float* y, const float* x, std::int64_t count);                        // within 1 ulp; keeps -0 and NaN
+  void (*tanh_backward)(float* dx, const float* dy, const float* y, std::int64_t count);     // dy * ((1 - y) * (1 + y))
+  // x where x > 0, else slope * x; and dy where y > 0, else slope * dy. NaN stays NaN.
+  void (*leaky_relu_forward)(float* y, const float* x, std::int64_t count, float slope);
+  void (*leaky_relu_backward)(float* dx, const float* dy, const float* y, std::int64_t count, float slope);
   // Elements [range): mask is 0 or 1/(1-rate), y = x * mask. Element i is kept when word i of Philox4x32-10 (Salmon et
   // al. 2011; key seed, counter words i/4, counter, stream 2) is at least threshold = rate * 2^32.
   void (*dropout_forward)(float* y, float* mask, const float* x, std::uint64_t threshold, float scale, std::uint64_t seed,

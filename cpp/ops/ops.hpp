@@ -23,6 +23,8 @@ void conv2d_backward(float* dx, float* dweight, float* dbias, const float* dy, c
 
 void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const PoolShape& shape);
 void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices, const PoolShape& shape);
+void avg_pool2d_forward(float* y, const float* x, const PoolShape& shape);
+void avg_pool2d_backward(float* dx, const float* dy, const PoolShape& shape);
 
 // direct: each output is one chain of multiply-adds. winograd: fewer multiply-adds, for shapes for which that is faster; else
 // direct.
@@ -47,13 +49,8 @@ void linear_forward_transposed(float* y, const float* x, const float* weight, co
 void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
                      const LinearShape& shape);
 
-void relu_forward(float* y, const float* x, std::int64_t count);
-void relu_backward(float* dx, const float* dy, const float* y, std::int64_t count);
-void sigmoid_forward(float* y, const float* x, std::int64_t count);
-void sigmoid_backward(float* dx, const float* dy, const float* y, std::int64_t count);
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
                      std::int64_t count);
-void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);
 
 // Both return the loss.
 double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,

@@ -1,4 +1,4 @@
-// Max-pooling of a batch. Here a lane is a plane of any image.
+// Pooling of a batch. Here a lane is a plane of any image.
 #include "../machine/scratch.hpp"
 #include "batches.hpp"
 #include "frames.hpp"
@@ -33,6 +33,42 @@ void max_pool2d_backward(float* dx, const float* dy, const std::int32_t* indices
       table.max_pool2d_backward(dx + plane * x_size, dy + plane * y_size, indices + plane * y_size, shape);
     }
   });
+}
+
+namespace {
+
+struct Plane {
+  std::int64_t h, w;
+};
+
+// Runs kernel(to, from, shape) on blocks of planes, and writes all planes of `to`.
+template <typename Kernel>
+void for_planes(float* to, Plane to_plane, const float* from, Plane from_plane, const PoolShape& shape, const Kernel& kernel) {
+  if (shape.n == 0 || shape.c == 0) return;
+  const KernelTable& table = kernels();
+  const Blocks blocks(shape.n * shape.c, table);
+  const std::int64_t to_size = to_plane.h * to_plane.w, from_size = from_plane.h * from_plane.w;
+  const int workers = workers_for(blocks.count);
+  const std::int64_t slots = workers * blocks.lanes;
+  float *to_blocks, *from_blocks;
+  take_scratch({{to_blocks, slots * to_size}, {from_blocks, slots * from_size}});
+  parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
+    const std::int64_t first = blocks.first(block), planes = blocks.images(block), slot = worker * blocks.lanes;
+    float *to_block = to_blocks + slot * to_size, *from_block = from_blocks + slot * from_size;
+    table.interleave(from_block, from + first * from_size, planes, plain_frame(1, from_plane.h, from_plane.w));
+    kernel(to_block, from_block, shape);
+    table.deinterleave(to + first * to_size, to_block, planes, to_size);
+  });
+}
+
+}  // namespace
+
+void avg_pool2d_forward(float* y, const float* x, const PoolShape& shape) {
+  for_planes(y, {shape.p, shape.q}, x, {shape.h, shape.w}, shape, kernels().avg_pool2d_forward);
+}
+
+void avg_pool2d_backward(float* dx, const float* dy, const PoolShape& shape) {
+  for_planes(dx, {shape.h, shape.w}, dy, {shape.p, shape.q}, shape, kernels().avg_pool2d_backward);
 }
 
 }  // namespace fastlenet::cpu

@@ -10,6 +10,7 @@ void bind_checks(py::module_& m) {
   m.def("expect_rank", expect_rank);
   m.def("number", number);
   m.def("fraction", fraction);
+  m.def("not_negative", not_negative);
   m.def("word", word);
   m.def("count_from_one", [](const char* op, const char* argument, py::handle value) {
     return integer(op, argument, value, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");

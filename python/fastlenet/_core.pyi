@@ -11,6 +11,8 @@ __all__: list[str] = [
     "DeviceError",
     "Graph",
     "adam_step",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
     "cgroup_cpus",
     "compiler",
     "conv2d_backward",
@@ -25,6 +27,8 @@ __all__: list[str] = [
     "gather_augmented",
     "gather_images",
     "get_num_threads",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "level",
     "levels_available",
     "levels_built",
@@ -43,6 +47,8 @@ __all__: list[str] = [
     "sigmoid_forward",
     "softmax_cross_entropy",
     "squared_error",
+    "tanh_backward",
+    "tanh_forward",
     "version",
 ]
 
@@ -77,6 +83,12 @@ def adam_step(
     eps: typing.Any,
     weight_decay: typing.Any,
 ) -> None: ...
+def avg_pool2d_backward(
+    dy: typing.Any, x_shape: typing.Any, kernel_size: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
+def avg_pool2d_forward(
+    x: typing.Any, kernel_size: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
 def cgroup_cpus(root: str) -> int: ...
 def compiler() -> str: ...
 def conv2d_backward(
@@ -138,6 +150,10 @@ def gather_images(
     images: typing.Any, index: typing.Any, mean: typing.Any, std: typing.Any, transform: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def get_num_threads() -> int: ...
+def leaky_relu_backward(
+    dy: typing.Any, y: typing.Any, slope: typing.Any, out: typing.Any
+) -> numpy.typing.NDArray[typing.Any]: ...
+def leaky_relu_forward(x: typing.Any, slope: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def level() -> str: ...
 def levels_available() -> list[str]: ...
 def levels_built() -> list[str]: ...
@@ -174,4 +190,6 @@ def softmax_cross_entropy(
     logits: typing.Any, labels: typing.Any, label_smoothing: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def squared_error(prediction: typing.Any, target: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]: ...
+def tanh_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
+def tanh_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def version() -> str: ...

@@ -132,6 +132,21 @@ class Backend(Protocol[A]):
 
     def max_pool2d_backward(self, dy: A, indices: A, x_shape: Sequence[int], *, out: A | None = ...) -> A: ...
 
+    def avg_pool2d_forward(
+        self, x: A, kernel_size: Pair, *, stride: Pair | None = ..., padding: Pair = ..., out: A | None = ...
+    ) -> A: ...
+
+    def avg_pool2d_backward(
+        self,
+        dy: A,
+        x_shape: Sequence[int],
+        kernel_size: Pair,
+        *,
+        stride: Pair | None = ...,
+        padding: Pair = ...,
+        out: A | None = ...,
+    ) -> A: ...
+
     def conv2d_relu_max_pool2d_forward(
         self,
         x: A,
@@ -178,9 +193,17 @@ class Backend(Protocol[A]):
 
     def relu_backward(self, dy: A, y: A, *, out: A | None = ...) -> A: ...
 
+    def leaky_relu_forward(self, x: A, slope: float = ..., *, out: A | None = ...) -> A: ...
+
+    def leaky_relu_backward(self, dy: A, y: A, slope: float = ..., *, out: A | None = ...) -> A: ...
+
     def sigmoid_forward(self, x: A, *, out: A | None = ...) -> A: ...
 
     def sigmoid_backward(self, dy: A, y: A, *, out: A | None = ...) -> A: ...
+
+    def tanh_forward(self, x: A, *, out: A | None = ...) -> A: ...
+
+    def tanh_backward(self, dy: A, y: A, *, out: A | None = ...) -> A: ...
 
     def dropout_forward(
         self, x: A, rate: float, seed: int, counter: int, *, out: tuple[A | None, A | None] | None = ...

@@ -29,6 +29,8 @@ from fastlenet.backend import Array, Pair
 __all__ = [
     "Graph",
     "adam_step",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_relu_max_pool2d_backward",
@@ -39,6 +41,8 @@ __all__ = [
     "empty",
     "gather_images",
     "inverse_root",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "level",
     "linear_backward",
     "linear_forward",
@@ -53,6 +57,8 @@ __all__ = [
     "sigmoid_forward",
     "softmax_cross_entropy",
     "squared_error",
+    "tanh_backward",
+    "tanh_forward",
 ]
 
 Gradients = tuple[Array | None, Array, Array]
@@ -189,6 +195,36 @@ def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, ou
     return _core.max_pool2d_backward(dy, indices, x_shape, out)
 
 
+def avg_pool2d_forward(
+    x: Array, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0, out: Array | None = None
+) -> Array:
+    """The mean of each window of kernel_size; the windows are `stride` apart (by default kernel_size).
+
+    x: (n, c, h, w). padding: at most half a window. It counts as zeros: every mean is the sum of its window divided by r*s,
+    also at the border (PyTorch's count_include_pad=True). Each sum runs in row order. An infinity or NaN reaches the windows
+    that hold it.
+    Returns y: (n, c, p, q) with p = (h + 2*padding - r)//stride + 1, and q alike.
+    Source: LeCun et al. 1998 (subsampling).
+    """
+    return _core.avg_pool2d_forward(x, kernel_size, stride, padding, out)
+
+
+def avg_pool2d_backward(
+    dy: Array,
+    x_shape: Sequence[int],
+    kernel_size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    out: Array | None = None,
+) -> Array:
+    """The gradient of avg_pool2d_forward: the sum of dy over the windows that hold a pixel, in row order, divided by r*s.
+
+    dy: (n, c, p, q); x_shape: (n, c, h, w); the others as given to the forward pass. Returns dx of that shape.
+    """
+    return _core.avg_pool2d_backward(dy, x_shape, kernel_size, stride, padding, out)
+
+
 def conv2d_relu_max_pool2d_forward(
     x: Array,
     weight: Array,
@@ -282,6 +318,19 @@ def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     return _core.relu_backward(dy, y, out)
 
 
+def leaky_relu_forward(x: Array, slope: float = 0.01, *, out: Array | None = None) -> Array:
+    """y = x where x > 0, else slope * x, for an array of any shape; NaN stays NaN. May work in place (out=x).
+
+    slope: at least 0, so that y tells the sign of x; it is rounded to float32, and must fit. Source: Maas et al. 2013.
+    """
+    return _core.leaky_relu_forward(x, slope, out)
+
+
+def leaky_relu_backward(dy: Array, y: Array, slope: float = 0.01, *, out: Array | None = None) -> Array:
+    """dx = dy where y > 0, else slope * dy. dy and y have the same shape; slope as in the forward pass. May work in place."""
+    return _core.leaky_relu_backward(dy, y, slope, out)
+
+
 def sigmoid_forward(x: Array, *, out: Array | None = None) -> Array:
     """y = 1 / (1 + exp(-x)) for an array of any shape, within 1 ulp; never overflows. May work in place."""
     return _core.sigmoid_forward(x, out)
@@ -290,6 +339,19 @@ def sigmoid_forward(x: Array, *, out: Array | None = None) -> Array:
 def sigmoid_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     """dx = dy * y * (1 - y). dy and y have the same shape. May work in place."""
     return _core.sigmoid_backward(dy, y, out)
+
+
+def tanh_forward(x: Array, *, out: Array | None = None) -> Array:
+    """y = tanh(x) for an array of any shape, within 1 ulp. May work in place.
+
+    y is 1 or -1 for an infinity, and keeps -0 and NaN.
+    """
+    return _core.tanh_forward(x, out)
+
+
+def tanh_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
+    """dx = dy * (1 - y) * (1 + y), which is dy * (1 - y^2). dy and y have the same shape. May work in place."""
+    return _core.tanh_backward(dy, y, out)
 
 
 def dropout_forward(

@@ -22,6 +22,8 @@ from fastlenet.reference_call import Call
 __all__ = [
     "Graph",
     "adam_step",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_relu_max_pool2d_backward",
@@ -32,6 +34,8 @@ __all__ = [
     "empty",
     "gather_images",
     "inverse_root",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "level",
     "linear_backward",
     "linear_forward",
@@ -46,6 +50,8 @@ __all__ = [
     "sigmoid_forward",
     "softmax_cross_entropy",
     "squared_error",
+    "tanh_backward",
+    "tanh_forward",
 ]
 
 Gradients = tuple[Array | None, Array, Array]
@@ -154,7 +160,24 @@ def _convolution_gradients(
     return dx, dweight, dbias
 
 
-# --- max-pooling --------------------------------------------------------------------------------------------------------
+# --- pooling ------------------------------------------------------------------------------------------------------------
+
+
+def _check_pool(
+    call: Call, name: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Pair | None, padding: Pair
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """The windows of an op, their strides and their padding."""
+    if len(x_shape) != 4:
+        raise ValueError(f"{call.op}: {name} expects 4 dimensions, got shape {x_shape}")
+    window = r, s = call.pair("kernel_size", kernel_size, 1)
+    strides = window if stride is None else call.pair("stride", stride, 1)
+    pads = call.pair("padding", padding, 0)
+    call.pixels(name, x_shape)
+    if pads[0] > r // 2 or pads[1] > s // 2:
+        raise ValueError(f"{call.op}: padding expects at most half of kernel_size {window}, got {pads}")
+    if x_shape[2] + 2 * pads[0] < r or x_shape[3] + 2 * pads[1] < s:
+        raise ValueError(f"{call.op}: kernel_size {window} exceeds the padded image (x shape {x_shape})")
+    return window, strides, pads
 
 
 def _winning_position(windows: Array) -> Array:
@@ -172,16 +195,8 @@ def max_pool2d_forward(
 ) -> tuple[Array, Array]:
     call = Call("max_pool2d_forward", out)
     (x,) = call.floats(x=x)
-    call.rank("x", x, 4)
-    r, s = call.pair("kernel_size", kernel_size, 1)
-    strides = (r, s) if stride is None else call.pair("stride", stride, 1)
-    pads = call.pair("padding", padding, 0)
-    call.pixels("x", x.shape)
-    if pads[0] > r // 2 or pads[1] > s // 2:
-        raise ValueError(f"{call.op}: padding expects at most half of kernel_size {(r, s)}, got {pads}")
+    (r, s), strides, pads = _check_pool(call, "x", x.shape, kernel_size, stride, padding)
     h, w = x.shape[2:]
-    if h + 2 * pads[0] < r or w + 2 * pads[1] < s:
-        raise ValueError(f"{call.op}: kernel_size {(r, s)} exceeds the padded image (x shape {x.shape})")
     # -inf outside the image; where even the image is -inf, the first position inside it must win.
     padding_widths = ((0, 0), (0, 0), (pads[0], pads[0]), (pads[1], pads[1]))
     values = np.pad(x, padding_widths, constant_values=-np.inf)
@@ -217,6 +232,39 @@ def max_pool2d_backward(dy: Array, indices: Array, x_shape: Sequence[int], *, ou
     dx = np.zeros((n * c, h * w), dy.dtype)
     np.add.at(dx, (np.arange(n * c)[:, None], flat), dy.reshape(flat.shape))
     return cast(Array, call.returns(dx.reshape(n, c, h, w)))
+
+
+def avg_pool2d_forward(
+    x: Array, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0, out: Array | None = None
+) -> Array:
+    call = Call("avg_pool2d_forward", out)
+    (x,) = call.floats(x=x)
+    (r, s), strides, pads = _check_pool(call, "x", x.shape, kernel_size, stride, padding)
+    return cast(Array, call.returns(_patches(x, (r, s), strides, pads).sum(axis=(4, 5)) / x.dtype.type(r * s)))
+
+
+def avg_pool2d_backward(
+    dy: Array,
+    x_shape: Sequence[int],
+    kernel_size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    out: Array | None = None,
+) -> Array:
+    call = Call("avg_pool2d_backward", out)
+    dims = call.sizes("x_shape", x_shape)
+    (dy,) = call.floats(dy=dy)
+    (r, s), strides, pads = _check_pool(call, "x_shape", dims, kernel_size, stride, padding)
+    n, c, h, w = dims
+    p, q = (_output_size(*axis) for axis in zip((h, w), (r, s), strides, pads, strict=True))
+    call.shape("dy", dy, (n, c, p, q))
+    padded = np.zeros((n, c, h + 2 * pads[0], w + 2 * pads[1]), dy.dtype)
+    for i in range(r):
+        for j in range(s):
+            padded[:, :, i : i + strides[0] * p : strides[0], j : j + strides[1] * q : strides[1]] += dy
+    dx = padded[:, :, pads[0] : pads[0] + h, pads[1] : pads[1] + w] / dy.dtype.type(r * s)
+    return cast(Array, call.returns(dx))
 
 
 # --- convolution + ReLU + max-pooling -----------------------------------------------------------------------------------
@@ -366,6 +414,20 @@ def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     return _map_gradient("relu_backward", lambda dy, y: np.where(y > 0, dy, dy.dtype.type(0)), dy, "y", y, out)
 
 
+def leaky_relu_forward(x: Array, slope: float = 0.01, *, out: Array | None = None) -> Array:
+    below = Call("leaky_relu_forward").not_negative("slope", slope)
+    return _map("leaky_relu_forward", lambda x: np.where(x > 0, x, x.dtype.type(below) * x), x, out)
+
+
+def leaky_relu_backward(dy: Array, y: Array, slope: float = 0.01, *, out: Array | None = None) -> Array:
+    below = Call("leaky_relu_backward").not_negative("slope", slope)
+
+    def gradient(dy: Array, y: Array) -> Array:
+        return np.where(y > 0, dy, dy.dtype.type(below) * dy)
+
+    return _map_gradient("leaky_relu_backward", gradient, dy, "y", y, out)
+
+
 def _sigmoid(x: Array) -> Array:
     e = np.exp(-np.abs(x.astype(np.float64)))  # in (0, 1]: neither branch can overflow
     return np.asarray(np.where(x >= 0, 1, e) / (1 + e)).astype(x.dtype)
@@ -377,6 +439,14 @@ def sigmoid_forward(x: Array, *, out: Array | None = None) -> Array:
 
 def sigmoid_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     return _map_gradient("sigmoid_backward", lambda dy, y: dy * (y * (1 - y)), dy, "y", y, out)
+
+
+def tanh_forward(x: Array, *, out: Array | None = None) -> Array:
+    return _map("tanh_forward", lambda x: np.tanh(x.astype(np.float64)).astype(x.dtype), x, out)
+
+
+def tanh_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
+    return _map_gradient("tanh_backward", lambda dy, y: dy * ((1 - y) * (1 + y)), dy, "y", y, out)
 
 
 def dropout_forward(x: Array, rate: float, seed: int, counter: int, *, out: Any = None) -> tuple[Array, Array]:

@@ -172,6 +172,13 @@ class Call:
             raise ValueError(self._wanted(name, "a number in [0, 1)", _shown(value)))
         return number
 
+    def not_negative(self, name: str, value: Any) -> float:
+        """Rounded to float32."""
+        number = self.number(name, value)
+        if not 0 <= number <= _LARGEST:
+            raise ValueError(self._wanted(name, "a number of at least 0 that fits float32", _shown(value)))
+        return float(np.float32(number))
+
     def normalisation(self, mean: Any, std: Any) -> tuple[float, float]:
         """(pixel / 255 - mean) / std must be numbers in float32, whatever the pixel."""
         centre, scale = self.numbers(mean=mean, std=std)

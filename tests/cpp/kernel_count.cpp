@@ -14,6 +14,7 @@
 
 #include "../../cpp/machine/isa.hpp"
 #include "../../cpp/machine/parallel.hpp"
+#include "../../cpp/ops/elementwise.hpp"
 #include "../../cpp/ops/ops.hpp"
 
 namespace {
@@ -138,7 +139,7 @@ void training_step() {
   convolve("conv2 forward by Winograd", conv2, y2, winners2, y1, cpu::Algorithm::winograd);
   convolve("conv2 forward", conv2, y2, winners2, y1, cpu::Algorithm::direct);
   count("fc1 forward", [&] { cpu::linear_forward(y3.data(), y2.data(), fc1.weight.data(), fc1.bias.data(), fc1.shape); });
-  count("relu forward", [&] { cpu::relu_forward(y3.data(), y3.data(), kBatch * 500); });
+  count("relu forward", [&] { cpu::map<&KernelTable::relu_forward>(y3.data(), y3.data(), kBatch * 500); });
   count("fc2 forward", [&] { cpu::linear_forward(logits.data(), y3.data(), fc2.weight.data(), fc2.bias.data(), fc2.shape); });
   count("loss", [&] { cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), kBatch, 10, 0.0); });
 
@@ -149,7 +150,8 @@ void training_step() {
     });
   };
   connect("fc2 backward", fc2, dy3, dlogits, y3);
-  count("relu backward", [&] { cpu::relu_backward(dy3.data(), dy3.data(), y3.data(), kBatch * 500); });
+  count("relu backward",
+        [&] { cpu::map_gradient<&KernelTable::relu_backward>(dy3.data(), dy3.data(), y3.data(), kBatch * 500); });
   connect("fc1 backward", fc1, dy2, dy3, y2);
   count("conv2 backward", [&] {
     cpu::conv2d_relu_max_pool2d_backward(dy1.data(), conv2.dweight.data(), conv2.dbias.data(), dy2.data(), winners2.data(),

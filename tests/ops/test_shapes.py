@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ ODD = np.float32([0.0, -0.0, 1e-45, -1e-45, 1e38, -1e38, np.inf, -np.inf, np.nan
 
 @pytest.mark.usefixtures("backend")
 def test_odd_values_through_the_element_wise_ops() -> None:
-    for name in ("relu_forward", "sigmoid_forward"):
+    for name in ("relu_forward", "leaky_relu_forward", "sigmoid_forward", "tanh_forward"):
         np.testing.assert_array_equal(getattr(ops, name)(ODD), getattr(reference, name)(ODD))
     ones = np.ones_like(ODD)
     np.testing.assert_array_equal(ops.relu_backward(ODD, ones), ODD)
@@ -158,32 +159,56 @@ IMAGES = np.zeros((2, 3, 6, 6), np.float32)
 FILTERS = np.zeros((4, 3, 3, 3), np.float32)
 
 
+WRONG_SHAPES = [
+    ("conv2d_forward", (IMAGES, FILTERS[:, :2]), "weight expects 2 input channels, x has 3"),
+    ("conv2d_forward", (IMAGES[0], FILTERS), "x expects 4 dimensions"),
+    ("conv2d_forward", (IMAGES[:, :, :2], FILTERS), "exceeds the padded image"),
+    ("conv2d_forward", (IMAGES, FILTERS, np.zeros(3, np.float32)), r"bias expects shape \(4,\), got \(3,\)"),
+    ("conv2d_backward", (IMAGES, IMAGES, FILTERS), r"dy expects shape \(2, 4, 4, 4\)"),
+    ("max_pool2d_forward", (IMAGES, 7), "kernel_size .* exceeds the padded image"),
+    ("max_pool2d_forward", (IMAGES, 0), "kernel_size expects integers of at least 1"),
+    ("max_pool2d_backward", (IMAGES, np.full(IMAGES.shape, 36, np.int32), (2, 3, 6, 6)), r"values in 0\.\.35"),
+    ("avg_pool2d_forward", (IMAGES, 7), "kernel_size .* exceeds the padded image"),
+    ("avg_pool2d_forward", (IMAGES[0], 2), "x expects 4 dimensions"),
+    ("avg_pool2d_forward", (IMAGES[:, :, :0], 2), "x expects planes of at least one pixel"),
+    ("avg_pool2d_backward", (IMAGES[:, :, ::2, ::2], (2, 3, 6), 2), "x_shape expects 4 dimensions"),
+    ("avg_pool2d_backward", (IMAGES[:, :, ::2, ::2], (2, 3, 8, 6), 2), r"dy expects shape \(2, 3, 4, 3\), got \(2, 3, 3, 3\)"),
+    ("avg_pool2d_backward", (IMAGES, (2, 3, 0, 6), 2), "x_shape expects planes of at least one pixel"),
+    *(
+        (f"leaky_relu_{way}", (*arrays, slope), "slope expects a number of at least 0 that fits float32, got")
+        for way, arrays in (("forward", (IMAGES,)), ("backward", (IMAGES, IMAGES)))
+        for slope in (-0.01, math.inf, math.nan, 1e39)
+    ),
+    ("tanh_backward", (np.zeros(3, np.float32), np.zeros(4, np.float32)), "dy expects shape"),
+    (
+        "conv2d_relu_max_pool2d_forward",
+        (IMAGES[:, :, :3], FILTERS),
+        "kernel_size .* exceeds the (padded image|convolution's)",
+    ),
+    ("linear_forward", (np.zeros((2, 3), np.float32), np.zeros((4, 5), np.float32)), "weight expects 5 input features"),
+    ("linear_backward", (np.zeros((2, 3), np.float32),) * 3, "dy expects shape"),
+    ("relu_backward", (np.zeros(3, np.float32), np.zeros(4, np.float32)), "dy expects shape"),
+    ("dropout_forward", (np.zeros(3, np.float32), 1.0, 0, 0), r"rate expects a number in \[0, 1\)"),
+    ("softmax_cross_entropy", (np.zeros((2, 3), np.float32), np.array([0, 3])), r"labels expects values in 0\.\.2"),
+    ("softmax_cross_entropy", (np.zeros((2, 3), np.float32), np.array([0])), "labels expects shape"),
+    ("squared_error", (np.zeros(3, np.float32), np.zeros(4, np.float32)), "target expects shape"),
+]
+
+
+@pytest.mark.usefixtures("device_kind")
+@pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
+def test_padding_of_average_pooling(module: Any) -> None:
+    """It takes what max-pooling takes: at most half a window."""
+    for padding in (2, (0, 2), (2, 0)):
+        with pytest.raises(ValueError, match=r"^avg_pool2d_forward: padding expects at most half of kernel_size \(3, 3\), got"):
+            module.avg_pool2d_forward(IMAGES, 3, padding=padding)
+
+
 @pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
 @pytest.mark.parametrize(
     ("call", "arguments", "message"),
-    [
-        ("conv2d_forward", (IMAGES, FILTERS[:, :2]), "weight expects 2 input channels, x has 3"),
-        ("conv2d_forward", (IMAGES[0], FILTERS), "x expects 4 dimensions"),
-        ("conv2d_forward", (IMAGES[:, :, :2], FILTERS), "exceeds the padded image"),
-        ("conv2d_forward", (IMAGES, FILTERS, np.zeros(3, np.float32)), r"bias expects shape \(4,\), got \(3,\)"),
-        ("conv2d_backward", (IMAGES, IMAGES, FILTERS), r"dy expects shape \(2, 4, 4, 4\)"),
-        ("max_pool2d_forward", (IMAGES, 7), "kernel_size .* exceeds the padded image"),
-        ("max_pool2d_forward", (IMAGES, 0), "kernel_size expects integers of at least 1"),
-        ("max_pool2d_backward", (IMAGES, np.full(IMAGES.shape, 36, np.int32), (2, 3, 6, 6)), r"values in 0\.\.35"),
-        (
-            "conv2d_relu_max_pool2d_forward",
-            (IMAGES[:, :, :3], FILTERS),
-            "kernel_size .* exceeds the (padded image|convolution's)",
-        ),
-        ("linear_forward", (np.zeros((2, 3), np.float32), np.zeros((4, 5), np.float32)), "weight expects 5 input features"),
-        ("linear_backward", (np.zeros((2, 3), np.float32),) * 3, "dy expects shape"),
-        ("relu_backward", (np.zeros(3, np.float32), np.zeros(4, np.float32)), "dy expects shape"),
-        ("dropout_forward", (np.zeros(3, np.float32), 1.0, 0, 0), r"rate expects a number in \[0, 1\)"),
-        ("softmax_cross_entropy", (np.zeros((2, 3), np.float32), np.array([0, 3])), r"labels expects values in 0\.\.2"),
-        ("softmax_cross_entropy", (np.zeros((2, 3), np.float32), np.array([0])), "labels expects shape"),
-        ("squared_error", (np.zeros(3, np.float32), np.zeros(4, np.float32)), "target expects shape"),
-    ],
+    WRONG_SHAPES,
 )
 def test_wrong_shapes(module: Any, call: str, arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:

@@ -11,6 +11,8 @@ from fastlenet.cuda.array import DeviceArray, from_dlpack, from_numpy
 from fastlenet.cuda.graph import Graph, synchronize
 from fastlenet.cuda.ops import (
     adam_step,
+    avg_pool2d_backward,
+    avg_pool2d_forward,
     conv2d_backward,
     conv2d_forward,
     conv2d_relu_max_pool2d_backward,
@@ -21,6 +23,8 @@ from fastlenet.cuda.ops import (
     empty,
     gather_images,
     inverse_root,
+    leaky_relu_backward,
+    leaky_relu_forward,
     level,
     linear_backward,
     linear_forward,
@@ -35,6 +39,8 @@ from fastlenet.cuda.ops import (
     sigmoid_forward,
     softmax_cross_entropy,
     squared_error,
+    tanh_backward,
+    tanh_forward,
 )
 
 __all__ = [
@@ -42,6 +48,8 @@ __all__ = [
     "DeviceError",
     "Graph",
     "adam_step",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_relu_max_pool2d_backward",
@@ -54,6 +62,8 @@ __all__ = [
     "from_numpy",
     "gather_images",
     "inverse_root",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "level",
     "linear_backward",
     "linear_forward",
@@ -69,6 +79,8 @@ __all__ = [
     "softmax_cross_entropy",
     "squared_error",
     "synchronize",
+    "tanh_backward",
+    "tanh_forward",
 ]
 
 if TYPE_CHECKING:

@@ -27,6 +27,8 @@ from fastlenet.cuda.scalars import Count, Rate
 __all__ = [
     "Graph",
     "adam_step",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_relu_max_pool2d_backward",
@@ -37,6 +39,8 @@ __all__ = [
     "empty",
     "gather_images",
     "inverse_root",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "level",
     "linear_backward",
     "linear_forward",
@@ -51,6 +55,8 @@ __all__ = [
     "sigmoid_forward",
     "softmax_cross_entropy",
     "squared_error",
+    "tanh_backward",
+    "tanh_forward",
 ]
 
 Gradients = tuple[DeviceArray | None, DeviceArray, DeviceArray]
@@ -122,6 +128,35 @@ def max_pool2d_backward(dy: Any, indices: Any, x_shape: Sequence[int], *, out: D
         call.expect_none(host, lambda index: (index < 0) | (index >= plane), "indices", f"in 0..{plane - 1}")
     dx = call.output(0, shape.x)
     device().max_pool2d_backward(dx.address, dy.address, indices.address, shape)
+    return dx
+
+
+def avg_pool2d_forward(
+    x: Any, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0, out: DeviceArray | None = None
+) -> DeviceArray:
+    call = Call("avg_pool2d_forward", out)
+    x = call.input("x", x)
+    shape = device().pool_shape(call.op, x.shape, kernel_size, stride, padding)
+    y = call.output(0, shape.y)
+    device().avg_pool2d_forward(y.address, x.address, shape)
+    return y
+
+
+def avg_pool2d_backward(
+    dy: Any,
+    x_shape: Sequence[int],
+    kernel_size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    out: DeviceArray | None = None,
+) -> DeviceArray:
+    call = Call("avg_pool2d_backward", out)
+    dy = call.input("dy", dy)
+    shape = device().pool_shape_of(call.op, x_shape, kernel_size, stride, padding)
+    call.expect_shape("dy", shape.y, dy)
+    dx = call.output(0, shape.x)
+    device().avg_pool2d_backward(dx.address, dy.address, shape)
     return dx
 
 
@@ -209,20 +244,20 @@ def linear_backward(dy: Any, x: Any, weight: Any, *, need_dx: bool = True, out: 
 # --- element-wise ------------------------------------------------------------------------------------------------------------
 
 
-def _map(op: str, x: Any, out: DeviceArray | None) -> DeviceArray:
+def _map(op: str, x: Any, out: DeviceArray | None, *parameters: float) -> DeviceArray:
     call = Call(op, out)
     x = call.input("x", x)
     y = call.output(0, x.shape, in_place=True)
-    getattr(device(), op)(y.address, x.address, x.size)
+    getattr(device(), op)(y.address, x.address, x.size, *parameters)
     return y
 
 
-def _map_gradient(op: str, dy: Any, name: str, other: Any, out: DeviceArray | None) -> DeviceArray:
+def _map_gradient(op: str, dy: Any, name: str, other: Any, out: DeviceArray | None, *parameters: float) -> DeviceArray:
     call = Call(op, out)
     dy, other = call.input("dy", dy), call.input(name, other)
     call.expect_shape("dy", other.shape, dy)
     dx = call.output(0, dy.shape, in_place=True)
-    getattr(device(), op)(dx.address, dy.address, other.address, dy.size)
+    getattr(device(), op)(dx.address, dy.address, other.address, dy.size, *parameters)
     return dx
 
 
@@ -234,12 +269,30 @@ def relu_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> DeviceA
     return _map_gradient("relu_backward", dy, "y", y, out)
 
 
+def leaky_relu_forward(x: Any, slope: float = 0.01, *, out: DeviceArray | None = None) -> DeviceArray:
+    op = "leaky_relu_forward"
+    return _map(op, x, out, device().not_negative(op, "slope", slope))
+
+
+def leaky_relu_backward(dy: Any, y: Any, slope: float = 0.01, *, out: DeviceArray | None = None) -> DeviceArray:
+    op = "leaky_relu_backward"
+    return _map_gradient(op, dy, "y", y, out, device().not_negative(op, "slope", slope))
+
+
 def sigmoid_forward(x: Any, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map("sigmoid_forward", x, out)
 
 
 def sigmoid_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map_gradient("sigmoid_backward", dy, "y", y, out)
+
+
+def tanh_forward(x: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+    return _map("tanh_forward", x, out)
+
+
+def tanh_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+    return _map_gradient("tanh_backward", dy, "y", y, out)
 
 
 def dropout_forward(

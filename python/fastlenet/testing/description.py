@@ -33,6 +33,7 @@ KINDS: Mapping[str, str] = {
     "kernel_size": "pair",
     "x_shape": "sizes",
     "rate": "number",
+    "slope": "number",
     "label_smoothing": "number",
     "mean": "number",
     "std": "number",

@@ -1,4 +1,4 @@
-"""The ops that work element by element: ReLU, sigmoid, dropout, forward and backward."""
+"""The ops that work element by element: ReLU, leaky ReLU, sigmoid, tanh, dropout, forward and backward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fastlenet.testing.cases import SHAPES, Elements
 from fastlenet.testing.description import Arguments, Benchmark, Call, Gradient, Op, Result, Results, Torch, Values
-from fastlenet.testing.judging import TINY, WrongError, expect_within, gamma, rounded_alike
+from fastlenet.testing.judging import TINY, WrongError, expect_equal, expect_within, gamma, rounded_alike
 from fastlenet.testing.ulp import Ulps
 from fastlenet.testing.values import Draw
 
@@ -67,6 +67,67 @@ RELU_BACKWARD = Op(
 )
 
 
+def _sloped(case: Elements) -> Elements:
+    return Elements(case.shape, {"slope": 0.25})
+
+
+# Slopes whose products are exact, and one that is rounded to float32 before.
+SLOPES = [_sloped(case) for case in SHAPES] + [Elements((3, 4, 5), {"slope": slope}) for slope in (0.0, 0.01)]
+
+
+def _random_slope(draw: Draw) -> Elements:
+    return Elements(draw.any_shape(), {"slope": draw.pick((0, 0.0, 0.01, 0.25, 1, 2.5, 1e-300, np.float32(0.1)))})
+
+
+def _judge_slope(call: Call, actual: Results) -> None:
+    """The product with the slope, of float32, is exact in float64, and rounded once."""
+    (result,), (a,), (e,) = call.op.results, actual, call.exact
+    with np.errstate(over="ignore"):
+        expect_equal(result.name, a, e.astype(np.float32))
+
+
+def _torch_leaky_relu(torch: Torch, arguments: Arguments) -> object:
+    result: object = torch.nn.functional.leaky_relu(arguments["x"], arguments["slope"])
+    return result
+
+
+LEAKY_RELU_FORWARD = Op(
+    name="leaky_relu_forward",
+    arrays=("x",),
+    results=(Result("y"),),
+    arguments=_arrays("x"),
+    cases=SLOPES,
+    small=[_sloped(SMALL[0])],
+    large=_sloped(LARGE),
+    random=_random_slope,
+    judge=_judge_slope,
+    in_place=("x",),
+    any_shape=True,
+    torch=_torch_leaky_relu,
+    benchmarks=(Benchmark("", _sloped(TIMED)),),
+)
+LEAKY_RELU_BACKWARD = Op(
+    name="leaky_relu_backward",
+    arrays=("dy", "y"),
+    results=(Result("dx"),),
+    arguments=_arrays("dy", "y"),
+    cases=SLOPES,
+    small=[_sloped(SMALL[0])],
+    large=_sloped(LARGE),
+    random=_random_slope,
+    judge=_judge_slope,
+    in_place=("dy", "y"),
+    gradient=Gradient(
+        LEAKY_RELU_FORWARD,
+        of=("x",),
+        passes={"y": 0},
+        linear=(("x",),),
+        cases=[case for case in SLOPES if case.options["slope"] != 0.01],
+    ),
+    benchmarks=(Benchmark("", _sloped(TIMED)),),
+)
+
+
 def _judge_sigmoid(call: Call, actual: Results) -> None:
     """Within 2 units in the last place."""
     worst = Ulps(call.arguments["x"], call.exact[0]).worst(actual[0])
@@ -81,6 +142,25 @@ def _judge_sigmoid_backward(call: Call, actual: Results) -> None:
     with np.errstate(all="ignore"):
         largest = np.maximum(np.maximum(dy * y, y * rest), np.abs(exact))
         expect_within("dx", actual[0], exact, gamma(3) * np.abs(exact) + TINY * (1 + dy + rest), largest)
+
+
+def _judge_tanh(call: Call, actual: Results) -> None:
+    """Within 1 unit in the last place; the signs of zeros are kept."""
+    worst = Ulps(call.arguments["x"], call.exact[0]).worst(actual[0])
+    if worst > 1:
+        raise WrongError(f"y expected within 1 ulp of the exact value, got {worst:.3g} ulp")
+    expect_equal("the sign of y", np.signbit(actual[0]) & (actual[0] == 0), np.signbit(call.exact[0]) & (call.exact[0] == 0))
+
+
+def _judge_tanh_backward(call: Call, actual: Results) -> None:
+    """Two sums and two products round, in either order of the products; each may lose what is too small, and scale that."""
+    dy, y = (call.arguments[name].astype(np.float64) for name in ("dy", "y"))
+    exact = call.exact[0]
+    with np.errstate(all="ignore"):
+        below, above = np.abs(1 - y), np.abs(1 + y)
+        passed = np.maximum(np.maximum(below * above, np.abs(dy) * np.maximum(below, above)), np.abs(exact))
+        lost = TINY * (1 + np.abs(dy) + below + above)
+        expect_within("dx", actual[0], exact, gamma(4) * np.abs(exact) + lost, passed)
 
 
 def _sigmoid_arguments(case: Elements, values: Values) -> Arguments:
@@ -120,6 +200,38 @@ SIGMOID_BACKWARD = Op(
     in_place=("dy", "y"),
     # One unit of y's last place, through dy * y * (1 - y), and three roundings.
     gradient=Gradient(SIGMOID_FORWARD, of=("x",), passes={"y": 0}, saved_error=6),
+    benchmarks=LINES,
+)
+
+TANH_FORWARD = Op(
+    name="tanh_forward",
+    arrays=("x",),
+    results=(Result("y"),),
+    arguments=_sigmoid_arguments,
+    cases=SHAPES,
+    small=SMALL,
+    large=LARGE,
+    random=_random,
+    judge=_judge_tanh,
+    integers=False,
+    in_place=("x",),
+    any_shape=True,
+    torch=_torch("tanh"),
+    benchmarks=LINES,
+)
+TANH_BACKWARD = Op(
+    name="tanh_backward",
+    arrays=("dy", "y"),
+    results=(Result("dx"),),
+    arguments=_arrays("dy", "y"),
+    cases=SHAPES,
+    small=SMALL,
+    large=LARGE,
+    random=_random,
+    judge=_judge_tanh_backward,
+    in_place=("dy", "y"),
+    # y is rounded by half a unit here and by one elsewhere: 3 roundings, which 1 - y^2 doubles. It adds 4 here, 3 elsewhere.
+    gradient=Gradient(TANH_FORWARD, of=("x",), passes={"y": 0}, saved_error=13),
     benchmarks=LINES,
 )
 
@@ -188,4 +300,15 @@ DROPOUT_BACKWARD = Op(
     ),
     benchmarks=(Benchmark("", _drop(TIMED, 0.5)),),
 )
-OPS = (RELU_FORWARD, RELU_BACKWARD, SIGMOID_FORWARD, SIGMOID_BACKWARD, DROPOUT_FORWARD, DROPOUT_BACKWARD)
+OPS = (
+    RELU_FORWARD,
+    RELU_BACKWARD,
+    LEAKY_RELU_FORWARD,
+    LEAKY_RELU_BACKWARD,
+    SIGMOID_FORWARD,
+    SIGMOID_BACKWARD,
+    TANH_FORWARD,
+    TANH_BACKWARD,
+    DROPOUT_FORWARD,
+    DROPOUT_BACKWARD,
+)

@@ -18,6 +18,7 @@ __all__ = [
     "expect_within",
     "finite",
     "gamma",
+    "means",
     "rounded_alike",
     "sums",
 ]
@@ -104,6 +105,27 @@ def rounded_alike(call: Call, actual: Results) -> None:
     """The judge of an op whose float32 results are unique, because it adds nothing, or in one order."""
     for result, a, e in zip(call.op.results, call.op.arrays_of(actual), call.op.arrays_of(call.exact), strict=True):
         expect_equal(result.name, a, e)
+
+
+def means(terms: Callable[[Arguments], int]) -> Judge:
+    """The judge of an op whose result is a sum of at most so many numbers, in any order, divided once.
+
+    Integers are added exactly, so that the quotient is the exact one, rounded. (Rounding it to float64 before changes nothing:
+    53 bits are more than twice 24 and two, Figueroa 1995.)
+    """
+
+    def judge(call: Call, actual: Results) -> None:
+        (result,), (a,), (e,) = call.op.results, actual, call.exact
+        if call.integers:
+            expect_equal(result.name, a, e.astype(np.float32))
+        else:
+            size, count = call.sizes[0], terms(call.arguments)
+            if mixes_huge(call.arguments):
+                size = np.where(np.isfinite(size), size, LARGEST)
+            with np.errstate(all="ignore"):
+                expect_within(result.name, a, e, gamma(count) * size + count * TINY, size * count)
+
+    return judge
 
 
 def sums(

@@ -1,13 +1,15 @@
-"""max_pool2d_forward and max_pool2d_backward."""
+"""Pooling, by the maximum and by the mean, forward and backward."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from fastlenet.testing.cases import POOL, Pool
+from fastlenet.testing.cases import POOL, Pool, both
 from fastlenet.testing.conv import random_window
 from fastlenet.testing.description import Arguments, Benchmark, Gradient, Op, Result, Torch, Values
-from fastlenet.testing.judging import rounded_alike
+from fastlenet.testing.judging import means, rounded_alike
 from fastlenet.testing.values import BATCHES, CHANNELS, SIDES, Draw
 
 __all__ = ["OPS"]
@@ -74,4 +76,52 @@ BACKWARD = Op(
     gradient=Gradient(FORWARD, of=("x",), passes={"indices": 1}, linear=(("x",),)),
     benchmarks=LINES,
 )
-OPS = (FORWARD, BACKWARD)
+
+
+def _avg_backward(case: Pool, values: Values) -> Arguments:
+    return {"dy": values(*case.y_shape), "x_shape": case.x_shape, "kernel_size": case.kernel_size, **case.options}
+
+
+def _torch_avg(torch: Torch, a: Arguments) -> object:
+    result: object = torch.nn.functional.avg_pool2d(a["x"], a["kernel_size"], stride=a["stride"], padding=a["padding"])
+    return result
+
+
+def _elements(arguments: Arguments) -> int:
+    """As many as a window has; a quotient rounds once more, but the sum of one number does not round."""
+    r, s = both(arguments["kernel_size"])
+    return r * s
+
+
+# Windows whose mean is exact, so that the products of two of them are.
+_DYADIC = [case for case in POOL if math.prod(both(case.kernel_size)) in (1, 2, 4, 16)]
+
+AVG_FORWARD = Op(
+    name="avg_pool2d_forward",
+    arrays=("x",),
+    results=(Result("y"),),
+    batched=("x",),
+    arguments=_forward,
+    cases=POOL,
+    small=SMALL,
+    large=POOL[2],
+    random=_random,
+    judge=means(_elements),
+    torch=_torch_avg,
+    benchmarks=LINES,
+)
+AVG_BACKWARD = Op(
+    name="avg_pool2d_backward",
+    arrays=("dy",),
+    results=(Result("dx"),),
+    batched=("dy",),
+    arguments=_avg_backward,
+    cases=POOL,
+    small=SMALL,
+    large=POOL[2],
+    random=_random,
+    judge=means(_elements),
+    gradient=Gradient(AVG_FORWARD, of=("x",), linear=(("x",),), cases=_DYADIC),
+    benchmarks=LINES,
+)
+OPS = (FORWARD, BACKWARD, AVG_FORWARD, AVG_BACKWARD)
