@@ -179,7 +179,7 @@ def test_ctrl_c(flags: list[str], train_here: Train, small_mnist: Path, tmp_path
     out, err = process.communicate(timeout=600)
     assert process.returncode == 130, (out, err)
     saved = "mine.safetensors" if flags else "fastlenet-interrupted.safetensors"
-    assert err == f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {saved}\n"
+    assert err == f"\ninterrupted; saved. To continue: python -m fastlenet.train --resume {saved}\n"
     resumed = train_here("--resume", saved, "--save-model", "resumed", "--threads", 1)
     assert resumed.code == 0 and re.search(r"resumed in epoch \d at step \d+", resumed.out)
     train_here(*settings, "--save-model", "undisturbed")

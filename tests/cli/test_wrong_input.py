@@ -98,7 +98,7 @@ def test_images_of_another_size(train_here: Train, tmp_path: Path) -> None:
 def test_an_existing_checkpoint_is_not_overwritten(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("precious")
     result = train_here("--data-dir", small_mnist, "--checkpoint", "state")
-    assert "state: exists; go on with --resume" in one_line(result)
+    assert "state: exists; continue with --resume" in one_line(result)
     assert (tmp_path / "state").read_text() == "precious"
 
 

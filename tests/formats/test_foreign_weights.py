@@ -235,7 +235,7 @@ def test_an_ensemble_is_judged_before_it_is_read(tmp_path: Path) -> None:
         ((9).to_bytes(8, "little") + b"{}", "a header of 9 bytes in a file of 10"),
         ((2).to_bytes(8, "little") + b"[]", "no object of JSON"),
         ((200000).to_bytes(8, "little") + b'{"a":' + b"[" * 199995, "recursion"),
-        ((2).to_bytes(8, "little") + b"{}" + bytes(4), "14 bytes, where its header tells of 10"),
+        ((2).to_bytes(8, "little") + b"{}" + bytes(4), "14 bytes, but its header describes 10"),
     ],
     ids=["empty", "short", "length", "cut", "list", "deep", "too long"],
 )

@@ -76,7 +76,7 @@ def test_the_data_moved(run_of_one_epoch: Path, train_here: Train) -> None:
     shutil.rmtree("d1")
     message = one_line(train_here("--resume", "state"))
     assert f"state was made on the data in {run_of_one_epoch / 'd1'}, which is not there" in message
-    assert message.endswith("say with --data-dir where they are now")
+    assert message.endswith("name their folder with --data-dir")
     assert train_here("--resume", "state", *settings, "--data-dir", "d2", "--save-model", "here").code == 0
     assert Path("here").read_bytes() == Path("there").read_bytes()
     assert train_here("--resume", "state").code == 0  # which now knows the new place

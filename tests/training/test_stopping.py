@@ -110,7 +110,7 @@ def test_a_signal_saves(
     at_step(27, twice, monkeypatch)
     result = train_here("--data-dir", small_mnist, *FLAGS)
     saved = "fastlenet-interrupted.safetensors"
-    assert result.err == f"\ninterrupted; saved. To go on: python -m fastlenet.train --resume {saved}\n"
+    assert result.err == f"\ninterrupted; saved. To continue: python -m fastlenet.train --resume {saved}\n"
     assert result.code == 128 + number and steps_in(tmp_path / saved) == 27
 
 
@@ -253,7 +253,7 @@ def test_a_signal_on_a_full_disk(train_here: Train, small_mnist: Path, tmp_path:
     result = train_here("--data-dir", small_mnist, *FLAGS, "--checkpoint", "state")
     saved = "fastlenet-interrupted.safetensors"
     assert result.code == 2 and steps_in(tmp_path / saved) == 3
-    end = f"saved. To go on: python -m fastlenet.train --resume {saved}\n"
+    end = f"saved. To continue: python -m fastlenet.train --resume {saved}\n"
     assert result.err == f"\ninterrupted; state: cannot be written (No space left on device); {end}"
 
 

@@ -268,7 +268,7 @@ def _check_files(given: dict[str, Any]) -> None:
         expect_writable(path, as_a_whole=name != "log_json")
     anew = "checkpoint" in given and taken[_real("checkpoint", given["checkpoint"])] != "resume"
     if anew and Path(given["checkpoint"]).exists():
-        raise UsageError(f"--checkpoint {given['checkpoint']}: exists; go on with --resume, or choose another name")
+        raise UsageError(f"--checkpoint {given['checkpoint']}: exists; continue with --resume, or choose another name")
     if "resume" in given and "checkpoint" not in given:
         expect_writable(given["resume"])
 

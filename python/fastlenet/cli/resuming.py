@@ -111,5 +111,5 @@ def _expect_data_folder(path: str, saved: dict[str, Any], anew: dict[str, Any]) 
     folder = saved["data_dir"]
     if folder is not None and not anew.keys() & {"data_dir", "dataset"} and not Path(folder).is_dir():
         raise UsageError(
-            f"{path} was made on the data in {shown_path(folder)}, which is not there; say with --data-dir where they are now"
+            f"{path} was made on the data in {shown_path(folder)}, which is not there; name their folder with --data-dir"
         )

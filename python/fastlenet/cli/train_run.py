@@ -90,7 +90,7 @@ def _save_stopped(run: EnsembleRun, checkpoint: Path | None, signals: StopSignal
             path = save_somewhere(run.trainer.save, "fastlenet-interrupted.safetensors")
         except CheckpointError as error:
             return _save_weights(run, f"{trouble}{error}")
-    tell("\n" + one_line(f"interrupted; {trouble}saved. To go on: {shlex.join([*_COMMAND, '--resume', str(path)])}"))
+    tell("\n" + one_line(f"interrupted; {trouble}saved. To continue: {shlex.join([*_COMMAND, '--resume', str(path)])}"))
     return 2 if trouble else 128 + (signals.number or SIGINT)
 
 

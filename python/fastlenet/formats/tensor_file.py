@@ -172,7 +172,7 @@ def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         _expect(entry.start == end, f"{_quoted(name)} does not start where the tensor before it ends")
         end += entry.size
-    _expect(end == size, f"{size:,} bytes, where its header tells of {end:,}")
+    _expect(end == size, f"{size:,} bytes, but its header describes {end:,}")
     return entries, metadata
 
 

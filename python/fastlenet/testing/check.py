@@ -167,7 +167,7 @@ def check_backend(
 
 
 def _run_ops(module: object, names: Collection[str], lacking: Collection[str]) -> Iterator[Failure | None]:
-    """Every check of these ops, but for the gaps."""
+    """Every check of these ops, except the gaps."""
     backend = on_host(module)
     for name in names:
         if name in lacking:

@@ -136,7 +136,7 @@ def _judge_sigmoid(call: Call, actual: Results) -> None:
 
 
 def _judge_sigmoid_backward(call: Call, actual: Results) -> None:
-    """Three roundings, in either order of the products; each may lose what is too small, which the other factor then scales."""
+    """Three roundings, in either order of the products. Each may underflow; the other factor scales that loss."""
     dy, y = (np.abs(call.arguments[name].astype(np.float64)) for name in ("dy", "y"))
     rest, exact = np.abs(1 - call.arguments["y"].astype(np.float64)), call.exact[0]
     with np.errstate(all="ignore"):

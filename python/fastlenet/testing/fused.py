@@ -57,7 +57,7 @@ def _float64(arguments: Arguments) -> tuple[Array, Array, Array]:
 
 
 def _bounds(a: Arguments) -> tuple[Array, Array]:
-    """How far each output of the convolution may be off, and how large what it passes may become."""
+    """The error bound of each output of the convolution, and a bound of its partial sums."""
     x, weight, bias = map(np.abs, _float64(a))
     sizes = reference.conv2d_forward(x, weight, bias, padding=a["padding"])
     c, r, s = weight.shape[1:]
@@ -108,7 +108,7 @@ def _judge_forward(call: Call, actual: Results) -> None:
     expect_all("winners", ~calm | dead | (chosen >= best - 2 * bound), winners, exact[1])
     expect_all("dead winners", ~calm | ~dead | ((best <= bound) & (y == 0)), winners, exact[1])
     if winograd or mixes_huge(a):
-        return  # what is not finite may spread (ops' docstring)
+        return  # an infinity or NaN may turn its neighbours into NaN, as the op's docstring says
     # An infinity or NaN is that of the reference: the first of the largest, or of the NaN.
     wild = (np.isnan(best) | (best == np.inf)) & ~np.isfinite(largest)
     expect_all("y", ~wild | (y == exact[0]) | (np.isnan(y) & np.isnan(exact[0])), y, exact[0])
@@ -116,7 +116,7 @@ def _judge_forward(call: Call, actual: Results) -> None:
 
 
 def _open(arguments: Arguments) -> tuple[str, ...]:
-    """A loser counts as absent, where the reference would multiply what is not finite by zero."""
+    """Losers are left out, while the reference multiplies their infinities and NaN by zero."""
     return () if finite(arguments["x"], arguments["weight"]) else ("dx", "dweight", "dbias")
 
 

@@ -97,7 +97,7 @@ def _random(draw: Draw) -> Images:
 
 
 def sampling_bound(transform: Transform, number: int, h: int, w: int, mean: float = MEAN, std: float = STD) -> Array:
-    """How far float32 may be off, pixel by pixel, for images of 0..255.
+    """The error bound of float32, pixel by pixel, for images of 0..255.
 
     A position is a sum of five parts: two products of the matrix's numbers and pixel numbers, the offset, the frame's border of
     1, and the displacement. Rounding the matrix, the products and the sums is at most 5 roundings of each part. The

@@ -39,7 +39,7 @@ def _backward(case: Linear, values: Values) -> Arguments:
 
 
 def _open(arguments: Arguments) -> tuple[str, ...]:
-    """skip_zeros leaves out what a zero would meet."""
+    """skip_zeros leaves out products with zeros, so infinities and NaN in the weights may not count."""
     return ("y",) if arguments.get("skip_zeros") and not finite(arguments["weight"]) else ()
 
 

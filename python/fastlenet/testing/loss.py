@@ -42,7 +42,7 @@ def _random_rows(draw: Draw) -> Elements:
 
 
 def _judge_rows(call: Call, actual: Results) -> None:
-    """In float64, where exp errs by 3e-13 at most; rounded once. The loss is a difference of numbers as large as the logits."""
+    """Computed in float64, with an error of exp of 3e-13 at most, and rounded once. The loss is a difference of logits."""
     (loss, dlogits), (exact_loss, exact_gradient) = actual, call.exact
     logits = np.abs(call.arguments["logits"].astype(np.float64))
     beside = (dlogits.shape[1] + 8) * 2.0**-53 * logits.max(initial=0, where=logits < np.inf)
