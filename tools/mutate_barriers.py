@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = {
     "conv_pool.cu": "conv2d_relu_max_pool2d",
     "conv_pool_backward.cu": "conv2d_relu_max_pool2d",
-    "pool.cu": "test_max_pool2d or orders_of_max_pool2d",
+    "pool.cu": "max_pool2d and not conv2d",
     "linear.cu": "linear",
-    "loss.cu": "losses or element_wise",
+    "loss.cu": "softmax_cross_entropy or squared_error",
     "gather.cu": "gather",
 }
 BARRIER = re.compile(r"^\s*__syncthreads\(\);$", re.MULTILINE)
@@ -45,7 +45,7 @@ def passes(folder: Path, names: str) -> bool:
     """Whether the tests of these names pass; a kernel that stops the emulation fails them too."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "cuda and not slow", "-k", names]
     environment = os.environ | {"PYTHONPATH": str(folder / "source" / "python")}
-    files = ["test_cuda.py", "test_exact.py"]
+    files = ["cuda/test_cuda.py", "ops/test_exact.py"]
     code = subprocess.run([*command, *files], cwd=ROOT / "tests", env=environment, capture_output=True).returncode
     if code not in (0, 1, -6, 134):  # passed, failed, aborted
         sys.exit(f"FAILED: pytest -k '{names}' ended with {code}")
