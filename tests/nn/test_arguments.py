@@ -241,6 +241,15 @@ ROWS: dict[str, list[Wrong]] = {
         (lambda: nn.Conv2d(1, 1, (3, 2), padding="same"), r"'same' expects odd sizes of kernel_size, got \(3, 2\)"),
         (lambda: nn.Conv2d(1, 1), "kernel_size"),  # type: ignore[call-arg]
     ],
+    "AvgPool2d": [
+        *each(nn.AvgPool2d, "kernel_size", [0, None, *NOT_A_PAIR]),
+        *each(nn.AvgPool2d, "stride", [0, *NOT_A_PAIR], kernel_size=2),
+        *each(nn.AvgPool2d, "padding", [2, (1, 2), None, *NOT_A_PAIR], kernel_size=(3, 2)),
+        *each(nn.AvgPool2d, "ceil_mode", [True, 1, None], kernel_size=2),
+        *each(nn.AvgPool2d, "count_include_pad", [False, 0, None], kernel_size=2),
+        *each(nn.AvgPool2d, "divisor_override", [4, True], kernel_size=2),
+    ],
+    "LeakyReLU": each(nn.LeakyReLU, "slope", [-0.01, float("inf"), float("nan"), 1e39, "0.1", None, True]),
     "MaxPool2d": [
         *each(nn.MaxPool2d, "kernel_size", [0, None, *NOT_A_PAIR]),
         *each(nn.MaxPool2d, "stride", [0, *NOT_A_PAIR], kernel_size=2),
@@ -291,6 +300,9 @@ ROWS: dict[str, list[Wrong]] = {
     "Frozen.__call__": of_model(LeNet().freeze()),
     "Conv2d.output_shape": [(lambda: nn.Conv2d(1, 2, 3).output_shape((28, 28)), r"expects shape \(1, h, w\), got \(28, 28\)")],
     "Conv2d.multiply_adds": [(lambda: nn.Conv2d(1, 2, 3).multiply_adds((1, 2, 3)), r"h >= 3, w >= 3\), got \(1, 2, 3\)")],
+    "AvgPool2d.output_shape": [
+        (lambda: nn.AvgPool2d(3, padding=1).output_shape((5, 0, 3)), r"\(c, h >= 1, w >= 1\), got \(5, 0, 3\)")
+    ],
     "MaxPool2d.output_shape": [
         (lambda: nn.MaxPool2d(3, padding=1).output_shape((5, 0, 3)), r"\(c, h >= 1, w >= 1\), got \(5, 0, 3\)")
     ],

@@ -108,6 +108,9 @@ EPOCH = history.Epoch(1, 0.5, 0.9, 0.4, 0.95, 1.0, 64.0)
 CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     nn.Layer: (nn.Layer, repr),
     nn.Conv2d: (lambda: used(nn.Conv2d(1, 2, (3, 4), stride=2, padding=1)), layer_bits),
+    nn.AvgPool2d: (lambda: used(nn.AvgPool2d(3, stride=2, padding=1)), layer_bits),
+    nn.LeakyReLU: (lambda: used(nn.LeakyReLU(0.2)), layer_bits),
+    nn.Tanh: (lambda: used(nn.Tanh()), layer_bits),
     nn.MaxPool2d: (lambda: used(nn.MaxPool2d(3, stride=2, padding=1)), layer_bits),
     nn.Linear: (lambda: used(nn.Linear(784, 3, bias=False)), layer_bits),
     nn.ReLU: (lambda: used(nn.ReLU()), layer_bits),

@@ -42,14 +42,31 @@ def small(backend: ModuleType = ops, seed: int = 0) -> nn.Sequential:
     )
 
 
+def classic(backend: ModuleType = ops, seed: int = 0) -> nn.Sequential:
+    """A network with the layers of 1998, and overlapping windows of a mean."""
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 3, 3, padding=1),
+        nn.LeakyReLU(0.25),
+        nn.AvgPool2d((3, 2), stride=1, padding=1),
+        nn.Flatten(),
+        nn.Linear(3 * 4 * 5, 3),
+        seed=seed,
+        ops=backend,
+    )
+
+
 X_SHAPE = (5, 2, 10, 10)
 
 
-def test_backends_agree(rng: Rng) -> None:
+@pytest.mark.parametrize("network", [small, classic])
+def test_backends_agree(network: Callable[..., nn.Sequential], rng: Rng) -> None:
     """Forward, backward and dx of one network on the kernels are as exact as on NumPy in float32; float64 is the judge."""
     x, dy = normals(rng, X_SHAPE), normals(rng, (5, 3))
     outputs = []
-    for model in (small(), small(reference), small(float64_reference())):
+    for model in (network(), network(reference), network(float64_reference())):
         dtype = model.parameter_buffer.dtype
         y = model(x.astype(dtype))
         dx = model.backward(dy.astype(dtype), need_dx=True)

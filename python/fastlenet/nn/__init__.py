@@ -8,7 +8,21 @@ derived from them between calls.
 
 from fastlenet.nn.context import Context as Context
 from fastlenet.nn.frozen import Frozen
-from fastlenet.nn.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid
+from fastlenet.nn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
 from fastlenet.nn.sequential import Sequential
 
-__all__ = ["Conv2d", "Dropout", "Flatten", "Frozen", "Layer", "Linear", "MaxPool2d", "ReLU", "Sequential", "Sigmoid"]
+__all__ = [
+    "AvgPool2d",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "Frozen",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
+]

@@ -13,15 +13,18 @@ from fastlenet.nn.context import Context
 
 __all__ = [
     "PROBABILITY",
+    "AvgPool2d",
     "Conv2d",
     "Dropout",
     "Flatten",
     "Layer",
+    "LeakyReLU",
     "Linear",
     "MaxPool2d",
     "MisfitError",
     "ReLU",
     "Sigmoid",
+    "Tanh",
     "gradient_outputs",
     "slide",
 ]
@@ -31,6 +34,7 @@ _Pair = tuple[int, int]
 _MOST = 2**31 - 1  # channels, features, pixels
 _SIZE = Values(int, "a positive integer below 2^31", 1, _MOST)
 _FLAG = Values(bool)
+_SLOPE = Values(float, "a number of at least 0 that fits float32", 0, float(np.finfo(np.float32).max))
 PROBABILITY = Values(float, "a number in [0, 1)", 0, 1, below=True)
 
 
@@ -222,6 +226,17 @@ def gradient_outputs(x: Array, context: Context, bias: bool) -> tuple[Array | No
     return dx, context.gradient("weight"), context.gradient("bias") if bias else None
 
 
+def _windows(
+    layer: str, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None, padding: int | tuple[int, int]
+) -> tuple[_Pair, _Pair, _Pair]:
+    """The kernel sizes, strides and padding of a pooling layer."""
+    sizes, pads = _sizes(f"{layer}: kernel_size", kernel_size, 1), _sizes(f"{layer}: padding", padding, 0)
+    strides = sizes if stride is None else _sizes(f"{layer}: stride", stride, 1)
+    if any(2 * pad > size for pad, size in zip(pads, sizes, strict=True)):
+        raise ValueError(f"{layer}: padding expects at most half of kernel_size {kernel_size!r}, got {padding!r}")
+    return sizes, strides, pads
+
+
 class MaxPool2d(Layer):
     """The maximum of each window, as ops.max_pool2d_forward. x: (n, c, h, w) -> (n, c, p, q).
 
@@ -243,11 +258,7 @@ class MaxPool2d(Layer):
     ) -> None:
         options = {"dilation": (dilation, 1), "return_indices": (return_indices, False), "ceil_mode": (ceil_mode, False)}
         _expect_only("MaxPool2d", "kernel_size, stride and padding", **options)
-        self.kernel_size: _Pair = _sizes("MaxPool2d: kernel_size", kernel_size, 1)
-        self.padding: _Pair = _sizes("MaxPool2d: padding", padding, 0)
-        self.stride: _Pair = self.kernel_size if stride is None else _sizes("MaxPool2d: stride", stride, 1)
-        if any(2 * pad > size for pad, size in zip(self.padding, self.kernel_size, strict=True)):
-            raise ValueError(f"MaxPool2d: padding expects at most half of kernel_size {kernel_size!r}, got {padding!r}")
+        self.kernel_size, self.stride, self.padding = _windows("MaxPool2d", kernel_size, stride, padding)
 
     def output_shape(self, shape: Shape) -> Shape:
         sizes = slide(shape, None, self.kernel_size, self.stride, self.padding)
@@ -264,6 +275,44 @@ class MaxPool2d(Layer):
     def backward(self, dy: Array, context: Context) -> Array | None:
         indices, shape = context.saved
         return context.ops.max_pool2d_backward(dy, indices, shape, out=context.output(shape)) if context.need_dx else None
+
+
+class AvgPool2d(Layer):
+    """The mean of each window, as ops.avg_pool2d_forward; padding counts as zeros. x: (n, c, h, w) -> (n, c, p, q).
+
+    kernel_size, stride, padding: as for MaxPool2d. ceil_mode, count_include_pad, divisor_override: as in PyTorch; only the
+    defaults are supported. Raises TypeError or ValueError, which names the argument.
+    """
+
+    calls_only_ops = True
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        counting = {"count_include_pad": (count_include_pad, True), "divisor_override": (divisor_override, None)}
+        _expect_only("AvgPool2d", "kernel_size, stride and padding", ceil_mode=(ceil_mode, False), **counting)
+        self.kernel_size, self.stride, self.padding = _windows("AvgPool2d", kernel_size, stride, padding)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (shape[0], *slide(shape, None, self.kernel_size, self.stride, self.padding))
+
+    def forward(self, x: Array, context: Context) -> Array:
+        y = context.output((len(x), *self.output_shape(x.shape[1:])))
+        context.save(x.shape)
+        return context.ops.avg_pool2d_forward(x, self.kernel_size, stride=self.stride, padding=self.padding, out=y)
+
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (shape,) = context.saved
+        if not context.need_dx:
+            return None
+        options = {"stride": self.stride, "padding": self.padding}
+        return context.ops.avg_pool2d_backward(dy, shape, self.kernel_size, **options, out=context.output(shape))
 
 
 class Linear(Layer):
@@ -322,6 +371,24 @@ class ReLU(Layer):
         return context.ops.relu_backward(dy, y, out=context.output(y.shape)) if context.need_dx else None
 
 
+class LeakyReLU(Layer):
+    """x where x > 0, else slope * x, element-wise. x: any shape. slope: a number of at least 0 that fits float32."""
+
+    calls_only_ops = True
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope: float = _SLOPE.convert("LeakyReLU: slope", slope)
+
+    def forward(self, x: Array, context: Context) -> Array:
+        y = context.ops.leaky_relu_forward(x, self.slope, out=context.output(x.shape))
+        context.save(y)
+        return y
+
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (y,) = context.saved
+        return context.ops.leaky_relu_backward(dy, y, self.slope, out=context.output(y.shape)) if context.need_dx else None
+
+
 class Sigmoid(Layer):
     """1 / (1 + exp(-x)), element-wise. x: any shape."""
 
@@ -335,6 +402,21 @@ class Sigmoid(Layer):
     def backward(self, dy: Array, context: Context) -> Array | None:
         (y,) = context.saved
         return context.ops.sigmoid_backward(dy, y, out=context.output(y.shape)) if context.need_dx else None
+
+
+class Tanh(Layer):
+    """tanh(x), element-wise. x: any shape."""
+
+    calls_only_ops = True
+
+    def forward(self, x: Array, context: Context) -> Array:
+        y = context.ops.tanh_forward(x, out=context.output(x.shape))
+        context.save(y)
+        return y
+
+    def backward(self, dy: Array, context: Context) -> Array | None:
+        (y,) = context.saved
+        return context.ops.tanh_backward(dy, y, out=context.output(y.shape)) if context.need_dx else None
 
 
 class Flatten(Layer):
