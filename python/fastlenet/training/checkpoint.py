@@ -17,6 +17,7 @@ from fastlenet.formats.tensor_file import MAX_BYTES, TensorFile, plain, write_te
 from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
 from fastlenet.training.facts import RunFacts
+from fastlenet.training.schedule import schedule_digest
 from fastlenet.training.state import RunState
 
 __all__ = [
@@ -112,6 +113,7 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
         settings=state.settings,
         data=state.data.fingerprint,
         normalisation=(float(state.data.mean), float(state.data.std)),
+        schedule=None if state.schedule is None else schedule_digest(state.schedule, state.steps),
         steps=state.steps,
         epoch=state.epoch,
         position=state.position,
@@ -197,6 +199,8 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
     for name, value in vars(facts.recipe).items():
         if name != "epochs" and value != getattr(state.recipe, name):
             raise ValueError(f"made with {name} {value}, this run has {getattr(state.recipe, name)}")
+    if facts.schedule != (None if state.schedule is None else schedule_digest(state.schedule, facts.steps)):
+        raise ValueError("made with another schedule, which fit takes as a function")
     least = facts.epoch + (facts.position > 0)
     if state.recipe.epochs < least:
         raise ValueError(f"epochs expects at least {least}, where it stands, got {state.recipe.epochs}")

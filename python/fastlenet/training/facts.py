@@ -108,6 +108,7 @@ class RunFacts:
     position, loss_sum, correct, images, seconds: of the current epoch, its batches, the sum of the images' losses, the images
     classified correctly, its images and its time.
     normalisation: the mean and standard deviation that normalise the images, or None in files without them.
+    schedule: the checksum of a function that was given as the schedule, or None.
     """
 
     version: str
@@ -116,6 +117,7 @@ class RunFacts:
     settings: dict[str, Any]
     data: str
     normalisation: tuple[float, float] | None
+    schedule: str | None
     steps: int
     epoch: int
     position: int
@@ -145,6 +147,8 @@ class RunFacts:
             pair is None or (_is_list(pair) and len(pair) == 2 and all(map(_is_number, pair)) and pair[1] > 0),
             f"normalisation expects a mean and a standard deviation, got {reprlib.repr(pair)}",
         )
+        schedule = facts.get("schedule")
+        _expect(schedule is None or _is_word(schedule), f"schedule expects a word, got {reprlib.repr(schedule)}")
         for number, epoch in enumerate(history, 1):
             judge("its history", epoch, _EPOCH)
             _expect(epoch["epoch"] == number, f"epoch {epoch['epoch']} stands at place {number} of its history")
@@ -152,6 +156,7 @@ class RunFacts:
         made = cls(
             recipe=_recipe(facts["recipe"]),
             normalisation=None if pair is None else (pair[0], pair[1]),
+            schedule=schedule,
             loss_sum=float(sums[0]),
             correct=sums[1],
             images=sums[2],

@@ -23,7 +23,8 @@ from fastlenet.training.callbacks.early_stopping import EarlyStopping
 from fastlenet.training.callbacks.saver import SECONDS, Saver
 from fastlenet.training.evaluation import BATCH_SIZE
 from fastlenet.training.history import History
-from fastlenet.training.recipe import RECIPES, Recipe, RecipeChanges, expect_recipe_fields, named_recipe
+from fastlenet.training.recipe import RECIPES, ChangesButSchedule, Recipe, expect_recipe_fields, named_recipe
+from fastlenet.training.schedule import Schedule
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def fit(
     *,
     validation_data: tuple[object, object] | None = None,
     callbacks: Sequence[Callback] = (),
+    schedule: str | Schedule | None = None,
     verbose: int | str = "auto",
     test_batch_size: int = BATCH_SIZE,
     evaluate_every_epoch: bool = True,
@@ -47,13 +49,15 @@ def fit(
     checkpoint_seconds: float = 10.0,
     resume: str | os.PathLike[str] | None = None,
     allow_level_change: bool = False,
-    **changes: Unpack[RecipeChanges],
+    **changes: Unpack[ChangesButSchedule],
 ) -> History:
     """Train a model on a data set, or on images and their labels. Returns the history of its epochs.
 
     data, y: a Dataset, without y; or images and a label for each of them.
     recipe: a Recipe, or the name of one in fastlenet.RECIPES, by default "default"; after a Dataset it may be the third
     argument. changes: fields of the recipe, such as epochs=3 or lr=0.1.
+    schedule: the recipe's field; or a function of two numbers, the step (counted from 0) and the number of steps, that returns
+    the share of the peak rate lr at that step, such as those of optim.schedules.
     validation_data: images and labels, as a pair, that each epoch is evaluated on, in place of the data set's own. Without any,
     there is no evaluation.
     callbacks: Callback objects, called after each step and each epoch, such as EarlyStopping.
@@ -90,7 +94,7 @@ def fit(
     expect_recipe_fields("fit", changes, inspect.signature(fit).parameters)
     if recipe is None and isinstance(data, Dataset) and isinstance(y, (str, Recipe)):
         y, recipe = None, y
-    full = _recipe(recipe, changes)
+    full = _recipe(recipe, changes, schedule)
     if not isinstance(callbacks, Sequence) or not all(isinstance(callback, Callback) for callback in callbacks):
         raise FieldTypeError("callbacks", callbacks, "a list of Callback objects")
     console = _console(verbose)
@@ -98,7 +102,14 @@ def fit(
     dataset = dataset_of(data, y)
     if validation_data is not None:
         dataset = with_validation(dataset, validation_data)
-    trainer = Trainer(model, dataset, full, test_batch_size=test_batch_size, evaluate_every_epoch=evaluate_every_epoch)
+    trainer = Trainer(
+        model,
+        dataset,
+        full,
+        test_batch_size=test_batch_size,
+        evaluate_every_epoch=evaluate_every_epoch,
+        schedule=schedule if callable(schedule) else None,
+    )
     _expect_monitored(callbacks, trainer)
     with nullcontext() if checkpoint is None else reserve(checkpoint, resume):
         if resume is not None:
@@ -107,14 +118,15 @@ def fit(
         return _run(trainer, callbacks, console, saver)
 
 
-def _recipe(recipe: str | Recipe | None, changes: RecipeChanges) -> Recipe:
+def _recipe(recipe: str | Recipe | None, changes: ChangesButSchedule, schedule: str | Schedule | None) -> Recipe:
     if recipe is None:
         recipe = "default"
     if isinstance(recipe, str):
         recipe = named_recipe(recipe)
     if not isinstance(recipe, Recipe):
         raise FieldTypeError("recipe", recipe, f"a Recipe, or one of {', '.join(RECIPES)}")
-    return replace(recipe, **changes)
+    recipe = replace(recipe, **changes)
+    return recipe if schedule is None or callable(schedule) else replace(recipe, schedule=schedule)
 
 
 def _console(verbose: int | str) -> Console:

@@ -25,7 +25,7 @@ from fastlenet.training.schedule import SCHEDULES, batch_starts
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["CHOICES", "RECIPES", "Recipe", "RecipeChanges", "expect_recipe_fields", "named_recipe"]
+__all__ = ["CHOICES", "RECIPES", "ChangesButSchedule", "Recipe", "RecipeChanges", "expect_recipe_fields", "named_recipe"]
 
 # A field has no effect if the field that it belongs to is off.
 _BELONGS_TO = {"ema_start": "ema", "ema_every": "ema", "elastic_sigma": "elastic", "nesterov": "momentum"}
@@ -51,8 +51,8 @@ def _as(name: str, default: T, help: str) -> T:
     return a_field(default, cast("Values[T]", _OF_AUGMENTATION[name]), help)
 
 
-class RecipeChanges(TypedDict, total=False):
-    """The fields of a Recipe, as keywords of a function."""
+class ChangesButSchedule(TypedDict, total=False):
+    """The fields of a Recipe but schedule, as keywords of a function."""
 
     epochs: int
     batch_size: int
@@ -62,7 +62,6 @@ class RecipeChanges(TypedDict, total=False):
     muon_lr: float
     momentum: float
     nesterov: bool
-    schedule: str
     warm_up: float
     weight_decay: float
     label_smoothing: float
@@ -84,9 +83,15 @@ class RecipeChanges(TypedDict, total=False):
     seed: int
 
 
+class RecipeChanges(ChangesButSchedule, total=False):
+    """The fields of a Recipe, as keywords of a function."""
+
+    schedule: str
+
+
 def expect_recipe_fields(function: str, names: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raises TypeError for names that are no fields of a Recipe, nor other arguments of the function, with the nearest one."""
-    expect_names(function, names, RecipeChanges.__annotations__, others)
+    expect_names(function, names, [field.name for field in fields(Recipe)], others)
 
 
 @names_expected

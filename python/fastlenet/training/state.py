@@ -15,6 +15,7 @@ from fastlenet.nn import Sequential
 from fastlenet.optim import SGD, AdamW, Muon, Optimizer
 from fastlenet.training.history import History
 from fastlenet.training.recipe import Recipe
+from fastlenet.training.schedule import Schedule, expect_schedule, share
 
 __all__ = ["DivergedError", "RunState"]
 
@@ -37,7 +38,8 @@ def _optimizer(model: Sequential, recipe: Recipe) -> Optimizer:
 class RunState:
     """A run between two steps: the model, its optimizer, and the position in the data. A checkpoint holds all of it.
 
-    batches_per_epoch: the largest number of batches of an epoch, or None for all. settings: data of the caller that every
+    batches_per_epoch: the largest number of batches of an epoch, or None for all. schedule: a function from a step and the
+    number of steps to the share of the recipe's lr; it replaces the recipe's schedule. settings: data of the caller that every
     checkpoint stores. passengers: arrays by name that every checkpoint stores and gives back.
 
     epoch: the number of complete epochs. position, images, loss_sum, correct, seconds: of the current epoch, the batches and
@@ -54,17 +56,20 @@ class RunState:
         recipe: Recipe,
         *,
         batches_per_epoch: int | None = None,
+        schedule: Schedule | None = None,
         settings: Mapping[str, Any] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe
-        self.batches_per_epoch = batches_per_epoch
+        self.batches_per_epoch, self.schedule = batches_per_epoch, schedule
         self.settings, self.passengers = dict(settings or {}), dict(passengers or {})
         self.optimizer = _optimizer(model, recipe)
         self.history = History()
         self.epoch = 0
         self.begin_epoch()
         self.steps = self.steps_left(recipe, 0, 0)
+        if schedule is not None:
+            expect_schedule(schedule, self.steps)
         self.schedule_note = ""
         self.average_from = recipe.average_from(self.steps)
         self.average: dict[str, Array] = {}
@@ -108,8 +113,10 @@ class RunState:
         return here + sum(len(self.batch_starts(recipe, later)) - 1 for later in range(epoch + 1, recipe.epochs))
 
     def rate(self, step: int) -> float:
-        """Returns the recipe's learning rate of a step, counted from 0."""
-        return self.recipe.rate(step, self.steps)
+        """Returns the learning rate of a step, counted from 0."""
+        if self.schedule is None:
+            return self.recipe.rate(step, self.steps)
+        return self.recipe.lr * share(self.schedule, step, self.steps)
 
     # --- what it holds ---
 

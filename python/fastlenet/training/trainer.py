@@ -18,6 +18,7 @@ from fastlenet.training.checkpoint import restore_state, save_state
 from fastlenet.training.evaluation import BATCH_SIZE, evaluate, expect_fit, has_images
 from fastlenet.training.history import Epoch, History
 from fastlenet.training.recipe import Recipe
+from fastlenet.training.schedule import Schedule
 from fastlenet.training.state import DivergedError, RunState
 from fastlenet.training.step import TrainingStep
 
@@ -52,6 +53,7 @@ class Trainer:
         evaluate_every_epoch: bool = True,
         rate: Callable[[int], float] | None = None,
         batches_per_epoch: int | None = None,
+        schedule: Schedule | None = None,
         settings: Mapping[str, Any] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
@@ -66,7 +68,13 @@ class Trainer:
                 raise ValueError(f"dropout expects a model with nn.Dropout({probability}), as LeNet.of(recipe) makes it")
         self.evaluate_every_epoch = Values(bool).convert("evaluate_every_epoch", evaluate_every_epoch)
         self.state = RunState(
-            model, data, recipe, batches_per_epoch=batches_per_epoch, settings=settings, passengers=passengers
+            model,
+            data,
+            recipe,
+            batches_per_epoch=batches_per_epoch,
+            schedule=schedule,
+            settings=settings,
+            passengers=passengers,
         )
         model.algorithm = recipe.algorithm
         self.evaluation_seconds = 0.0
