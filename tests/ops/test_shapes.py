@@ -155,6 +155,20 @@ def test_a_loser_counts_as_absent(rng: Rng) -> None:
     assert dbias.tolist() == [0, np.inf]
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("odd", [np.inf, np.nan])
+def test_a_dead_windows_weights_count_as_absent(odd: float, rng: Rng) -> None:
+    """Those of a channel without a winner may be anything: dx is as if they were zeros."""
+    x, weight = integers(rng, (18, 1, 8, 8)), integers(rng, (2, 1, 3, 3))
+    dy, winners = integers(rng, (18, 2, 3, 3)), np.full((18, 2, 3, 3), 255, np.uint8)
+    winners[:, 1] = 2
+    weight[0] = 0
+    expected, *_ = ops.conv2d_relu_max_pool2d_backward(dy, winners, x, weight)
+    weight[0] = odd
+    dx, *_ = ops.conv2d_relu_max_pool2d_backward(dy, winners, x, weight)
+    np.testing.assert_array_equal(np.asarray(dx), np.asarray(expected))
+
+
 IMAGES = np.zeros((2, 3, 6, 6), np.float32)
 FILTERS = np.zeros((4, 3, 3, 3), np.float32)
 
