@@ -64,14 +64,6 @@ inline bool is_dense(const py::array& array) {
   return (array.flags() & flags) == flags;
 }
 
-// Whether it is a matrix whose transpose is dense, as numpy.asfortranarray makes it.
-inline bool is_transposed(py::handle object) {
-  if (!py::isinstance<py::array>(object)) return false;
-  const py::array array = py::reinterpret_borrow<py::array>(object);
-  constexpr int flags = py::array::f_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-  return array.ndim() == 2 && (array.flags() & flags) == flags && !is_dense(array);
-}
-
 // The array itself if it is dense, else a dense copy of the base class. NumPy releases the GIL while it copies.
 inline py::array dense(py::array array) {
   using Api = py::detail::npy_api;
@@ -161,12 +153,6 @@ class Call {
   template <typename Element>
   Input<Element> optional(const char* argument, py::handle object) {
     return object.is_none() ? Input<Element>() : input<Element>(argument, object);
-  }
-
-  // The matrix in its own memory order, column by column; dims are those of the matrix.
-  template <typename Element>
-  Input<Element> transposed(const char* argument, py::handle object) {
-    return Input<Element>(read<Element>(argument, object));
   }
 
   // The i-th output: the caller's array, or a new one.

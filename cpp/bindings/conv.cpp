@@ -57,7 +57,7 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
 }
 
 py::array pack_filters(py::handle weight_, py::handle algorithm_) {
-  Call call("pack_filters");
+  Call call("Packed");
   const cpu::Algorithm algorithm = algorithm_of(call.op(), algorithm_);
   const Input<float> weight = call.input<float>("weight", weight_);
   expect_filters(call.op(), weight.dims());

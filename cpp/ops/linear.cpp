@@ -67,6 +67,12 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
   forward_by_blocks(y, x, weight, bias, shape);
 }
 
+void pack_matrix(float* packed, const float* weight, std::int64_t out, std::int64_t in) {
+  for (std::int64_t o = 0; o < out; ++o) {
+    for (std::int64_t i = 0; i < in; ++i) packed[i * out + o] = weight[o * in + i];
+  }
+}
+
 void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
                                const LinearShape& shape) {
   const KernelTable& table = kernels();

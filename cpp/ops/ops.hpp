@@ -43,6 +43,8 @@ void linear_forward(float* y, const float* x, const float* weight, const float* 
 // it copies.
 constexpr std::int64_t kFewImages = 4;
 inline bool prefers_transposed(std::int64_t images) { return images <= kFewImages; }
+// weight, [out][in], as linear_forward_transposed takes it: packed[in][out].
+void pack_matrix(float* packed, const float* weight, std::int64_t out, std::int64_t in);
 // For a few images. weight is [in][out] here. skip_zeros: leave out the products with zeros of x.
 void linear_forward_transposed(float* y, const float* x, const float* weight, const float* bias, bool skip_zeros,
                                const LinearShape& shape);

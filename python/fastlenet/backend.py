@@ -15,8 +15,10 @@ from typing import Any, ClassVar, Generic, NoReturn, Protocol, SupportsFloat, Ty
 import numpy.typing as npt
 
 from fastlenet.augment import Transform
+from fastlenet.fields import shown
 
 __all__ = [
+    "ALGORITHMS",
     "DEAD",
     "FEW_IMAGES",
     "NAMES",
@@ -25,9 +27,11 @@ __all__ = [
     "Backend",
     "Gap",
     "Graph",
+    "Packed",
     "Pair",
     "Shape",
     "Uncaptured",
+    "expect_algorithm",
     "gaps_of",
 ]
 
@@ -36,6 +40,7 @@ Shape = tuple[int, ...]
 Pair = int | tuple[int, int]  # for rows and columns
 
 DEAD = 255  # in `winners`: the window has no positive number, and receives no gradient
+ALGORITHMS = ("direct", "winograd")  # of fused convolutions
 FEW_IMAGES = 4  # up to this number, packed weights and graphs of frozen models save time
 
 A = TypeVar("A")  # the backend's arrays
@@ -83,6 +88,36 @@ class Graph(Protocol[A]):
         """Void the graph that this thread is capturing, if any. Call it before computing without ops. reason: one line."""
 
 
+class Packed(Generic[A]):
+    """A weight in the layout that is fastest for a few images. Ops take it in place of the weight.
+
+    weight: (out, in) for linear_forward, or (k, c, r, s) for conv2d_relu_max_pool2d_forward with the same algorithm. The array
+    is kept, not copied; pack it again after a change. The results have the same bits as with the weight itself. Each backend
+    derives its own class from this one, which checks the arguments and keeps them.
+    """
+
+    def __init__(self, weight: A, algorithm: str = "direct") -> None:
+        expect_algorithm("Packed", algorithm)
+        self.weight, self.algorithm = weight, algorithm
+
+    def expect_algorithm(self, op: str, algorithm: str) -> None:
+        """Raises ValueError unless the weight was packed for the algorithm of the op's call."""
+        expect_algorithm(op, algorithm)
+        if algorithm != self.algorithm:
+            expected = f"{self.algorithm!r}, for which the weight was packed"
+            raise ValueError(f"{op}: algorithm expects {expected}, got {algorithm!r}")
+
+
+def expect_algorithm(op: str, algorithm: object) -> None:
+    """Raises TypeError or ValueError unless it is one of ALGORITHMS."""
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        kind = ValueError if isinstance(algorithm, str) else TypeError
+        raise kind(f"{op}: algorithm expects {' or '.join(map(repr, ALGORITHMS))}, got {shown(algorithm)}")
+
+
+_PackedWeight = Packed  # since in Backend its name is that of a member
+
+
 class Backend(Protocol[A]):
     """The names of a backend whose arrays have the type A.
 
@@ -95,6 +130,10 @@ class Backend(Protocol[A]):
     @property
     def Graph(self) -> type[Graph[A]]:
         """The class of the backend's graphs."""
+
+    @property
+    def Packed(self) -> type[Packed[A]]:
+        """The class of the backend's packed weights."""
 
     def level(self) -> str:
         """Returns the level on which the last bits of results depend: an instruction-set level or a kind of device."""
@@ -150,17 +189,14 @@ class Backend(Protocol[A]):
     def conv2d_relu_max_pool2d_forward(
         self,
         x: A,
-        weight: A,
+        weight: A | _PackedWeight[A],
         bias: A | None = ...,
         *,
         padding: Pair = ...,
         kernel_size: Pair = ...,
         algorithm: str = ...,
-        packed: A | None = ...,
         out: tuple[A | None, A | None] | None = ...,
     ) -> tuple[A, A]: ...
-
-    def pack_filters(self, weight: A, algorithm: str = ...) -> A: ...
 
     def conv2d_relu_max_pool2d_backward(
         self,
@@ -175,7 +211,7 @@ class Backend(Protocol[A]):
         out: tuple[A | None, A | None, A | None] | None = ...,
     ) -> tuple[A | None, A, A]: ...
 
-    def linear_forward(self, x: A, weight: A, bias: A | None = ..., *, skip_zeros: bool = ..., out: A | None = ...) -> A: ...
+    def linear_forward(self, x: A, weight: A | _PackedWeight[A], bias: A | None = ..., *, out: A | None = ...) -> A: ...
 
     def linear_backward(
         self,

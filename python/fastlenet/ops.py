@@ -25,9 +25,11 @@ import numpy.typing as npt
 from fastlenet import _core
 from fastlenet.augment import Transform
 from fastlenet.backend import Array, Pair
+from fastlenet.backend import Packed as PackedWeight
 
 __all__ = [
     "Graph",
+    "Packed",
     "adam_step",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
@@ -49,7 +51,6 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2d_forward",
     "name",
-    "pack_filters",
     "relu_backward",
     "relu_forward",
     "sgd_step",
@@ -130,6 +131,23 @@ class Graph(_core.Graph):
     """
 
     captures_one_thread: ClassVar[bool] = True
+
+
+class Packed(PackedWeight[Array]):
+    """A weight in the layout that is fastest for a few images. Ops take it in place of the weight.
+
+    weight: float32, (out, in) for linear_forward, or (k, c, r, s) for conv2d_relu_max_pool2d_forward with the same algorithm.
+    The array is kept, not copied; pack it again after a change. The results have the same bits as with the weight itself.
+    Filters that were packed at another instruction-set level are packed again in each call.
+
+    If a matrix is finite, linear_forward leaves out its products with zeros of x, which ReLU makes.
+    """
+
+    def __init__(self, weight: Array, algorithm: str = "direct") -> None:
+        super().__init__(weight, algorithm)
+        matrix = np.ndim(weight) == 2
+        self.layout: Array = _core.pack_matrix(weight) if matrix else _core.pack_filters(weight, algorithm)
+        self.finite = bool(np.isfinite(self.layout).all())
 
 
 def conv2d_forward(
@@ -227,37 +245,32 @@ def avg_pool2d_backward(
 
 def conv2d_relu_max_pool2d_forward(
     x: Array,
-    weight: Array,
+    weight: Array | PackedWeight[Array],
     bias: Array | None = None,
     *,
     padding: Pair = 0,
     kernel_size: Pair = 2,
     algorithm: str = "direct",
-    packed: Array | None = None,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     """max_pool2d(relu(conv2d(x))) in one pass, with disjoint windows of kernel_size.
 
-    x: (n, c, h, w); weight: (k, c, r, s); bias: (k,) or None. Rows and columns that do not fill a last window are left out.
+    x: (n, c, h, w); weight: (k, c, r, s), or its Packed; bias: (k,) or None. Rows and columns that do not fill a last window
+    are left out.
     Returns y: (n, k, p, q) and winners: uint8, like y: the position of the maximum in its window, row by row, or
     255 where ReLU is dead (maximum <= 0). Ties go to the first; the first NaN in the window wins.
     algorithm: "direct" gives the same bits as the three ops one after the other. "winograd" computes 3x3 and 5x5 filters with
     2x2 windows with fewer multiply-adds where that is faster, and other shapes directly. It rounds more: on random data the
     error of y is up to 1e-5 of its largest element, instead of 1e-6; docs/performance.md has the bound. Values that nearly tie
     may have another winner, and an infinity or NaN may turn its neighbours in the same image into NaN.
-    packed: None, or pack_filters(weight, algorithm). It saves time for a few images and does not change the result.
     Source: Lavin & Gray 2016.
     """
+    packed = None
+    if isinstance(weight, Packed):
+        weight.expect_algorithm("conv2d_relu_max_pool2d_forward", algorithm)
+        packed, weight = weight.layout, weight.weight
     result = _core.conv2d_relu_max_pool2d_forward(x, weight, bias, padding, kernel_size, algorithm, packed, out)
     return cast(tuple[Array, Array], result)
-
-
-def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
-    """Returns weight, (k, c, r, s), in the layout that conv2d_relu_max_pool2d_forward uses for a few images, as its `packed`.
-
-    The result is float32 (size,). It is valid for this backend, this instruction-set level and weight's current values only.
-    """
-    return _core.pack_filters(weight, algorithm)
 
 
 def conv2d_relu_max_pool2d_backward(
@@ -282,15 +295,17 @@ def conv2d_relu_max_pool2d_backward(
 
 
 def linear_forward(
-    x: Array, weight: Array, bias: Array | None = None, *, skip_zeros: bool = False, out: Array | None = None
+    x: Array, weight: Array | PackedWeight[Array], bias: Array | None = None, *, out: Array | None = None
 ) -> Array:
     """y = x @ weight.T + bias.
 
-    x: (n, in); weight: (out, in); bias: (out,) or None. Returns y: (n, out). skip_zeros: leave out the products with zeros of
-    x, which ReLU makes; the result is the same if the weights are finite. For up to four images, pass a weight whose memory is
-    transposed (numpy.asfortranarray): it is the fastest, with skip_zeros even more so.
+    x: (n, in); weight: (out, in), or its Packed, which is fastest for up to four images; bias: (out,) or None. Returns
+    y: (n, out).
     """
-    return _core.linear_forward(x, weight, bias, skip_zeros, out)
+    packed, skip_zeros = None, False
+    if isinstance(weight, Packed):
+        packed, skip_zeros, weight = weight.layout, weight.finite, weight.weight
+    return _core.linear_forward(x, weight, bias, packed, skip_zeros, out)
 
 
 def linear_backward(

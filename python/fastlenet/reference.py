@@ -15,12 +15,14 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastlenet.augment import Transform
-from fastlenet.backend import DEAD, Array, Pair, Uncaptured
+from fastlenet.backend import DEAD, Array, Pair, Uncaptured, expect_algorithm
+from fastlenet.backend import Packed as PackedWeight
 from fastlenet.philox import STREAM_DROPOUT, philox
 from fastlenet.reference_call import Call
 
 __all__ = [
     "Graph",
+    "Packed",
     "adam_step",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
@@ -42,7 +44,6 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2d_forward",
     "name",
-    "pack_filters",
     "relu_backward",
     "relu_forward",
     "sgd_step",
@@ -68,6 +69,14 @@ class Graph(Uncaptured[Array]):
     """Calls the function, but cannot be launched."""
 
     reason = "the reference cannot be captured: it computes with NumPy's functions, whose calls nothing notes"
+
+
+class Packed(PackedWeight[Array]):
+    """Keeps the weight unchanged, since the reference has no other layout."""
+
+    def __init__(self, weight: Array, algorithm: str = "direct") -> None:
+        call = Call("Packed")
+        super().__init__(call.weight(weight), algorithm)
 
 
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
@@ -288,23 +297,24 @@ def _window_view(x: Array, r: int, s: int) -> Array:
 
 def conv2d_relu_max_pool2d_forward(
     x: Array,
-    weight: Array,
+    weight: Array | PackedWeight[Array],
     bias: Array | None = None,
     *,
     padding: Pair = 0,
     kernel_size: Pair = 2,
     algorithm: str = "direct",
-    packed: Array | None = None,
     out: Any = None,
 ) -> tuple[Array, Array]:
     call = Call("conv2d_relu_max_pool2d_forward", out)
-    del packed  # a matter of speed
-    call.one_of("algorithm", algorithm, "direct", "winograd")  # a matter of speed and rounding
-    x, weight, bias = call.floats(x=x, weight=weight, bias=bias)
+    expect_algorithm(call.op, algorithm)  # a matter of speed and rounding
+    if isinstance(weight, Packed):
+        weight.expect_algorithm(call.op, algorithm)
+        weight = weight.weight
+    x, filters, bias = call.floats(x=x, weight=weight, bias=bias)
     r, s = call.pair("kernel_size", kernel_size, 1)
     pads = call.pair("padding", padding, 0)
-    _check_conv(call, x, weight, bias, pads)
-    conv = _convolution(x, weight, bias, (1, 1), pads)
+    _check_conv(call, x, filters, bias, pads)
+    conv = _convolution(x, filters, bias, (1, 1), pads)
     _check_windows(call, conv.shape, (r, s))
     view = _window_view(conv, r, s)
     windows = view.reshape(*view.shape[:4], r * s)
@@ -313,15 +323,6 @@ def conv2d_relu_max_pool2d_forward(
     dead = maximum <= 0
     y = np.where(dead, maximum.dtype.type(0), maximum)
     return cast(tuple[Array, Array], call.returns(y, np.where(dead, DEAD, winner).astype(np.uint8)))
-
-
-def pack_filters(weight: Array, algorithm: str = "direct") -> Array:
-    """The weights as they are."""
-    call = Call("pack_filters")
-    call.one_of("algorithm", algorithm, "direct", "winograd")
-    (packed,) = call.floats(weight=weight)
-    call.filters(packed)
-    return cast(Array, packed)
 
 
 def conv2d_relu_max_pool2d_backward(
@@ -367,15 +368,16 @@ def _check_linear(call: Call, x: Array, weight: Array) -> None:
 
 
 def linear_forward(
-    x: Array, weight: Array, bias: Array | None = None, *, skip_zeros: bool = False, out: Array | None = None
+    x: Array, weight: Array | PackedWeight[Array], bias: Array | None = None, *, out: Array | None = None
 ) -> Array:
-    del skip_zeros  # a matter of speed
     call = Call("linear_forward", out)
-    x, weight, bias = call.floats(x=x, weight=weight, bias=bias)
-    _check_linear(call, x, weight)
-    y = x @ weight.T
+    if isinstance(weight, Packed):
+        weight = weight.weight
+    x, matrix, bias = call.floats(x=x, weight=weight, bias=bias)
+    _check_linear(call, x, matrix)
+    y = x @ matrix.T
     if bias is not None:
-        call.shape("bias", bias, (weight.shape[0],))
+        call.shape("bias", bias, (matrix.shape[0],))
         y = y + bias
     return cast(Array, call.returns(y))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,13 @@ class Call:
     def pixels(self, name: str, shape: Sequence[int]) -> None:
         if min(shape[2:]) < 1:
             raise ValueError(self._wanted(name, "planes of at least one pixel", f"shape {tuple(shape)}"))
+
+    def weight(self, value: Array) -> Array:
+        """A matrix, or filters."""
+        (weight,) = self.floats(weight=value)
+        if weight.ndim != 2:
+            self.filters(weight)
+        return cast(Array, weight)
 
     def filters(self, weight: Array) -> None:
         self.rank("weight", weight, 4)
@@ -218,10 +225,3 @@ class Call:
             return tuple(self.integer(name, size, 0, 2**63 - 1, expected) for size in value)
         except TypeError:
             raise TypeError(self._wanted(name, expected, _shown(value))) from None
-
-    def one_of(self, name: str, value: Any, *choices: str) -> None:
-        expected = " or ".join(map(repr, choices))
-        if not isinstance(value, str):
-            raise TypeError(self._wanted(name, expected, _shown(value)))
-        if value not in choices:
-            raise ValueError(self._wanted(name, expected, _shown(value)))

@@ -81,19 +81,34 @@ def test_fused_as_unfused(case: Fused, rng: Rng) -> None:
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd"])
 @pytest.mark.parametrize("case", [case for case in FUSED if case.n], ids=str)
-def test_packed_filters_change_no_bit(case: Fused, algorithm: str, backend: str, rng: Rng) -> None:
+@pytest.mark.usefixtures("backend")
+def test_packed_filters_change_no_bit(case: Fused, algorithm: str, rng: Rng) -> None:
     x, weight, bias = normals(rng, case.x_shape), normals(rng, case.weight_shape), normals(rng, (case.k,))
-    packed = ops.pack_filters(weight, algorithm)
+    packed = ops.Packed(weight, algorithm)
+    other = "winograd" if algorithm == "direct" else "direct"
     for n in (1, case.n):
         expected = ops.conv2d_relu_max_pool2d_forward(x[:n], weight, bias, **case.options, algorithm=algorithm)
         expect_same_bits(
-            ops.conv2d_relu_max_pool2d_forward(x[:n], weight, bias, **case.options, algorithm=algorithm, packed=packed),
+            ops.conv2d_relu_max_pool2d_forward(x[:n], packed, bias, **case.options, algorithm=algorithm),
             expected,
         )
-    if backend.startswith("cuda-"):
-        return  # whose filters have one layout, so that any is ignored
-    with pytest.raises(ValueError, match="packed expects shape"):
-        ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options, algorithm=algorithm, packed=packed[1:])
+    with pytest.raises(ValueError, match=f"algorithm expects '{algorithm}', for which the weight was packed, got '{other}'"):
+        ops.conv2d_relu_max_pool2d_forward(x, packed, bias, **case.options, algorithm=other)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("wild", [False, True], ids=["finite", "with an infinity"])
+def test_a_packed_matrix_changes_no_bit(wild: bool, rng: Rng) -> None:
+    """Also where a zero of x meets an infinity, which makes NaN: then no product is left out."""
+    x, weight, bias = normals(rng, (6, 70)), normals(rng, (33, 70)), normals(rng, (33,))
+    x[:, ::2] = 0
+    if wild:
+        weight[5, 4] = np.inf
+    packed = ops.Packed(weight)
+    for n in (1, 4, 5, 6):
+        y = ops.linear_forward(x[:n], weight, bias)
+        assert np.isnan(y).any() == wild
+        expect_same_bits(ops.linear_forward(x[:n], packed, bias), y)
 
 
 @pytest.mark.parametrize("case", SPARSE, ids=str)

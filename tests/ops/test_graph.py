@@ -25,7 +25,6 @@ UNCAPTURED = {
     "ema_step",
     "gather_images",
     "inverse_root",
-    "pack_filters",
     "sgd_step",
     "softmax_cross_entropy",
     "squared_error",
@@ -38,8 +37,6 @@ NUMBERS = "it failed, or takes or returns numbers that no launch would renew"
 def call_op(name: str, arrays: dict[str, Any], **options: Any) -> Any:
     if name == "inverse_root":
         return ops.inverse_root(4.0)
-    if name == "pack_filters":
-        return ops.pack_filters(np.ones((2, 1, 3, 3), np.float32))
     return getattr(ops, name)(**arrays, **CALLS[name].options, **options)
 
 
@@ -140,6 +137,18 @@ def test_void_says_why(level: str, rng: Rng) -> None:
     assert graph.reason == "a first reason"
     expect_same_bits(np.asarray(graph.result), np.maximum(np.asarray(x), 0))
     assert not [graph for graph in (module.Graph(module.relu_forward, x),) if graph.reason is not None]
+
+
+def test_packing_voids_the_graph(rng: Rng) -> None:
+    """Which would go on with the old numbers; with what was packed before, it is captured."""
+    x, weight = normals(rng, (2, 6)), normals(rng, (3, 6))
+    graph = ops.Graph(lambda x: ops.linear_forward(x, ops.Packed(weight)), x)
+    assert graph.reason is not None and graph.reason.startswith("Packed cannot be captured")
+    packed = ops.Packed(weight)
+    graph = ops.Graph(lambda x: ops.linear_forward(x, packed), x)
+    assert graph.reason is None
+    x[...] = normals(rng, x.shape)
+    expect_same_bits(np.asarray(graph.launch(copy_of=x)), ops.linear_forward(x, weight))
 
 
 def test_an_op_that_failed_voids_the_graph(rng: Rng) -> None:

@@ -71,10 +71,9 @@ def test_empty_convolutions(
     expect_equal(ops.conv2d_backward(dy, x, weight, stride=stride, padding=padding, out=outs), expected)
     for algorithm in ("direct", "winograd"):
         y, winners = reference.conv2d_relu_max_pool2d_forward(x, weight, bias, padding=padding)
-        packed = ops.pack_filters(weight, algorithm)
-        for given in (None, packed):
-            options: dict[str, Any] = {"padding": padding, "algorithm": algorithm, "packed": given}
-            expect_equal(ops.conv2d_relu_max_pool2d_forward(x, weight, bias, **options), (y, winners))
+        for given in (weight, ops.Packed(weight, algorithm)):
+            options: dict[str, Any] = {"padding": padding, "algorithm": algorithm}
+            expect_equal(ops.conv2d_relu_max_pool2d_forward(x, given, bias, **options), (y, winners))
     dy = integers(rng, y.shape)
     expected = reference.conv2d_relu_max_pool2d_backward(dy, winners, x, weight, padding=padding)
     outs = tuple(guarded.output(array.shape) for array in expected)
@@ -89,7 +88,7 @@ def test_empty_linear_layers(shape: tuple[int, int, int], rng: Rng, guarded: Gua
     n, inputs, outputs = shape
     x, weight, bias = integers(rng, (n, inputs)), integers(rng, (outputs, inputs)), integers(rng, (outputs,))
     y = reference.linear_forward(x, weight, bias)
-    for memory in (weight, np.asfortranarray(weight)):
+    for memory in (weight, np.asfortranarray(weight), ops.Packed(weight)):
         expect_equal(ops.linear_forward(x, memory, bias, out=guarded.output(y.shape)), y)
     dy = integers(rng, y.shape)
     expected = reference.linear_backward(dy, x, weight)

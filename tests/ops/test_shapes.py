@@ -321,7 +321,7 @@ WRONG_TYPES = [
     *(("softmax_cross_entropy", (SMALL[0, 0], [0] * 4), {"label_smoothing": value}) for value in NUMBERS),
     *(("gather_images", (PIXELS, [0]), {"mean": value, "std": 1}) for value in NUMBERS),
     *(("gather_images", (PIXELS, [0]), {"std": value, "mean": 1}) for value in NUMBERS),
-    *(("pack_filters", (SMALL,), {"algorithm": value}) for value in (None, 1, b"direct")),
+    *(("Packed", (array,), {"algorithm": value}) for array in (SMALL, SMALL[0, 0]) for value in (None, 1, b"direct")),
 ]
 WRONG_VALUES = [
     *(("conv2d_forward", (SMALL, SMALL), {name: value}) for name in ("stride", "padding") for value in LARGE),
@@ -333,8 +333,9 @@ WRONG_VALUES = [
     ("softmax_cross_entropy", (SMALL[0, 0], [0] * 4), {"label_smoothing": np.nan}),
     *(("gather_images", (PIXELS, [0]), {"std": value, "mean": 0}) for value in (1e-300, 1e-39, 0, np.inf)),
     ("gather_images", (PIXELS, [0]), {"std": 0.1, "mean": 1e38}),
-    ("pack_filters", (SMALL[..., :0],), {}),
-    *(("pack_filters", (SMALL,), {"algorithm": value}) for value in ("", "\ud800", "direct\0")),
+    ("Packed", (SMALL[..., :0],), {}),
+    ("Packed", (SMALL[0],), {}),
+    *(("Packed", (SMALL,), {"algorithm": value}) for value in ("", "\ud800", "direct\0")),
 ]
 
 

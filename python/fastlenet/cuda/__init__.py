@@ -10,6 +10,7 @@ from fastlenet._core import DeviceError
 from fastlenet.cuda.array import DeviceArray, from_dlpack, from_numpy
 from fastlenet.cuda.graph import Graph, synchronize
 from fastlenet.cuda.ops import (
+    Packed,
     adam_step,
     avg_pool2d_backward,
     avg_pool2d_forward,
@@ -31,7 +32,6 @@ from fastlenet.cuda.ops import (
     max_pool2d_backward,
     max_pool2d_forward,
     name,
-    pack_filters,
     relu_backward,
     relu_forward,
     sgd_step,
@@ -47,6 +47,7 @@ __all__ = [
     "DeviceArray",
     "DeviceError",
     "Graph",
+    "Packed",
     "adam_step",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
@@ -70,7 +71,6 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2d_forward",
     "name",
-    "pack_filters",
     "relu_backward",
     "relu_forward",
     "sgd_step",

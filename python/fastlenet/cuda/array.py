@@ -135,11 +135,6 @@ class DeviceArray:
     def __reduce__(self) -> Any:
         return from_numpy, (self.numpy(),)
 
-    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
-        if function is np.asfortranarray:  # a transposed weight is of no use on a GPU
-            return self
-        return function(*(np.asarray(a) if isinstance(a, DeviceArray) else a for a in arguments), **options)
-
     # --- views ---
 
     def _view(self, start: int, shape: tuple[int, ...]) -> DeviceArray:

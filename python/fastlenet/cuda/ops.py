@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlenet.augment import Transform
-from fastlenet.backend import Pair
+from fastlenet.backend import Packed as PackedWeight
+from fastlenet.backend import Pair, expect_algorithm
 from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
 from fastlenet.cuda.call import Call
 from fastlenet.cuda.graph import Graph
@@ -26,6 +27,7 @@ from fastlenet.cuda.scalars import Count, Rate
 
 __all__ = [
     "Graph",
+    "Packed",
     "adam_step",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
@@ -47,7 +49,6 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2d_forward",
     "name",
-    "pack_filters",
     "relu_backward",
     "relu_forward",
     "sgd_step",
@@ -73,11 +74,15 @@ def _at(array: DeviceArray | None) -> int | None:
     return None if array is None else array.address
 
 
-def _expect_algorithm(op: str, algorithm: str) -> None:
-    if not isinstance(algorithm, str):
-        raise TypeError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
-    if algorithm not in ("direct", "winograd"):
-        raise ValueError(f"{op}: algorithm expects 'direct' or 'winograd', got {algorithm!r}")
+class Packed(PackedWeight[DeviceArray]):
+    """Keeps the weight unchanged, on the device, since this backend has no other layout."""
+
+    def __init__(self, weight: Any, algorithm: str = "direct") -> None:
+        call = Call("Packed")
+        array = call.input("weight", weight)
+        if array.ndim != 2:
+            device().expect_filters(call.op, array.shape)
+        super().__init__(array, algorithm)
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------------
@@ -168,28 +173,20 @@ def conv2d_relu_max_pool2d_forward(
     padding: Pair = 0,
     kernel_size: Pair = 2,
     algorithm: str = "direct",
-    packed: Any = None,
     out: Any = None,
 ) -> tuple[DeviceArray, DeviceArray]:
     """As in `fastlenet.ops`. It is computed directly for any algorithm, and `packed` is ignored."""
-    del packed
     call = Call("conv2d_relu_max_pool2d_forward", out, 2)
-    _expect_algorithm(call.op, algorithm)
+    expect_algorithm(call.op, algorithm)
+    if isinstance(weight, Packed):
+        weight.expect_algorithm(call.op, algorithm)
+        weight = weight.weight
     x, weight, bias = call.input("x", x), call.input("weight", weight), call.optional("bias", bias)
     shape = device().conv_pool_shape(call.op, x.shape, weight.shape, padding, kernel_size)
     call.expect_shape("bias", weight.shape[:1], bias)
     y, winners = call.output(0, shape.y), call.output(1, shape.y, np.uint8)
     device().conv2d_relu_max_pool2d_forward(y.address, winners.address, x.address, weight.address, _at(bias), shape)
     return y, winners
-
-
-def pack_filters(weight: Any, algorithm: str = "direct") -> DeviceArray:
-    """Returns the weight unchanged, since this backend has no other layout."""
-    call = Call("pack_filters")
-    _expect_algorithm(call.op, algorithm)
-    packed = call.input("weight", weight)
-    device().expect_filters(call.op, packed.shape)
-    return packed
 
 
 def conv2d_relu_max_pool2d_backward(
@@ -218,11 +215,10 @@ def conv2d_relu_max_pool2d_backward(
     return gradients
 
 
-def linear_forward(
-    x: Any, weight: Any, bias: Any = None, *, skip_zeros: bool = False, out: DeviceArray | None = None
-) -> DeviceArray:
-    del skip_zeros  # a matter of speed
+def linear_forward(x: Any, weight: Any, bias: Any = None, *, out: DeviceArray | None = None) -> DeviceArray:
     call = Call("linear_forward", out)
+    if isinstance(weight, Packed):
+        weight = weight.weight
     x, weight, bias = call.input("x", x), call.input("weight", weight), call.optional("bias", bias)
     shape = device().linear_shape(call.op, x.shape, weight.shape)
     call.expect_shape("bias", weight.shape[:1], bias)

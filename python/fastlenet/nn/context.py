@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.backend import OPS, Array, Backend, Graph, Shape
+from fastlenet.backend import OPS, Array, Backend, Graph, Packed, Shape
 
 __all__ = ["Context", "Workspace", "Workspaces"]
 
@@ -96,12 +96,10 @@ class Context:
         algorithm: str = "direct",
         seed: int = 0,
         dropout_counter: int = 0,
-        skip_zeros: bool = False,
-        packed: Mapping[str, Array] | None = None,
+        packed: Mapping[str, Packed[Array]] | None = None,
     ) -> None:
         self.ops, self.training, self.algorithm, self.seed = ops, training, algorithm, seed
         self.need_dx = True
-        self.skip_zeros = skip_zeros  # the weights are known to be finite
         self.graphs: dict[str, Graph[Array]] = {}  # the graphs "forward" and "backward"
         self.captures = False  # whether its ops are being captured
         self.key: tuple[object, ...] = ()  # the key of its graphs in the model
@@ -120,9 +118,9 @@ class Context:
         """Returns the layer's parameter of that name in `shapes`. Do not change it."""
         return self._parameters[f"{self._name}.{key}"]
 
-    def packed(self, key: str) -> Array | None:
-        """Returns the result of `Layer.pack` for that parameter in a frozen model's pass, else None."""
-        return self._packed.get(f"{self._name}.{key}")
+    def weight(self, key: str) -> Array | Packed[Array]:
+        """Returns the parameter, or in a frozen model what the backend has packed of it, for an op that takes both."""
+        return self._packed.get(f"{self._name}.{key}") or self.parameter(key)
 
     def gradient(self, key: str) -> Array:
         """Returns the array for the gradient of that parameter. `backward` must overwrite all of it."""

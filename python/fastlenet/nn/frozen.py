@@ -36,14 +36,11 @@ class Frozen:
 
     def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: Backend[Array], algorithm: str) -> None:
         self._steps, self._parameters, self._ops, self._algorithm = steps, parameters, ops, algorithm
-        self._finite = all(bool(np.isfinite(array).all()) for array in parameters.values())
-        self._packed: dict[str, Array] = {}
-        for step in steps:
-            name = f"{step.name}.weight"
-            if name in parameters:
-                packed = step.layer.pack(parameters[name], ops, algorithm)
-                if packed is not None:
-                    self._packed[name] = packed
+        self._packed = {
+            name: ops.Packed(parameters[name], algorithm)
+            for step in steps
+            for name in (f"{step.name}.{key}" for key in step.layer.packs)
+        }
         self._captures = ops.Graph.captures_one_thread
         self._graphs = _Graphs()
         self._workspaces = Workspaces(ops)
@@ -62,7 +59,7 @@ class Frozen:
         expect_examples(x)
         workspace = self._workspaces.take()
         try:
-            return run_forward(self._steps, x, self._pass(x, workspace))
+            return run_forward(self._steps, x, self._pass(workspace))
         finally:
             self._workspaces.give_back(workspace)
 
@@ -70,7 +67,7 @@ class Frozen:
         """Make a pass in its own workspace and capture it, to repeat it for this shape without Python."""
         mine = self._ops.empty(x.shape)
         mine[...] = x
-        run = self._pass(mine, Workspace(self._ops))
+        run = self._pass(Workspace(self._ops))
         y = run.capture("forward", lambda x: run_forward(self._steps, x, run), mine)
         graphs = self._graphs.by_shape
         if "forward" in run.graphs:
@@ -80,20 +77,11 @@ class Frozen:
         result: Array = cast(Array, y).copy()
         return result
 
-    def _pass(self, x: Array, workspace: Workspace) -> Context:
-        few = len(x) <= FEW_IMAGES
-        return Context(
-            self._ops,
-            workspace,
-            self._parameters,
-            training=False,
-            skip_zeros=few and self._finite,  # allowed if the numbers that zeros multiply are finite
-            packed=self._packed if few else {},
-            algorithm=self._algorithm,
-        )
+    def _pass(self, workspace: Workspace) -> Context:
+        return Context(self._ops, workspace, self._parameters, algorithm=self._algorithm, packed=self._packed)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_finite", "_packed", "_captures", "_graphs", "_workspaces"}
+        own = {"_packed", "_captures", "_graphs", "_workspaces"}
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_ops": self._ops.__name__}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlenet.backend import DEAD, Array, Backend, Shape
+from fastlenet.backend import DEAD, Array, Shape
 from fastlenet.nn.context import Context
 from fastlenet.nn.layers import Conv2d, Layer, MaxPool2d, MisfitError, ReLU, gradient_outputs, slide
 
@@ -20,6 +20,7 @@ class _ConvReLUMaxPool(Layer):
 
     replaces = (Conv2d, ReLU, MaxPool2d)
     calls_only_ops = True
+    packs = ("weight",)
 
     def __init__(self, conv: Conv2d, pool: MaxPool2d) -> None:
         self.conv, self.pool = conv, pool
@@ -44,21 +45,17 @@ class _ConvReLUMaxPool(Layer):
         )
         return (self.conv.out_channels, *slide(shape, self.conv.in_channels, window, self.pool.kernel_size, self.conv.padding))
 
-    def pack(self, weight: Array, ops: Backend[Array], algorithm: str) -> Array | None:
-        return ops.pack_filters(weight, algorithm)
-
     def forward(self, x: Array, context: Context) -> Array:
         shape = (len(x), *self.output_shape(x.shape[1:]))
         y, winners = context.output(shape), context.scratch("winners", shape, np.uint8)
         context.save(x, winners)
         return context.ops.conv2d_relu_max_pool2d_forward(
             x,
-            context.parameter("weight"),
+            context.weight("weight"),
             context.parameter("bias") if self.conv.bias else None,
             padding=self.conv.padding,
             kernel_size=self.pool.kernel_size,
             algorithm=context.algorithm,
-            packed=context.packed("weight"),
             out=(y, winners),
         )[0]
 

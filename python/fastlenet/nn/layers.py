@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastlenet.backend import Array, Backend, Shape
+from fastlenet.backend import Array, Shape
 from fastlenet.fields import Values, shown
 from fastlenet.nn.context import Context
 
@@ -62,6 +62,7 @@ class Layer:
     """
 
     calls_only_ops: ClassVar[bool] = False
+    packs: ClassVar[tuple[str, ...]] = ()  # the parameters that `forward` takes by context.weight, packed if frozen
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -84,10 +85,6 @@ class Layer:
     def multiply_adds(self, shape: Shape) -> int:
         """Returns the multiply-adds of one example's forward pass, for the summary. shape: of the input, without n."""
         return 0
-
-    def pack(self, weight: Array, ops: Backend[Array], algorithm: str) -> Array | None:
-        """Returns the weight of a frozen model in a better layout for a few images, or None if there is none."""
-        return None
 
     def forward(self, x: Array, context: Context) -> Array:
         """Compute the layer's output y. x: (n, ...) float32; do not change it. Returns y: (n, *output_shape(x.shape[1:])).
@@ -319,6 +316,7 @@ class Linear(Layer):
     """y = x @ weight.T + bias. x: (n, in_features) -> (n, out_features). weight: (out_features, in_features)."""
 
     calls_only_ops = True
+    packs = ("weight",)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features: int = _SIZE.convert("Linear: in_features", in_features)
@@ -339,16 +337,11 @@ class Linear(Layer):
     def multiply_adds(self, shape: Shape) -> int:
         return self.in_features * self.out_features
 
-    def pack(self, weight: Array, ops: Backend[Array], algorithm: str) -> Array | None:
-        return np.asfortranarray(weight)
-
     def forward(self, x: Array, context: Context) -> Array:
         y = context.output((len(x), *self.output_shape(x.shape[1:])))
-        weight, bias = context.packed("weight"), context.parameter("bias") if self.bias else None
+        bias = context.parameter("bias") if self.bias else None
         context.save(x)
-        if weight is None:
-            weight = context.parameter("weight")
-        return context.ops.linear_forward(x, weight, bias, skip_zeros=context.skip_zeros, out=y)
+        return context.ops.linear_forward(x, context.weight("weight"), bias, out=y)
 
     def backward(self, dy: Array, context: Context) -> Array | None:
         (x,) = context.saved

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from fastlenet import ops as kernel_ops
-from fastlenet.backend import NAMES, Array, Backend
+from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend
 from fastlenet.fields import Values
 from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.frozen import Frozen
@@ -60,7 +60,7 @@ class Sequential:
         self.ops: Backend[Array] = ops
         self.names = _names(names, len(layers))
         self.seed: int = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert(f"{kind}: seed", seed)
-        self.algorithm: str = Values(str, choices=("direct", "winograd")).convert(f"{kind}: algorithm", algorithm)
+        self.algorithm: str = Values(str, choices=ALGORITHMS).convert(f"{kind}: algorithm", algorithm)
         self.training = True
         self.dropout_counter = 0
         self._steps = plan(layers, self.names)

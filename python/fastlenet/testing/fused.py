@@ -1,4 +1,4 @@
-"""conv2d_relu_max_pool2d_forward, its gradients, and pack_filters."""
+"""conv2d_relu_max_pool2d_forward and its gradients."""
 
 from __future__ import annotations
 

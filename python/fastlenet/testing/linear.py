@@ -6,7 +6,7 @@ import math
 
 from fastlenet.testing.cases import FC1, FC2, LINEAR, Linear
 from fastlenet.testing.description import Arguments, Benchmark, Gradient, Op, Result, Torch, Values
-from fastlenet.testing.judging import finite, sums
+from fastlenet.testing.judging import sums
 from fastlenet.testing.values import BATCHES, FEATURES, Draw
 
 __all__ = ["OPS"]
@@ -38,11 +38,6 @@ def _backward(case: Linear, values: Values) -> Arguments:
     return {"dy": values(case.n, case.outputs), "x": values(case.n, case.inputs), "weight": weight}
 
 
-def _open(arguments: Arguments) -> tuple[str, ...]:
-    """skip_zeros leaves out products with zeros, so infinities and NaN in the weights may not count."""
-    return ("y",) if arguments.get("skip_zeros") and not finite(arguments["weight"]) else ()
-
-
 def _flops(arguments: Arguments) -> float:
     products = 1 + bool(arguments.get("need_dx", True)) if "dy" in arguments else 1
     multiply_adds: int = len(arguments["x"]) * math.prod(arguments["weight"].shape) * products
@@ -64,8 +59,8 @@ FORWARD = Op(
     small=SMALL,
     large=FC1.with_batch(70),
     random=_random,
-    judge=sums(lambda arguments: (arguments["weight"].shape[1] + 1,), _open),
-    variants=({"bias": None}, {"skip_zeros": True}),
+    judge=sums(lambda arguments: (arguments["weight"].shape[1] + 1,)),
+    variants=({"bias": None},),
     torch=_torch,
     benchmarks=LINES,
     flops=_flops,

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from fastlenet.testing import OPS as DESCRIBED
 from fastlenet.testing import Op
-from fastlenet.testing.conv import random_conv
 from fastlenet.testing.description import Array
 from fastlenet.testing.values import EXACT, SIDES, Draw
 
@@ -71,7 +70,7 @@ def _of(op: Op) -> Generator:
 
 
 def _vary(draw: Draw, arguments: Arguments) -> None:
-    """Other types of the same numbers; and filters that are packed."""
+    """Other types of the same numbers."""
     if "x_shape" in arguments:
         arguments["x_shape"] = draw.pick((tuple, list, np.array))(arguments["x_shape"])
     if "labels" in arguments:
@@ -82,16 +81,9 @@ def _vary(draw: Draw, arguments: Arguments) -> None:
         arguments["index"] = arguments["index"].astype(dtype)
         if draw.chance(0.2):
             arguments["index"] = arguments["index"].tolist()
-    if "algorithm" in arguments and draw.chance(0.5):
-        # What pack_filters makes of the weight is for the runner to say: it belongs to the level. Or nonsense.
-        arguments["packed"] = "pack" if draw.chance(0.8) else draw.values((draw.pick((0, 1, 16, 80, 96, 416)),), "normals")
 
 
 # --- what is not of arrays -------------------------------------------------------------------------------------------------
-
-
-def pack_filters(draw: Draw, values: _Values) -> Arguments:
-    return {"weight": values(*random_conv(draw).weight_shape), "algorithm": draw.pick(("direct", "winograd"))}
 
 
 def inverse_root(draw: Draw, values: _Values) -> Arguments:
@@ -108,12 +100,11 @@ def empty(draw: Draw, values: _Values) -> Arguments:
 
 
 GENERATORS: dict[str, Generator] = {name: _of(op) for name, op in DESCRIBED.items()} | {
-    "pack_filters": pack_filters,
     "inverse_root": inverse_root,
     "empty": empty,
 }
 # The simple ones need fewer cases.
-_ONCE = ("empty", "inverse_root", "pack_filters", "relu_forward", "sigmoid_forward", "squared_error", "dropout_backward")
+_ONCE = ("empty", "inverse_root", "relu_forward", "sigmoid_forward", "squared_error", "dropout_backward")
 OPS = [op for op in GENERATORS for _ in range(1 if op in _ONCE else 3)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -96,33 +97,29 @@ def run_case(seed: int, case: int, op: str | None = None, level: str | None = No
     return run_call(draw, draw_call(draw, op), device)
 
 
-def _pack(draw: Draw, memory: Memory, call: Call, given: dict[str, Any]) -> None:
-    """The packed filters that the call asks for, now and then those of another level, in memory of some kind."""
-    if not isinstance(call.arguments.get("packed"), str):
+def _pack(draw: Draw, call: Call, given: dict[str, Any]) -> None:
+    """Now and then the weight of an op that takes it so is packed, seldom at another level, which changes nothing."""
+    if call.op not in ("linear_forward", "conv2d_relu_max_pool2d_forward") or not draw.chance(0.5):
         return
     level = _core.level()
     if draw.chance(0.1):
         _core.set_level(draw.pick(_core.levels_available()))
-    try:
-        packed = ops.pack_filters(call.arguments["weight"], call.arguments["algorithm"])
-        given["packed"] = memory.array(packed, same=True) if draw.chance(0.5) else packed
-    except Exception:  # as the op itself will, of the same arguments
-        given["packed"] = None
-    call.arguments["packed"] = plain(given["packed"])
+    with suppress(Exception):  # as the op itself will refuse it
+        given["weight"] = ops.Packed(given["weight"], call.arguments.get("algorithm", "direct"))
     _core.set_level(level)
 
 
 def _as_the_reference(demanded: Verdict, call: Call, arguments: dict[str, Any], memory: Memory) -> Verdict:
     """What may be taken or refused, because of memory that is shared, is as the reference has it; the rest it must have too.
 
-    But for what it documents to be otherwise: it takes float64, and looks at no packed filters. And ops copies labels and
-    indices of another dtype than int64: it does not see that an output lies there, nor needs to.
+    But for what it documents to be otherwise: it takes float64. And ops copies labels and indices of another dtype than int64:
+    it does not see that an output lies there, nor needs to.
     """
     parts = [part for value in arguments.values() for part in (value if isinstance(value, tuple) else (value,))]
     copied = demanded.taken is None and any(np.asarray(arguments.get(n, 0)).dtype != np.int64 for n in ("labels", "index"))
     if copied or any(getattr(part, "dtype", None) == np.float64 for part in parts):
         return demanded
-    if call.op in ("empty", "pack_filters") or arguments.get("packed") is not None:
+    if call.op == "empty":
         return demanded
     try:
         with np.errstate(all="ignore"):
@@ -142,7 +139,6 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
     if draw.chance(0.3):
         twist(draw, call)
     given = place(draw, memory, call)
-    _pack(draw, memory, call, given)
     exact: Any
     try:
         exact = expected(call)
@@ -154,11 +150,11 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
         out = draw_out(draw, memory, call, given, shapes)
         options = {} if out is None and draw.chance(0.5) else {"out": out}
     demanded = verdict(call, given, out, shapes, exact)
-    if call.arguments.get("packed") is not None and demanded.taken:
-        demanded = Verdict(None, "packed may be another's")
     memory.note()
     if not device:
         demanded = _as_the_reference(demanded, call, {**given, **options}, memory)
+    if not device:
+        _pack(draw, call, given)
     Liar.armed = True
     try:
         if device:

@@ -117,7 +117,7 @@ def _wrong(draw: Draw, call: Call, name: str) -> Any:
         wrong: list[Any] = [sizes[:3], [*sizes, 1], (), None, 4, "1111", sizes[::-1]]
         i = draw.below(4)
         return draw.pick([*wrong, *([*sizes[:i], other, *sizes[i + 1 :]] for other in (0, -1, 1.9, sizes[i] + 1, None, *HUGE))])
-    if name in ("bias", "velocity", "packed", "transform"):
+    if name in ("bias", "velocity", "transform"):
         return draw.pick((np.zeros(1, np.float32), np.zeros((), np.float32), 0.0, [], "x", object()))
     return value
 
