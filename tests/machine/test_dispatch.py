@@ -55,9 +55,9 @@ def test_filters_packed_at_another_level(packed_at: str, level: str) -> None:
     x, weight = numbers.standard_normal((1, 3, 9, 9), np.float32), numbers.standard_normal((16, 3, 3, 3), np.float32)
     expected, _ = ops.conv2d_relu_max_pool2d_forward(x, weight)
     _core.set_level(packed_at)
-    packed = ops.pack_filters(weight)
+    packed = ops.Packed(weight)
     _core.set_level(level)
-    y, _ = ops.conv2d_relu_max_pool2d_forward(x, weight, packed=packed)
+    y, _ = ops.conv2d_relu_max_pool2d_forward(x, packed)
     np.testing.assert_array_equal(y, expected)
 
 
