@@ -211,11 +211,25 @@ WRONG_SHAPES = [
 
 @pytest.mark.usefixtures("device_kind")
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
-def test_padding_of_average_pooling(module: Any) -> None:
-    """It takes what max-pooling takes: at most half a window."""
+def test_padding_of_pooling(module: Any) -> None:
+    """At most half a window, so that no window lies outside the image."""
     for padding in (2, (0, 2), (2, 0)):
-        with pytest.raises(ValueError, match=r"^avg_pool2d_forward: padding expects at most half of kernel_size \(3, 3\), got"):
-            module.avg_pool2d_forward(IMAGES, 3, padding=padding)
+        for op in ("max_pool2d_forward", "avg_pool2d_forward"):
+            with pytest.raises(ValueError, match=rf"^{op}: padding expects at most half of kernel_size \(3, 3\), got"):
+                getattr(module, op)(IMAGES, 3, padding=padding)
+
+
+@pytest.mark.usefixtures("device_kind")
+@pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
+def test_windows_whose_winners_fit_a_byte(module: Any) -> None:
+    """255 marks a window without one, so that the largest window has the winners 0..254."""
+    x = np.zeros((1, 1, 16, 17), np.float32)
+    x[0, 0, 14, 16] = 1
+    weight = np.ones((1, 1, 1, 1), np.float32)
+    y, winners = module.conv2d_relu_max_pool2d_forward(x, weight, kernel_size=(15, 17))
+    assert (np.asarray(y).item(), np.asarray(winners).item()) == (1, 254)
+    with pytest.raises(ValueError, match=r"kernel_size expects at most 255 elements, .*got \(16, 16\)"):
+        module.conv2d_relu_max_pool2d_forward(x, weight, kernel_size=16)
 
 
 @pytest.mark.usefixtures("device_kind")
