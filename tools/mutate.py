@@ -284,9 +284,11 @@ def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | N
 # --- results -------------------------------------------------------------------------------------------------------------
 
 
-def saved_results() -> dict[str, Any]:
-    results: dict[str, Any] = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else {}
-    return results
+def known_results(folder: Path) -> dict[str, Any]:
+    """What came of each fault the last time, here or where the results were saved."""
+    known: dict[str, Any] = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else {}
+    here = folder / "noticed.json"
+    return known | (json.loads(here.read_text()) if here.exists() else {})
 
 
 def save(results: dict[str, Any], faults: list[Fault]) -> None:
@@ -329,6 +331,7 @@ def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool) -
         text, right = judge(fault, noticed)
         print(f"{text}   [{time.monotonic() - start:.0f} s]", flush=True)
         results[fault.name] = {"breaks": fault.breaks, "noticed_by": noticed}
+        (copy.folder / "noticed.json").write_text(json.dumps(results, indent=1))
         wrong += [] if right else [fault.name]
     return wrong
 
@@ -374,8 +377,8 @@ def main() -> int:
             print(f"{fault.area:<10}{fault.file:<50}{fault.name}: {fault.breaks}")
         print(f"{len(chosen)} of {len(faults)} faults")
         return 0 if chosen else 1
-    results = saved_results()
     copy = Copy(arguments.folder.resolve(), arguments.limit)
+    results = known_results(copy.folder)
     wrong = run(copy, chosen, results, arguments.quick)
     failing = failing_without_faults(copy, chosen, results)
     if arguments.save and not failing and not arguments.quick:
