@@ -98,8 +98,8 @@ void begin_step(const Turn& turn, std::int64_t n);
 // Adds the mean loss of n images to the progress, and the number of images with the largest logit at the label; advances it.
 void end_step(Progress* progress, const double* loss, const float* logits, const std::int64_t* labels, std::int64_t n,
               std::int64_t classes);
-// 1 / sqrt(square), or 0 for a square of 0.
-void inverse_root(double* result, const double* square);
+// 1 / sqrt(max(square, at_least)), or 0 if that is 0.
+void inverse_root(double* result, const double* square, double at_least);
 
 // --- the ops: as in cpp/ops/ops.hpp, on device pointers; they return before the device has finished ---
 //

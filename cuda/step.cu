@@ -46,7 +46,11 @@ struct EndTurn {
 struct InverseRoot {
   double* result;
   const double* square;
-  __device__ void operator()(std::int64_t) const { *result = *square == 0.0 ? 0.0 : 1.0 / sqrt(*square); }
+  double at_least;
+  __device__ void operator()(std::int64_t) const {
+    const double larger = *square < at_least ? at_least : *square;  // NaN stays
+    *result = larger == 0.0 ? 0.0 : 1.0 / sqrt(larger);
+  }
 };
 
 }  // namespace
@@ -58,6 +62,8 @@ void end_step(Progress* progress, const double* loss, const float* logits, const
   launch_for_each("end_step", n, EndTurn{progress, loss, logits, labels, n, classes});
 }
 
-void inverse_root(double* result, const double* square) { launch_for_each("inverse_root", 1, InverseRoot{result, square}); }
+void inverse_root(double* result, const double* square, double at_least) {
+  launch_for_each("inverse_root", 1, InverseRoot{result, square, at_least});
+}
 
 }  // namespace fastlenet::cuda

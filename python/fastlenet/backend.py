@@ -255,7 +255,7 @@ class Backend(Protocol[A]):
 
     def squared_error(self, prediction: A, target: A, *, out: A | None = ...) -> tuple[SupportsFloat, A]: ...
 
-    def inverse_root(self, square: Any) -> Any:
+    def inverse_root(self, square: Any, *, at_least: float = ...) -> Any:
         """As in `fastlenet.ops`. square: a number as this backend's losses return it. The result can be part of `lr`."""
 
     def gather_images(

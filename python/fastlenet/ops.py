@@ -411,13 +411,16 @@ def squared_error(prediction: Array, target: Array, *, out: Array | None = None)
     return cast(tuple[float, Array], _core.squared_error(prediction, target, out))
 
 
-def inverse_root(square: float) -> float:
-    """Returns 1 / sqrt(square), or 0 for a square of 0. It scales an array whose sum of squares is `square` to norm 1.
+def inverse_root(square: float, *, at_least: float = 0.0) -> float:
+    """Returns 1 / sqrt(max(square, at_least)), or 0 if that is 0.
 
-    Raises ValueError for a negative square.
+    It scales an array whose sum of squares is `square` to norm 1. With at_least = m^2, m times the result scales the array to a
+    norm of at most m. Raises ValueError for a negative number.
     """
-    if square < 0:
-        raise ValueError(f"inverse_root: square expects a number of at least 0, got {square}")
+    for name, value in (("square", square), ("at_least", at_least)):
+        if value < 0:
+            raise ValueError(f"inverse_root: {name} expects a number of at least 0, got {value}")
+    square = max(square, at_least)  # NaN stays
     _core.Graph.void("inverse_root cannot be captured: it takes and returns a number that no launch would renew")
     return 1 / math.sqrt(square) if square else 0.0
 

@@ -503,10 +503,13 @@ def squared_error(prediction: Array, target: Array, *, out: Array | None = None)
     return float((difference**2).sum()), call.returns(dprediction, in_place=True)
 
 
-def inverse_root(square: float) -> float:
-    square = Call("inverse_root").number("square", square)
-    if square < 0:
-        raise ValueError(f"inverse_root: square expects a number of at least 0, got {square}")
+def inverse_root(square: float, *, at_least: float = 0.0) -> float:
+    call = Call("inverse_root")
+    square, at_least = call.number("square", square), call.number("at_least", at_least)
+    for name, value in (("square", square), ("at_least", at_least)):
+        if value < 0:
+            raise ValueError(f"inverse_root: {name} expects a number of at least 0, got {value}")
+    square = max(square, at_least)
     return float(square**-0.5) if square else 0.0
 
 

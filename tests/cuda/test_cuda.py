@@ -253,6 +253,11 @@ def test_inverse_root() -> None:
     for square, expected in ((0.0, 0.0), (4.0, 0.5), (0.25, 2.0), (np.nan, np.nan)):
         rate = cuda.inverse_root(cuda.from_numpy(np.array(square))) * -3.0
         np.testing.assert_array_equal(rate.base.numpy() * rate.factor, -3.0 * expected)
+    for square, expected in ((0.0, 0.5), (3.0, 0.5), (16.0, 0.25), (np.nan, np.nan)):
+        rate = cuda.inverse_root(cuda.from_numpy(np.array(square)), at_least=4.0)
+        np.testing.assert_array_equal(rate.base.numpy(), expected)
+    with pytest.raises(ValueError, match="inverse_root: at_least expects a number of at least 0, got -1"):
+        cuda.inverse_root(cuda.from_numpy(np.array(1.0)), at_least=-1)
 
 
 # --- devices that fail ----------------------------------------------------------------------------------------------------

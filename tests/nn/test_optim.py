@@ -105,7 +105,11 @@ def test_muon(nesterov: bool, channels: int, filters: int, rng: Rng) -> None:
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
 def test_inverse_root(module: ModuleType) -> None:
     assert [module.inverse_root(square) for square in (0.0, 4.0, 0.25)] == [0.0, 0.5, 2.0]
-    assert np.isnan(module.inverse_root(np.nan))
+    assert np.isnan(module.inverse_root(np.nan)) and np.isnan(module.inverse_root(np.nan, at_least=4.0))
+    assert [module.inverse_root(square, at_least=4.0) for square in (0.0, 3.0, 16.0)] == [0.5, 0.5, 0.25]
+    for wrong in ({"square": -1.0}, {"square": 1.0, "at_least": -1.0}):
+        with pytest.raises(ValueError, match=r"^inverse_root: \w+ expects a number of at least 0, got -1\.0$"):
+            module.inverse_root(**wrong)
 
 
 @pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9, True), AdamW, Muon], ids=["SGD", "AdamW", "Muon"])

@@ -34,6 +34,7 @@ EVERYTHING = Recipe(
     batch_size_end=300,
     lr=0.05,
     schedule="cosine",
+    clip_norm=1.0,
     label_smoothing=0.1,
     dropout=0.3,
     dropout_fc1=0.1,

@@ -339,11 +339,13 @@ def squared_error(prediction: Any, target: Any, *, out: DeviceArray | None = Non
     return loss, dprediction
 
 
-def inverse_root(square: Any) -> Rate:
+def inverse_root(square: Any, *, at_least: float = 0.0) -> Rate:
     """As in `fastlenet.ops`, for a float64 on the device. The result is on the device too."""
     square = Call("inverse_root").input("square", square, np.float64)
+    if at_least < 0:
+        raise ValueError(f"inverse_root: at_least expects a number of at least 0, got {at_least}")
     result = empty((), np.float64)
-    device().inverse_root(result.address, square.address)
+    device().inverse_root(result.address, square.address, at_least)
     return Rate(result)
 
 

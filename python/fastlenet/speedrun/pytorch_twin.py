@@ -170,6 +170,8 @@ def train(job: Job, model: nn.Module, images: Tensor, labels: Tensor) -> nn.Modu
             loss = functional.cross_entropy(logits, labels[index], label_smoothing=recipe["label_smoothing"])
             optimizer.zero_grad()
             loss.backward()
+            if recipe["clip_norm"]:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_norm"])
             optimizer.param_groups[0]["lr"] = job["rates"][step]
             optimizer.step()
             step += 1

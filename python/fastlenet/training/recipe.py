@@ -35,6 +35,7 @@ _EPOCHS = Values(int, "an integer in 0..2^32", 0, EPOCH.most + 1)
 _COUNT = Values(int, "a non-negative integer", 0, INT64_MAX)
 _POSITIVE = Values(int, "a positive integer", 1, INT64_MAX)
 _SIZE = Values(float, "a non-negative number", 0, sys.float_info.max)
+_NORM = Values(float, "a number in 0..1e100", 0, 1e100)  # the square is a float64
 _FRACTION = Values(float, "a number in [0, 1)", 0, 1, below=True)
 _SHARE = Values(float, "a number in [0, 1]", 0, 1)
 _SWITCH = Values(bool)
@@ -64,6 +65,7 @@ class ChangesButSchedule(TypedDict, total=False):
     nesterov: bool
     warm_up: float
     weight_decay: float
+    clip_norm: float
     label_smoothing: float
     dropout: float
     dropout_fc1: float
@@ -123,6 +125,7 @@ class Recipe:
     )
     warm_up: float = a_field(0.2, _SHARE, "share of the steps in which the rate rises, 0 to 1")
     weight_decay: float = a_field(5e-4, _SIZE, "L2 penalty; decoupled with adamw")
+    clip_norm: float = a_field(0.0, _NORM, "largest norm of the gradient, over all parameters; 0: no limit")
     label_smoothing: float = a_field(0.0, _SHARE, "share of the target that is spread over all classes, 0 to 1")
     dropout: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc2")
     dropout_fc1: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc1")

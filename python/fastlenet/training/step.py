@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet.philox import permutation
+from fastlenet.training.clipping import GradientClip
 from fastlenet.training.state import DivergedError, RunState
 
 __all__ = ["Average", "TrainingStep"]
@@ -31,6 +32,7 @@ class TrainingStep:
         self._state, self._rate_of = state, rate
         self._x: Array = ops.empty((largest, 1, h, w))
         self._logits_gradient: Array = ops.empty((largest, data.classes))
+        self._clip = GradientClip(state.model, recipe.clip_norm) if recipe.clip_norm else None
         self._order: Array
         self._transform: Any = None
         self._predicted = np.empty(count, np.int64)  # the predicted classes of the epoch's images, in their order
@@ -85,6 +87,8 @@ class TrainingStep:
         loss, dlogits = ops.softmax_cross_entropy(logits, labels, label_smoothing=smoothing, out=self._logits_gradient[:n])
         self._check(loss)
         model.backward(dlogits)
+        if self._clip is not None:
+            self._clip.apply()
         state.optimizer.step()
         if average == "begin":
             state.average["parameters"][...] = model.parameter_buffer

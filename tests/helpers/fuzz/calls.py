@@ -87,7 +87,8 @@ def _vary(draw: Draw, arguments: Arguments) -> None:
 
 
 def inverse_root(draw: Draw, values: _Values) -> Arguments:
-    return {"square": draw.pick((0, 0.0, 1, 4.0, 5e-324, 1e300, float("inf"), float("nan"), -0.0, -1.0, draw.rng.random()))}
+    numbers = (0, 0.0, 1, 4.0, 5e-324, 1e300, float("inf"), float("nan"), -0.0, -1.0, draw.rng.random())
+    return {"square": draw.pick(numbers), "at_least": draw.pick((0.0, *numbers))}
 
 
 def empty(draw: Draw, values: _Values) -> Arguments:
