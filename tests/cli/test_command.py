@@ -21,6 +21,7 @@ import pytest
 from fastlenet import get_num_threads, set_num_threads
 from fastlenet.cli import train
 from fastlenet.data import Dataset
+from fastlenet.signals import STOP_SIGNALS, StopSignals
 from fastlenet.speedrun import protocol as speedrun
 from fastlenet.training import lr_finder
 from fastlenet.training.recipe import CHOICES, RECIPES, Recipe
@@ -138,7 +139,7 @@ def test_random_lines_of_train(part: int, run: Run, tiny_mnist: Path, tmp_path: 
 def test_random_lines_of_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs, which are processes of `train`, are left out."""
 
-    def no_run(command: list[str], seed: int) -> speedrun.Run:
+    def no_run(command: list[str], seed: int, signals: StopSignals) -> speedrun.Run:
         assert all(isinstance(part, str) for part in command)
         return speedrun.Run(seed, 0.9, 4.0, 1.0, 1.0, 1.0, 1.0)
 
@@ -163,8 +164,8 @@ def test_random_lines_of_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytes
 )
 def test_a_run_that_fails(program: str, message: str) -> None:
     """Told by its last line, or by how it ended."""
-    with pytest.raises(speedrun.SpeedrunError) as raised:
-        speedrun._run(["sh", "-c", program], 0)
+    with pytest.raises(speedrun.SpeedrunError) as raised, StopSignals(*STOP_SIGNALS) as signals:
+        speedrun._run(["sh", "-c", program], 0, signals)
     assert str(raised.value).endswith(f": {message}")
 
 
