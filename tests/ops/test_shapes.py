@@ -296,6 +296,10 @@ def test_out_must_not_overlap() -> None:
     flat = np.zeros(10, np.float32)
     with pytest.raises(ValueError, match="share memory"):
         ops.relu_forward(flat[:5], out=flat[1:6])
+    with pytest.raises(ValueError, match="share memory"):
+        ops.relu_forward(flat[4::-1], out=flat[3:8])
+    for x in (flat[:5], flat[4::-1]):  # neighbours may touch
+        assert ops.relu_forward(x, out=flat[5:]) is not None
 
 
 @pytest.mark.usefixtures("device_kind")
