@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastlenet import reference
+from fastlenet.philox import STREAM_DROPOUT, philox
 from fastlenet.testing import Op, checks
 from fastlenet.testing.cases import SPARSE, Linear
 from helpers.arrays import Guarded, integers
@@ -37,6 +38,15 @@ def test_what_is_compared_is_not_all_zeros(op: Op, case: Any) -> None:
             assert array is None or array.size < 16 or array.any()
         else:
             expect_meaningful(array)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_word_that_is_the_rate() -> None:
+    """Dropped are the elements whose word is below rate * 2^32; the one whose word that is stays."""
+    words = philox(3, STREAM_DROPOUT, 5, 40)
+    for word in words[[0, 7, 39]].tolist():
+        _, mask = ops.dropout_forward(np.ones(40, np.float32), word / 2**32, 3, 5)
+        np.testing.assert_array_equal(np.asarray(mask) != 0, words >= word)
 
 
 def _float64(*arrays: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import Augmentation, LeNet, fit, get_num_threads, set_num_threads
+from fastlenet import Augmentation, LeNet, fit, get_num_threads, ops, set_num_threads
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.optim import SGD, AdamW, Muon
 from fastlenet.philox import permutation, philox
@@ -213,6 +213,26 @@ def test_dropout_needs_its_layers(data: Dataset) -> None:
     expect_same_bits(LeNet.of(EVERYTHING).parameter_buffer, LeNet(4).parameter_buffer)
     with pytest.raises(ValueError, match=r"dropout expects a model with nn.Dropout\(0.3\)"):
         fit(LeNet(), data, dropout=0.3)
+
+
+def test_what_each_epoch_sees(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own order of the images and its own distortions of them; the last epochs see the images as they are."""
+    recipe = Recipe(epochs=3, batch_size=500, shift=2, plain_epochs=1, seed=4)
+    seen: list[tuple[Any, Any]] = []
+    gather = ops.gather_images
+
+    def note(images: Any, index: Any, **options: Any) -> Any:
+        if images is data.train_images and options.get("transform", seen) is not seen:
+            seen.append((np.array(index), options["transform"]))
+        return gather(images, index, **options)
+
+    monkeypatch.setattr(ops, "gather_images", note)
+    trained(data, recipe)
+    assert len(seen) == 12
+    for epoch in range(3):
+        orders, transforms = zip(*seen[4 * epoch : 4 * epoch + 4], strict=True)
+        np.testing.assert_array_equal(np.concatenate(orders), permutation(2000, 4, epoch))
+        assert set(transforms) == {None if epoch == 2 else recipe.augmentation.at(4, epoch)}
 
 
 # --- averaged weights, test-time augmentation ---------------------------------------------------------------------------
