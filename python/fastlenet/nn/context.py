@@ -120,7 +120,7 @@ class Context:
 
     def weight(self, key: str) -> Array | Packed[Array]:
         """Returns the parameter, or in a frozen model what the backend has packed of it, for an op that takes both."""
-        return self._packed.get(f"{self._name}.{key}") or self.parameter(key)
+        return self._packed[f"{self._name}.{key}"] if self._packed else self.parameter(key)
 
     def gradient(self, key: str) -> Array:
         """Returns the array for the gradient of that parameter. `backward` must overwrite all of it."""
@@ -153,10 +153,9 @@ class Context:
 
     # --- for the model ---
 
-    def enter(self, at: int, name: str, *, last: bool = False, backward: bool = False, need_dx: bool = True) -> None:
+    def enter(self, at: int, name: str, *, last: bool = False, output: str = "y", need_dx: bool = True) -> None:
         """Set the layer of the context, by its position and name. last: its output goes to the caller of the model."""
-        self._at, self._name, self._last = at, name, last
-        self._output, self.need_dx = "dx" if backward else "y", need_dx
+        self._at, self._name, self._last, self._output, self.need_dx = at, name, last, output, need_dx
 
     def own(self, y: Array) -> Array:
         """Returns the output as the caller's own array, since a layer may have returned its input or a view of it."""

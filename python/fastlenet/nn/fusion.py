@@ -107,8 +107,11 @@ def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
     Raises TypeError or ValueError, which names the layer.
     """
     expect_examples(x)
+    last = steps[-1] if steps and not context.captures else None
     for step in steps:
-        _enter(step, context, last=step is steps[-1] and not context.captures)
+        context.enter(step.at, step.name, last=step is last)
+        if context.captures:
+            _void_unless_promised(step, context)
         try:
             y = step.layer.forward(x, context)
         except MisfitError as error:
@@ -127,7 +130,9 @@ def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx:
     for step in reversed(steps):
         assert gradient is not None
         wanted = need_dx or step is not steps[0]
-        _enter(step, context, backward=True, need_dx=wanted)
+        context.enter(step.at, step.name, output="dx", need_dx=wanted)
+        if context.captures:
+            _void_unless_promised(step, context)
         try:
             gradient = step.layer.backward(gradient, context)
         except (TypeError, ValueError) as error:
@@ -137,10 +142,9 @@ def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx:
     return gradient if need_dx else None
 
 
-def _enter(step: Step, context: Context, **options: bool) -> None:
-    """Set the context's layer. Voids a graph that is being captured if the layer may do more than call ops."""
-    context.enter(step.at, step.name, **options)
-    if context.captures and not step.layer.calls_only_ops:
+def _void_unless_promised(step: Step, context: Context) -> None:
+    """Void the graph that is being captured if the step's layer may do more than call ops."""
+    if not step.layer.calls_only_ops:
         kind = type(step.layer).__name__
         context.ops.Graph.void(f"layer {step.name!r}: {kind} may do more than call ops, unless it says calls_only_ops = True")
 
