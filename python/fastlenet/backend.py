@@ -26,6 +26,7 @@ __all__ = [
     "Array",
     "Backend",
     "Gap",
+    "Gradients",
     "Graph",
     "Packed",
     "Pair",
@@ -44,6 +45,8 @@ ALGORITHMS = ("direct", "winograd")  # of fused convolutions
 FEW_IMAGES = 4  # up to this number, packed weights and graphs of frozen models save time
 
 A = TypeVar("A")  # the backend's arrays
+
+Gradients = tuple[A | None, A, A]  # dx, or None without need_dx; dweight; dbias
 
 
 class Graph(Protocol[A]):
@@ -157,7 +160,7 @@ class Backend(Protocol[A]):
         padding: Pair = ...,
         need_dx: bool = ...,
         out: tuple[A | None, A | None, A | None] | None = ...,
-    ) -> tuple[A | None, A, A]: ...
+    ) -> Gradients[A]: ...
 
     def max_pool2d_forward(
         self,
@@ -209,7 +212,7 @@ class Backend(Protocol[A]):
         kernel_size: Pair = ...,
         need_dx: bool = ...,
         out: tuple[A | None, A | None, A | None] | None = ...,
-    ) -> tuple[A | None, A, A]: ...
+    ) -> Gradients[A]: ...
 
     def linear_forward(self, x: A, weight: A | _PackedWeight[A], bias: A | None = ..., *, out: A | None = ...) -> A: ...
 
@@ -221,7 +224,7 @@ class Backend(Protocol[A]):
         *,
         need_dx: bool = ...,
         out: tuple[A | None, A | None, A | None] | None = ...,
-    ) -> tuple[A | None, A, A]: ...
+    ) -> Gradients[A]: ...
 
     # --- element by element ---
 

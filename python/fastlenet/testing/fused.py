@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlenet import reference
 from fastlenet.backend import DEAD
+from fastlenet.reference.conv_pool import window_view
 from fastlenet.testing.cases import FUSED, Fused, Pair, both
 from fastlenet.testing.conv import CONVOLUTIONS, convolution_flops, first_layer, gradient_terms, lenet_weights, random_conv
 from fastlenet.testing.description import Arguments, Array, Benchmark, Call, Gradient, Op, Result, Results, Torch, Values
@@ -45,7 +46,7 @@ def _backward(case: Fused, values: Values) -> Arguments:
 
 def windows(conv: Array, kernel_size: Pair) -> Array:
     """The elements of each window along the last axis."""
-    view = reference._window_view(conv, *both(kernel_size))
+    view = window_view(conv, *both(kernel_size))
     return view.reshape(*view.shape[:4], -1) if view.size else np.zeros((*view.shape[:4], int(np.prod(view.shape[4:]))))
 
 

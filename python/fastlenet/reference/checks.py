@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import SupportsFloat, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import byte_bounds
 
+from fastlenet.backend import Array, Gradients
+
 __all__ = ["Call"]
 
-Array = npt.NDArray[Any]
 _PAIR = "an int or a pair of ints, below 2^31"
 _MASKED = "a masked array, whose mask would be ignored"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text else f"an object of {type(value).__name__}"
 
@@ -31,29 +32,30 @@ class Call:
     place can be an input, all of it.
     """
 
-    def __init__(self, op: str, out: Any = None) -> None:
+    def __init__(self, op: str, out: object = None) -> None:
         self.op, self._out = op, out
         self._arrays: list[tuple[str, Array, bool, bool]] = []  # name, array, whether it is written, and may be in place
 
-    def _wanted(self, name: str, expected: str, got: Any) -> str:
+    def _wanted(self, name: str, expected: str, got: object) -> str:
         return f"{self.op}: {name} expects {expected}, got {got}"
 
     # --- arrays that are read ---
 
-    def array(self, name: str, value: Any, *dtypes: npt.DTypeLike) -> Array:
+    def array(self, name: str, value: object, *dtypes: npt.DTypeLike) -> Array:
         """An array of one of the dtypes, as its base class has it."""
         array = self._of_dtype(name, value, *dtypes)
         self._add(name, array, False)
         return array
 
-    def floats(self, **values: Any) -> tuple[Any, ...]:
-        """Each as an array of float32 or float64, None as None."""
-        return tuple(
-            None if value is None and name == "bias" else self.array(name, value, np.float32, np.float64)
-            for name, value in values.items()
-        )
+    def floats(self, name: str, value: object) -> Array:
+        """An array of float32 or float64."""
+        return self.array(name, value, np.float32, np.float64)
 
-    def integers(self, name: str, values: Any, limit: int) -> Array:
+    def optional(self, name: str, value: object) -> Array | None:
+        """The same, or None."""
+        return None if value is None else self.floats(name, value)
+
+    def integers(self, name: str, values: object, limit: int) -> Array:
         """Numbers in 0..limit-1, of any integer dtype."""
         if isinstance(values, np.ma.MaskedArray):
             raise TypeError(self._wanted(name, "an array of integers", _MASKED))
@@ -72,7 +74,7 @@ class Call:
             raise ValueError(self._wanted(name, f"values in 0..{limit - 1}", f"{array.min()}..{array.max()}"))
         return array.astype(np.int64)
 
-    def _of_dtype(self, name: str, value: Any, *dtypes: npt.DTypeLike) -> Array:
+    def _of_dtype(self, name: str, value: object, *dtypes: npt.DTypeLike) -> Array:
         expected = "a numpy array of " + " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
         if not isinstance(value, np.ndarray):
             raise TypeError(self._wanted(name, expected, type(value).__name__))
@@ -97,12 +99,12 @@ class Call:
         if min(shape[2:]) < 1:
             raise ValueError(self._wanted(name, "planes of at least one pixel", f"shape {tuple(shape)}"))
 
-    def weight(self, value: Array) -> Array:
+    def weight(self, value: object) -> Array:
         """A matrix, or filters."""
-        (weight,) = self.floats(weight=value)
+        weight = self.floats("weight", value)
         if weight.ndim != 2:
             self.filters(weight)
-        return cast(Array, weight)
+        return weight
 
     def filters(self, weight: Array) -> None:
         self.rank("weight", weight, 4)
@@ -111,35 +113,49 @@ class Call:
 
     # --- arrays that are written ---
 
-    def returns(self, *results: Array | None, in_place: bool = False) -> Any:
-        """The results, or the caller's arrays, into which they are copied; in_place: the first may be an input."""
-        results = tuple(None if result is None else np.asarray(result, order="C") for result in results)
-        count = len(results)
-        outs = (self._out,) if count == 1 else (None,) * count if self._out is None else self._out
+    def returns(self, result: Array, *, in_place: bool = False) -> Array:
+        """The result, or the caller's array, into which it is copied; in_place: that may be an input."""
+        return cast(Array, self._fill(["out"], [self._out], [result], in_place)[0])
+
+    def returns_two(self, first: Array, second: Array, *, in_place: bool = False) -> tuple[Array, Array]:
+        """Two results, or the caller's arrays; in_place: the first may be an input."""
+        return cast("tuple[Array, Array]", self._fill(["out[0]", "out[1]"], self._outs(2), [first, second], in_place))
+
+    def returns_gradients(self, dx: Array | None, dweight: Array, dbias: Array) -> Gradients[Array]:
+        """Three results, or the caller's arrays."""
+        names = ["out[0]", "out[1]", "out[2]"]
+        return cast("Gradients[Array]", self._fill(names, self._outs(3), [dx, dweight, dbias], False))
+
+    def _outs(self, count: int) -> Sequence[object]:
+        """The caller's arrays, each None if there is none."""
+        outs = (None,) * count if self._out is None else self._out
         if not isinstance(outs, tuple) or len(outs) != count:
             got = len(outs) if isinstance(outs, tuple) else type(outs).__name__
             raise TypeError(self._wanted("out", f"a tuple of {count} arrays", got))
-        given = [None if result is None else out for out, result in zip(outs, results, strict=True)]
-        for i, (out, result) in enumerate(zip(given, results, strict=True)):
-            if out is not None and result is not None:
-                self._writable("out" if count == 1 else f"out[{i}]", out, result, in_place and i == 0)
-        for out, result in zip(given, results, strict=True):
-            if out is not None:
-                np.asarray(out)[...] = result
-        filled = tuple(result if out is None else out for out, result in zip(given, results, strict=True))
-        return filled if count > 1 else filled[0]
+        return outs
 
-    def state(self, **values: Any) -> tuple[Any, ...]:
-        """Flat arrays of one size that the op changes; velocity may be None."""
-        first, *_ = values
-        like = self._of_dtype(first, values[first], np.float32, np.float64)
-        self.rank(first, like, 1)
-        return tuple(
-            None if value is None and name == "velocity" else self._writable(name, value, like, False)
-            for name, value in values.items()
-        )
+    def _fill(
+        self, names: list[str], outs: Sequence[object], results: list[Array | None], in_place: bool
+    ) -> tuple[Array | None, ...]:
+        filled: list[tuple[Array | None, Array | None]] = []
+        for i, (name, out, result) in enumerate(zip(names, outs, results, strict=True)):
+            dense = None if result is None else np.asarray(result, order="C")
+            if out is not None and dense is not None:
+                self._writable(name, out, dense, in_place and i == 0)
+            filled.append((cast("Array | None", out) if dense is not None else None, dense))
+        for out, dense in filled:
+            if out is not None and dense is not None:
+                np.asarray(out)[...] = dense
+        return tuple(dense if out is None else out for out, dense in filled)
 
-    def _writable(self, name: str, value: Any, like: Array, in_place: bool) -> Array:
+    def state(self, name: str, value: object, like: Array | None = None) -> Array:
+        """A flat array that the op changes, of the size of another one."""
+        if like is None:
+            like = self._of_dtype(name, value, np.float32, np.float64)
+            self.rank(name, like, 1)
+        return self._writable(name, value, like, False)
+
+    def _writable(self, name: str, value: object, like: Array, in_place: bool) -> Array:
         dtypes = (np.float32, np.float64) if like.dtype.kind == "f" else (like.dtype,)
         array = self._of_dtype(name, value, *dtypes)
         self.shape(name, array, like.shape)
@@ -160,33 +176,33 @@ class Call:
 
     # --- numbers and words ---
 
-    def number(self, name: str, value: Any) -> float:
+    def number(self, name: str, value: object) -> float:
         try:
             if isinstance(value, (str, bytes)):  # which float() would read
                 raise TypeError
-            return float(value)
+            return float(cast(SupportsFloat, value))
         except TypeError:
             raise TypeError(self._wanted(name, "a number", _shown(value))) from None
         except OverflowError:
             raise ValueError(self._wanted(name, "a number within a float's range", _shown(value))) from None
 
-    def numbers(self, **values: Any) -> tuple[float, ...]:
+    def numbers(self, **values: object) -> tuple[float, ...]:
         return tuple(self.number(name, value) for name, value in values.items())
 
-    def fraction(self, name: str, value: Any) -> float:
+    def fraction(self, name: str, value: object) -> float:
         number = self.number(name, value)
         if not 0 <= number < 1:
             raise ValueError(self._wanted(name, "a number in [0, 1)", _shown(value)))
         return number
 
-    def not_negative(self, name: str, value: Any) -> float:
+    def not_negative(self, name: str, value: object) -> float:
         """Rounded to float32."""
         number = self.number(name, value)
         if not 0 <= number <= _LARGEST:
             raise ValueError(self._wanted(name, "a number of at least 0 that fits float32", _shown(value)))
         return float(np.float32(number))
 
-    def normalisation(self, mean: Any, std: Any) -> tuple[float, float]:
+    def normalisation(self, mean: object, std: object) -> tuple[float, float]:
         """(pixel / 255 - mean) / std must be numbers in float32, whatever the pixel."""
         centre, scale = self.numbers(mean=mean, std=std)
         if not math.isfinite(centre):
@@ -197,20 +213,20 @@ class Call:
             raise ValueError(self._wanted("std", "a number so large that (1 + |mean|) / std fits float32", std))
         return centre, scale
 
-    def integer(self, name: str, value: Any, least: int, most: int, expected: str) -> int:
+    def integer(self, name: str, value: object, least: int, most: int, expected: str) -> int:
         try:
-            number = operator.index(value)
+            number = operator.index(cast(SupportsIndex, value))
         except TypeError:
             raise TypeError(self._wanted(name, expected, _shown(value))) from None
         if not least <= number <= most:
             raise ValueError(self._wanted(name, expected, _shown(value)))
         return number
 
-    def word(self, name: str, value: Any) -> int:
+    def word(self, name: str, value: object) -> int:
         """64 bits: a seed, a counter."""
         return self.integer(name, value, 0, 2**64 - 1, "an integer in 0..2^64-1")
 
-    def pair(self, name: str, value: Any, least: int) -> tuple[int, int]:
+    def pair(self, name: str, value: object, least: int) -> tuple[int, int]:
         both = value if isinstance(value, (tuple, list)) else (value, value)
         if len(both) != 2:
             raise TypeError(self._wanted(name, _PAIR, _shown(value)))
@@ -219,9 +235,9 @@ class Call:
             raise ValueError(self._wanted(name, f"integers of at least {least}", (first, second)))
         return first, second
 
-    def sizes(self, name: str, value: Any) -> tuple[int, ...]:
+    def sizes(self, name: str, value: object) -> tuple[int, ...]:
         expected = "a sequence of non-negative ints"
         try:
-            return tuple(self.integer(name, size, 0, 2**63 - 1, expected) for size in value)
+            return tuple(self.integer(name, size, 0, 2**63 - 1, expected) for size in cast("Iterable[object]", value))
         except TypeError:
             raise TypeError(self._wanted(name, expected, _shown(value))) from None
