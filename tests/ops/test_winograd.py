@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from fastlenet import LeNet, fit, get_num_threads, ops, reference, set_num_threads
+from fastlenet.backend import DEAD
 from fastlenet.data import load_idx_directory
 from fastlenet.formats.parameters import load_model
 from fastlenet.testing.cases import CONV2, FUSED, WINOGRAD, Fused
@@ -74,7 +75,7 @@ def test_within_the_bound(case: Fused, biased: bool, level: str, rng: Rng, guard
 
     # Another winner than float64's only where the two nearly tie; dead only what is at most the bound above zero.
     candidates = windows(reference.conv2d_forward(exact[0], exact[1], exact[2], padding=case.padding), y)
-    alive = winners != reference.DEAD
+    alive = winners != DEAD
     assert alive.any() and (winners[alive] < 4).all()
     at_winner = np.take_along_axis(candidates, np.where(alive, winners, 0)[..., None].astype(np.int64), -1)[..., 0]
     expect_within(at_winner[alive], candidates.max(-1)[alive], 2 * bound[alive])
@@ -123,7 +124,7 @@ def test_what_is_not_finite(odd: float, case: Fused, level: str, rng: Rng) -> No
         others = np.arange(4) != 2
         expect_same_bits((y[others], winners[others]), (clean[0][others], clean[1][others]))
     _, winners = winograd(x, weight, np.full_like(bias, np.nan), case)
-    assert (winners != reference.DEAD).all()
+    assert (winners != DEAD).all()
 
 
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
