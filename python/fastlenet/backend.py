@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NoReturn, Protocol, SupportsFloat, TypeVar, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from fastlenet.augment import Transform
@@ -32,6 +33,7 @@ __all__ = [
     "Pair",
     "Shape",
     "Uncaptured",
+    "as_integers",
     "expect_algorithm",
     "gaps_of",
 ]
@@ -62,6 +64,7 @@ class Graph(Protocol[A]):
     """
 
     captures_one_thread: ClassVar[bool]  # True: other threads may call ops while a graph is captured
+    captures_steps: ClassVar[bool]  # True: rates and counters may lie on the device, so whole training steps are captured
 
     def __init__(self, function: Callable[..., object], *inputs: A) -> None: ...
 
@@ -119,6 +122,19 @@ def expect_algorithm(op: str, algorithm: object) -> None:
 
 
 _PackedWeight = Packed  # since in Backend its name is that of a member
+
+
+def as_integers(op: str, argument: str, values: object) -> Array:
+    """An array of any integer dtype as int64; another dtype is refused rather than truncated."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{op}: {argument} expects an array of integers, got a masked array, whose mask would be ignored")
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{op}: {argument} expects an array of integers, got rows of different lengths") from None
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{op}: {argument} expects an array of integers, got {array.dtype}")
+    return array.astype(np.int64, copy=False)
 
 
 class Backend(Protocol[A]):
@@ -333,6 +349,7 @@ class Uncaptured(Generic[A]):
     """A Graph for backends that cannot capture their ops: it calls the function, and is void. Derived classes set `reason`."""
 
     captures_one_thread: ClassVar[bool] = False
+    captures_steps: ClassVar[bool] = False
     calls = 0
     reason: str = "this backend does not capture its ops"
 

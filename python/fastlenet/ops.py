@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from fastlenet import _core
 from fastlenet.augment import Transform
-from fastlenet.backend import Array, Pair
+from fastlenet.backend import Array, Pair, as_integers
 from fastlenet.backend import Packed as PackedWeight
 
 __all__ = [
@@ -91,19 +91,6 @@ def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> Arra
     return memory[start : start + size].view(dtype).reshape(dims)
 
 
-def _int64(op: str, argument: str, values: Any) -> Array:
-    """An array of any integer dtype as int64; another dtype is refused rather than truncated."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{op}: {argument} expects an array of integers, got a masked array, whose mask would be ignored")
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ValueError(f"{op}: {argument} expects an array of integers, got rows of different lengths") from None
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{op}: {argument} expects an array of integers, got {array.dtype}")
-    return array.astype(np.int64, copy=False)
-
-
 class Graph(_core.Graph):
     """A captured sequence of op calls, which `launch` repeats without Python.
 
@@ -131,6 +118,7 @@ class Graph(_core.Graph):
     """
 
     captures_one_thread: ClassVar[bool] = True
+    captures_steps: ClassVar[bool] = False
 
 
 class Packed(PackedWeight[Array]):
@@ -399,7 +387,7 @@ def softmax_cross_entropy(
     logits: (n, classes); labels: (n,) of any integer dtype, in 0..classes-1. The target is 1 - label_smoothing at the
     label plus label_smoothing / classes everywhere. Returns the loss (nan for n = 0) and dlogits: (n, classes).
     """
-    values = _int64("softmax_cross_entropy", "labels", labels)
+    values = as_integers("softmax_cross_entropy", "labels", labels)
     return cast(tuple[float, Array], _core.softmax_cross_entropy(logits, values, label_smoothing, out))
 
 
@@ -443,7 +431,7 @@ def gather_images(
     distorts each image at random. The distortion depends on the image's number, not on its position in `index`. With a
     transform, images have at most 32,000 pixels a side.
     """
-    values = _int64("gather_images", "index", index)
+    values = as_integers("gather_images", "index", index)
     if isinstance(transform, Transform):
         return _core.gather_augmented(images, values, mean, std, out=out, **transform.numbers)
     return _core.gather_images(images, values, mean, std, transform, out)

@@ -6,14 +6,15 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fastlenet import _core
+from fastlenet.backend import Array
 
-__all__ = ["DeviceArray", "device", "empty", "from_dlpack", "from_numpy", "uses_noted", "wrap"]
+__all__ = ["DeviceArray", "Input", "device", "empty", "from_dlpack", "from_numpy", "uses_noted", "wrap"]
 
 _DLPACK_CUDA = 2
 
@@ -113,13 +114,13 @@ class DeviceArray:
 
     # --- to the host ---
 
-    def numpy(self) -> npt.NDArray[Any]:
+    def numpy(self) -> Array:
         """Returns a NumPy copy in the host's memory. Raises ValueError for a wrong label or index in earlier work."""
         array = np.empty(self.shape, self.dtype)
         device().copy_to_host(array, self._address)
         return array
 
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("a DeviceArray becomes a numpy array by a copy only")
         array = self.numpy()
@@ -216,6 +217,22 @@ class DeviceArray:
         return device().to_dlpack(self, self._address, list(self.shape), self.dtype.kind, 8 * self.dtype.itemsize)
 
 
+class OfDLPack(Protocol):
+    """An array of another library, by DLPack."""
+
+    def __dlpack__(self) -> object: ...
+
+
+class OfCuda(Protocol):
+    """An array of another library, by its interface for CUDA."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+
+Input = DeviceArray | OfDLPack | OfCuda | Array  # what an op reads
+
+
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float32) -> DeviceArray:
     """Returns an uninitialised array in the device's memory, aligned to 256 bytes."""
     dims = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
@@ -232,7 +249,7 @@ def from_numpy(array: npt.ArrayLike) -> DeviceArray:
     return result
 
 
-def from_dlpack(array: Any) -> DeviceArray:
+def from_dlpack(array: OfDLPack) -> DeviceArray:
     """Returns a view of another library's dense array in the device's memory, by DLPack.
 
     Raises TypeError or DeviceError for an array that is not dense or not on the device.
@@ -243,7 +260,7 @@ def from_dlpack(array: Any) -> DeviceArray:
     return DeviceArray(owner, address, tuple(shape), np.dtype(name))
 
 
-def wrap(array: Any) -> DeviceArray | None:
+def wrap(array: object) -> DeviceArray | None:
     """Returns a view of another library's array as a DeviceArray, or None if it is not in the device's memory.
 
     Uses __cuda_array_interface__, else DLPack. Raises TypeError for an array that is not dense.
@@ -256,7 +273,7 @@ def wrap(array: Any) -> DeviceArray | None:
     if interface is None:
         location = getattr(array, "__dlpack_device__", None)
         on_device = location is not None and not isinstance(array, np.ndarray) and location()[0] == _DLPACK_CUDA
-        return from_dlpack(array) if on_device else None
+        return from_dlpack(cast(OfDLPack, array)) if on_device else None
     dtype, shape = np.dtype(interface["typestr"]), tuple(interface["shape"])
     dense = [math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape))]
     strides = interface.get("strides")

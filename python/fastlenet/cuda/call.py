@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet.backend import Array, as_integers
 from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy, wrap
 from fastlenet.cuda.scalars import Count, Rate
-from fastlenet.ops import _int64
 
 __all__ = ["Call"]
 
@@ -24,11 +24,11 @@ class Call:
 
     made: ClassVar[int] = 0  # the number of calls so far, of all ops
 
-    def __init__(self, op: str, out: Any = None, outputs: int = 1) -> None:
+    def __init__(self, op: str, out: object = None, outputs: int = 1) -> None:
         Call.made += 1
         self.op = op
         if outputs == 1:
-            self._given: tuple[Any, ...] = (out,)
+            self._given: tuple[object, ...] = (out,)
         elif out is None:
             self._given = (None,) * outputs
         elif isinstance(out, tuple) and len(out) == outputs:
@@ -40,7 +40,7 @@ class Call:
 
     # --- what it reads ---
 
-    def input(self, argument: str, value: Any, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
+    def input(self, argument: str, value: object, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
         """Returns the array on the device; an array in the host's memory is copied."""
         expected = f"{self.op}: {argument} expects a device or numpy array of {np.dtype(dtype)}, got "
         array = wrap(value)
@@ -56,15 +56,15 @@ class Call:
         self._add(argument, array, written=False)
         return array
 
-    def optional(self, argument: str, value: Any) -> DeviceArray | None:
+    def optional(self, argument: str, value: object) -> DeviceArray | None:
         return None if value is None else self.input(argument, value)
 
-    def integers(self, argument: str, values: Any, limit: int) -> DeviceArray:
+    def integers(self, argument: str, values: object, limit: int) -> DeviceArray:
         """Returns class labels or image numbers as int64 on the device. Those from the host may have any integer dtype."""
         array = wrap(values)
         if array is not None:
             return self.input(argument, array, np.int64)
-        host = _int64(self.op, argument, values)
+        host = as_integers(self.op, argument, values)
         wrong = np.flatnonzero((host < 0) | (host >= limit))
         if wrong.size:
             got = f"{host.reshape(-1)[wrong[0]]} at position {wrong[0]}"
@@ -86,14 +86,14 @@ class Call:
         dx = self.output(0, x.shape) if need_dx else None
         return dx, self.output(1, weight.shape), self.output(2, weight.shape[:1])
 
-    def state(self, argument: str, value: Any, shape: Sequence[int]) -> DeviceArray:
+    def state(self, argument: str, value: object, shape: Sequence[int]) -> DeviceArray:
         """Returns a buffer that a step changes. It must be on the device, since changing a copy would have no effect."""
         array = wrap(value)
         if array is None:
             raise TypeError(f"{self.op}: {argument} expects a device array of float32, got {type(value).__name__}")
         return self._changed(argument, array, shape, np.float32, False)
 
-    def flat(self, argument: str, value: Any) -> tuple[int, ...]:
+    def flat(self, argument: str, value: object) -> tuple[int, ...]:
         """Returns the shape of a flat buffer; the others must have it too."""
         array = value if isinstance(value, np.ndarray) else wrap(value)
         if array is None:
@@ -102,7 +102,7 @@ class Call:
         device().expect_rank(self.op, argument, 1, "(count,)", shape)
         return shape
 
-    def _changed(self, argument: str, given: Any, shape: Sequence[int], dtype: npt.DTypeLike, in_place: bool) -> DeviceArray:
+    def _changed(self, argument: str, given: object, shape: Sequence[int], dtype: npt.DTypeLike, in_place: bool) -> DeviceArray:
         if not isinstance(given, DeviceArray) or given.dtype != np.dtype(dtype):
             came = given.dtype if isinstance(given, DeviceArray) else type(given).__name__
             raise TypeError(f"{self.op}: {argument} expects a device array of {np.dtype(dtype)}, got {came}")
@@ -118,7 +118,7 @@ class Call:
         if array is not None:
             device().expect_dims(self.op, argument, list(expected), list(array.shape))
 
-    def expect_none(self, host: npt.NDArray[Any], wrong: Any, argument: str, expected: str) -> None:
+    def expect_none(self, host: Array, wrong: Callable[[Array], Array], argument: str, expected: str) -> None:
         """Raise ValueError if an array from the host contains a wrong value."""
         found = wrong(np.asarray(host))
         if found.any():
@@ -136,7 +136,7 @@ class Call:
 
     # --- numbers ---
 
-    def number(self, argument: str, value: Any) -> float:
+    def number(self, argument: str, value: object) -> float:
         result: float = device().number(self.op, argument, value)
         return result
 

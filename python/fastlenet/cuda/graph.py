@@ -26,6 +26,7 @@ class Graph:
     """
 
     captures_one_thread: ClassVar[bool] = False
+    captures_steps: ClassVar[bool] = True
     _capturing: ClassVar[bool] = False
 
     def __init__(self, function: Callable[..., object], *inputs: DeviceArray) -> None:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from fastlenet.augment import Transform
 from fastlenet.backend import Packed as PackedWeight
 from fastlenet.backend import Pair, expect_algorithm
-from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
+from fastlenet.cuda.array import DeviceArray, Input, device, empty, from_numpy
 from fastlenet.cuda.call import Call
 from fastlenet.cuda.graph import Graph
 from fastlenet.cuda.scalars import Count, Rate
@@ -77,7 +78,7 @@ def _at(array: DeviceArray | None) -> int | None:
 class Packed(PackedWeight[DeviceArray]):
     """Keeps the weight unchanged, on the device, since this backend has no other layout."""
 
-    def __init__(self, weight: Any, algorithm: str = "direct") -> None:
+    def __init__(self, weight: Input, algorithm: str = "direct") -> None:
         call = Call("Packed")
         array = call.input("weight", weight)
         if array.ndim != 2:
@@ -89,7 +90,7 @@ class Packed(PackedWeight[DeviceArray]):
 
 
 def conv2d_forward(
-    x: Any, weight: Any, bias: Any = None, *, stride: Pair = 1, padding: Pair = 0, out: DeviceArray | None = None
+    x: Input, weight: Input, bias: Input | None = None, *, stride: Pair = 1, padding: Pair = 0, out: DeviceArray | None = None
 ) -> DeviceArray:
     call = Call("conv2d_forward", out)
     x, weight, bias = call.input("x", x), call.input("weight", weight), call.optional("bias", bias)
@@ -101,7 +102,14 @@ def conv2d_forward(
 
 
 def conv2d_backward(
-    dy: Any, x: Any, weight: Any, *, stride: Pair = 1, padding: Pair = 0, need_dx: bool = True, out: Any = None
+    dy: Input,
+    x: Input,
+    weight: Input,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    need_dx: bool = True,
+    out: tuple[DeviceArray | None, DeviceArray | None, DeviceArray | None] | None = None,
 ) -> Gradients:
     call = Call("conv2d_backward", out, 3)
     dy, x, weight = call.input("dy", dy), call.input("x", x), call.input("weight", weight)
@@ -113,7 +121,12 @@ def conv2d_backward(
 
 
 def max_pool2d_forward(
-    x: Any, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0, out: Any = None
+    x: Input,
+    kernel_size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    out: tuple[DeviceArray | None, DeviceArray | None] | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
     call = Call("max_pool2d_forward", out, 2)
     x = call.input("x", x)
@@ -123,7 +136,7 @@ def max_pool2d_forward(
     return y, indices
 
 
-def max_pool2d_backward(dy: Any, indices: Any, x_shape: Sequence[int], *, out: DeviceArray | None = None) -> DeviceArray:
+def max_pool2d_backward(dy: Input, indices: Input, x_shape: Sequence[int], *, out: DeviceArray | None = None) -> DeviceArray:
     call, host = Call("max_pool2d_backward", out), indices
     dy, indices = call.input("dy", dy), call.input("indices", indices, np.int32)
     shape = device().unpool_shape(call.op, dy.shape, x_shape)
@@ -137,7 +150,7 @@ def max_pool2d_backward(dy: Any, indices: Any, x_shape: Sequence[int], *, out: D
 
 
 def avg_pool2d_forward(
-    x: Any, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0, out: DeviceArray | None = None
+    x: Input, kernel_size: Pair, *, stride: Pair | None = None, padding: Pair = 0, out: DeviceArray | None = None
 ) -> DeviceArray:
     call = Call("avg_pool2d_forward", out)
     x = call.input("x", x)
@@ -148,7 +161,7 @@ def avg_pool2d_forward(
 
 
 def avg_pool2d_backward(
-    dy: Any,
+    dy: Input,
     x_shape: Sequence[int],
     kernel_size: Pair,
     *,
@@ -166,14 +179,14 @@ def avg_pool2d_backward(
 
 
 def conv2d_relu_max_pool2d_forward(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: Input,
+    weight: Input | PackedWeight[DeviceArray],
+    bias: Input | None = None,
     *,
     padding: Pair = 0,
     kernel_size: Pair = 2,
     algorithm: str = "direct",
-    out: Any = None,
+    out: tuple[DeviceArray | None, DeviceArray | None] | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
     """As in `fastlenet.ops`. It is computed directly for any algorithm, and `packed` is ignored."""
     call = Call("conv2d_relu_max_pool2d_forward", out, 2)
@@ -190,15 +203,15 @@ def conv2d_relu_max_pool2d_forward(
 
 
 def conv2d_relu_max_pool2d_backward(
-    dy: Any,
-    winners: Any,
-    x: Any,
-    weight: Any,
+    dy: Input,
+    winners: Input,
+    x: Input,
+    weight: Input,
     *,
     padding: Pair = 0,
     kernel_size: Pair = 2,
     need_dx: bool = True,
-    out: Any = None,
+    out: tuple[DeviceArray | None, DeviceArray | None, DeviceArray | None] | None = None,
 ) -> Gradients:
     call, host = Call("conv2d_relu_max_pool2d_backward", out, 3), winners
     dy, x, weight = call.input("dy", dy), call.input("x", x), call.input("weight", weight)
@@ -215,7 +228,9 @@ def conv2d_relu_max_pool2d_backward(
     return gradients
 
 
-def linear_forward(x: Any, weight: Any, bias: Any = None, *, out: DeviceArray | None = None) -> DeviceArray:
+def linear_forward(
+    x: Input, weight: Input | PackedWeight[DeviceArray], bias: Input | None = None, *, out: DeviceArray | None = None
+) -> DeviceArray:
     call = Call("linear_forward", out)
     if isinstance(weight, Packed):
         weight = weight.weight
@@ -227,7 +242,14 @@ def linear_forward(x: Any, weight: Any, bias: Any = None, *, out: DeviceArray | 
     return y
 
 
-def linear_backward(dy: Any, x: Any, weight: Any, *, need_dx: bool = True, out: Any = None) -> Gradients:
+def linear_backward(
+    dy: Input,
+    x: Input,
+    weight: Input,
+    *,
+    need_dx: bool = True,
+    out: tuple[DeviceArray | None, DeviceArray | None, DeviceArray | None] | None = None,
+) -> Gradients:
     call = Call("linear_backward", out, 3)
     dy, x, weight = call.input("dy", dy), call.input("x", x), call.input("weight", weight)
     shape = device().linear_shape(call.op, x.shape, weight.shape)
@@ -240,7 +262,7 @@ def linear_backward(dy: Any, x: Any, weight: Any, *, need_dx: bool = True, out: 
 # --- element-wise ------------------------------------------------------------------------------------------------------------
 
 
-def _map(op: str, x: Any, out: DeviceArray | None, *parameters: float) -> DeviceArray:
+def _map(op: str, x: Input, out: DeviceArray | None, *parameters: float) -> DeviceArray:
     call = Call(op, out)
     x = call.input("x", x)
     y = call.output(0, x.shape, in_place=True)
@@ -248,7 +270,7 @@ def _map(op: str, x: Any, out: DeviceArray | None, *parameters: float) -> Device
     return y
 
 
-def _map_gradient(op: str, dy: Any, name: str, other: Any, out: DeviceArray | None, *parameters: float) -> DeviceArray:
+def _map_gradient(op: str, dy: Input, name: str, other: Input, out: DeviceArray | None, *parameters: float) -> DeviceArray:
     call = Call(op, out)
     dy, other = call.input("dy", dy), call.input(name, other)
     call.expect_shape("dy", other.shape, dy)
@@ -257,42 +279,42 @@ def _map_gradient(op: str, dy: Any, name: str, other: Any, out: DeviceArray | No
     return dx
 
 
-def relu_forward(x: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+def relu_forward(x: Input, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map("relu_forward", x, out)
 
 
-def relu_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+def relu_backward(dy: Input, y: Input, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map_gradient("relu_backward", dy, "y", y, out)
 
 
-def leaky_relu_forward(x: Any, slope: float = 0.01, *, out: DeviceArray | None = None) -> DeviceArray:
+def leaky_relu_forward(x: Input, slope: float = 0.01, *, out: DeviceArray | None = None) -> DeviceArray:
     op = "leaky_relu_forward"
     return _map(op, x, out, device().not_negative(op, "slope", slope))
 
 
-def leaky_relu_backward(dy: Any, y: Any, slope: float = 0.01, *, out: DeviceArray | None = None) -> DeviceArray:
+def leaky_relu_backward(dy: Input, y: Input, slope: float = 0.01, *, out: DeviceArray | None = None) -> DeviceArray:
     op = "leaky_relu_backward"
     return _map_gradient(op, dy, "y", y, out, device().not_negative(op, "slope", slope))
 
 
-def sigmoid_forward(x: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+def sigmoid_forward(x: Input, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map("sigmoid_forward", x, out)
 
 
-def sigmoid_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+def sigmoid_backward(dy: Input, y: Input, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map_gradient("sigmoid_backward", dy, "y", y, out)
 
 
-def tanh_forward(x: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+def tanh_forward(x: Input, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map("tanh_forward", x, out)
 
 
-def tanh_backward(dy: Any, y: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+def tanh_backward(dy: Input, y: Input, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map_gradient("tanh_backward", dy, "y", y, out)
 
 
 def dropout_forward(
-    x: Any, rate: float, seed: int, counter: int | Count, *, out: Any = None
+    x: Input, rate: float, seed: int, counter: int | Count, *, out: tuple[DeviceArray | None, DeviceArray | None] | None = None
 ) -> tuple[DeviceArray, DeviceArray]:
     call = Call("dropout_forward", out, 2)
     x, rate = call.input("x", x), device().fraction(call.op, "rate", rate)
@@ -302,7 +324,7 @@ def dropout_forward(
     return y, mask
 
 
-def dropout_backward(dy: Any, mask: Any, *, out: DeviceArray | None = None) -> DeviceArray:
+def dropout_backward(dy: Input, mask: Input, *, out: DeviceArray | None = None) -> DeviceArray:
     return _map_gradient("dropout_backward", dy, "mask", mask, out)
 
 
@@ -310,7 +332,7 @@ def dropout_backward(dy: Any, mask: Any, *, out: DeviceArray | None = None) -> D
 
 
 def softmax_cross_entropy(
-    logits: Any, labels: Any, *, label_smoothing: float = 0.0, out: DeviceArray | None = None
+    logits: Input, labels: Input | npt.ArrayLike, *, label_smoothing: float = 0.0, out: DeviceArray | None = None
 ) -> tuple[DeviceArray, DeviceArray]:
     call = Call("softmax_cross_entropy", out)
     logits = call.input("logits", logits)
@@ -329,7 +351,7 @@ def softmax_cross_entropy(
     return loss, dlogits
 
 
-def squared_error(prediction: Any, target: Any, *, out: DeviceArray | None = None) -> tuple[DeviceArray, DeviceArray]:
+def squared_error(prediction: Input, target: Input, *, out: DeviceArray | None = None) -> tuple[DeviceArray, DeviceArray]:
     call = Call("squared_error", out)
     prediction, target = call.input("prediction", prediction), call.input("target", target)
     call.expect_shape("target", prediction.shape, target)
@@ -339,7 +361,7 @@ def squared_error(prediction: Any, target: Any, *, out: DeviceArray | None = Non
     return loss, dprediction
 
 
-def inverse_root(square: Any, *, at_least: float = 0.0) -> Rate:
+def inverse_root(square: Input, *, at_least: float = 0.0) -> Rate:
     """As in `fastlenet.ops`, for a float64 on the device. The result is on the device too."""
     square = Call("inverse_root").input("square", square, np.float64)
     if at_least < 0:
@@ -362,7 +384,13 @@ def prepare(transform: Transform, images: DeviceArray) -> None:
 
 
 def gather_images(
-    images: Any, index: Any, *, mean: float, std: float, transform: Any = None, out: DeviceArray | None = None
+    images: Input,
+    index: Input | npt.ArrayLike,
+    *,
+    mean: float,
+    std: float,
+    transform: Input | Transform | None = None,
+    out: DeviceArray | None = None,
 ) -> DeviceArray:
     call = Call("gather_images", out)
     images = call.input("images", images, np.uint8)
@@ -392,9 +420,9 @@ def gather_images(
 
 
 def sgd_step(
-    parameters: Any,
-    gradients: Any,
-    velocity: Any,
+    parameters: Input,
+    gradients: Input,
+    velocity: DeviceArray | None,
     *,
     lr: float | Rate,
     momentum: float = 0.0,
@@ -414,10 +442,10 @@ def sgd_step(
 
 
 def adam_step(
-    parameters: Any,
-    gradients: Any,
-    first_moment: Any,
-    second_moment: Any,
+    parameters: Input,
+    gradients: Input,
+    first_moment: Input,
+    second_moment: Input,
     *,
     step: int | Count,
     lr: float | Rate,
@@ -437,7 +465,7 @@ def adam_step(
     device().adam_step(*addresses, parameters.size, call.count("step", step, 1), call.rate("lr", lr), *rule)
 
 
-def ema_step(average: Any, parameters: Any, *, decay: float) -> None:
+def ema_step(average: Input, parameters: Input, *, decay: float) -> None:
     call = Call("ema_step")
     shape, parameters = call.flat("parameters", parameters), call.input("parameters", parameters)
     average = call.state("average", average, shape)

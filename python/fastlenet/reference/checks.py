@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import byte_bounds
 
-from fastlenet.backend import Array, Gradients
+from fastlenet.backend import Array, Gradients, as_integers
 
 __all__ = ["Call"]
 
@@ -57,14 +57,7 @@ class Call:
 
     def integers(self, name: str, values: object, limit: int) -> Array:
         """Numbers in 0..limit-1, of any integer dtype."""
-        if isinstance(values, np.ma.MaskedArray):
-            raise TypeError(self._wanted(name, "an array of integers", _MASKED))
-        try:
-            array = np.asarray(values)
-        except ValueError:
-            raise ValueError(self._wanted(name, "an array of integers", "rows of different lengths")) from None
-        if array.dtype.kind not in "iu" and array.size:
-            raise TypeError(self._wanted(name, "an array of integers", array.dtype))
+        array = as_integers(self.op, name, values)
         self._add(name, array, False)
         return self.below(name, array, limit)
 

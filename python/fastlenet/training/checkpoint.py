@@ -54,8 +54,8 @@ class OtherLevelError(CheckpointError):
 
 
 def _level(model: Sequential) -> str:
-    """The level on which a run's last bits depend: the CPU's instruction-set level, or "cuda"."""
-    return "cuda" if model.ops.name == "cuda" else str(config()["level"])
+    """The level on which a run's last bits depend: the CPU's instruction-set level, "cuda", or "numpy"."""
+    return model.ops.level()
 
 
 def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
@@ -190,7 +190,8 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
     """Raise OtherLevelError or ValueError if the facts are those of another run."""
     level = _level(state.model)
     if facts.level != level and not allow_level_change:
-        cure = "train on cuda" if facts.level == "cuda" else f"set FASTLENET_ISA={facts.level}"
+        backends = {"cuda": "train on cuda", "numpy": "train on fastlenet.reference"}
+        cure = backends.get(facts.level, f"set FASTLENET_ISA={facts.level}")
         raise OtherLevelError(f"made at level {facts.level}, this is {level}, whose last bits differ; {cure}")
     if facts.data != state.data.fingerprint:
         raise ValueError(f"made on other training data than {state.data.name}")

@@ -89,7 +89,7 @@ class Trainer:
 
     def _make_step(self) -> TrainingStep:
         rate = self._rate or self.state.rate
-        if self.state.model.ops.name != "cuda":
+        if not self.state.model.ops.Graph.captures_steps:
             return TrainingStep(self.state, rate)
         from fastlenet.training.cuda_step import CapturedStep
 
