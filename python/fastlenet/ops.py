@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -380,7 +380,7 @@ def dropout_backward(dy: Array, mask: Array, *, out: Array | None = None) -> Arr
 
 
 def softmax_cross_entropy(
-    logits: Array, labels: Any, *, label_smoothing: float = 0.0, out: Array | None = None
+    logits: Array, labels: npt.ArrayLike, *, label_smoothing: float = 0.0, out: Array | None = None
 ) -> tuple[float, Array]:
     """Mean over n of -sum of target * log softmax(logits), and its gradient.
 
@@ -415,7 +415,7 @@ def inverse_root(square: float, *, at_least: float = 0.0) -> float:
 
 def gather_images(
     images: Array,
-    index: Any,
+    index: npt.ArrayLike,
     *,
     mean: float,
     std: float,

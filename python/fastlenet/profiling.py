@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Profiler(ModuleType):
         self._ops, self.name = ops, ops.name
         self.lines: dict[str, Line] = {}
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return _profiler, (self._ops.__name__, self.lines)
 
     def __getattr__(self, name: str) -> Any:
@@ -57,18 +57,18 @@ class Profiler(ModuleType):
         setattr(self, name, timed)  # from now on found without __getattr__
         return timed
 
-    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
         from fastlenet.testing.registry import OPS as DESCRIBED  # which only a profile needs
 
         op = DESCRIBED.get(name)
 
         @functools.wraps(function)
-        def run(*arguments: Any, **options: Any) -> Any:
+        def run(*arguments: object, **options: object) -> object:
             start = time.perf_counter()
             result = function(*arguments, **options)
             end = time.perf_counter()
             named = {**dict(zip(op.parameters, arguments, strict=False)), **options} if op else {}
-            shape = np.shape(named["x"] if "x" in named else arguments[0])
+            shape = np.shape(cast(Array, named["x"] if "x" in named else arguments[0]))
             flops = op.flops(named) if op else 0.0
             self._add(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), end - start, flops)
             self._add("profiler", time.perf_counter() - end)

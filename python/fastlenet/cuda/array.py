@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -33,11 +33,11 @@ def device() -> Any:
     return _backend
 
 
-_noted: list[Any] | None = None
+_noted: list[object] | None = None
 
 
 @contextmanager
-def uses_noted() -> Iterator[list[Any]]:
+def uses_noted() -> Iterator[list[object]]:
     """Lists the owners of all memory whose address is asked for: what a graph that is captured meanwhile must keep."""
     global _noted
     _noted = []
@@ -72,7 +72,9 @@ class DeviceArray:
 
     __slots__ = ("_address", "_owner", "_writeable", "dtype", "shape")
 
-    def __init__(self, owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], writeable: bool = True) -> None:
+    def __init__(
+        self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], writeable: bool = True
+    ) -> None:
         self._owner, self._address, self.shape, self.dtype, self._writeable = owner, address, shape, dtype, writeable
 
     # --- what it is ---
@@ -129,11 +131,11 @@ class DeviceArray:
     def __float__(self) -> float:
         return float(self.numpy().reshape(()))
 
-    def argmax(self, axis: int | None = None) -> Any:
+    def argmax(self, axis: int | None = None) -> Array | np.intp:
         """As numpy.argmax, computed on the host. axis: an axis, or None for the flattened array."""
         return self.numpy().argmax(axis=axis)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[[Array], DeviceArray], tuple[Array]]:
         return from_numpy, (self.numpy(),)
 
     # --- views ---
@@ -142,7 +144,7 @@ class DeviceArray:
         address = self._address + start * self.dtype.itemsize
         return DeviceArray(self._owner, address, shape, self.dtype, self._writeable)
 
-    def __getitem__(self, key: Any) -> DeviceArray:
+    def __getitem__(self, key: object) -> DeviceArray:
         if key is Ellipsis:
             return self
         rest = self.shape[1:]
@@ -154,9 +156,10 @@ class DeviceArray:
             return self._view(int(key) % len(self) * math.prod(rest), rest)
         raise IndexError(f"a DeviceArray of shape {self.shape} takes an int or a slice of step 1, got {key!r}")
 
-    def reshape(self, *shape: Any) -> DeviceArray:
+    def reshape(self, *shape: int | Sequence[int]) -> DeviceArray:
         """Returns a view of another shape; one size may be -1. Raises ValueError if the elements do not fit."""
-        sizes = [int(size) for size in (shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape)]
+        given = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else cast("Sequence[int]", shape)
+        sizes = [int(size) for size in given]
         if sizes.count(-1) == 1:
             known = math.prod(size for size in sizes if size != -1)
             sizes[sizes.index(-1)] = self.size // known if known else 0
@@ -180,7 +183,7 @@ class DeviceArray:
         else:
             self[...] = np.full(self.shape, value, self.dtype)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         """Copy in a number or an array; it is broadcast and cast as NumPy does."""
         target = self[key]
         target._expect_writeable()
@@ -212,7 +215,7 @@ class DeviceArray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return _DLPACK_CUDA, 0
 
-    def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
+    def __dlpack__(self, *, stream: object = None, **options: object) -> object:
         del stream, options
         return device().to_dlpack(self, self._address, list(self.shape), self.dtype.kind, 8 * self.dtype.itemsize)
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.fields import Values, integer
 
 __all__ = ["Bytes", "Dataset", "mean_std"]
 
-Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 _FINITE = Values(float, "a finite number", -1e30, 1e30)

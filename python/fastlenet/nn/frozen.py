@@ -80,7 +80,7 @@ class Frozen:
     def _pass(self, workspace: Workspace) -> Context:
         return Context(self._ops, workspace, self._parameters, algorithm=self._algorithm, packed=self._packed)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         own = {"_packed", "_captures", "_graphs", "_workspaces"}
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_ops": self._ops.__name__}

@@ -119,7 +119,7 @@ class Sequential:
         """Returns the parameters by name, as views. Copy them if training continues."""
         return self.parameters()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Copy in parameters by name.
 
         state: NumPy arrays or torch tensors of any float dtype. Names may have the prefixes of PyTorch's wrappers. Raises
@@ -295,7 +295,7 @@ class Sequential:
         lines = [f"  ({name}): {layer!r}" for name, layer in zip(self.names, self.layers, strict=True)]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in vars(self).items() if not key.startswith("_")} | {
             "ops": self.ops.__name__,
             "_shapes": self._shapes,

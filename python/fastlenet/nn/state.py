@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from fastlenet.backend import Array
 
 __all__ = ["as_parameters", "expect_arrays", "expect_shapes", "own_names"]
 
-Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 # The prefixes that torch.nn.DataParallel, DistributedDataParallel and torch.compile add to every name.

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.fields import T, Values
 from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
 
 __all__ = ["DECAY", "FLAG", "POSITIVE", "SIZE", "Array", "Optimizer", "expect"]
 
-Array = npt.NDArray[Any]
 
 SIZE = Values(float, "a non-negative number", 0, sys.float_info.max)
 POSITIVE = Values(float, "a positive number", 0, sys.float_info.max, above=True)
@@ -23,7 +22,7 @@ DECAY = Values(float, "a number in [0, 1)", 0, 1, below=True)
 FLAG = Values(bool)
 
 
-def expect(condition: bool, optimizer: str, name: str, expected: str, value: Any) -> None:
+def expect(condition: bool, optimizer: str, name: str, expected: str, value: object) -> None:
     if not condition:
         raise ValueError(f"{optimizer}: {name} expects {expected}, got {value!r}")
 

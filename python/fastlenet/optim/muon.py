@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastlenet.backend import Array, Backend
 from fastlenet.nn import Sequential
-from fastlenet.optim.base import FLAG, POSITIVE, SIZE, Array, Optimizer
+from fastlenet.optim.base import FLAG, POSITIVE, SIZE, Optimizer
 
 __all__ = ["Muon"]
 
@@ -22,7 +23,7 @@ class _Orthogonaliser:
     It is the Newton-Schulz iteration X <- a*X + (b*G + c*G*G) X with G = X X^T, starting from X with a Frobenius norm of 1.
     """
 
-    def __init__(self, ops: Any, rows: int, columns: int) -> None:
+    def __init__(self, ops: Backend[Array], rows: int, columns: int) -> None:
         self._ops = ops
         self.matrix, self._product = self._zeros(rows, columns), self._zeros(rows, columns)
         self._gram, self._square = self._zeros(rows, rows), self._zeros(rows, rows)
@@ -96,7 +97,7 @@ class Muon(Optimizer):
                 start = end
         self._rest = [part for part in [*self._rest, slice(start, end)] if part.stop > part.start]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name not in ("_matrices", "_rest")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy.typing as npt
-
+from fastlenet.backend import Array
 from fastlenet.config import config
 from fastlenet.files import CheckpointError, shown_path
 from fastlenet.formats.tensor_file import MAX_BYTES, TensorFile, plain, write_tensors
@@ -31,7 +30,6 @@ __all__ = [
     "save_state",
 ]
 
-Array = npt.NDArray[Any]
 
 _KEY = "fastlenet"
 _FORMAT = 2  # format 1 had no training accuracy

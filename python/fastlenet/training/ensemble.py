@@ -6,11 +6,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.fields import integer
 from fastlenet.files import shown_path
 from fastlenet.formats.parameters import expect_parameters
@@ -25,7 +25,6 @@ from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 __all__ = ["EnsembleRun", "join_members", "load_members", "split_members"]
 
-Array = npt.NDArray[Any]
 State = Mapping[str, Array]
 Value = TypeVar("Value")
 

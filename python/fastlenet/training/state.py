@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset
 from fastlenet.nn import Sequential
 from fastlenet.optim import SGD, AdamW, Muon, Optimizer
@@ -18,8 +18,6 @@ from fastlenet.training.recipe import Recipe
 from fastlenet.training.schedule import Schedule, expect_schedule, share
 
 __all__ = ["DivergedError", "RunState"]
-
-Array = npt.NDArray[Any]
 
 
 class DivergedError(FloatingPointError):

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Any, Literal, SupportsFloat
 
 import numpy as np
-import numpy.typing as npt
 
+from fastlenet.backend import Array
 from fastlenet.philox import permutation
 from fastlenet.training.clipping import GradientClip
 from fastlenet.training.state import DivergedError, RunState
 
 __all__ = ["Average", "TrainingStep"]
 
-Array = npt.NDArray[Any]
 Average = Literal["begin", "update"] | None  # the change that a step makes to the average of the weights
 
 

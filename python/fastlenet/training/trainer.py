@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy.typing as npt
-
+from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset
 from fastlenet.fields import Values, integer
 from fastlenet.nn import Dropout, Sequential
@@ -23,8 +22,6 @@ from fastlenet.training.state import DivergedError, RunState
 from fastlenet.training.step import TrainingStep
 
 __all__ = ["InterruptedRunError", "Trainer"]
-
-Array = npt.NDArray[Any]
 
 
 class InterruptedRunError(Exception):
