@@ -335,6 +335,11 @@ ELSEWHERE = {
 }
 
 
+def own_members(kind: type) -> list[tuple[str, object]]:
+    """Those of a class and of its private bases, which have no arguments of their own here."""
+    return [item for base in kind.__mro__ if base is kind or base.__name__.startswith("_") for item in vars(base).items()]
+
+
 def public_callables() -> Iterator[str]:
     """Those that take arguments, of the package, of nn and of optim."""
     for module in (fastlenet, nn, optim):
@@ -344,7 +349,7 @@ def public_callables() -> Iterator[str]:
                 continue
             if inspect.signature(found).parameters:
                 yield found.__name__
-            for method, member in vars(found).items() if inspect.isclass(found) else ():
+            for method, member in own_members(found) if inspect.isclass(found) else ():
                 function = getattr(member, "__func__", member)
                 named = method == "__call__" or not method.startswith("_")
                 inner = (issubclass(found, nn.Layer) and method in INNER) or issubclass(found, fastlenet.Callback)
