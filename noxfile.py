@@ -46,7 +46,7 @@ def script(session: nox.Session, name: str, *arguments: str | Path, env: dict[st
 
 @nox.session(venv_backend="none")
 def readme(session: nox.Session) -> None:
-    """Run the README's commands in a fresh environment: install, train, test. Takes two minutes."""
+    """Run the README's commands in a fresh environment: install, train, test. Takes about four minutes."""
     script(session, "readme", session.create_tmp())
 
 

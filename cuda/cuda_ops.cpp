@@ -38,7 +38,7 @@ Device* open_device() {
     cudaGetLastError();
     throw DeviceError(std::string("no usable NVIDIA GPU (") +
                       cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error) +
-                      "); train on the CPU without --device cuda, or see whether nvidia-smi lists a GPU and a driver");
+                      "); compute on the CPU, or see whether nvidia-smi lists a GPU and a driver");
   }
   check(cudaSetDevice(kDevice), "choosing the GPU");
   cudaDeviceProp properties;

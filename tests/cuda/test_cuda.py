@@ -120,7 +120,7 @@ def test_outputs_must_not_overlap_inputs() -> None:
         cuda.relu_forward(flat[:5], out=flat[1:6])
     assert cuda.relu_forward(flat, out=flat) is flat
     with pytest.raises(TypeError, match="out expects a device array of float32, got ndarray"):
-        cuda.relu_forward(flat, out=np.zeros(10, np.float32))  # type: ignore[arg-type]
+        cuda.relu_forward(flat, out=np.zeros(10, np.float32))
     with pytest.raises(TypeError, match="velocity expects a device array of float32, got ndarray"):
         cuda.sgd_step(flat, flat.copy(), np.zeros(10, np.float32), lr=1.0, momentum=0.9)
 

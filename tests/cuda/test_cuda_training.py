@@ -103,7 +103,7 @@ def test_a_step_that_cannot_be_captured_runs_op_by_op(few: Dataset) -> None:
         model: Any = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), relu, nn.Dropout(0.3), nn.Linear(8, 10), ops=cuda)
         trainer = Trainer(model, few, Recipe(epochs=2, batch_size=20, optimizer="adamw", dropout=0.3, seed=3))
         trainer.run()
-        graphs = trainer._step._graphs.values()  # type: ignore[attr-defined]
+        graphs = trainer._step._graphs.values()
         assert len(graphs) == 2 and all((graph.reason is None) == isinstance(relu, nn.ReLU) for graph in graphs)
         bits.append(model.parameter_buffer.numpy())
     expect_same_bits(*bits)

@@ -230,7 +230,7 @@ def test_hold_out_of_wrong_numbers(few: Dataset) -> None:
             few.hold_out(wrong)
     for odd in (1.5, "3", None, True):
         with pytest.raises(TypeError, match="validation expects an integer, got"):
-            few.hold_out(odd)  # type: ignore[arg-type]
+            few.hold_out(odd)
     assert len(few.hold_out(np.int64(3)).test_images) == 3
     one = replace(few, train_images=few.train_images[:1], train_labels=few.train_labels[:1])
     with pytest.raises(ValueError, match="validation expects at least two training images, got 1"):

@@ -239,7 +239,7 @@ ROWS: dict[str, list[Wrong]] = {
         (lambda: nn.Conv2d(1, 1, 3, dilation=2), "dilation expects 1, got 2; the arguments that can be set are in_channels, "),
         (lambda: nn.Conv2d(1, 1, 3, 2, "same"), r"padding 'same' expects stride 1, got \(2, 2\)"),
         (lambda: nn.Conv2d(1, 1, (3, 2), padding="same"), r"'same' expects odd sizes of kernel_size, got \(3, 2\)"),
-        (lambda: nn.Conv2d(1, 1), "kernel_size"),  # type: ignore[call-arg]
+        (lambda: nn.Conv2d(1, 1), "kernel_size"),
     ],
     "AvgPool2d": [
         *each(nn.AvgPool2d, "kernel_size", [0, None, *NOT_A_PAIR]),
@@ -269,7 +269,7 @@ ROWS: dict[str, list[Wrong]] = {
     ],
     "Dropout": each(nn.Dropout, "p", NOT_A_PROBABILITY),
     "Sequential": [
-        (lambda: nn.Sequential(LAYERS), r"layers expects nn layers, got list; unpack it: Sequential\(\*layers\)"),  # type: ignore[arg-type]
+        (lambda: nn.Sequential(LAYERS), r"layers expects nn layers, got list; unpack it: Sequential\(\*layers\)"),
         *(
             (lambda layer=layer: nn.Sequential(layer), "layers expects nn layers, got")
             for layer in (None, "ReLU", nn.ReLU, np.tanh, TINY)

@@ -89,6 +89,6 @@ def test_backends_agree() -> None:
 
 def test_errors() -> None:
     with pytest.raises(ValueError, match="weights expects three numbers, finite in float32, got"):
-        Chain([1.0, 2.0])  # type: ignore[arg-type]
+        Chain([1.0, 2.0])
     with pytest.raises(FloatingPointError, match="a smaller rate may help"), np.errstate(all="ignore"):
         Chain([1.0, 1.0, 1e30]).fit([1.0], [0.0], rate=1e30, steps=10)

@@ -303,7 +303,7 @@ def test_two_sizes_in_turn_take_no_new_memory(rng: Rng) -> None:
         taken.append(shape)
         return empty(shape, dtype)
 
-    backend.empty = counted  # type: ignore[attr-defined]
+    backend.empty = counted
     model = LeNet(ops=backend)
     for step, n in enumerate((16, 7, 16, 7)):
         model(normals(rng, (n, 1, 28, 28)))

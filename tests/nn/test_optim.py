@@ -113,7 +113,7 @@ def test_inverse_root(module: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9, True), AdamW, Muon], ids=["SGD", "AdamW", "Muon"])
-def test_state_goes_on(make, rng: Rng) -> None:  # type: ignore[no-untyped-def]
+def test_state_goes_on(make, rng: Rng) -> None:
     gradients = [normals(rng, (1230,)) for _ in range(6)]
     straight, first, second = model(), model(), model()
     runs = [(straight, make(straight), gradients), (first, make(first), gradients[:3])]
@@ -150,7 +150,7 @@ def test_wrong_state() -> None:
         (lambda: Muon(model(), matrix_lr=-1), "Muon: matrix_lr expects a non-negative number, got -1"),
     ],
 )
-def test_wrong_arguments(make, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_arguments(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -188,7 +188,7 @@ def test_a_loop_of_pytorch() -> None:
     for parameters in (nets[0].parameters(), nets[0].parameters().values(), iter([1])):
         message = r"^AdamW: model expects an nn\.Sequential, got \w+; pass the model itself, as AdamW\(model\)$"
         with pytest.raises(TypeError, match=message):
-            AdamW(parameters)  # type: ignore[arg-type]
+            AdamW(parameters)
 
 
 def test_schedules() -> None:

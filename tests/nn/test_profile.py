@@ -118,8 +118,8 @@ def test_every_op_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
         return run
 
     backend = ModuleType("backend")
-    backend.name = "backend"  # type: ignore[attr-defined]
-    backend.relu_forward, backend.relu_backward = work(0.25), work(0.5)  # type: ignore[attr-defined]
+    backend.name = "backend"
+    backend.relu_forward, backend.relu_backward = work(0.25), work(0.5)
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     profiler, x = Profiler(backend), ops.empty((2, 3))
     for _ in range(4):

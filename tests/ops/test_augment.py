@@ -81,7 +81,7 @@ def test_places_without_an_image(rng: Rng) -> None:
         for entry in (2, 5):
             transform = np.float32([[1, 0, 0], [0, 1, 0]])
             transform.flat[entry] = wrong
-            x, expected = both(images, [0], transform[None])  # type: ignore[arg-type]
+            x, expected = both(images, [0], transform[None])
             black = np.float32(-NORMAL["mean"] / NORMAL["std"])
             assert (x == black).all() and (expected == black).all()
 
@@ -110,7 +110,7 @@ def test_nothing_to_do(rng: Rng) -> None:
     plain = ops.gather_images(images, index, **NORMAL)
     expect_same_bits(ops.gather_images(images, index, **NORMAL, transform=nothing.at(1, 2)), plain)
     for one in ({"shift": 1}, {"rotation": 1}, {"scale": 0.1}, {"shear": 0.1}, {"elastic": 1}, {"cutout": 1}):
-        assert Augmentation(**one)  # type: ignore[arg-type]
+        assert Augmentation(**one)
 
 
 @pytest.mark.usefixtures("device_kind")
@@ -249,4 +249,4 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="images expects at most 32000 pixels a side for a transform"):
         ops.gather_images(np.zeros((1, 1, 32001), np.uint8), [0], mean=0.0, std=1.0, transform=transform)
     with pytest.raises(TypeError, match="transform expects a numpy array of float32, got Augmentation"):
-        ops.gather_images(images, [0], mean=0.0, std=1.0, transform=ALL)  # type: ignore[arg-type]
+        ops.gather_images(images, [0], mean=0.0, std=1.0, transform=ALL)

@@ -34,7 +34,7 @@ def with_signature_of(name: str) -> Callable[[Callable[..., Any]], Callable[...,
     """A function that looks like the op, so that what it does is its only fault."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-        function.__wrapped__ = getattr(reference, name)  # type: ignore[attr-defined]
+        function.__wrapped__ = getattr(reference, name)
         return function
 
     return wrap
@@ -259,7 +259,7 @@ class Nothing(Uncaptured[Array]):
 class Forgetful(Uncaptured[Array]):
     """A graph that says it was launched, and did nothing."""
 
-    reason = None  # type: ignore[assignment]
+    reason = None
     calls = 1
 
     def launch(self, *, copy_of: Array | None = None) -> None:

@@ -174,7 +174,7 @@ def test_what_is_copied_once_voids_the_graph(rng: Rng) -> None:
     assert graph.reason == "input 0 is no dense numpy array: it would be copied once"
     graph = ops.Graph(lambda x: ops.relu_forward(x.T), x)
     assert graph.reason == "relu_forward cannot be captured: x is not dense, and was copied this once"
-    assert ops.Graph(lambda x: None, 3).reason == "input 0 is no dense numpy array: got int"  # type: ignore[arg-type]
+    assert ops.Graph(lambda x: None, 3).reason == "input 0 is no dense numpy array: got int"
 
 
 def test_an_input_that_is_not_to_be_written(rng: Rng) -> None:

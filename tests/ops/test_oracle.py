@@ -100,7 +100,7 @@ def torch_lenet(torch: Any) -> Any:
     """The PyTorch module of the assignment."""
     nn = torch.nn
 
-    class Net(nn.Module):  # type: ignore[misc, name-defined]
+    class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv1, self.conv2 = nn.Conv2d(1, 20, 5), nn.Conv2d(20, 50, 5)

@@ -21,21 +21,24 @@ Array = npt.NDArray[Any]
 Rng = np.random.Generator
 
 sizes = st.integers(1, 9)
+CONVOLUTION: dict[str, st.SearchStrategy[Any]] = {
+    "n": st.integers(0, 18),
+    "c": st.integers(1, 5),
+    "k": st.integers(1, 7),
+    "h": sizes,
+    "w": sizes,
+    "r": st.integers(1, 4),
+    "s": st.integers(1, 4),
+    "padding": st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    "style": st.sampled_from(STYLES),
+    "seed": st.integers(0, 2**32 - 1),
+}
 
 
 @pytest.mark.usefixtures("device_kind")
 @given(
-    n=st.integers(0, 18),
-    c=st.integers(1, 5),
-    k=st.integers(1, 7),
-    h=sizes,
-    w=sizes,
-    r=st.integers(1, 4),
-    s=st.integers(1, 4),
+    **CONVOLUTION,
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    style=st.sampled_from(STYLES),
-    seed=st.integers(0, 2**32 - 1),
 )
 def test_conv2d(
     n: int, c: int, k: int, h: int, w: int, r: int, s: int, stride: Any, padding: Any, style: str, seed: int
@@ -53,17 +56,8 @@ def test_conv2d(
 
 @pytest.mark.usefixtures("device_kind")
 @given(
-    n=st.integers(0, 18),
-    c=st.integers(1, 5),
-    k=st.integers(1, 7),
-    h=sizes,
-    w=sizes,
-    r=st.integers(1, 4),
-    s=st.integers(1, 4),
-    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    **CONVOLUTION,
     window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    style=st.sampled_from(STYLES),
-    seed=st.integers(0, 2**32 - 1),
 )
 def test_conv2d_relu_max_pool2d(
     n: int, c: int, k: int, h: int, w: int, r: int, s: int, padding: Any, window: Any, style: str, seed: int
@@ -260,7 +254,7 @@ def test_wrong_dtypes(dtype: Any) -> None:
     with pytest.raises(TypeError, match=r"weight expects a .*numpy array of float32"):
         ops.conv2d_forward(IMAGES, FILTERS.astype(dtype))
     with pytest.raises(TypeError, match="got list"):
-        ops.relu_forward([1.0])  # type: ignore[arg-type]
+        ops.relu_forward([1.0])
 
 
 @pytest.mark.usefixtures("device_kind")
@@ -285,7 +279,7 @@ def test_out_must_fit() -> None:
         with pytest.raises(ValueError, match="C-contiguous, aligned and writable"):
             ops.conv2d_forward(IMAGES, FILTERS, out=bad)
     with pytest.raises(TypeError, match="tuple of 2 arrays"):
-        ops.max_pool2d_forward(IMAGES, 2, out=y)  # type: ignore[arg-type]
+        ops.max_pool2d_forward(IMAGES, 2, out=y)
 
 
 def test_out_must_not_overlap() -> None:

@@ -101,8 +101,8 @@ def test_predictions_of_no_model(few: Dataset) -> None:
     refused(ValueError, "^models expects at least one model, got none$", predict, [], few)
     models = [LeNet(0), LeNet(1)]
     expected = predict(models, few)
-    np.testing.assert_array_equal(predict((model for model in models), few), expected)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(predict(models[0], few), predict(models[:1], few))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(predict((model for model in models), few), expected)
+    np.testing.assert_array_equal(predict(models[0], few), predict(models[:1], few))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_wrong_scores(probabilities: Any, labels: Any, error: type[Exception], m
 
 
 def test_a_score() -> None:
-    assert score([[0.5, 0.5], [0.25, 0.75]], [0, 0]) == (0.5, pytest.approx(-np.log([0.5, 0.25]).mean()))  # type: ignore[arg-type]
+    assert score([[0.5, 0.5], [0.25, 0.75]], [0, 0]) == (0.5, pytest.approx(-np.log([0.5, 0.25]).mean()))
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_what_callbacks_are_called_for(few: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Recipe(epoch=3), "^Recipe: unexpected argument epoch; did you mean epochs?$"),  # type: ignore[call-arg]
+        (lambda: Recipe(epoch=3), "^Recipe: unexpected argument epoch; did you mean epochs?$"),
         (lambda: replace(Recipe(), batchsize=3), "^Recipe: unexpected argument batchsize; did you mean batch_size?$"),
         (lambda: fastlenet.Augmentation(rotate=3), "^Augmentation: unexpected argument rotate; did you mean rotation?$"),
         (

@@ -143,13 +143,13 @@ def test_numpy_integers_as_seeds(kind: Any) -> None:
     assert Augmentation(shift=2).at(kind(3), kind(1)).shift(7) == Augmentation(shift=2).at(3, 1).shift(7)
     for wrong in (1.5, np.float64(2), "3", None):
         with pytest.raises(TypeError):
-            Augmentation().at(wrong, 0)  # type: ignore[arg-type]
+            Augmentation().at(wrong, 0)
 
 
 def test_a_run_of_numpy_scalars_is_saved_and_resumed(data: Dataset, tmp_path: Path) -> None:
     given: dict[str, Any] = {"epochs": np.int64(1), "batch_size": np.uint16(500), "lr": np.float32(0.0625), "seed": np.int64(3)}
     path = tmp_path / "state"
-    fit(LeNet(3), data, checkpoint=path, test_batch_size=np.int64(70), **given)  # type: ignore[arg-type]
+    fit(LeNet(3), data, checkpoint=path, test_batch_size=np.int64(70), **given)
     recipe = load_checkpoint(path)[1]["recipe"]
     assert (recipe["epochs"], recipe["batch_size"], recipe["lr"], recipe["seed"]) == (1, 500, 0.0625, 3)
     assert fit(LeNet(3), data, resume=path, epochs=1, batch_size=500, lr=0.0625, seed=3).epochs[-1].val_accuracy is not None
@@ -267,7 +267,7 @@ def test_test_time_augmentation(data: Dataset) -> None:
                 edge: list[Any] = [slice(None)] * 3
                 edge[axis] = 0 if by > 0 else -1
                 moved[tuple(edge)] = 0
-        expected = expected + predict([model], replace(data, test_images=moved)) / 5  # type: ignore[arg-type]
+        expected = expected + predict([model], replace(data, test_images=moved)) / 5
     np.testing.assert_allclose(predict([model], data, 77, tta=True), expected, rtol=1e-12)
     assert evaluate(model, data, tta=True) == score(predict([model], data, tta=True), data.test_labels)
     accuracy, loss = evaluate(model, data)
@@ -320,7 +320,7 @@ def test_streams_are_separate(data: Dataset) -> None:
             trainer.stop_requested = True
 
     for name, changes in {"plain": {}, "ema": {"ema": 0.9}, "tta": {"tta": True}, "dropout": {"dropout": 0.5}}.items():
-        recipe = Recipe(shift=0, seed=2, **changes)  # type: ignore[arg-type]
+        recipe = Recipe(shift=0, seed=2, **changes)
         trainer = Trainer(LeNet.of(recipe), data, recipe)
         with pytest.raises(InterruptedRunError):
             trainer.run(First(name))

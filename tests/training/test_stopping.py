@@ -180,7 +180,7 @@ def test_speedrun_stopped_while_it_starts_a_run(
     """By a signal that comes when the run's process is there and has not yet been handed over: it is ended all the same."""
     started: list[subprocess.Popen[str]] = []
 
-    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+    class Popen(subprocess.Popen):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             if "fastlenet.train" in self.args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from fastlenet.backend import Pair, Shape
 
@@ -48,28 +49,48 @@ def _positions(sizes: tuple[int, int], window: Pair, stride: Pair, padding: Pair
     return p, q
 
 
+_C = TypeVar("_C", bound="_Images")
+
+
 @dataclass(frozen=True)
-class Conv:
+class _Images:
+    """Images x: (n, c, h, w)."""
+
     n: int
     c: int
     h: int
     w: int
-    k: int
-    filter: tuple[int, int]
-    stride: Pair = 1
-    padding: Pair = 0
-
-    def __str__(self) -> str:
-        base = f"{self.n}x{self.c}x{self.h}x{self.w}-{self.k}of{_text(self.filter)}"
-        return base + f"-stride{_text(self.stride)}-pad{_text(self.padding)}"
 
     @property
     def x_shape(self) -> Shape:
         return self.n, self.c, self.h, self.w
 
+    def with_batch(self: _C, n: int) -> _C:
+        return replace(self, n=n)
+
+
+@dataclass(frozen=True)
+class _Filtered(_Images):
+    """Images, and k filters of these rows and columns."""
+
+    k: int
+    filter: tuple[int, int]
+
     @property
     def weight_shape(self) -> Shape:
         return self.k, self.c, *self.filter
+
+    def __str__(self) -> str:
+        return f"{self.n}x{self.c}x{self.h}x{self.w}-{self.k}of{_text(self.filter)}"
+
+
+@dataclass(frozen=True)
+class Conv(_Filtered):
+    stride: Pair = 1
+    padding: Pair = 0
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}-stride{_text(self.stride)}-pad{_text(self.padding)}"
 
     @property
     def y_shape(self) -> Shape:
@@ -79,32 +100,14 @@ class Conv:
     def options(self) -> dict[str, Pair]:
         return {"stride": self.stride, "padding": self.padding}
 
-    def with_batch(self, n: int) -> Conv:
-        return replace(self, n=n)
-
 
 @dataclass(frozen=True)
-class Fused:
-    n: int
-    c: int
-    h: int
-    w: int
-    k: int
-    filter: tuple[int, int]
+class Fused(_Filtered):
     padding: Pair = 0
     kernel_size: Pair = 2
 
     def __str__(self) -> str:
-        base = f"{self.n}x{self.c}x{self.h}x{self.w}-{self.k}of{_text(self.filter)}"
-        return base + f"-pad{_text(self.padding)}-pool{_text(self.kernel_size)}"
-
-    @property
-    def x_shape(self) -> Shape:
-        return self.n, self.c, self.h, self.w
-
-    @property
-    def weight_shape(self) -> Shape:
-        return self.k, self.c, *self.filter
+        return f"{super().__str__()}-pad{_text(self.padding)}-pool{_text(self.kernel_size)}"
 
     @property
     def y_shape(self) -> Shape:
@@ -122,16 +125,9 @@ class Fused:
     def options(self) -> dict[str, Pair]:
         return {"padding": self.padding, "kernel_size": self.kernel_size}
 
-    def with_batch(self, n: int) -> Fused:
-        return replace(self, n=n)
-
 
 @dataclass(frozen=True)
-class Pool:
-    n: int
-    c: int
-    h: int
-    w: int
+class Pool(_Images):
     kernel_size: Pair
     stride: Pair | None = None
     padding: Pair = 0
@@ -141,10 +137,6 @@ class Pool:
         return base + f"-stride{_text(self.stride)}-pad{_text(self.padding)}"
 
     @property
-    def x_shape(self) -> Shape:
-        return self.n, self.c, self.h, self.w
-
-    @property
     def y_shape(self) -> Shape:
         stride = self.kernel_size if self.stride is None else self.stride
         return self.n, self.c, *_positions((self.h, self.w), self.kernel_size, stride, self.padding)
@@ -152,9 +144,6 @@ class Pool:
     @property
     def options(self) -> dict[str, Pair | None]:
         return {"stride": self.stride, "padding": self.padding}
-
-    def with_batch(self, n: int) -> Pool:
-        return replace(self, n=n)
 
 
 @dataclass(frozen=True)

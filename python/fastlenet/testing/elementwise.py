@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,8 +35,9 @@ def _torch(name: str) -> Callable[[Torch, Arguments], object]:
     return lambda torch, arguments: getattr(torch, name)(arguments["x"])
 
 
-RELU_FORWARD = Op(
-    name="relu_forward",
+# What the ops on one array, and the gradients by its result, have in common.
+_FORWARD = Op(
+    name="",
     arrays=("x",),
     results=(Result("y"),),
     arguments=_arrays("x"),
@@ -44,14 +46,12 @@ RELU_FORWARD = Op(
     large=LARGE,
     random=_random,
     judge=rounded_alike,
-    rounds=False,
     in_place=("x",),
     any_shape=True,
-    torch=_torch("relu"),
     benchmarks=LINES,
 )
-RELU_BACKWARD = Op(
-    name="relu_backward",
+_BACKWARD = Op(
+    name="",
     arrays=("dy", "y"),
     results=(Result("dx"),),
     arguments=_arrays("dy", "y"),
@@ -60,10 +60,21 @@ RELU_BACKWARD = Op(
     large=LARGE,
     random=_random,
     judge=rounded_alike,
-    rounds=False,
     in_place=("dy", "y"),
-    gradient=Gradient(RELU_FORWARD, of=("x",), passes={"y": 0}, linear=(("x",),)),
     benchmarks=LINES,
+)
+
+RELU_FORWARD = replace(
+    _FORWARD,
+    name="relu_forward",
+    rounds=False,
+    torch=_torch("relu"),
+)
+RELU_BACKWARD = replace(
+    _BACKWARD,
+    name="relu_backward",
+    rounds=False,
+    gradient=Gradient(RELU_FORWARD, of=("x",), passes={"y": 0}, linear=(("x",),)),
 )
 
 
@@ -91,32 +102,25 @@ def _torch_leaky_relu(torch: Torch, arguments: Arguments) -> object:
     return result
 
 
-LEAKY_RELU_FORWARD = Op(
+LEAKY_RELU_FORWARD = replace(
+    _FORWARD,
     name="leaky_relu_forward",
-    arrays=("x",),
-    results=(Result("y"),),
-    arguments=_arrays("x"),
     cases=SLOPES,
     small=[_sloped(SMALL[0])],
     large=_sloped(LARGE),
     random=_random_slope,
     judge=_judge_slope,
-    in_place=("x",),
-    any_shape=True,
     torch=_torch_leaky_relu,
     benchmarks=(Benchmark("", _sloped(TIMED)),),
 )
-LEAKY_RELU_BACKWARD = Op(
+LEAKY_RELU_BACKWARD = replace(
+    _BACKWARD,
     name="leaky_relu_backward",
-    arrays=("dy", "y"),
-    results=(Result("dx"),),
-    arguments=_arrays("dy", "y"),
     cases=SLOPES,
     small=[_sloped(SMALL[0])],
     large=_sloped(LARGE),
     random=_random_slope,
     judge=_judge_slope,
-    in_place=("dy", "y"),
     gradient=Gradient(
         LEAKY_RELU_FORWARD,
         of=("x",),
@@ -171,68 +175,36 @@ def _sigmoid_arguments(case: Elements, values: Values) -> Arguments:
     return {"x": x}
 
 
-SIGMOID_FORWARD = Op(
+SIGMOID_FORWARD = replace(
+    _FORWARD,
     name="sigmoid_forward",
-    arrays=("x",),
-    results=(Result("y"),),
     arguments=_sigmoid_arguments,
-    cases=SHAPES,
-    small=SMALL,
-    large=LARGE,
-    random=_random,
     judge=_judge_sigmoid,
     integers=False,
-    in_place=("x",),
-    any_shape=True,
     torch=_torch("sigmoid"),
-    benchmarks=LINES,
 )
-SIGMOID_BACKWARD = Op(
+SIGMOID_BACKWARD = replace(
+    _BACKWARD,
     name="sigmoid_backward",
-    arrays=("dy", "y"),
-    results=(Result("dx"),),
-    arguments=_arrays("dy", "y"),
-    cases=SHAPES,
-    small=SMALL,
-    large=LARGE,
-    random=_random,
     judge=_judge_sigmoid_backward,
-    in_place=("dy", "y"),
     # One unit of y's last place, through dy * y * (1 - y), and three roundings.
     gradient=Gradient(SIGMOID_FORWARD, of=("x",), passes={"y": 0}, saved_error=6),
-    benchmarks=LINES,
 )
 
-TANH_FORWARD = Op(
+TANH_FORWARD = replace(
+    _FORWARD,
     name="tanh_forward",
-    arrays=("x",),
-    results=(Result("y"),),
     arguments=_sigmoid_arguments,
-    cases=SHAPES,
-    small=SMALL,
-    large=LARGE,
-    random=_random,
     judge=_judge_tanh,
     integers=False,
-    in_place=("x",),
-    any_shape=True,
     torch=_torch("tanh"),
-    benchmarks=LINES,
 )
-TANH_BACKWARD = Op(
+TANH_BACKWARD = replace(
+    _BACKWARD,
     name="tanh_backward",
-    arrays=("dy", "y"),
-    results=(Result("dx"),),
-    arguments=_arrays("dy", "y"),
-    cases=SHAPES,
-    small=SMALL,
-    large=LARGE,
-    random=_random,
     judge=_judge_tanh_backward,
-    in_place=("dy", "y"),
     # y is rounded by half a unit here and by one elsewhere: 3 roundings, which 1 - y^2 doubles. It adds 4 here, 3 elsewhere.
     gradient=Gradient(TANH_FORWARD, of=("x",), passes={"y": 0}, saved_error=13),
-    benchmarks=LINES,
 )
 
 # Scales that are exact, and one that is rounded, always alike.

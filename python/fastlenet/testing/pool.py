@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,10 +46,11 @@ def _torch(torch: Torch, a: Arguments) -> object:
     return result
 
 
-FORWARD = Op(
-    name="max_pool2d_forward",
+# What all four have in common: the arguments are those of a forward pass.
+_POOLING = Op(
+    name="",
     arrays=("x",),
-    results=(Result("y"), Result("indices", np.int32)),
+    results=(Result("y"),),
     batched=("x",),
     arguments=_forward,
     cases=POOL,
@@ -56,25 +58,25 @@ FORWARD = Op(
     large=POOL[2],
     random=_random,
     judge=rounded_alike,
-    rounds=False,
-    torch=_torch,
     benchmarks=LINES,
 )
-BACKWARD = Op(
+FORWARD = replace(
+    _POOLING,
+    name="max_pool2d_forward",
+    results=(Result("y"), Result("indices", np.int32)),
+    rounds=False,
+    torch=_torch,
+)
+BACKWARD = replace(
+    _POOLING,
     name="max_pool2d_backward",
     arrays=("dy", "indices"),
     dtypes={"indices": np.int32},
     results=(Result("dx"),),
     batched=("dy", "indices"),
     arguments=_backward,
-    cases=POOL,
-    small=SMALL,
-    large=POOL[2],
-    random=_random,
-    judge=rounded_alike,
     rounds=False,
     gradient=Gradient(FORWARD, of=("x",), passes={"indices": 1}, linear=(("x",),)),
-    benchmarks=LINES,
 )
 
 
@@ -96,32 +98,20 @@ def _elements(arguments: Arguments) -> int:
 # Windows whose mean is exact, so that the products of two of them are.
 _DYADIC = [case for case in POOL if math.prod(both(case.kernel_size)) in (1, 2, 4, 16)]
 
-AVG_FORWARD = Op(
+AVG_FORWARD = replace(
+    _POOLING,
     name="avg_pool2d_forward",
-    arrays=("x",),
-    results=(Result("y"),),
-    batched=("x",),
-    arguments=_forward,
-    cases=POOL,
-    small=SMALL,
-    large=POOL[2],
-    random=_random,
     judge=means(_elements),
     torch=_torch_avg,
-    benchmarks=LINES,
 )
-AVG_BACKWARD = Op(
+AVG_BACKWARD = replace(
+    _POOLING,
     name="avg_pool2d_backward",
     arrays=("dy",),
     results=(Result("dx"),),
     batched=("dy",),
     arguments=_avg_backward,
-    cases=POOL,
-    small=SMALL,
-    large=POOL[2],
-    random=_random,
     judge=means(_elements),
     gradient=Gradient(AVG_FORWARD, of=("x",), linear=(("x",),), cases=_DYADIC),
-    benchmarks=LINES,
 )
 OPS = (FORWARD, BACKWARD, AVG_FORWARD, AVG_BACKWARD)

@@ -99,7 +99,7 @@ def expect_recipe_fields(function: str, names: Iterable[str], others: Iterable[s
 @names_expected
 @dataclass(frozen=True, repr=False)
 class Recipe:
-    """The settings of a training run. 0 and False mean off; `fastlenet train --help` describes each field.
+    """The settings of a training run. 0 and False mean off. The reference of the API describes each field.
 
     Every random number depends on the seed and its stream (initial weights, shuffling, augmentation, dropout). So evaluation,
     logging and the number of threads never change a result. Fields accept NumPy's scalars, and become Python's int, float, bool
