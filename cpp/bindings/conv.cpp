@@ -48,8 +48,9 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
   const ConvPoolShape shape = conv_pool_shape(call.op(), x.dims(), weight.dims(), pair(call.op(), "padding", padding),
                                               pair(call.op(), "kernel_size", kernel_size));
   expect_bias(call.op(), bias, shape.conv.k);
-  const Input<float> packed = call.optional<float>("packed", packed_);
-  if (packed.data()) expect_dims(call.op(), "packed", {cpu::packed_size(algorithm, shape.conv)}, packed.dims());
+  // Another level's layout may have another size. The op packs the filters again then.
+  Input<float> packed = call.optional<float>("packed", packed_);
+  if (packed.dims() != Dims{cpu::packed_size(algorithm, shape.conv)}) packed = {};
   const Output<float> y = call.output<float>(0, pooled_dims(shape.pool));
   const Output<std::uint8_t> winners = call.output<std::uint8_t>(1, pooled_dims(shape.pool));
   compute(cpu::conv2d_relu_max_pool2d_forward, y, winners, x, weight, bias, packed, algorithm, shape);

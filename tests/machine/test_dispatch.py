@@ -49,15 +49,17 @@ def test_the_level_in_use_changes(level: str) -> None:
 
 
 @pytest.mark.parametrize("packed_at", _core.levels_available())
-def test_filters_packed_at_another_level(packed_at: str, level: str) -> None:
-    """Their layout is that of a level's vectors: at another level the filters are packed anew, for sixteen channels too."""
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+@pytest.mark.parametrize("k", [1, 5, 16, 17])
+def test_filters_packed_at_another_level(k: int, algorithm: str, packed_at: str, level: str) -> None:
+    """Their layout is that of a level's vectors, of the same size for 16 filters: at another level they are packed again."""
     numbers = np.random.default_rng(0)
-    x, weight = numbers.standard_normal((1, 3, 9, 9), np.float32), numbers.standard_normal((16, 3, 3, 3), np.float32)
-    expected, _ = ops.conv2d_relu_max_pool2d_forward(x, weight)
+    x, weight = numbers.standard_normal((1, 3, 9, 9), np.float32), numbers.standard_normal((k, 3, 3, 3), np.float32)
+    expected, _ = ops.conv2d_relu_max_pool2d_forward(x, weight, algorithm=algorithm)
     _core.set_level(packed_at)
-    packed = ops.Packed(weight)
+    packed = ops.Packed(weight, algorithm)
     _core.set_level(level)
-    y, _ = ops.conv2d_relu_max_pool2d_forward(x, packed)
+    y, _ = ops.conv2d_relu_max_pool2d_forward(x, packed, algorithm=algorithm)
     np.testing.assert_array_equal(y, expected)
 
 
