@@ -137,8 +137,10 @@ void dropout_forward(float* y, float* mask, const float* x, double rate, std::ui
 void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);
 
 // loss: one number on the device.
-void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
-                           std::int64_t classes, double label_smoothing);
+void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                           std::int64_t rows, std::int64_t classes, double label_smoothing);
+void softmax_squared_error(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                           std::int64_t rows, std::int64_t classes, double label_smoothing);
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
 void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,

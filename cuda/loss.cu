@@ -19,8 +19,8 @@ __device__ __forceinline__ double maximum_of_warp(double value) {
 
 // A warp computes one row of logits; its lanes share the classes. losses[rows], and dlogits = scale * (softmax - target).
 __global__ void __launch_bounds__(kThreads, 8)
-    softmax(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows, int classes,
-            double smoothing, double scale, Fault* fault) {
+    softmax(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+            std::int64_t rows, int classes, double smoothing, double scale, Fault* fault) {
   const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
   if (row >= rows) return;  // the whole warp
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -40,17 +40,54 @@ __global__ void __launch_bounds__(kThreads, 8)
   sum = sum_of_warp(sum);
   total = sum_of_warp(total);
   at_label = sum_of_warp(at_label);
-  const double off_label = smoothing / classes;
+  const double off_label = smoothing / classes, weight = weights != nullptr ? static_cast<double>(weights[row]) : 1.0;
   for (int j = lane; j < classes; j += kWarp) {
     const double target = off_label + (j == label ? 1.0 - smoothing : 0.0);
-    dlogits[j] = static_cast<float>(scale * (exp(logits[j] - maximum) / sum - target));
+    dlogits[j] = static_cast<float>(weight * scale * (exp(logits[j] - maximum) / sum - target));
   }
   if (lane == 0) {
     // With a weight of 0 the logit is left out, since it may be infinite.
     const double expected =
         (smoothing < 1.0 ? (1.0 - smoothing) * at_label : 0.0) + (smoothing > 0.0 ? off_label * total : 0.0);
-    losses[row] = maximum + log(sum) - expected;
+    losses[row] = weight * (maximum + log(sum) - expected);
   }
+}
+
+// The same for the mean over the classes of (softmax - target)^2: losses[rows], and dlogits = scale * its gradient.
+__global__ void __launch_bounds__(kThreads, 8)
+    softmax_squares(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                    std::int64_t rows, int classes, double smoothing, double scale, Fault* fault) {
+  const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
+  if (row >= rows) return;  // the whole warp
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t label = labels[row];
+  if (label < 0 || label >= classes) *fault = Fault::kLabels;
+  logits += row * classes;
+  dlogits += row * classes;
+  double maximum = -INFINITY, sum = 0.0, squares = 0.0, product = 0.0;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double logit = logits[j];
+    if (logit > maximum || logit != logit) maximum = logit;
+  }
+  maximum = maximum_of_warp(maximum);
+  for (int j = lane; j < classes; j += kWarp) sum += exp(logits[j] - maximum);
+  sum = sum_of_warp(sum);
+  const double off_label = smoothing / classes, weight = weights != nullptr ? static_cast<double>(weights[row]) : 1.0;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double probability = exp(logits[j] - maximum) / sum;
+    const double error = probability - off_label - (j == label ? 1.0 - smoothing : 0.0);
+    squares += error * error;
+    product += probability * error;
+  }
+  squares = sum_of_warp(squares);
+  product = sum_of_warp(product);
+  const double factor = 2.0 * weight * scale / classes;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double probability = exp(logits[j] - maximum) / sum;
+    const double error = probability - off_label - (j == label ? 1.0 - smoothing : 0.0);
+    dlogits[j] = static_cast<float>(factor * probability * (error - product));
+  }
+  if (lane == 0) losses[row] = weight * squares / classes;
 }
 
 struct Partial {
@@ -91,20 +128,31 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-}  // namespace
-
-void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
-                           std::int64_t classes, double label_smoothing) {
-  const char* op = "softmax_cross_entropy";
+void mean_of_rows(const char* op, decltype(softmax)* kernel, double* loss, float* dlogits, const float* logits,
+                  const std::int64_t* labels, const float* weights, std::int64_t rows, std::int64_t classes,
+                  double label_smoothing) {
   expect_narrow(op, classes);
   const Memory memory = allocate(static_cast<std::size_t>(rows) * sizeof(double));
   double* losses = static_cast<double*>(memory.get());
-  const double scale = 1.0 / static_cast<double>(rows);  // without rows the mean is 0 * infinity, NaN
+  const double scale = 1.0 / static_cast<double>(rows);  // of no rows the mean is 0 * infinity, NaN
   if (rows > 0) {
-    launch(op, softmax, blocks_of(rows * kWarp, kThreads), kThreads, stream(), losses, dlogits, logits, labels, rows,
+    launch(op, kernel, blocks_of(rows * kWarp, kThreads), kThreads, stream(), losses, dlogits, logits, labels, weights, rows,
            static_cast<int>(classes), label_smoothing, scale, fault());
   }
   launch(op, sum_all, 1, kThreads, stream(), loss, losses, rows, scale);
+}
+
+}  // namespace
+
+void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                           std::int64_t rows, std::int64_t classes, double label_smoothing) {
+  mean_of_rows("softmax_cross_entropy", softmax, loss, dlogits, logits, labels, weights, rows, classes, label_smoothing);
+}
+
+void softmax_squared_error(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                           std::int64_t rows, std::int64_t classes, double label_smoothing) {
+  mean_of_rows("softmax_squared_error", softmax_squares, loss, dlogits, logits, labels, weights, rows, classes,
+               label_smoothing);
 }
 
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count) {

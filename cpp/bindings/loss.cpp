@@ -5,14 +5,19 @@ namespace fastlenet {
 
 namespace {
 
-py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, py::handle label_smoothing_, py::handle out) {
-  Call call("softmax_cross_entropy", out);
+// An op on rows of logits and their labels.
+template <typename Loss>
+py::tuple loss_of_rows(const char* name, Loss loss, py::handle logits_, py::handle labels_, py::handle label_smoothing_,
+                       py::handle weights_, py::handle out) {
+  Call call(name, out);
   const char* op = call.op();
   const Input<float> logits = call.input<float>("logits", logits_);
   const Input<std::int64_t> labels = call.input<std::int64_t>("labels", labels_);
+  const Input<float> weights = call.optional<float>("weights", weights_);
   expect_rank(op, "logits", 2, "(n, classes)", logits.dims());
   const std::int64_t rows = logits.dims()[0], classes = logits.dims()[1];
   expect_dims(op, "labels", {rows}, labels.dims());
+  if (weights.data() != nullptr) expect_dims(op, "weights", {rows}, weights.dims());
   if (classes < 1) fail(op, "logits expects at least one class, got shape " + to_string(logits.dims()));
   const double label_smoothing = number(op, "label_smoothing", label_smoothing_);
   if (!(label_smoothing >= 0.0 && label_smoothing <= 1.0)) {
@@ -20,9 +25,19 @@ py::tuple softmax_cross_entropy(py::handle logits_, py::handle labels_, py::hand
   }
   expect_below(op, "labels", labels, classes);
   const Output<float> dlogits = call.output<float>(0, logits.dims());
-  const double loss = without_gil(
-      [&] { return cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), rows, classes, label_smoothing); });
-  return py::make_tuple(loss, dlogits.array());
+  const double mean = without_gil(
+      [&] { return loss(dlogits.data(), logits.data(), labels.data(), weights.data(), rows, classes, label_smoothing); });
+  return py::make_tuple(mean, dlogits.array());
+}
+
+py::tuple softmax_cross_entropy(py::handle logits, py::handle labels, py::handle label_smoothing, py::handle weights,
+                                py::handle out) {
+  return loss_of_rows("softmax_cross_entropy", cpu::softmax_cross_entropy, logits, labels, label_smoothing, weights, out);
+}
+
+py::tuple softmax_squared_error(py::handle logits, py::handle labels, py::handle label_smoothing, py::handle weights,
+                                py::handle out) {
+  return loss_of_rows("softmax_squared_error", cpu::softmax_squared_error, logits, labels, label_smoothing, weights, out);
 }
 
 py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle out) {
@@ -38,7 +53,8 @@ py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle o
 }  // namespace
 
 void bind_loss(py::module_& m) {
-  define(m, "softmax_cross_entropy", softmax_cross_entropy, "logits", "labels", "label_smoothing", "out");
+  define(m, "softmax_cross_entropy", softmax_cross_entropy, "logits", "labels", "label_smoothing", "weights", "out");
+  define(m, "softmax_squared_error", softmax_squared_error, "logits", "labels", "label_smoothing", "weights", "out");
   define(m, "squared_error", squared_error, "prediction", "target", "out");
 }
 

@@ -171,10 +171,13 @@ struct KernelTable {
   // --- loss.hpp ---
 
   // Rows of `classes` logits: losses[rows] and dlogits[rows][classes] = scale * (softmax - target), where target is 1 -
-  // smoothing at the label plus smoothing / classes everywhere. A label that is no class is left out. Computed in float64,
-  // rounded once.
+  // smoothing at the label plus smoothing / classes everywhere; each row's times its weight, if weights is not null. A label
+  // that is no class is left out. Computed in float64, rounded once.
   void (*softmax_cross_entropy)(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
-                                std::int64_t rows, std::int64_t classes, double smoothing, double scale);
+                                const float* weights, std::int64_t rows, std::int64_t classes, double smoothing, double scale);
+  // The same for the mean over the classes of (softmax - target)^2: losses[rows], and dlogits = scale * its gradient.
+  void (*softmax_squared_error)(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
+                                const float* weights, std::int64_t rows, std::int64_t classes, double smoothing, double scale);
   // Returns the sum of (prediction - target)^2 in float64, in order; dprediction = 2 * (prediction - target).
   double (*squared_error)(float* dprediction, const float* prediction, const float* target, std::int64_t count);
 

@@ -7,18 +7,35 @@
 
 namespace fastlenet::cpu {
 
-double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
-                             std::int64_t classes, double label_smoothing) {
+namespace {
+
+using RowLoss = decltype(KernelTable::softmax_cross_entropy);
+
+// The mean of the rows' losses, added in their order.
+double mean_of_rows(RowLoss kernel, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                    std::int64_t rows, std::int64_t classes, double label_smoothing) {
   if (rows == 0) return std::numeric_limits<double>::quiet_NaN();
-  const KernelTable& table = kernels();
   std::vector<double> losses(static_cast<std::size_t>(rows));
   for_pieces(rows, 64, [&](Range r) {
-    table.softmax_cross_entropy(losses.data() + r.begin, dlogits + r.begin * classes, logits + r.begin * classes,
-                                labels + r.begin, r.end - r.begin, classes, label_smoothing, 1.0 / static_cast<double>(rows));
+    kernel(losses.data() + r.begin, dlogits + r.begin * classes, logits + r.begin * classes, labels + r.begin,
+           weights != nullptr ? weights + r.begin : nullptr, r.end - r.begin, classes, label_smoothing,
+           1.0 / static_cast<double>(rows));
   });
   double total = 0.0;
   for (double loss : losses) total += loss;
   return total / static_cast<double>(rows);
+}
+
+}  // namespace
+
+double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                             std::int64_t rows, std::int64_t classes, double label_smoothing) {
+  return mean_of_rows(kernels().softmax_cross_entropy, dlogits, logits, labels, weights, rows, classes, label_smoothing);
+}
+
+double softmax_squared_error(float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                             std::int64_t rows, std::int64_t classes, double label_smoothing) {
+  return mean_of_rows(kernels().softmax_squared_error, dlogits, logits, labels, weights, rows, classes, label_smoothing);
 }
 
 double squared_error(float* dprediction, const float* prediction, const float* target, std::int64_t count) {

@@ -55,8 +55,10 @@ void dropout_forward(float* y, float* mask, const float* x, double rate, std::ui
                      std::int64_t count);
 
 // Both return the loss.
-double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, std::int64_t rows,
-                             std::int64_t classes, double label_smoothing);
+double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                             std::int64_t rows, std::int64_t classes, double label_smoothing);
+double softmax_squared_error(float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
+                             std::int64_t rows, std::int64_t classes, double label_smoothing);
 double squared_error(float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
 // transform: n x 2 x 3, or null.

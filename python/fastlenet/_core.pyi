@@ -47,6 +47,7 @@ __all__: list[str] = [
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax_cross_entropy",
+    "softmax_squared_error",
     "squared_error",
     "tanh_backward",
     "tanh_forward",
@@ -189,7 +190,10 @@ def sgd_step(
 def sigmoid_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def sigmoid_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def softmax_cross_entropy(
-    logits: typing.Any, labels: typing.Any, label_smoothing: typing.Any, out: typing.Any
+    logits: typing.Any, labels: typing.Any, label_smoothing: typing.Any, weights: typing.Any, out: typing.Any
+) -> tuple[typing.Any, ...]: ...
+def softmax_squared_error(
+    logits: typing.Any, labels: typing.Any, label_smoothing: typing.Any, weights: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def squared_error(prediction: typing.Any, target: typing.Any, out: typing.Any) -> tuple[typing.Any, ...]: ...
 def tanh_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...

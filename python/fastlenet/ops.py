@@ -57,6 +57,7 @@ __all__ = [
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax_cross_entropy",
+    "softmax_squared_error",
     "squared_error",
     "tanh_backward",
     "tanh_forward",
@@ -380,15 +381,37 @@ def dropout_backward(dy: Array, mask: Array, *, out: Array | None = None) -> Arr
 
 
 def softmax_cross_entropy(
-    logits: Array, labels: npt.ArrayLike, *, label_smoothing: float = 0.0, out: Array | None = None
+    logits: Array,
+    labels: npt.ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Array | None = None,
+    out: Array | None = None,
 ) -> tuple[float, Array]:
-    """Mean over n of -sum of target * log softmax(logits), and its gradient.
+    """Mean over n of weights * -sum of target * log softmax(logits), and its gradient.
 
-    logits: (n, classes); labels: (n,) of any integer dtype, in 0..classes-1. The target is 1 - label_smoothing at the
-    label plus label_smoothing / classes everywhere. Returns the loss (nan for n = 0) and dlogits: (n, classes).
+    logits: (n, classes); labels: (n,) of any integer dtype, in 0..classes-1; weights: (n,), or None for ones. The target is
+    1 - label_smoothing at the label plus label_smoothing / classes everywhere. The sum over n is divided by n, whatever the
+    weights are. Returns the loss (nan for n = 0) and dlogits: (n, classes).
     """
     values = as_integers("softmax_cross_entropy", "labels", labels)
-    return cast(tuple[float, Array], _core.softmax_cross_entropy(logits, values, label_smoothing, out))
+    return cast(tuple[float, Array], _core.softmax_cross_entropy(logits, values, label_smoothing, weights, out))
+
+
+def softmax_squared_error(
+    logits: Array,
+    labels: npt.ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Array | None = None,
+    out: Array | None = None,
+) -> tuple[float, Array]:
+    """Mean over n of weights * mean over the classes of (softmax(logits) - target)^2, and its gradient.
+
+    The arguments, the target and the results are those of softmax_cross_entropy. Source: Brier 1950.
+    """
+    values = as_integers("softmax_squared_error", "labels", labels)
+    return cast(tuple[float, Array], _core.softmax_squared_error(logits, values, label_smoothing, weights, out))
 
 
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:

@@ -27,6 +27,7 @@ UNCAPTURED = {
     "inverse_root",
     "sgd_step",
     "softmax_cross_entropy",
+    "softmax_squared_error",
     "squared_error",
 }
 

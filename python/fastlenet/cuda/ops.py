@@ -56,6 +56,7 @@ __all__ = [
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax_cross_entropy",
+    "softmax_squared_error",
     "squared_error",
     "tanh_backward",
     "tanh_forward",
@@ -332,10 +333,38 @@ def dropout_backward(dy: Input, mask: Input, *, out: DeviceArray | None = None) 
 
 
 def softmax_cross_entropy(
-    logits: Input, labels: Input | npt.ArrayLike, *, label_smoothing: float = 0.0, out: DeviceArray | None = None
+    logits: Input,
+    labels: Input | npt.ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Input | None = None,
+    out: DeviceArray | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
-    call = Call("softmax_cross_entropy", out)
+    return _loss_of_rows("softmax_cross_entropy", logits, labels, label_smoothing, weights, out)
+
+
+def softmax_squared_error(
+    logits: Input,
+    labels: Input | npt.ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Input | None = None,
+    out: DeviceArray | None = None,
+) -> tuple[DeviceArray, DeviceArray]:
+    return _loss_of_rows("softmax_squared_error", logits, labels, label_smoothing, weights, out)
+
+
+def _loss_of_rows(
+    op: str,
+    logits: Input,
+    labels: Input | npt.ArrayLike,
+    label_smoothing: float,
+    weights: Input | None,
+    out: DeviceArray | None,
+) -> tuple[DeviceArray, DeviceArray]:
+    call = Call(op, out)
     logits = call.input("logits", logits)
+    weights = None if weights is None else call.input("weights", weights)
     device().expect_rank(call.op, "logits", 2, "(n, classes)", logits.shape)
     rows, classes = logits.shape
     if classes < 1:
@@ -345,9 +374,11 @@ def softmax_cross_entropy(
         raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
     labels = call.integers("labels", labels, classes)
     call.expect_shape("labels", (rows,), labels)
+    if weights is not None:
+        call.expect_shape("weights", (rows,), weights)
     dlogits, loss = call.output(0, logits.shape), empty((), np.float64)
-    addresses = loss.address, dlogits.address, logits.address, labels.address
-    device().softmax_cross_entropy(*addresses, rows, classes, label_smoothing)
+    addresses = loss.address, dlogits.address, logits.address, labels.address, _at(weights)
+    getattr(device(), op)(*addresses, rows, classes, label_smoothing)
     return loss, dlogits
 
 

@@ -8,14 +8,54 @@ import numpy.typing as npt
 from fastlenet.backend import Array
 from fastlenet.reference.checks import Call
 
-__all__ = ["inverse_root", "softmax_cross_entropy", "squared_error"]
+__all__ = ["inverse_root", "softmax_cross_entropy", "softmax_squared_error", "squared_error"]
 
 
 def softmax_cross_entropy(
-    logits: Array, labels: npt.ArrayLike, *, label_smoothing: float = 0.0, out: Array | None = None
+    logits: Array,
+    labels: npt.ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Array | None = None,
+    out: Array | None = None,
 ) -> tuple[float, Array]:
     call = Call("softmax_cross_entropy", out)
+    logits, target, factors = _rows(call, logits, labels, label_smoothing, weights)
+    if len(logits) == 0:
+        return float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
+    log_softmax, softmax = _softmax(logits)
+    with np.errstate(invalid="ignore"):
+        losses = -np.where(target > 0, target * log_softmax, 0).sum(axis=1)
+    gradient = factors[:, None] * (softmax - target) / len(logits)
+    return float((factors * losses).mean()), call.returns(gradient.astype(logits.dtype))
+
+
+def softmax_squared_error(
+    logits: Array,
+    labels: npt.ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    weights: Array | None = None,
+    out: Array | None = None,
+) -> tuple[float, Array]:
+    call = Call("softmax_squared_error", out)
+    logits, target, factors = _rows(call, logits, labels, label_smoothing, weights)
+    if len(logits) == 0:
+        return float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
+    _, softmax = _softmax(logits)
+    error = softmax - target
+    # d softmax_k / d logits_j = softmax_k * ((j == k) - softmax_j)
+    gradient = 2 * softmax * (error - (softmax * error).sum(axis=1, keepdims=True)) / error.size
+    loss = float((factors * (error**2).mean(axis=1)).mean())
+    return loss, call.returns((factors[:, None] * gradient).astype(logits.dtype))
+
+
+def _rows(
+    call: Call, logits: Array, labels: npt.ArrayLike, label_smoothing: float, weights: Array | None
+) -> tuple[Array, Array, Array]:
+    """The logits, their targets (n, classes) and the rows' weights (n,), both in float64."""
     logits = call.floats("logits", logits)
+    given = call.optional("weights", weights)
     call.rank("logits", logits, 2)
     n, classes = logits.shape
     if classes < 1:
@@ -25,17 +65,19 @@ def softmax_cross_entropy(
         raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
     index = call.integers("labels", labels, classes)
     call.shape("labels", index, (n,))
-    if n == 0:
-        return float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
+    if given is not None:
+        call.shape("weights", given, (n,))
     target = np.full((n, classes), label_smoothing / classes)
     target[np.arange(n), index] += 1 - label_smoothing
+    return logits, target, np.ones(n) if given is None else given.astype(np.float64)
+
+
+def _softmax(logits: Array) -> tuple[Array, Array]:
+    """The logarithm of softmax(logits), and softmax(logits), in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)  # the largest exponent is 0
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
-    log_softmax = shifted - np.log(sums)
-    with np.errstate(invalid="ignore"):
-        loss = -np.where(target > 0, target * log_softmax, 0).sum() / n
-    return float(loss), call.returns(((exponentials / sums - target) / n).astype(logits.dtype))
+    return shifted - np.log(sums), exponentials / sums
 
 
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:

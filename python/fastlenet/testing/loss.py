@@ -1,13 +1,14 @@
-"""softmax_cross_entropy and squared_error."""
+"""softmax_cross_entropy, softmax_squared_error and squared_error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import SupportsFloat
 
 import numpy as np
 
 from fastlenet.testing.cases import SHAPES, Elements
-from fastlenet.testing.description import Arguments, Benchmark, Call, Op, Result, Results, Torch, Values
+from fastlenet.testing.description import Arguments, Benchmark, Call, Judge, Op, Result, Results, Torch, Values
 from fastlenet.testing.judging import TINY, WrongError, expect_within, gamma
 from fastlenet.testing.values import BATCHES, Draw
 
@@ -26,14 +27,25 @@ def _expect_loss(actual: SupportsFloat, exact: SupportsFloat, bound: float) -> N
         raise WrongError(f"loss expected {e!r}, got {a!r}")
 
 
-# --- softmax and cross entropy ---------------------------------------------------------------------------------------------
+# --- losses of softmax ----------------------------------------------------------------------------------------------------
 
 
-def _rows(case: Elements, values: Values) -> Arguments:
+def _sure(case: Elements, values: Values) -> Arguments:
     """Logits as sure of themselves as a trained network's."""
+    return _rows(case, values, 30)
+
+
+def _unsure(case: Elements, values: Values) -> Arguments:
+    """Logits whose probabilities are neither 0 nor 1, where the squared error has no gradient."""
+    return _rows(case, values, 2)
+
+
+def _rows(case: Elements, values: Values, size: int) -> Arguments:
     n, classes = case.shape
     with np.errstate(over="ignore"):
-        return {"logits": 30 * values(n, classes), "labels": values.places((n,), classes, np.int64), **case.options}
+        logits = size * values(n, classes)
+    weights = (2 * values.rng.random(n)).astype(np.float32)
+    return {"logits": logits, "labels": values.places((n,), classes, np.int64), "weights": weights, **case.options}
 
 
 def _random_rows(draw: Draw) -> Elements:
@@ -41,37 +53,69 @@ def _random_rows(draw: Draw) -> Elements:
     return Elements((draw.pick(BATCHES), draw.pick((0, 1, 2, 3, 7, 10, 10, 16, 17, 33))), {"label_smoothing": smoothing})
 
 
-def _judge_rows(call: Call, actual: Results) -> None:
+def _largest(call: Call) -> float:
+    weights = call.arguments["weights"]
+    return 1.0 if weights is None else float(np.abs(weights).max(initial=0))
+
+
+def _judge_cross_entropy(call: Call, actual: Results) -> None:
     """Computed in float64, with an error of exp of 3e-13 at most, and rounded once. The loss is a difference of logits."""
-    (loss, dlogits), (exact_loss, exact_gradient) = actual, call.exact
+    (loss, dlogits), (exact_loss, exact_gradient), weight = actual, call.exact, _largest(call)
     logits = np.abs(call.arguments["logits"].astype(np.float64))
     beside = (dlogits.shape[1] + 8) * 2.0**-53 * logits.max(initial=0, where=logits < np.inf)
-    _expect_loss(loss, exact_loss, 1e-12 * (61 + abs(exact_loss)) + beside)
-    bound = np.spacing(np.abs(exact_gradient).astype(np.float32)) / 2 + 1e-12 / max(len(dlogits), 1)
+    _expect_loss(loss, exact_loss, max(1.0, weight) * (1e-12 * (61 + abs(exact_loss)) + beside))
+    bound = np.spacing(np.abs(exact_gradient).astype(np.float32)) / 2 + max(1.0, weight) * 1e-12 / max(len(dlogits), 1)
     expect_within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
 
 
-def _torch_rows(torch: Torch, a: Arguments) -> object:
-    result: object = torch.nn.functional.cross_entropy(a["logits"], a["labels"], label_smoothing=a["label_smoothing"])
+def _judge_squared_error(call: Call, actual: Results) -> None:
+    """Computed in float64, with an error of exp of 3e-13 at most, and rounded once. Probabilities are at most 1."""
+    (loss, dlogits), (exact_loss, exact_gradient), weight = actual, call.exact, _largest(call)
+    _expect_loss(loss, exact_loss, max(1.0, weight) * 4e-12)
+    bound = np.spacing(np.abs(exact_gradient).astype(np.float32)) / 2 + max(1.0, weight) * 8e-12 / max(dlogits.size, 1)
+    expect_within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
+
+
+def _torch_cross_entropy(torch: Torch, a: Arguments) -> object:
+    options = {"label_smoothing": a["label_smoothing"], "reduction": "none"}
+    losses = torch.nn.functional.cross_entropy(a["logits"], a["labels"], **options)
+    result: object = (losses if a["weights"] is None else a["weights"] * losses).mean()
     return result
 
 
-SOFTMAX_CROSS_ENTROPY = Op(
-    name="softmax_cross_entropy",
-    arrays=("logits",),
-    results=(Result("dlogits"),),
-    scalar=True,
-    arguments=_rows,
-    cases=ROWS,
-    small=[Elements((3, 6), {"label_smoothing": smoothing}) for smoothing in (0.2, 0.0)],
-    large=Elements((300, 10), {"label_smoothing": 0.0}),
-    random=_random_rows,
-    judge=_judge_rows,
-    integers=False,
-    torch=_torch_rows,
-    benchmarks=(Benchmark(", 128x10", Elements((128, 10), {"label_smoothing": 0.0})),),
-    traffic=lambda arguments: 2.0 * arguments["logits"].nbytes,
-)
+def _torch_squared_error(torch: Torch, a: Arguments) -> object:
+    classes, smoothing = a["logits"].shape[1], a["label_smoothing"]
+    places = torch.nn.functional.one_hot(a["labels"], classes).to(a["logits"].dtype)
+    target = places * (1 - smoothing) + smoothing / classes
+    losses = ((torch.softmax(a["logits"], 1) - target) ** 2).mean(dim=1)
+    result: object = (losses if a["weights"] is None else a["weights"] * losses).mean()
+    return result
+
+
+def _loss_of_softmax(
+    name: str, arguments: Callable[[Elements, Values], Arguments], judge: Judge, torch: Callable[[Torch, Arguments], object]
+) -> Op:
+    return Op(
+        name=name,
+        arrays=("logits", "weights"),
+        results=(Result("dlogits"),),
+        scalar=True,
+        arguments=arguments,
+        cases=ROWS,
+        small=[Elements((3, 6), {"label_smoothing": smoothing}) for smoothing in (0.2, 0.0)],
+        large=Elements((300, 10), {"label_smoothing": 0.0}),
+        random=_random_rows,
+        judge=judge,
+        integers=False,
+        roundings=({"weights": None},),
+        torch=torch,
+        benchmarks=(Benchmark(", 128x10", Elements((128, 10), {"label_smoothing": 0.0})),),
+        traffic=lambda arguments: 2.0 * arguments["logits"].nbytes,
+    )
+
+
+SOFTMAX_CROSS_ENTROPY = _loss_of_softmax("softmax_cross_entropy", _sure, _judge_cross_entropy, _torch_cross_entropy)
+SOFTMAX_SQUARED_ERROR = _loss_of_softmax("softmax_squared_error", _unsure, _judge_squared_error, _torch_squared_error)
 
 # --- squared error ----------------------------------------------------------------------------------------------------------
 
@@ -109,4 +153,4 @@ SQUARED_ERROR = Op(
     torch=_torch_pairs,
     benchmarks=(Benchmark("", Elements((128, 20, 24, 24))),),
 )
-OPS = (SOFTMAX_CROSS_ENTROPY, SQUARED_ERROR)
+OPS = (SOFTMAX_CROSS_ENTROPY, SOFTMAX_SQUARED_ERROR, SQUARED_ERROR)
