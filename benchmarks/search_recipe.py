@@ -111,8 +111,8 @@ def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, data: Dataset) -> Non
             probabilities.append(predict([model], data, tta=tta))
     trial["ensembles"] = []
     for tta, probabilities in alone.items():
-        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / seeds, data.test_labels)
-        mean = statistics.mean(score(one, data.test_labels)[0] for one in probabilities)
+        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / seeds, data.validation_labels)
+        mean = statistics.mean(score(one, data.validation_labels)[0] for one in probabilities)
         trial["ensembles"].append({"seeds": seeds, "tta": tta, "accuracy": accuracy, "loss": loss, "accuracy_alone": mean})
 
 

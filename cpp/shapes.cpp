@@ -177,10 +177,12 @@ LinearShape linear_shape(const char* op, const Dims& x, const Dims& weight) {
 }
 
 GatherShape gather_shape(const char* op, const Dims& images, const Dims& index) {
-  expect_rank(op, "images", 3, "(N, h, w)", images);
+  if (images.size() != 4) expect_rank(op, "images", 3, "(N, h, w), or 4 (N, c, h, w)", images);
   expect_rank(op, "index", 1, "(n,)", index);
-  expect_addressable(op, {index[0], images[1], images[2], 4});
-  return {index[0], images[0], images[1], images[2]};
+  const bool channels = images.size() == 4;
+  const GatherShape shape{index[0], images[0], channels ? images[1] : 1, images[channels ? 2 : 1], images[channels ? 3 : 2]};
+  expect_addressable(op, {shape.n, shape.c, shape.h, shape.w, 4});
+  return shape;
 }
 
 void expect_transformable(const char* op, const GatherShape& shape) {

@@ -43,7 +43,7 @@ struct LinearShape {
 
 // n images of h x w pixels, picked from `count`.
 struct GatherShape {
-  std::int64_t n, count, h, w;
+  std::int64_t n, count, c, h, w;
 };
 
 using Dims = std::vector<std::int64_t>;

@@ -143,8 +143,10 @@ void softmax_squared_error(double* loss, float* dlogits, const float* logits, co
                            std::int64_t rows, std::int64_t classes, double label_smoothing);
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
-void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
-                   double std, const GatherShape& shape);
+// Pixels are std::uint8_t in 0..255 or float in [0, 1]; mean and std, in the host's memory, have one number for each channel.
+template <typename Pixel>
+void gather_images(float* x, const Pixel* images, const std::int64_t* index, const float* transform, const double* mean,
+                   const double* std, const GatherShape& shape);
 
 // A Gaussian's taps for -radius..radius, on the device; empty without elastic distortion.
 struct Taps {
@@ -152,8 +154,9 @@ struct Taps {
   std::int64_t radius;
 };
 
-void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
-                      std::uint64_t seed, const Count& epoch, const Taps& taps, double mean, double std,
+template <typename Pixel>
+void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
+                      std::uint64_t seed, const Count& epoch, const Taps& taps, const double* mean, const double* std,
                       const GatherShape& shape);
 // field[n][2][h][w]: the displacement of each pixel's source, down and right, before it is multiplied by the strength.
 void elastic_field(float* field, const std::int64_t* index, std::uint64_t seed, const Count& epoch, const Taps& taps,

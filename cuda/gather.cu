@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// The normalised value of each of the 256 pixel values, computed in double and rounded once. It is a kernel argument.
+// The normalised value of each of the 256 values of a byte, computed in double and rounded once. It is a kernel argument.
 struct Values {
   float of[256];
 };
@@ -23,20 +23,24 @@ Values normalised(double mean, double std) {
   return values;
 }
 
-// What the images of a batch have in common.
+// What one channel of a batch's images has in common. x and images point to that channel of the first image.
+template <typename Pixel>
 struct Source {
-  const std::uint8_t* images;
+  float* x;
+  const Pixel* images;
   const std::int64_t* index;
   GatherShape shape;
   Fault* fault;
 
   // The n-th image of the batch. If its number is out of range, returns null and stores a fault.
-  __device__ const std::uint8_t* image(std::int64_t n) const {
+  __device__ const Pixel* image(std::int64_t n) const {
     const std::int64_t number = index[n];
-    if (number >= 0 && number < shape.count) return images + number * shape.h * shape.w;
+    if (number >= 0 && number < shape.count) return images + number * pixels_of(shape);
     *fault = Fault::kIndex;
     return nullptr;
   }
+  __device__ float& at(std::int64_t n, std::int64_t place) const { return x[n * pixels_of(shape) + place]; }
+  std::int64_t elements() const { return shape.n * plane_of(shape); }
 };
 
 // The box of cutout; a batch without distortions has none.
@@ -45,35 +49,63 @@ __device__ __forceinline__ bool in_hole(const Distortion* distortion, std::int64
          column < distortion->end.w;
 }
 
-// Computes one element of the batch. distortions: one per image, or null; only the whole shift and the cutout box are used. The
-// values are looked up in shared memory, because each thread of a warp may need another one.
-__global__ void __launch_bounds__(kThreads) gather(float* x, Source source, const Distortion* distortions, Values values) {
+// The pixel that an element of a channel comes from. distortions: one per image, or null; only the whole shift and the cutout
+// box are used.
+template <typename Pixel>
+struct Place {
+  std::int64_t n, place;
+  const Pixel* pixel;  // null outside the image and in the box
+  bool is_image;
+
+  __device__ Place(const Source<Pixel>& source, const Distortion* distortions, std::int64_t i) {
+    const GatherShape& shape = source.shape;
+    n = i / plane_of(shape);
+    place = i % plane_of(shape);
+    const std::int64_t row = place / shape.w, column = place % shape.w;
+    const Pixel* image = source.image(n);
+    const Distortion* distortion = distortions != nullptr ? distortions + n : nullptr;
+    const std::int64_t from_row = row - (distortion != nullptr ? distortion->shift.h : 0);
+    const std::int64_t from_column = column - (distortion != nullptr ? distortion->shift.w : 0);
+    const bool inside = from_row >= 0 && from_row < shape.h && from_column >= 0 && from_column < shape.w;
+    is_image = image != nullptr;
+    const bool seen = is_image && inside && !in_hole(distortion, row, column);
+    pixel = seen ? image + from_row * shape.w + from_column : nullptr;
+  }
+};
+
+// Computes one element of a channel of bytes. The values are looked up in shared memory, because each thread of a warp may need
+// another one.
+__global__ void __launch_bounds__(kThreads) gather(Source<std::uint8_t> source, const Distortion* distortions, Values values) {
   Values& table = block_shared<Values>();
   table.of[threadIdx.x] = values.of[threadIdx.x];
   __syncthreads();
-  const GatherShape& shape = source.shape;
-  const std::int64_t pixels = shape.h * shape.w, i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= shape.n * pixels) return;
-  const std::int64_t n = i / pixels, place = i % pixels, row = place / shape.w, column = place % shape.w;
-  const std::uint8_t* image = source.image(n);
-  const Distortion* distortion = distortions != nullptr ? distortions + n : nullptr;
-  const std::int64_t from_row = row - (distortion != nullptr ? distortion->shift.h : 0);
-  const std::int64_t from_column = column - (distortion != nullptr ? distortion->shift.w : 0);
-  const bool inside = from_row >= 0 && from_row < shape.h && from_column >= 0 && from_column < shape.w;
-  if (image == nullptr) {
-    x[i] = 0.0f;
-  } else {
-    x[i] = table.of[inside && !in_hole(distortion, row, column) ? image[from_row * shape.w + from_column] : 0];
-  }
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= source.shape.n * plane_of(source.shape)) return;
+  const Place<std::uint8_t> from(source, distortions, i);
+  source.at(from.n, from.place) = from.is_image ? table.of[from.pixel != nullptr ? *from.pixel : 0] : 0.0f;
 }
 
+// Computes one element of a channel of floats.
+struct GatherFloats {
+  Source<float> source;
+  const Distortion* distortions;
+  double mean, std;
+  __device__ void operator()(std::int64_t i) const {
+    const Place<float> from(source, distortions, i);
+    const double value = from.pixel != nullptr ? *from.pixel : 0.0;
+    source.at(from.n, from.place) = from.is_image ? static_cast<float>((value - mean) / std) : 0.0f;
+  }
+};
+
 // The pixel, or zero outside the image.
-__device__ __forceinline__ float pixel(const std::uint8_t* image, int row, int column, int h, int w) {
+template <typename Pixel>
+__device__ __forceinline__ float pixel(const Pixel* image, int row, int column, int h, int w) {
   return row >= 0 && row < h && column >= 0 && column < w ? static_cast<float>(image[row * w + column]) : 0.0f;
 }
 
 // The bilinear sample at a point: the four surrounding pixels, weighted by nearness.
-__device__ __forceinline__ float bilinear(const std::uint8_t* image, float row, float column, int h, int w) {
+template <typename Pixel>
+__device__ __forceinline__ float bilinear(const Pixel* image, float row, float column, int h, int w) {
   // Farther than one pixel outside, the sample is zero. The test is also false for NaN, and keeps the casts below defined.
   if (!(row > -1.0f && row < static_cast<float>(h) && column > -1.0f && column < static_cast<float>(w))) return 0.0f;
   const float top = floorf(row), left = floorf(column), down = row - top, right = column - left;
@@ -85,9 +117,9 @@ __device__ __forceinline__ float bilinear(const std::uint8_t* image, float row, 
 
 // Output pixel (i, j) of image n is the sample at A (i, j, 1), where A = affine[n * pitch] is 2 x 3, moved by strength times
 // field[n][2][h][w], if there is a field. distortions: one per image, or null; only the cutout box is used.
+template <typename Pixel>
 struct GatherWarped {
-  float* x;
-  Source source;
+  Source<Pixel> source;
   const float* affine;
   std::int64_t pitch;
   const float* field;
@@ -98,7 +130,7 @@ struct GatherWarped {
     const int h = static_cast<int>(source.shape.h), w = static_cast<int>(source.shape.w), plane = h * w;
     const int place = static_cast<int>(i % plane), at_row = place / w, at_column = place % w;
     const std::int64_t n = i / plane;
-    const std::uint8_t* image = source.image(n);
+    const Pixel* image = source.image(n);
     const float* t = affine + n * pitch;
     float row = t[0] * static_cast<float>(at_row) + t[1] * static_cast<float>(at_column) + t[2];
     float column = t[3] * static_cast<float>(at_row) + t[4] * static_cast<float>(at_column) + t[5];
@@ -107,7 +139,7 @@ struct GatherWarped {
       column += strength * field[(2 * n + 1) * plane + place];
     }
     const bool seen = image != nullptr && !in_hole(distortions != nullptr ? distortions + n : nullptr, at_row, at_column);
-    x[i] = (seen ? bilinear(image, row, column, h, w) : 0.0f) * scale + shift;
+    source.at(n, place) = (seen ? bilinear(image, row, column, h, w) : 0.0f) * scale + shift;
   }
 };
 
@@ -129,54 +161,84 @@ struct Distort {
   }
 };
 
-void gather_as_they_are(float* x, const Source& source, const Distortion* distortions, double mean, double std) {
-  const std::int64_t count = source.shape.n * source.shape.h * source.shape.w;
-  launch("gather_images", gather, blocks_of(count, kThreads), kThreads, stream(), x, source, distortions,
+void gather_as_they_are(const Source<std::uint8_t>& source, const Distortion* distortions, double mean, double std) {
+  launch("gather_images", gather, blocks_of(source.elements(), kThreads), kThreads, stream(), source, distortions,
          normalised(mean, std));
 }
 
-void gather_warped(float* x, const Source& source, const float* affine, std::int64_t pitch, const float* field, double strength,
-                   const Distortion* distortions, double mean, double std) {
-  const float scale = static_cast<float>(1.0 / (255.0 * std)), shift = static_cast<float>(-mean / std);
-  launch_for_each("gather_images", source.shape.n * source.shape.h * source.shape.w,
-                  GatherWarped{x, source, affine, pitch, field, static_cast<float>(strength), distortions, scale, shift});
+void gather_as_they_are(const Source<float>& source, const Distortion* distortions, double mean, double std) {
+  launch_for_each("gather_images", source.elements(), GatherFloats{source, distortions, mean, std});
+}
+
+constexpr double most(const std::uint8_t*) { return 255.0; }
+constexpr double most(const float*) { return 1.0; }
+
+// Where the samples of a warped image come from; no affine: they are not warped.
+struct Warps {
+  const float* affine;
+  std::int64_t pitch;
+  const float* field;
+  float strength;
+};
+
+// All channels, one after the other.
+template <typename Pixel>
+void gather_channels(float* x, const Pixel* images, const std::int64_t* index, const Warps& warps,
+                     const Distortion* distortions, const double* mean, const double* std, const GatherShape& shape) {
+  for (std::int64_t c = 0; c < shape.c; ++c) {
+    const std::int64_t first = c * plane_of(shape);
+    const Source<Pixel> source{x + first, images + first, index, shape, fault()};
+    if (warps.affine == nullptr) {
+      gather_as_they_are(source, distortions, mean[c], std[c]);
+    } else {
+      const float scale = static_cast<float>(1.0 / (most(images) * std[c])), shift = static_cast<float>(-mean[c] / std[c]);
+      launch_for_each(
+          "gather_images", source.elements(),
+          GatherWarped<Pixel>{source, warps.affine, warps.pitch, warps.field, warps.strength, distortions, scale, shift});
+    }
+  }
 }
 
 bool is_empty(const GatherShape& shape) {
-  expect_narrow("gather_images", shape.h * shape.w);
-  return shape.n * shape.h * shape.w == 0;
+  expect_narrow("gather_images", plane_of(shape));
+  return shape.n * pixels_of(shape) == 0;
 }
 
 }  // namespace
 
-void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
-                   double std, const GatherShape& shape) {
+template <typename Pixel>
+void gather_images(float* x, const Pixel* images, const std::int64_t* index, const float* transform, const double* mean,
+                   const double* std, const GatherShape& shape) {
   if (is_empty(shape)) return;
-  const Source source{images, index, shape, fault()};
-  if (transform != nullptr) {
-    gather_warped(x, source, transform, 6, nullptr, 0.0, nullptr, mean, std);
-  } else {
-    gather_as_they_are(x, source, nullptr, mean, std);
-  }
+  gather_channels(x, images, index, {transform, 6, nullptr, 0.0f}, nullptr, mean, std, shape);
 }
 
-void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
-                      std::uint64_t seed, const Count& epoch, const Taps& taps, double mean, double std,
+template <typename Pixel>
+void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
+                      std::uint64_t seed, const Count& epoch, const Taps& taps, const double* mean, const double* std,
                       const GatherShape& shape) {
   if (is_empty(shape)) return;
-  const Source source{images, index, shape, fault()};
   const Memory memory = allocate(static_cast<std::size_t>(shape.n) * sizeof(Distortion));
   Distortion* distortions = static_cast<Distortion*>(memory.get());
   launch_for_each("gather_images", shape.n, Distort{distortions, index, augmentation, seed, epoch, shape});
-  if (!augmentation.warps()) return gather_as_they_are(x, source, distortions, mean, std);
+  Warps warps{nullptr, sizeof(Distortion) / sizeof(float), nullptr, static_cast<float>(augmentation.elastic)};
+  if (augmentation.warps()) warps.affine = distortions->affine;
   Memory field;
   if (augmentation.elastic != 0.0) {
-    field = allocate(static_cast<std::size_t>(2 * shape.n * shape.h * shape.w) * sizeof(float));
+    field = allocate(static_cast<std::size_t>(2 * shape.n * plane_of(shape)) * sizeof(float));
     elastic_field(static_cast<float*>(field.get()), index, seed, epoch, taps, shape);
+    warps.field = static_cast<const float*>(field.get());
   }
-  constexpr std::int64_t pitch = sizeof(Distortion) / sizeof(float);
-  gather_warped(x, source, distortions->affine, pitch, static_cast<const float*>(field.get()), augmentation.elastic,
-                distortions, mean, std);
+  gather_channels(x, images, index, warps, distortions, mean, std, shape);
 }
+
+template void gather_images(float*, const std::uint8_t*, const std::int64_t*, const float*, const double*, const double*,
+                            const GatherShape&);
+template void gather_images(float*, const float*, const std::int64_t*, const float*, const double*, const double*,
+                            const GatherShape&);
+template void gather_augmented(float*, const std::uint8_t*, const std::int64_t*, const Augmentation&, std::uint64_t,
+                               const Count&, const Taps&, const double*, const double*, const GatherShape&);
+template void gather_augmented(float*, const float*, const std::int64_t*, const Augmentation&, std::uint64_t, const Count&,
+                               const Taps&, const double*, const double*, const GatherShape&);
 
 }  // namespace fastlenet::cuda

@@ -3,11 +3,13 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "../shapes.hpp"
 
@@ -155,17 +157,37 @@ inline PoolShape read_windows(const char* op, const char* argument, const Dims& 
   return pool_shape(op, x, size, stride.is_none() ? size : pair(op, "stride", stride), pair(op, "padding", padding), argument);
 }
 
-// (pixel / 255 - mean) / std must be finite in float32 for every pixel value.
+// (pixel - mean) / std must be finite in float32 for every pixel value in [0, 1].
 struct Normalisation {
-  double mean, std;
+  std::vector<double> mean, std;  // of each channel
 
-  Normalisation(const char* op, py::handle mean_, py::handle std_)
-      : mean(number(op, "mean", mean_)), std(number(op, "std", std_)) {
-    if (!std::isfinite(mean)) throw std::invalid_argument(wanted(op, "mean", "a finite number", mean_));
-    if (!(std::isfinite(std) && std > 0.0)) throw std::invalid_argument(wanted(op, "std", "a positive number", std_));
-    if (1.0 + std::abs(mean) > std * static_cast<double>(std::numeric_limits<float>::max())) {
-      throw std::invalid_argument(wanted(op, "std", "a number so large that (1 + |mean|) / std fits float32", std_));
+  // channels: 0 of images without an axis of channels, for which there is one number.
+  Normalisation(const char* op, py::handle mean_, py::handle std_, std::int64_t channels)
+      : mean(per_channel(op, "mean", mean_, channels)), std(per_channel(op, "std", std_, channels)) {
+    for (std::size_t c = 0; c < mean.size(); ++c) {
+      if (!std::isfinite(mean[c])) throw std::invalid_argument(wanted(op, "mean", "a finite number", mean_));
+      if (!(std::isfinite(std[c]) && std[c] > 0.0)) throw std::invalid_argument(wanted(op, "std", "a positive number", std_));
+      if (1.0 + std::abs(mean[c]) > std[c] * static_cast<double>(std::numeric_limits<float>::max())) {
+        throw std::invalid_argument(wanted(op, "std", "a number so large that (1 + |mean|) / std fits float32", std_));
+      }
     }
+  }
+
+ private:
+  static std::vector<double> per_channel(const char* op, const char* argument, py::handle value, std::int64_t channels) {
+    const bool several = channels != 0 && (PyTuple_Check(value.ptr()) || PyList_Check(value.ptr()));
+    if (!several)
+      return std::vector<double>(static_cast<std::size_t>(std::max<std::int64_t>(channels, 1)), number(op, argument, value));
+    // A tuple of its own: a list may change while an element is asked for its value.
+    const auto all = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
+    if (!all) throw py::error_already_set();
+    if (PyTuple_GET_SIZE(all.ptr()) != channels) {
+      const std::string expected = "a number, or one for each of " + std::to_string(channels) + " channels";
+      throw std::invalid_argument(wanted(op, argument, expected.c_str(), value));
+    }
+    std::vector<double> numbers;
+    for (Py_ssize_t c = 0; c < channels; ++c) numbers.push_back(number(op, argument, PyTuple_GET_ITEM(all.ptr(), c)));
+    return numbers;
   }
 };
 

@@ -38,10 +38,12 @@ inline bool is_masked(py::handle object) {
 }
 
 // A NumPy array of that dtype; raises TypeError for any other object. The message is made only for an error, because naming a
-// dtype takes a microsecond and a training step checks sixty arrays.
-inline py::array expect_array(const char* op, const char* argument, py::handle object, const py::dtype& dtype) {
+// dtype takes a microsecond and a training step checks sixty arrays. names: the
+// dtypes that the caller accepts, if there are several.
+inline py::array expect_array(const char* op, const char* argument, py::handle object, const py::dtype& dtype,
+                              const char* names = nullptr) {
   const auto fail = [&](const std::string& got) {
-    const std::string name = py::str(dtype).cast<std::string>();
+    const std::string name = names != nullptr ? names : py::str(dtype).cast<std::string>();
     throw py::type_error(std::string(op) + ": " + argument + " expects a numpy array of " + name + ", got " + got);
   };
   if (!py::isinstance<py::array>(object)) fail(type_name(object));
@@ -141,8 +143,8 @@ class Call {
   const char* op() const { return op_; }
 
   template <typename Element>
-  Input<Element> input(const char* argument, py::handle object) {
-    const py::array array = read<Element>(argument, object);
+  Input<Element> input(const char* argument, py::handle object, const char* names = nullptr) {
+    const py::array array = read<Element>(argument, object, names);
     py::array found = dense(array);
     if (Capture* capture = Capture::active(); capture != nullptr && found.ptr() != array.ptr()) {
       capture->make_void(std::string(op_) + " cannot be captured: " + argument + " is not dense, and was copied this once");
@@ -177,8 +179,8 @@ class Call {
   };
 
   template <typename Element>
-  py::array read(const char* argument, py::handle object) {
-    py::array array = expect_array(op_, argument, object, py::dtype::of<Element>());
+  py::array read(const char* argument, py::handle object, const char* names = nullptr) {
+    py::array array = expect_array(op_, argument, object, py::dtype::of<Element>(), names);
     add(argument, array, false, InPlace::no);
     return array;
   }

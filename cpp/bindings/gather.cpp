@@ -5,36 +5,63 @@ namespace fastlenet {
 
 namespace {
 
+// Whether the images are float32. All others are checked as uint8.
+bool are_floats(py::handle images) {
+  if (!py::isinstance<py::array>(images)) return false;
+  const py::dtype dtype = py::reinterpret_borrow<py::array>(images).dtype();
+  return py::detail::npy_api::get().PyArray_EquivTypes_(dtype.ptr(), py::dtype::of<float>().ptr());
+}
+
 // The arguments and the result of both kinds of gather_images.
+template <typename Pixel>
 struct Gather {
   Call call;
-  Input<std::uint8_t> images;
+  Input<Pixel> images;
   Input<std::int64_t> index;
   Input<float> transform;
-  Normalisation normalisation;
   GatherShape shape;
+  Normalisation normalisation;
   Output<float> x;
 
   Gather(py::handle images_, py::handle index_, py::handle transform_, py::handle mean, py::handle std, py::handle out)
       : call("gather_images", out),
-        images(call.input<std::uint8_t>("images", images_)),
+        images(call.input<Pixel>("images", images_, "uint8 or float32")),
         index(call.input<std::int64_t>("index", index_)),
         transform(call.optional<float>("transform", transform_)),
-        normalisation(call.op(), mean, std),
         shape(gather_shape(call.op(), images.dims(), index.dims())),
-        x(call.output<float>(0, {shape.n, 1, shape.h, shape.w})) {
+        normalisation(call.op(), mean, std, images.dims().size() == 4 ? shape.c : 0),
+        x(call.output<float>(0, {shape.n, shape.c, shape.h, shape.w})) {
     if (transform.data() != nullptr) expect_dims(call.op(), "transform", {shape.n, 2, 3}, transform.dims());
     expect_below(call.op(), "index", index, shape.count);
   }
 };
 
-py::array gather_images(py::handle images, py::handle index, py::handle mean, py::handle std, py::handle transform,
-                        py::handle out) {
-  const Gather g(images, index, transform, mean, std, out);
+template <typename Pixel>
+py::array gather_images_of(py::handle images, py::handle index, py::handle mean, py::handle std, py::handle transform,
+                           py::handle out) {
+  const Gather<Pixel> g(images, index, transform, mean, std, out);
   if (!transform.is_none()) expect_transformable(g.call.op(), g.shape);
   without_gil([&] {
-    cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), g.transform.data(), g.normalisation.mean,
-                       g.normalisation.std, g.shape);
+    cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), g.transform.data(), g.normalisation.mean.data(),
+                       g.normalisation.std.data(), g.shape);
+  });
+  return g.x.array();
+}
+
+py::array gather_images(py::handle images, py::handle index, py::handle mean, py::handle std, py::handle transform,
+                        py::handle out) {
+  const auto gather = are_floats(images) ? gather_images_of<float> : gather_images_of<std::uint8_t>;
+  return gather(images, index, mean, std, transform, out);
+}
+
+template <typename Pixel>
+py::array gather_augmented_of(py::handle images, py::handle index, py::handle mean, py::handle std,
+                              const Augmentation& augmentation, std::uint64_t seed, std::uint32_t epoch, py::handle out) {
+  const Gather<Pixel> g(images, index, py::none(), mean, std, out);
+  expect_transformable(g.call.op(), g.shape);
+  without_gil([&] {
+    cpu::gather_augmented(g.x.data(), g.images.data(), g.index.data(), augmentation, seed, epoch, g.normalisation.mean.data(),
+                          g.normalisation.std.data(), g.shape);
   });
   return g.x.array();
 }
@@ -44,13 +71,8 @@ py::array gather_augmented(py::handle images, py::handle index, py::handle mean,
                            double rotation, double scale, double shear, double elastic, double elastic_sigma,
                            std::int64_t cutout, std::uint64_t seed, std::uint32_t epoch, py::handle out) {
   const Augmentation augmentation{shift, rotation, scale, shear, elastic, elastic_sigma, cutout};
-  const Gather g(images, index, py::none(), mean, std, out);
-  expect_transformable(g.call.op(), g.shape);
-  without_gil([&] {
-    cpu::gather_augmented(g.x.data(), g.images.data(), g.index.data(), augmentation, seed, epoch, g.normalisation.mean,
-                          g.normalisation.std, g.shape);
-  });
-  return g.x.array();
+  const auto gather = are_floats(images) ? gather_augmented_of<float> : gather_augmented_of<std::uint8_t>;
+  return gather(images, index, mean, std, augmentation, seed, epoch, out);
 }
 
 }  // namespace

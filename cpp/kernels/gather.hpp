@@ -1,5 +1,5 @@
-// Converts one image of a batch from uint8 pixels to normalised floats: unchanged, shifted by whole pixels, or sampled at the
-// places that a map gives.
+// Converts one channel of an image from pixels, bytes or floats, to normalised floats: unchanged, shifted by whole pixels, or
+// sampled at the places that a map gives.
 #pragma once
 
 #include "simd.hpp"
@@ -14,16 +14,31 @@ void gather_image(float* x, const std::uint8_t* image, const float* table, std::
 
 inline std::int64_t clamp(std::int64_t value, std::int64_t most) { return value < 0 ? 0 : value < most ? value : most; }
 
-void gather_shifted(float* x, const std::uint8_t* image, const float* table, Pair shift, const GatherShape& shape) {
+// Whole shifts: value(pixel of the image) where there is one, else `outside`.
+template <typename Pixel, typename Value>
+inline void shift_image(float* x, const Pixel* image, float outside, Pair shift, const GatherShape& shape, const Value& value) {
   const std::int64_t begin = clamp(shift.w, shape.w), end = clamp(shape.w + shift.w, shape.w);
   for (std::int64_t i = 0; i < shape.h; ++i, x += shape.w) {
     const std::int64_t row = i - shift.h;
     const bool inside = row >= 0 && row < shape.h && begin < end;
     const std::int64_t from = inside ? begin : shape.w, to = inside ? end : shape.w;
-    for (std::int64_t j = 0; j < from; ++j) x[j] = table[0];
-    for (std::int64_t j = from; j < to; ++j) x[j] = table[image[row * shape.w + j - shift.w]];
-    for (std::int64_t j = to; j < shape.w; ++j) x[j] = table[0];
+    for (std::int64_t j = 0; j < from; ++j) x[j] = outside;
+    for (std::int64_t j = from; j < to; ++j) x[j] = value(image[row * shape.w + j - shift.w]);
+    for (std::int64_t j = to; j < shape.w; ++j) x[j] = outside;
   }
+}
+
+void gather_shifted(float* x, const std::uint8_t* image, const float* table, Pair shift, const GatherShape& shape) {
+  shift_image(x, image, table[0], shift, shape, [=](std::uint8_t pixel) { return table[pixel]; });
+}
+
+void gather_floats(float* x, const float* image, double mean, double std, std::int64_t pixels) {
+  for (std::int64_t i = 0; i < pixels; ++i) x[i] = static_cast<float>((image[i] - mean) / std);
+}
+
+void gather_floats_shifted(float* x, const float* image, double mean, double std, Pair shift, const GatherShape& shape) {
+  const auto value = [=](float pixel) { return static_cast<float>((pixel - mean) / std); };
+  shift_image(x, image, value(0.0f), shift, shape, value);
 }
 
 // The image in a border of zeros, as frame[h + 2][pitch]. Element (i, j) holds four pixels, one byte each, from the lowest
@@ -42,29 +57,52 @@ inline void frame_image(std::int32_t* frame, std::int64_t pitch, const std::uint
   }
 }
 
+// The same for floats: frame[h + 3][pitch], in which element (i, j) is the pixel (i - 1, j - 1).
+inline void frame_image(float* frame, std::int64_t pitch, const float* image, std::int64_t h, std::int64_t w) {
+  for (std::int64_t i = 0; i < (h + 3) * pitch; i += kLanes) store(frame + i, Vector{});
+  for (std::int64_t i = 0; i < h; ++i) {
+    for (std::int64_t j = 0; j < w; ++j) frame[(i + 1) * pitch + j + 1] = image[i * w + j];
+  }
+}
+
 // Clamps to 0..most, the places in the frame where a sample is defined; NaN becomes 0.
 inline Vector clamp(Vector value, float most) {
   value = value > 0.0f ? value : Vector{};
   return value < most ? value : broadcast(most);
 }
 
+// The four pixels that surround a place.
+struct Four {
+  Vector upper_left, upper_right, lower_left, lower_right;
+};
+
+inline Four look_around(const std::int32_t* frame, std::int64_t, IntVector place) {
+  const IntVector four = look_up(frame, place);
+  return {__builtin_convertvector(four & 255, Vector), __builtin_convertvector((four >> 8) & 255, Vector),
+          __builtin_convertvector((four >> 16) & 255, Vector), __builtin_convertvector((four >> 24) & 255, Vector)};
+}
+
+inline Four look_around(const float* frame, std::int64_t pitch, IntVector place) {
+  const auto at = [=](std::int64_t offset) {
+    return reinterpret_cast<Vector>(look_up(reinterpret_cast<const std::int32_t*>(frame) + offset, place));
+  };
+  return {at(0), at(1), at(pitch), at(pitch + 1)};
+}
+
 // The bilinear samples at (row, column) of the frame: the four surrounding pixels, weighted by nearness.
-inline Vector bilinear(const std::int32_t* frame, std::int64_t pitch, Vector row, Vector column) {
+template <typename Element>
+inline Vector bilinear(const Element* frame, std::int64_t pitch, Vector row, Vector column) {
   const IntVector top = __builtin_convertvector(row, IntVector), left = __builtin_convertvector(column, IntVector);
   const Vector down = row - __builtin_convertvector(top, Vector), right = column - __builtin_convertvector(left, Vector);
-  const IntVector four = look_up(frame, top * static_cast<std::int32_t>(pitch) + left);
-  const Vector upper_left = __builtin_convertvector(four & 255, Vector);
-  const Vector upper_right = __builtin_convertvector((four >> 8) & 255, Vector);
-  const Vector lower_left = __builtin_convertvector((four >> 16) & 255, Vector);
-  const Vector lower_right = __builtin_convertvector((four >> 24) & 255, Vector);
-  const Vector upper = upper_left + right * (upper_right - upper_left);
-  const Vector lower = lower_left + right * (lower_right - lower_left);
+  const Four four = look_around(frame, pitch, top * static_cast<std::int32_t>(pitch) + left);
+  const Vector upper = four.upper_left + right * (four.upper_right - four.upper_left);
+  const Vector lower = four.lower_left + right * (four.lower_right - four.lower_left);
   return upper + down * (lower - upper);
 }
 
-template <bool elastic>
-inline void gather_warped_as(float* x, const std::int32_t* frame, std::int64_t pitch, const Warp& warp, float scale,
-                             float shift, const GatherShape& shape) {
+template <bool elastic, typename Element>
+inline void gather_warped_as(float* x, const Element* frame, std::int64_t pitch, const Warp& warp, float scale, float shift,
+                             const GatherShape& shape) {
   const float* affine = warp.affine;
   const float bottom = static_cast<float>(shape.h + 1), edge = static_cast<float>(shape.w + 1);
   const std::int64_t line = whole_vectors(shape.w);
@@ -89,8 +127,9 @@ inline void gather_warped_as(float* x, const std::int32_t* frame, std::int64_t p
   }
 }
 
-void gather_warped(float* x, std::int32_t* frame, const std::uint8_t* image, const Warp& warp, float scale, float shift,
-                   const GatherShape& shape) {
+template <typename Element, typename Pixel>
+inline void warp_image(float* x, Element* frame, const Pixel* image, const Warp& warp, float scale, float shift,
+                       const GatherShape& shape) {
   const std::int64_t pitch = whole_vectors(shape.w + 2);
   frame_image(frame, pitch, image, shape.h, shape.w);
   if (warp.field == nullptr) {
@@ -98,6 +137,16 @@ void gather_warped(float* x, std::int32_t* frame, const std::uint8_t* image, con
   } else {
     gather_warped_as<true>(x, frame, pitch, warp, scale, shift, shape);
   }
+}
+
+void gather_warped(float* x, std::int32_t* frame, const std::uint8_t* image, const Warp& warp, float scale, float shift,
+                   const GatherShape& shape) {
+  warp_image(x, frame, image, warp, scale, shift, shape);
+}
+
+void gather_floats_warped(float* x, float* frame, const float* image, const Warp& warp, float scale, float shift,
+                          const GatherShape& shape) {
+  warp_image(x, frame, image, warp, scale, shift, shape);
 }
 
 }  // namespace

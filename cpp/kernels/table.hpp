@@ -194,14 +194,20 @@ struct KernelTable {
 
   // --- gather.hpp ---
 
-  // x[h*w] of one image: each pixel v becomes table[v]. gather_shifted moves the image down and right by `shift` pixels and
-  // fills the border with table[0].
+  // These work on one channel of one image. x[h*w]: each pixel v becomes table[v]. gather_shifted moves the image down and
+  // right by `shift` pixels and fills the border with table[0].
   void (*gather_image)(float* x, const std::uint8_t* image, const float* table, std::int64_t pixels);
   void (*gather_shifted)(float* x, const std::uint8_t* image, const float* table, Pair shift, const GatherShape& shape);
   // x[h*w]: bilinear samples of the raw pixels at the places that `warp` gives, times scale plus shift. A sample is zero
   // outside the image and at NaN. frame is scratch for 2 * (h + 3) * (w + 2 + lanes) numbers; this must be below 2^31.
   void (*gather_warped)(float* x, std::int32_t* frame, const std::uint8_t* image, const Warp& warp, float scale, float shift,
                         const GatherShape& shape);
+  // The same of images of floats: (value - mean) / std in double precision, rounded once; and between the pixels value * scale
+  // + shift. frame is scratch for (h + 3) * (w + 2 + lanes) floats.
+  void (*gather_floats)(float* x, const float* image, double mean, double std, std::int64_t pixels);
+  void (*gather_floats_shifted)(float* x, const float* image, double mean, double std, Pair shift, const GatherShape& shape);
+  void (*gather_floats_warped)(float* x, float* frame, const float* image, const Warp& warp, float scale, float shift,
+                               const GatherShape& shape);
 
   // --- philox.hpp, elastic.hpp ---
 

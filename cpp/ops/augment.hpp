@@ -10,6 +10,10 @@
 
 namespace fastlenet {
 
+// The pixels of a channel, and of an image.
+FASTLENET_HOST_DEVICE inline std::int64_t plane_of(const GatherShape& shape) { return shape.h * shape.w; }
+FASTLENET_HOST_DEVICE inline std::int64_t pixels_of(const GatherShape& shape) { return shape.c * shape.h * shape.w; }
+
 struct Augmentation {
   std::int64_t shift;
   double rotation, scale, shear;

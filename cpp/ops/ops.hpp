@@ -61,12 +61,15 @@ double softmax_squared_error(float* dlogits, const float* logits, const std::int
                              std::int64_t rows, std::int64_t classes, double label_smoothing);
 double squared_error(float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
-// transform: n x 2 x 3, or null.
-void gather_images(float* x, const std::uint8_t* images, const std::int64_t* index, const float* transform, double mean,
-                   double std, const GatherShape& shape);
-// Distorts each image by the random numbers of (seed, epoch, its number).
-void gather_augmented(float* x, const std::uint8_t* images, const std::int64_t* index, const Augmentation& augmentation,
-                      std::uint64_t seed, std::uint32_t epoch, double mean, double std, const GatherShape& shape);
+// Pixels are std::uint8_t in 0..255 or float in [0, 1]. mean and std have one number for each channel. transform: n x 2 x 3, or
+// null.
+template <typename Pixel>
+void gather_images(float* x, const Pixel* images, const std::int64_t* index, const float* transform, const double* mean,
+                   const double* std, const GatherShape& shape);
+// Distorts each image by the random numbers of (seed, epoch, its number); all its channels alike.
+template <typename Pixel>
+void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
+                      std::uint64_t seed, std::uint32_t epoch, const double* mean, const double* std, const GatherShape& shape);
 
 void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step);
 void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,

@@ -286,8 +286,8 @@ class Backend(Protocol[A]):
         images: A,
         index: A,
         *,
-        mean: float,
-        std: float,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
         transform: A | Transform | None = ...,
         out: A | None = ...,
     ) -> A: ...

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TypedDict
 
 from fastlenet import _core
-from fastlenet.fields import integer
+from fastlenet.fields import Values
 
-__all__ = ["Config", "config", "get_num_threads", "set_num_threads", "show_config"]
+__all__ = ["THREADS", "Config", "config", "get_num_threads", "set_num_threads", "show_config"]
+
+THREADS = Values(int, "an integer in 1..4096", 1, 4096)
 
 
 class Config(TypedDict):
@@ -36,7 +38,7 @@ def set_num_threads(count: int) -> None:
 
     Raises TypeError or ValueError for another count.
     """
-    _core.set_num_threads(integer("set_num_threads: count", count, 1, 4096))
+    _core.set_num_threads(THREADS.convert("set_num_threads: count", count))
 
 
 def config() -> Config:

@@ -209,4 +209,7 @@ def values_by_field(kind: type[DataclassInstance]) -> dict[str, Values[int] | Va
 def expect_fields(record: DataclassInstance, where: str = "") -> None:
     """Convert the fields of a frozen dataclass that a_field made. Raises as Values.convert does."""
     for name, values in values_by_field(type(record)).items():
-        object.__setattr__(record, name, values.convert(f"{where}{name}", getattr(record, name)))
+        value = getattr(record, name)
+        if value is None and getattr(type(record), name, False) is None:
+            continue
+        object.__setattr__(record, name, values.convert(f"{where}{name}", value))

@@ -73,7 +73,7 @@ def test_every_command_has_its_version(name: str, run: Run) -> None:
         (["train", "--epochz=3"], r"fastlenet train: error: unrecognized arguments: --epochz=3; did you mean --epochs\? .*"),
         (["speedrun", "--seed", "1", "--qqq"], "fastlenet speedrun: error: unrecognized arguments: --qqq .*"),
         (["train", "--recipe", "quick"], "fastlenet train: error: argument --recipe: invalid choice: 'quick' .*"),
-        (["train", "--data-dir", "nowhere"], "fastlenet train: error: nowhere: no such folder"),
+        (["train", "--data-dir", "nowhere"], "fastlenet train: error: nowhere: no such folder or file; names are mnist, .*"),
     ],
     ids=" ".join,
 )

@@ -98,7 +98,7 @@ def test_save_and_evaluate(train_here: Train, small_mnist: Path) -> None:
 
 def test_validation_reports_on_training_images(train_here: Train, small_mnist: Path) -> None:
     result = train_here("--data-dir", small_mnist, "--validation", 300, "--epochs", 1)
-    assert "300 test images, 1700 training images" in result.out
+    assert "300 validation images, 1700 training images" in result.out
 
 
 def test_dry_run_and_log_interval(train_here: Train, small_mnist: Path) -> None:

@@ -32,7 +32,7 @@ OUTPUTS = ("--checkpoint", "--save-model", "--log-json", "--plot")
         (["--epochs", -1], r"--epochs expects an integer in 0\.\.2\^32, got -1"),
         (["--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
         (["--batch-size", 0], "--batch-size expects a positive integer, got 0"),
-        (["--test-batch-size", 0], "--test-batch-size expects an integer of at least 1, got 0"),
+        (["--test-batch-size", 0], "--test-batch-size expects a positive integer, got 0"),
         (["--lr", "nan"], "--lr expects a non-negative number, got nan"),
         (["--momentum", 1], r"--momentum expects a number in \[0, 1\), got 1.0"),
         (["--seed", -1], r"--seed expects an integer in 0\.\.2\^64-1, got -1"),
@@ -41,7 +41,7 @@ OUTPUTS = ("--checkpoint", "--save-model", "--log-json", "--plot")
         (["--validation", 60000], r"--validation expects 1\.\.59999 images, got 60000"),
         (["--data-dir", "nowhere"], "nowhere: no such folder"),
         (["--data-dir", "a" * 5000], r"cannot be read \(File name too long\)"),
-        (["--dataset", "CIFAR10"], "argument --dataset: invalid choice"),
+        (["--dataset", "CIFAR11"], r"CIFAR11: no such folder or file; did you mean cifar10\?"),
         (["--load-model", "missing"], "missing: no such file"),
         (["--load-model", "a" * 5000], r"a{200}\.\.\. \(5000 characters\)"),
         (["--resume", "missing"], "missing: no such file"),
@@ -87,9 +87,12 @@ def test_foreign_parameters(train_here: Train, tmp_path: Path) -> None:
 
 def test_images_of_another_size(train_here: Train, tmp_path: Path) -> None:
     for part in ("train", "t10k"):
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((3, 20, 20)))
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((3, 20, 3)))
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(3))
-    assert "LeNet takes images of 28x28 pixels" in one_line(train_here("--data-dir", tmp_path))
+    message = one_line(train_here("--data-dir", tmp_path))
+    assert message.endswith(
+        "input_shape expects (channels, height, width), at least 1 channel and 4 pixels a side, got (1, 20, 3)"
+    )
 
 
 # --- files that are written ---------------------------------------------------------------------------------------------

@@ -115,7 +115,8 @@ void training_step() {
   Convolution conv1(random, kBatch, 1, 28, 20, 0.4f), conv2(random, kBatch, 20, 12, 50, 0.3f);
   Linear fc1(random, kBatch, 800, 500, 0.02f), fc2(random, kBatch, 500, 10, 0.0f);
 
-  const GatherShape gather{kBatch, kImages, 28, 28};
+  const GatherShape gather{kBatch, kImages, 1, 28, 28};
+  const double mean = 0.13, std = 0.31;
   Floats x = zeros(conv1.inputs), y1 = zeros(conv1.outputs), y2 = zeros(conv2.outputs), y3 = zeros(kBatch * 500);
   Floats logits = zeros(kBatch * 10), dlogits = logits, dy3 = y3, dy2 = y2, dy1 = y1;
   std::vector<std::uint8_t> winners1 = bytes(conv1.outputs), winners2 = bytes(conv2.outputs);
@@ -123,10 +124,10 @@ void training_step() {
   const Augmentation affine{2, 12.0, 0.12, 0.12, 0.0, 4.0, 0}, elastic{2, 12.0, 0.12, 0.12, 34.0, 4.0, 6};
   for (const auto& [name, augmentation] : {std::pair{"gather, affine", affine}, std::pair{"gather, elastic", elastic}}) {
     count(name, [&, &chosen = augmentation] {
-      cpu::gather_augmented(x.data(), images.data(), index.data(), chosen, 1, 0, 0.13, 0.31, gather);
+      cpu::gather_augmented(x.data(), images.data(), index.data(), chosen, 1, 0, &mean, &std, gather);
     });
   }
-  count("gather", [&] { cpu::gather_images(x.data(), images.data(), index.data(), nullptr, 0.13, 0.31, gather); });
+  count("gather", [&] { cpu::gather_images(x.data(), images.data(), index.data(), nullptr, &mean, &std, gather); });
 
   const auto convolve = [&](const char* name, Convolution& conv, Floats& y, std::vector<std::uint8_t>& winners,
                             const Floats& input, cpu::Algorithm algorithm) {

@@ -88,13 +88,14 @@ def test_torchvision_layout(subfolder: str, small_mnist: Path, tmp_path: Path) -
 def test_hold_out(mnist: Dataset) -> None:
     held = mnist.hold_out(5000)
     np.testing.assert_array_equal(held.train_images, mnist.train_images[:55000])
-    np.testing.assert_array_equal(held.test_images, mnist.train_images[55000:])
-    np.testing.assert_array_equal(held.test_labels, mnist.train_labels[55000:])
+    np.testing.assert_array_equal(held.validation_images, mnist.train_images[55000:])
+    np.testing.assert_array_equal(held.validation_labels, mnist.train_labels[55000:])
+    assert len(held.test_images) == len(held.test_labels) == 0
     assert held.fingerprint != mnist.fingerprint
     relabelled = replace(mnist, train_labels=np.roll(mnist.train_labels, 1))
     assert relabelled.fingerprint != mnist.fingerprint
     for wrong in (0, -1, 60000):
-        with pytest.raises(ValueError, match=rf"validation expects 1\.\.59999 images, got {wrong}"):
+        with pytest.raises(ValueError, match=rf"count expects 1\.\.59999 images, got {wrong}"):
             mnist.hold_out(wrong)
 
 
@@ -270,10 +271,10 @@ def test_a_bomb_after_a_large_file(tmp_path: Path) -> None:
 
 
 def test_mean_and_deviation_take_little_memory(tmp_path: Path) -> None:
-    """100 MB of images of 20x20 pixels, which LeNet refuses at last."""
+    """120 MB of images of 3x160 pixels, which LeNet refuses at last."""
     for part in ("train", "t10k"):
         write_idx(
-            tmp_path / f"{part}-images-idx3-ubyte", np.zeros((250_000, 20, 20) if part == "train" else (3, 20, 20), np.uint8)
+            tmp_path / f"{part}-images-idx3-ubyte", np.zeros((250_000, 3, 160) if part == "train" else (3, 3, 160), np.uint8)
         )
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(250_000 if part == "train" else 3))
-    expect_refused_in_little_memory(tmp_path, "LeNet takes images of 28x28 pixels")
+    expect_refused_in_little_memory(tmp_path, "LeNet: input_shape expects (channels, height, width)")

@@ -332,6 +332,7 @@ ELSEWHERE = {
     "Recipe.rate": "test_recipe.py",
     "Recipe.batch_starts": "test_recipe.py",
     "Recipe.average_from": "test_recipe.py",
+    "Recipe.augmentation_for": "test_recipe.py",
 }
 
 

@@ -17,6 +17,7 @@ import pytest
 import fastlenet
 from fastlenet import LeNet, augment, data, nn, ops, optim
 from fastlenet.data import Dataset
+from fastlenet.fields import FieldError
 from fastlenet.training import checkpoint, evaluation, figures, history, lr_finder, recipe, state, trainer
 from fastlenet.training.callbacks import base, early_stopping, saver
 from helpers.arrays import normals
@@ -178,7 +179,7 @@ def test_a_copy_does_the_same(kind: type, copied: Callable[[Any], Any]) -> None:
 
 @pytest.mark.parametrize("kind", list(public(lambda found: issubclass(found, Exception))), ids=lambda kind: kind.__name__)
 def test_an_error_comes_through_a_process_pool(kind: type) -> None:
-    original = kind("what is wrong")
+    original = kind("field", 3, "what is expected") if issubclass(kind, FieldError) else kind("what is wrong")
     twin = pickle.loads(pickle.dumps(original))
     assert type(twin) is kind and str(twin) == str(original) and vars(twin) == vars(original)
 

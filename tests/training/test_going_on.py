@@ -76,7 +76,7 @@ def test_the_data_moved(run_of_one_epoch: Path, train_here: Train) -> None:
     shutil.rmtree("d1")
     message = one_line(train_here("--resume", "state"))
     assert f"state was made on the data in {run_of_one_epoch / 'd1'}, which is not there" in message
-    assert message.endswith("name their folder with --data-dir")
+    assert message.endswith("name them with --data")
     assert train_here("--resume", "state", *settings, "--data-dir", "d2", "--save-model", "here").code == 0
     assert Path("here").read_bytes() == Path("there").read_bytes()
     assert train_here("--resume", "state").code == 0  # which now knows the new place
@@ -323,7 +323,7 @@ def test_another_level_in_words_of_python(tiny_mnist: Path, tmp_path: Path, monk
         OtherLevelError, match=r"another, whose last bits differ; .*or allow it with allow_level_change=True$"
     ) as caught:
         fit(network(), data, epochs=1, resume=path)
-    assert "--" not in str(caught.value) and f"level {_core.level()}" in caught.value.what_differs
+    assert "--" not in str(caught.value) and f"level {_core.level()}" in str(caught.value) and caught.value.field == "level"
     assert len(fit(network(), data, epochs=1, resume=path, allow_level_change=True).epochs) == 1
 
 
@@ -398,7 +398,16 @@ def test_a_right_checksum_is_not_enough(name: str, tiny_mnist: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("seed", "x"), ("ensemble", 0), ("data_dir", 7), ("device", "tpu"), ("recipe", "mine"), ("dataset", "X"), ("dry_run", 1)],
+    [
+        ("seed", "x"),
+        ("ensemble", 0),
+        ("data_dir", 7),
+        ("device", "tpu"),
+        ("recipe", "mine"),
+        ("data", 7),
+        ("network", "x"),
+        ("dry_run", 1),
+    ],
 )
 def test_forged_settings(name: str, value: Any, run_of_one_epoch: Path, train_here: Train) -> None:
     tensors, facts = load_checkpoint("state")

@@ -93,7 +93,7 @@ def test_a_suggestion_outlives_its_picture(train_here: Train, small_mnist: Path,
     def fail(*arguments: Any) -> None:
         raise PlotError("curves.png: cannot be drawn (no fonts)")
 
-    monkeypatch.setattr("fastlenet.cli.flags.expect_plottable", lambda path: None)
+    monkeypatch.setattr("fastlenet.cli.checks.expect_plottable", lambda path: None)
     monkeypatch.setattr("fastlenet.training.lr_finder.Sweep.plot", fail)
     monkeypatch.setattr("fastlenet.cli.train.find_lr", lambda *arguments: Sweep([0.1], [2.3]))
     result = train_here("--data-dir", small_mnist, "--find-lr", "--plot", "curves.png")

@@ -1,73 +1,47 @@
-"""--resume: takes the settings from a checkpoint, lets some be changed, and words the errors of those that may not."""
+"""--resume: which of a checkpoint's settings hold, which may be given anew, and how the command words what does not fit."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
 
 from fastlenet.cli.command import UsageError
-from fastlenet.cli.flags import SETTINGS
 from fastlenet.cli.parser import flag_of
-from fastlenet.data import TORCHVISION_NAMES
-from fastlenet.files import shown_path
-from fastlenet.training.checkpoint import CheckpointError, NoCheckpointError, load_checkpoint
-from fastlenet.training.facts import RunFacts, Schema, is_count, judge
-from fastlenet.training.recipe import RECIPES
+from fastlenet.cli.settings import Arguments, Settings, Value, build, flags_for
+from fastlenet.data import named
+from fastlenet.fields import FieldError, Values
+from fastlenet.files import CheckpointError, shown_path
+from fastlenet.training.checkpoint import NoCheckpointError, load_checkpoint
+from fastlenet.training.facts import RunFacts
+from fastlenet.training.recipe import Recipe
 
-__all__ = ["resumed_settings", "stored"]
+__all__ = ["resumed_run"]
 
-# Places of files, and the batch size of evaluation: they do not affect the result, so they may change. A fingerprint checks
-# that the data are the same.
-_PLACES = ("data_dir", "dataset", "load_model", "test_batch_size")
+_SEED = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1)
 
-
-def _is_path(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-_SCHEMA: Schema = {
-    "recipe": (lambda value: isinstance(value, str) and value in RECIPES, f"one of {', '.join(RECIPES)}"),
-    "ensemble": (lambda value: is_count(value) and value >= 1, "a positive integer"),
-    "test_batch_size": (lambda value: is_count(value) and value >= 1, "a positive integer"),
-    "validation": (is_count, "a count"),
-    "dry_run": (lambda value: isinstance(value, bool), "true or false"),
-    "data_dir": (_is_path, "a path"),
-    "dataset": (lambda value: value is None or value in TORCHVISION_NAMES, f"one of {', '.join(TORCHVISION_NAMES)}"),
-    "load_model": (_is_path, "a path"),
-    "device": (lambda value: value in ("cpu", "cuda"), "cpu or cuda"),
-    "seed": (is_count, "a count"),
-}
+# Where things lie, and how many images are evaluated at a time: none of it decides what is computed. Whether the data are the
+# same is judged by their fingerprint.
+_PLACES = ("data", "data_dir", "load_model", "test_batch_size")
 
 
-def stored(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings for a checkpoint, with absolute paths, so that the run can be resumed from another folder."""
-    whole = dict(settings)
-    if whole["dataset"] is not None and whole["data_dir"] is None:
-        whole["data_dir"] = "data"
-    for name in ("data_dir", "load_model"):
-        if whole[name] is not None:
-            whole[name] = os.path.abspath(whole[name])
-    return whole
+def resumed_run(path: str, arguments: Arguments) -> tuple[Settings, Recipe]:
+    """The settings and the recipe, with its first seed, of the run in a checkpoint, with what was given anew.
 
-
-def resumed_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a checkpoint's run, with the changed ones. Raises UsageError or CheckpointError."""
-    path = given["resume"]
+    Raises UsageError and CheckpointError.
+    """
     facts = _facts(path)
-    saved = _saved_settings(path, facts)
-    anew = {name: given[name] for name in (*_PLACES, "epochs") if name in given}
-    if given.get("allow_level_change", False) and "device" in given:
-        anew["device"] = given["device"]
-    if anew.get("dataset", saved["dataset"]) != saved["dataset"]:
-        anew.setdefault("data_dir", None)  # the old folder belongs to the old data set
-    settings = saved | anew
-    for name, value in given.items():
-        if name in settings and settings[name] != value:
-            raise UsageError(f"{flag_of(name)} {value} contradicts {path}, which was made with {settings[name]}; leave it out")
-    _expect_epochs(path, facts, settings)
-    _expect_data_folder(path, saved, anew)
-    return settings
+    saved, seed = _saved_settings(path, facts)
+    recipe = replace(facts.recipe, seed=seed)  # the recipe's is that of the network at hand
+    own, of_recipe = arguments.divided()
+    with flags_for():
+        settings = build(Settings, asdict(saved) | _anew(saved, own, arguments.options.allow_level_change))
+        recipe = build(Recipe, asdict(recipe) | {name: of_recipe[name] for name in ("epochs",) if name in of_recipe})
+    _expect_no_contradiction(path, arguments.changes, settings, recipe)
+    _expect_epochs(path, facts, seed, recipe.epochs)
+    if not own.keys() & {"data", "data_dir"} and not named(saved.data) and not Path(saved.data).exists():
+        raise UsageError(f"{path} was made on the data in {shown_path(saved.data)}, which is not there; name them with --data")
+    return settings, recipe
 
 
 def _facts(path: str) -> RunFacts:
@@ -83,33 +57,45 @@ def _facts(path: str) -> RunFacts:
         raise CheckpointError(f"{shown_path(path)}: not a run's checkpoint; {error}") from None
 
 
-def _saved_settings(path: str, facts: RunFacts) -> dict[str, Any]:
-    recipe = vars(facts.recipe)
-    if facts.settings.keys() != SETTINGS.keys() | recipe.keys():
+def _saved_settings(path: str, facts: RunFacts) -> tuple[Settings, int]:
+    """The settings that a checkpoint keeps, and the first seed."""
+    kept = dict(facts.settings)
+    seed = kept.pop("seed", None)
+    if kept.keys() != {entry.name for entry in fields(Settings)}:
         raise CheckpointError(f"{shown_path(path)}: was not made by this command; resume it with fastlenet.fit")
     try:
-        judge("its settings", facts.settings, _SCHEMA)
-    except ValueError as error:
-        raise CheckpointError(f"{shown_path(path)}: not a checkpoint of this command; {error}") from None
-    return facts.settings | recipe | {"seed": facts.settings["seed"]}  # the recipe has the current network's seed
+        return build(Settings, kept), _SEED.convert("seed", seed)
+    except FieldError as error:
+        words = error.worded(f"{error.field} in its settings")
+        raise CheckpointError(f"{shown_path(path)}: not a checkpoint of this command; {words}") from None
 
 
-def _expect_epochs(path: str, facts: RunFacts, settings: dict[str, Any]) -> None:
-    """Raise UsageError if the run has passed this number of epochs, or if its finished networks were trained for another."""
-    epochs, before = settings["epochs"], facts.recipe.epochs
-    least, finished = facts.epoch + (facts.position > 0), facts.recipe.seed - settings["seed"]
+def _anew(saved: Settings, own: dict[str, Value], allow_level_change: bool) -> dict[str, Value]:
+    """Those of the settings that may be another than before."""
+    anew = {name: own[name] for name in _PLACES if name in own}
+    if "data_dir" in anew and "data" not in anew and saved.data_dir is None:  # else it is where a named data set lies
+        anew["data"] = anew.pop("data_dir")
+    if allow_level_change and "device" in own:
+        anew["device"] = own["device"]
+    return anew
+
+
+def _expect_no_contradiction(path: str, changes: Mapping[str, Value], settings: Settings, recipe: Recipe) -> None:
+    """UsageError for a flag that says something else than what holds."""
+    for name, value in changes.items():
+        holds = getattr(settings if hasattr(settings, name) else recipe, name)
+        if name not in _PLACES and holds != value:
+            raise UsageError(f"{flag_of(name)} {value} contradicts {path}, which was made with {holds}; leave it out")
+
+
+def _expect_epochs(path: str, facts: RunFacts, seed: int, epochs: int) -> None:
+    """UsageError for a number of epochs that the run has passed, or that its finished networks were not trained for."""
+    before, finished = facts.recipe.epochs, facts.recipe.seed - seed
+    least = facts.epoch + (facts.position > 0)
     if epochs < least:
         raise UsageError(f"--epochs {epochs}: {path} stands in epoch {least}; it expects at least {least}")
     if epochs != before and finished:
         networks = "a network" if finished == 1 else f"{finished} networks"
         raise UsageError(
             f"--epochs {epochs}: {path} holds {networks} finished after {before} epochs, which cannot go on; leave it out"
-        )
-
-
-def _expect_data_folder(path: str, saved: dict[str, Any], anew: dict[str, Any]) -> None:
-    folder = saved["data_dir"]
-    if folder is not None and not anew.keys() & {"data_dir", "dataset"} and not Path(folder).is_dir():
-        raise UsageError(
-            f"{path} was made on the data in {shown_path(folder)}, which is not there; name their folder with --data-dir"
         )

@@ -1,186 +1,221 @@
-"""The command `fastlenet train`: trains LeNet and reports its accuracy."""
+"""The command `fastlenet train`: trains a network and reports its accuracy."""
 
 from __future__ import annotations
 
+import json
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from types import ModuleType
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from fastlenet import ops
 from fastlenet._core import DeviceError
+from fastlenet.cli.checks import check_arguments
 from fastlenet.cli.command import UsageError, run_command
-from fastlenet.cli.flags import check_flags, make_parser, recipe_of, settings_of, usage_error
-from fastlenet.cli.resuming import resumed_settings, stored
+from fastlenet.cli.flags import make_parser
+from fastlenet.cli.result import Result
+from fastlenet.cli.resuming import resumed_run
+from fastlenet.cli.settings import Arguments, Options, Settings, flags_for
 from fastlenet.cli.train_run import run_and_save
 from fastlenet.config import config, set_num_threads
-from fastlenet.data import DataError, Dataset, load_idx_directory, load_mnist, load_torchvision
-from fastlenet.files import reserve
-from fastlenet.models.lenet import LeNet
+from fastlenet.data import DataError, Dataset, load
+from fastlenet.data.dataset import Part
+from fastlenet.devices import DEVICES
+from fastlenet.fields import FieldError
+from fastlenet.files import CheckpointError, reserve
+from fastlenet.formats.parameters import expect_parameters
+from fastlenet.formats.tensor_file import TensorFile
+from fastlenet.models import NETWORKS
+from fastlenet.nn import Sequential
 from fastlenet.profiling import Profiler
 from fastlenet.signals import STOP_SIGNALS, StopSignals
-from fastlenet.streams import one_line
+from fastlenet.streams import one_line, tell
 from fastlenet.training.callbacks.base import Callback, Writer
 from fastlenet.training.callbacks.console import Console
 from fastlenet.training.callbacks.json_log import JsonLog, LogError
 from fastlenet.training.callbacks.plot import Plot
 from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.callbacks.step_times import StepProfile
-from fastlenet.training.checkpoint import CheckpointError, OtherLevelError
-from fastlenet.training.ensemble import EnsembleRun, load_members
+from fastlenet.training.checkpoint import OtherLevelError
+from fastlenet.training.ensemble import EnsembleRun, load_members, split_members
 from fastlenet.training.figures import PlotError
 from fastlenet.training.lr_finder import find_lr
 from fastlenet.training.recipe import RECIPES, Recipe
-from fastlenet.training.state import DivergedError, RunState
+from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import Trainer
 
 __all__ = ["main", "make_parser"]
 
+# The options that name a file to be written along the way, and what writes it; in this order, so that a picture that cannot be
+# drawn costs no checkpoint.
+_WRITERS: Mapping[str, Callable[[str, Options], Writer]] = {
+    "log_json": lambda path, options: JsonLog(path, options.resume is not None),
+    "state_file": lambda path, options: Saver(path),
+    "plot": lambda path, options: Plot(path),
+}
 
-def _load_data(settings: dict[str, Any]) -> Dataset:
-    if settings["dataset"] is not None:
-        data = load_torchvision(settings["dataset"], settings["data_dir"] or "data")
-    elif settings["data_dir"] is not None:
-        data = load_idx_directory(settings["data_dir"])
-    else:
-        data = load_mnist()
-    if data.train_images.shape[1:] != (28, 28):
-        raise DataError(f"{data.name}: LeNet takes images of 28x28 pixels, these have {data.train_images.shape[1:]}")
-    if settings["validation"]:
+
+@dataclass
+class _Job:
+    """All that a command line comes to, once the data are there. recipe: of the first network."""
+
+    options: Options
+    settings: Settings
+    recipe: Recipe
+    data: Dataset
+    profiler: Profiler | None
+    loaded: list[Sequential] = field(default_factory=list)
+
+    def recipe_of(self, member: int) -> Recipe:
+        return replace(self.recipe, seed=self.recipe.seed + member)
+
+    def model(self, member: int, network: str | None = None) -> Sequential:
+        """A network of an ensemble, as it starts. Raises DataError for images that it cannot take."""
+        backend = self.profiler or DEVICES[self.settings.device].load()
+        make, shape = NETWORKS[network or self.settings.network].of, self.data.input_shape
         try:
-            data = data.hold_out(settings["validation"])
-        except ValueError as error:
-            raise usage_error(error) from None
+            return make(self.recipe_of(member), input_shape=shape, classes=self.data.classes, ops=backend)
+        except FieldError as error:
+            raise DataError(f"{one_line(self.data.name)}: {error}") from None
+
+    def trainer(self, member: int) -> Trainer:
+        options, settings = self.options, self.settings
+        return Trainer(
+            self.loaded[member] if self.loaded else self.model(member),
+            self.data,
+            self.recipe_of(member),
+            test_batch_size=settings.test_batch_size,
+            evaluate_every_epoch=not options.quiet or options.log_json is not None or options.plot is not None,
+            batches_per_epoch=1 if settings.dry_run else None,
+            settings=settings.as_json(self.recipe.seed),
+        )
+
+    def load_networks(self, path: str, epochs: object) -> None:
+        """Start from the networks in a file: several of an ensemble, which is only evaluated. epochs: that were asked for."""
+        models = [self.model(0)]
+        try:
+            states = load_members(path, models[0])
+        except CheckpointError as error:
+            raise self._of_another_network(path) or error from None
+        if len(states) > 1:
+            if epochs:
+                raise UsageError(f"--epochs {epochs}: {path} is an ensemble, which can be evaluated, not trained on")
+            self.recipe = replace(self.recipe, epochs=0)
+        for number, state in enumerate(states):
+            if number:
+                models.append(self.model(number))
+            try:
+                models[number].load_state_dict(state)
+            except ValueError as error:
+                raise CheckpointError(f"{path}: {error}") from None
+        self.loaded = models
+
+    def _of_another_network(self, path: str) -> CheckpointError | None:
+        """The error about a file of another network's parameters; None where it is of none that is known."""
+        for name in NETWORKS.keys() - {self.settings.network}:
+            try:
+                expect_parameters(path, split_members(TensorFile(path).shapes, path)[0], self.model(0, name))
+            except (CheckpointError, DataError):
+                continue
+            expected = f"{path}: network expects parameters of {self.settings.network}, got those of {name}"
+            return CheckpointError(f"{expected}; take them with --network {name}, or leave the file out")
+        return None
+
+
+def _load_data(settings: Settings) -> Dataset:
+    data = load(settings.data, root=settings.data_dir)
+    if settings.validation:
+        with flags_for(count="validation"):
+            data = data.hold_out(settings.validation)
     return data
 
 
-def _backend(device: str) -> ModuleType:
-    """The backend of a device. Raises DeviceError, before anything is done, if the device cannot be used."""
-    if device == "cpu":
-        return ops
-    from fastlenet import cuda
-
-    cuda.synchronize()
-    return cuda
-
-
-def _announce(console: Console, state: RunState, settings: dict[str, Any]) -> None:
-    facts, recipe, data = config(), state.recipe, state.data
-    where = f"level {facts['level']}   threads {facts['threads']}" if settings["device"] == "cpu" else f"cuda: {facts['cuda']}"
+def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
+    state, settings = trainer.state, job.settings
+    recipe, data = state.recipe, state.data
+    counts = [f"{len(data.part(part).labels)} {word} images" for part, word in _WORDS.items() if len(data.part(part).labels)]
     console.say(
-        f"fastlenet {facts['version']}   {where}   seed {recipe.seed}\n"
-        f"{one_line(data.name)}: {len(data.test_images)} test images, {len(data.train_images)} training images\n"
+        f"fastlenet {config()['version']}   {DEVICES[settings.device].words()}   seed {recipe.seed}\n"
+        f"{one_line(data.name)}: {', '.join(counts)}\n"
     )
     for name, array in state.model.parameters().items():
         console.say(f"  {name:<13} {array.shape}")
     console.say(f"  {state.model.parameter_buffer.size} parameters\n")
-    changed = replace(recipe, seed=0) != RECIPES[settings["recipe"]]
-    console.say(textwrap.fill(f"recipe {settings['recipe']}{' with changes' if changed else ''}: {recipe}", 100))
+    changed = replace(recipe, seed=0) != RECIPES[settings.recipe]
+    console.say(textwrap.fill(f"recipe {settings.recipe}{' with changes' if changed else ''}: {recipe}", 100))
     if recipe.tta:
         console.say("test-time augmentation: predictions are averaged over each test image and its four shifts by one pixel")
+    if job.options.resume is not None and settings.load_model is not None:
+        console.say(f"{settings.load_model} is not read: {job.options.resume} holds the weights")
 
 
-def _load_members(path: str, model: Callable[[int], LeNet]) -> list[LeNet]:
-    """The networks of a file that --save-model wrote; an ensemble has several."""
-    models = [model(0)]
-    for number, state in enumerate(load_members(path, models[0])):
-        if number:
-            models.append(model(number))
-        try:
-            models[number].load_state_dict(state)
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-    return models
+_WORDS: Mapping[Part, str] = {"test": "test", "validation": "validation", "train": "training"}
 
 
-def _expect_no_training(recipe: Recipe, path: str, given: dict[str, Any]) -> Recipe:
-    """The recipe with 0 epochs, to evaluate an ensemble's file. Raises UsageError if --epochs asks for training."""
-    if given.get("epochs", 0):
-        raise UsageError(f"--epochs {given['epochs']}: {path} is an ensemble, which can be evaluated, not trained on")
-    return replace(recipe, epochs=0)
+def _train(arguments: Arguments, signals: StopSignals) -> int:
+    check_arguments(arguments)
+    state_file = arguments.options.state_file
+    with nullcontext() if state_file is None else reserve(state_file, arguments.options.resume):
+        return _train_alone(arguments, signals)
 
 
-def _train(given: dict[str, Any], signals: StopSignals) -> int:
-    check_flags(given)
-    checkpoint = given.get("checkpoint", given.get("resume"))
-    with nullcontext() if checkpoint is None else reserve(checkpoint, given.get("resume")):
-        return _train_alone(given, checkpoint, signals)
-
-
-def _train_alone(given: dict[str, Any], checkpoint: str | None, signals: StopSignals) -> int:
-    """Train. checkpoint: a file that is reserved for this run, or None."""
-    settings = resumed_settings(given) if "resume" in given else settings_of(given)
-    recipe = recipe_of(settings)
-    if "threads" in given:
-        set_num_threads(given["threads"])
-    if given.get("profile", False) and settings["device"] == "cuda":
+def _train_alone(arguments: Arguments, signals: StopSignals) -> int:
+    """With the file of the training state reserved for this run."""
+    options = arguments.options
+    settings, recipe = arguments.new_run() if options.resume is None else resumed_run(options.resume, arguments)
+    if options.threads is not None:
+        set_num_threads(options.threads)
+    if options.profile and settings.device != "cpu":
         raise UsageError("--profile measures the CPU's kernels; leave it out, and see a GPU's by nsys profile python -m ...")
-    backend = _backend(settings["device"])
+    DEVICES[settings.device].load()  # which may not be there
     start = time.perf_counter()
     data = _load_data(settings)
     seconds = {"data": time.perf_counter() - start}
-    profiler = Profiler() if given.get("profile", False) else None
-
-    def model(member: int) -> LeNet:
-        return LeNet.of(replace(recipe, seed=recipe.seed + member), classes=data.classes, ops=profiler or backend)
-
-    loaded: list[LeNet] = []
-    if settings["load_model"] is not None and "resume" not in given:
-        loaded = _load_members(settings["load_model"], model)
-        if len(loaded) > 1:
-            recipe = _expect_no_training(recipe, settings["load_model"], given)
-
-    def trainer(member: int) -> Trainer:
-        return Trainer(
-            loaded[member] if loaded else model(member),
-            data,
-            replace(recipe, seed=recipe.seed + member),
-            test_batch_size=settings["test_batch_size"],
-            evaluate_every_epoch=not given.get("quiet", False) or "log_json" in given or "plot" in given,
-            batches_per_epoch=1 if settings["dry_run"] else None,
-            settings=stored(settings),
-        )
-
-    run = EnsembleRun(trainer, max(settings["ensemble"], len(loaded)))
-    if "resume" in given:
-        _restore(run, given, settings["seed"])
-    console = Console(given.get("quiet", False), given.get("log_interval", 0))
-    _announce(console, run.trainer.state, settings)
-    if {"resume", "load_model"} <= given.keys():
-        console.say(f"{given['load_model']} is not read: {given['resume']} holds the weights")
-    callbacks: list[Callback] = [console]
-    if given.get("find_lr", False):
-        return _find_lr(run.trainer.state, console, given.get("plot"))
-    if "log_json" in given:
-        callbacks.append(JsonLog(given["log_json"], "resume" in given))
-    if checkpoint is not None:
-        callbacks.append(Saver(checkpoint))
-    if "plot" in given:  # after the saver, so that a picture that cannot be written costs no state
-        callbacks.append(Plot(given["plot"]))
-    if profiler is not None:
-        callbacks.append(StepProfile(profiler))
-    for callback in callbacks:
-        if isinstance(callback, Writer):
-            callback.tell = console.warn
-    return run_and_save(run, console, callbacks, given, seconds, signals)
+    job = _Job(options, settings, recipe, data, Profiler() if options.profile else None)
+    if settings.load_model is not None and options.resume is None:
+        job.load_networks(settings.load_model, arguments.changes.get("epochs"))
+    run = EnsembleRun(job.trainer, max(settings.ensemble, len(job.loaded)))
+    if options.resume is not None:
+        _restore(run, options.resume, job)
+    write = tell if options.json else _print
+    console = Console(options.quiet, options.log_interval, write=write)
+    _announce(console, job, run.trainer)
+    if options.find_lr:
+        return _find_lr(run.trainer, console, options)
+    return run_and_save(run, console, _callbacks(job, console, write), options, Result.of(settings, run, seconds), signals)
 
 
-def _restore(run: EnsembleRun, given: dict[str, Any], seed: int) -> None:
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _callbacks(job: _Job, console: Console, write: Callable[[str], None]) -> list[Callback]:
+    """What is called back, the console first."""
+    options = job.options
+    paths = {name: getattr(options, name) for name in _WRITERS}
+    writers = [_WRITERS[name](path, options) for name, path in paths.items() if path is not None]
+    for writer in writers:
+        writer.tell = console.warn
+    return [console, *writers, *([StepProfile(job.profiler, write)] if job.profiler is not None else [])]
+
+
+def _restore(run: EnsembleRun, path: str, job: _Job) -> None:
     try:
-        run.restore(given["resume"], seed, allow_level_change=given.get("allow_level_change", False))
+        run.restore(path, job.recipe.seed, allow_level_change=job.options.allow_level_change)
     except OtherLevelError as error:
-        raise CheckpointError(f"{error.what_differs}, or allow it with --allow-level-change") from None
+        raise CheckpointError(error.worded("--allow-level-change")) from None
 
 
-def _find_lr(state: RunState, console: Console, plot: str | None) -> int:
+def _find_lr(trainer: Trainer, console: Console, options: Options) -> int:
+    state = trainer.state
     sweep = find_lr(state.model, state.data, state.recipe)
     console.say(sweep.table())
-    print(f"suggested --lr {sweep.suggestion:.2g}", flush=True)
-    if plot is not None:  # after the line, so that it is printed even if the picture cannot be written
-        sweep.plot(plot)
+    if options.json:
+        _print(json.dumps({"lr": sweep.suggestion, "rates": sweep.rates, "losses": sweep.losses}))
+    else:
+        _print(f"suggested --lr {sweep.suggestion:.2g}")
+    if options.plot is not None:  # after the line, which a picture that cannot be written would cost
+        sweep.plot(options.plot)
     return 0
 
 
@@ -189,7 +224,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlene
 
     def command() -> int:
         with StopSignals(*STOP_SIGNALS) as signals:
-            return _train(vars(make_parser(prog).parse(arguments)), signals)
+            return _train(Arguments.of(vars(make_parser(prog).parse(arguments))), signals)
 
     expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError)
     return run_command(prog.removeprefix("python -m "), command, *expected)

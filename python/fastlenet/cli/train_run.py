@@ -6,9 +6,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGINT
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from fastlenet._core import DeviceError
+from fastlenet.backend import Array
+from fastlenet.cli.result import Result
+from fastlenet.cli.settings import Options
 from fastlenet.files import CheckpointError, save_somewhere
 from fastlenet.formats.parameters import save_model
 from fastlenet.signals import StopSignals
@@ -22,7 +25,7 @@ from fastlenet.training.trainer import InterruptedRunError, Trainer
 
 __all__ = ["run_and_save"]
 
-State = dict[str, Any]
+State = dict[str, Array]
 
 _COMMAND = ("python", "-m", "fastlenet.train")
 
@@ -31,8 +34,8 @@ def run_and_save(
     run: EnsembleRun,
     console: Console,
     callbacks: Sequence[Callback],
-    given: dict[str, Any],
-    seconds: dict[str, float],
+    options: Options,
+    result: Result,
     signals: StopSignals,
 ) -> int:
     """Train, save and report. Closes the callbacks. Returns the exit code."""
@@ -43,11 +46,11 @@ def run_and_save(
     try:
         states = _train(run, console, callbacks, checkpoint, signals)
     except DivergedError as error:
-        raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, given)}") from None
+        raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, options)}") from None
     except DeviceError as error:
-        raise DeviceError(f"{error}{_kept(run, checkpoint, given)}") from None
+        raise DeviceError(f"{error}{_kept(run, checkpoint, options)}") from None
     except BaseException:  # too little memory, a second Ctrl-C, a fault
-        kept = _kept(run, checkpoint, given).removeprefix("; ")
+        kept = _kept(run, checkpoint, options).removeprefix("; ")
         if kept:
             console.close()
             tell(one_line(kept))
@@ -55,7 +58,7 @@ def run_and_save(
     finally:
         for callback in callbacks:
             callback.close()
-    return states if isinstance(states, int) else _finish(run, states, console, callbacks, given, seconds)
+    return states if isinstance(states, int) else _finish(run, states, console, callbacks, options, result)
 
 
 def _train(
@@ -109,27 +112,30 @@ def _finish(
     states: list[State],
     console: Console,
     callbacks: Sequence[Callback],
-    given: dict[str, Any],
-    seconds: dict[str, float],
+    options: Options,
+    result: Result,
 ) -> int:
     """Save the trained networks and report on them. Raises CheckpointError after the report if a file was not written."""
     failed = [callback.error for callback in callbacks if isinstance(callback, Writer) and callback.error is not None]
     savers = [callback for callback in callbacks if isinstance(callback, Saver)]
     is_kept = any(saver.error is None for saver in savers)
-    if "save_model" in given:
+    if options.save_model is not None:
         try:
-            save_model(given["save_model"], join_members(states))
+            save_model(options.save_model, join_members(states))
             is_kept = True
-            console.say(f"saved {one_line(given['save_model'])}")
+            console.say(f"saved {one_line(options.save_model)}")
         except CheckpointError as error:
             failed.append(error)
-    if (savers or "save_model" in given) and not is_kept:
+    if (savers or options.save_model is not None) and not is_kept:
         failed.append(CheckpointError(_save_networks(states, None, _networks(states))))
-    accuracy = run.evaluate(states, report=console.say)
-    seconds |= {"training": run.training_seconds, "evaluation": run.evaluation_seconds}
-    if given.get("times", False):
-        print("   ".join(f"{name} {value:.3f} s" for name, value in seconds.items()))
-    print(f"final accuracy {accuracy:.2%}", flush=True)
+    accuracy, loss = run.evaluate(states, report=console.say)
+    result = result.finished(run, accuracy, loss)
+    if options.json:
+        print(result.as_json(), flush=True)
+    else:
+        if options.times:
+            print("   ".join(f"{name} {value:.3f} s" for name, value in result.seconds.items()))
+        print(f"final accuracy {accuracy:.2%}", flush=True)
     if failed:
         raise CheckpointError("; ".join(map(str, failed)))
     return 0
@@ -158,12 +164,12 @@ def _networks(states: Sequence[State]) -> str:
     return "the network" if len(states) == 1 else f"the {len(states)} networks"
 
 
-def _kept(run: EnsembleRun, checkpoint: Path | None, given: dict[str, Any]) -> str:
+def _kept(run: EnsembleRun, checkpoint: Path | None, options: Options) -> str:
     """What remains of a failed run, in words: the last checkpoint, and the finished networks, which are saved here."""
     kept = f"; {checkpoint} holds the last good state" if checkpoint is not None and checkpoint.exists() else ""
     if not run.finished:
         return kept
-    return f"{kept}; {_save_networks(run.finished, given.get('save_model'), f'{_networks(run.finished)} finished before')}"
+    return f"{kept}; {_save_networks(run.finished, options.save_model, f'{_networks(run.finished)} finished before')}"
 
 
 def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:

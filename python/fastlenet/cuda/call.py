@@ -40,16 +40,18 @@ class Call:
 
     # --- what it reads ---
 
-    def input(self, argument: str, value: object, dtype: npt.DTypeLike = np.float32) -> DeviceArray:
-        """Returns the array on the device; an array in the host's memory is copied."""
-        expected = f"{self.op}: {argument} expects a device or numpy array of {np.dtype(dtype)}, got "
+    def input(self, argument: str, value: object, dtype: npt.DTypeLike = np.float32, *others: npt.DTypeLike) -> DeviceArray:
+        """Returns the array on the device; an array in the host's memory is copied. others: more dtypes that are accepted."""
+        dtypes = [np.dtype(one) for one in (dtype, *others)]
+        names = " or ".join(map(str, dtypes))
+        expected = f"{self.op}: {argument} expects a device or numpy array of {names}, got "
         array = wrap(value)
         if array is None and not isinstance(value, np.ndarray):
             raise TypeError(expected + type(value).__name__)
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(expected + "a masked array, whose mask would be ignored; fill it with .filled(value)")
         found = np.asarray(value) if array is None else array  # of the base class, so that no method of a subclass is called
-        if found.dtype != np.dtype(dtype):
+        if found.dtype not in dtypes:
             raise TypeError(f"{expected}{found.dtype}")
         if array is None:
             return from_numpy(found)

@@ -63,6 +63,7 @@ __all__ = [
 ]
 
 Gradients = tuple[DeviceArray | None, DeviceArray, DeviceArray]
+_PIXELS = np.uint8, np.float32  # of images
 
 name = "cuda"  # of this backend
 
@@ -411,39 +412,40 @@ def _taps(sigma: float, size: int) -> DeviceArray:
 def prepare(transform: Transform, images: DeviceArray) -> None:
     """Copy a transform's data to the device. Call it before a graph is captured with the transform."""
     if transform.augmentation.elastic:
-        _taps(transform.augmentation.elastic_sigma, max(images.shape[1:]))
+        _taps(transform.augmentation.elastic_sigma, max(images.shape[-2:]))
 
 
 def gather_images(
     images: Input,
     index: Input | npt.ArrayLike,
     *,
-    mean: float,
-    std: float,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
     transform: Input | Transform | None = None,
     out: DeviceArray | None = None,
 ) -> DeviceArray:
     call = Call("gather_images", out)
-    images = call.input("images", images, np.uint8)
-    device().expect_rank(call.op, "images", 3, "(N, h, w)", images.shape)
+    images = call.input("images", images, *_PIXELS)
+    if len(images.shape) != 4:
+        device().expect_rank(call.op, "images", 3, "(N, h, w), or 4 (N, c, h, w)", images.shape)
     index = call.integers("index", index, len(images))
     shape = device().gather_shape(call.op, images.shape, index.shape)
-    mean, std = device().normalisation(call.op, mean, std)
+    normal = device().normalisation(call.op, mean, std, images.shape[1] if len(images.shape) == 4 else 0)
     drawn = transform if isinstance(transform, Transform) else None
     transform = None if drawn else call.optional("transform", transform)
     call.expect_shape("transform", (len(index), 2, 3), transform)
     if transform is not None or drawn is not None:
         device().expect_transformable(call.op, shape)
     x = call.output(0, shape.x)
-    addresses = x.address, images.address, index.address
+    addresses = x.address, images.address, images.dtype == np.float32, index.address
     if drawn is None:
-        device().gather_images(*addresses, _at(transform), mean, std, shape)
+        device().gather_images(*addresses, _at(transform), *normal, shape)
         return x
     chosen = drawn.augmentation
-    taps = _taps(chosen.elastic_sigma, max(images.shape[1:])) if chosen.elastic else None
+    taps = _taps(chosen.elastic_sigma, max(images.shape[-2:])) if chosen.elastic else None
     numbers = {**drawn.numbers, "epoch": call.count("epoch", drawn.epoch)}
     radius = 0 if taps is None else taps.size // 2
-    device().gather_augmented(*addresses, *numbers.values(), _at(taps), radius, mean, std, shape)
+    device().gather_augmented(*addresses, *numbers.values(), _at(taps), radius, *normal, shape)
     return x
 
 

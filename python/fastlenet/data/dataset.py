@@ -1,194 +1,306 @@
-"""A data set in memory: images and labels, checked once when it is made."""
+"""A data set in memory: images and labels, checked once, before anything is trained on them."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from fastlenet.backend import Array
+from fastlenet.data.arrays import Arrays, Given, alike, arrays_of, expect_share, more_arrays
+from fastlenet.data.images import Array, Images, PerChannel, mean_std, type_error, value_error
+from fastlenet.data.labels import MAX_CLASSES, Labels, label_dtype
+from fastlenet.data.splitting import held_out
 from fastlenet.fields import Values, integer
 
-__all__ = ["Bytes", "Dataset", "mean_std"]
+__all__ = ["PARTS", "Dataset", "Part"]
 
-Bytes = npt.NDArray[np.uint8]
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
-_FINITE = Values(float, "a finite number", -1e30, 1e30)
-_POSITIVE = Values(float, "a positive number", 0, 1e30, above=True)
+_MEAN = Values(float, "a finite number", -1e30, 1e30)
+_STD = Values(float, "a positive number", 0, 1e30, above=True)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_OTHERWISE = "Dataset.from_arrays takes arrays of other kinds"
 
 
-@dataclass(frozen=True, eq=False)
+def _no_images() -> Images:
+    return np.empty((0, 0, 0), np.uint8)
+
+
+def _no_labels() -> Labels:
+    return np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A data set: training and test images with their labels.
+    """Images and labels in three parts: for training, for validation while one trains, and for the test at the end.
 
-    images: uint8 (N, h, w). labels: (N,) of any integer dtype, in 0..classes-1. mean, std: they normalise the pixels, scaled to
-    [0, 1]. There must be at least one training image. `fit` and `evaluate` need test images; hold_out makes some from the
-    training images. Labels become uint8, and views (transposed, cropped, reversed) become contiguous copies. Other arrays are
-    not copied, so do not change them afterwards. Two data sets are equal only if they are the same object. Raises TypeError for
-    a field of the wrong type and ValueError for other errors; the message is one line with the cure.
+    Make one of your own arrays by `Dataset.from_arrays`, of files by `fastlenet.data.load`; this constructor takes what is
+    ready to be trained on. Images: uint8, or float32 in [0, 1]; (N, h, w), or (N, c, h, w) of c channels; of one type and size
+    in all parts. Labels: integers (N,) in 0..classes-1. mean and std normalise the pixels, scaled to [0, 1]: numbers, or one
+    for each channel. class_names: of each class; "0", "1", ... where none are given. There is at least one training image; the
+    other parts may be empty, and `split` or `hold_out` takes a validation part from the training images.
+
+    Labels become uint8 (int64 for more than 256 classes), and views (transposed, cropped, reversed) become contiguous copies.
+    Other arrays are kept, not copied: do not change them afterwards. Two data sets are equal if they are the same object.
+    Raises TypeError for a field of another type and ValueError for what does not fit, in one line that says what was expected,
+    what came, and how to mend it.
     """
 
     name: str
-    train_images: Bytes
-    train_labels: Bytes
-    test_images: Bytes
-    test_labels: Bytes
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
     classes: int
-    mean: float
-    std: float
+    mean: PerChannel
+    std: PerChannel
+    validation_images: Images = field(default_factory=_no_images)
+    validation_labels: Labels = field(default_factory=_no_labels)
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        classes = integer("classes", self.classes, 1, 256)
-        checked: dict[str, Any] = {
+        classes = integer("classes", self.classes, 1, MAX_CLASSES)
+        train = _expect_images("train_images", self.train_images)
+        if 0 in train.shape:
+            raise value_error("train_images", train, "at least one image", f"shape {train.shape}")
+        channels = train.shape[1] if train.ndim == 4 else 1
+        mean = _per_channel("mean", self.mean, _MEAN, channels)
+        std = _per_channel("std", self.std, _STD, channels)
+        _expect_normalisable(mean, std)
+        checked: dict[str, object] = {
             "name": Values(str).convert("name", self.name),
             "classes": classes,
-            "mean": _FINITE.convert("mean", self.mean),
-            "std": _POSITIVE.convert("std", self.std),
+            "mean": mean,
+            "std": std,
+            "class_names": _class_names(self.class_names, classes),
         }
-        if (1 + abs(checked["mean"])) / checked["std"] > _FLOAT32_MAX:
-            raise ValueError(f"std expects a number that pixels can be divided by in float32, got {checked['std']}")
-        for part in ("train", "test"):
-            images = checked[f"{part}_images"] = _expect_images(f"{part}_images", getattr(self, f"{part}_images"))
-            labels = checked[f"{part}_labels"] = _expect_labels(f"{part}_labels", getattr(self, f"{part}_labels"), classes)
+        for part in PARTS:
+            name = f"{part}_images"
+            images = train if part == "train" else _expect_alike(name, _expect_images(name, getattr(self, name)), train)
+            labels = _expect_labels(f"{part}_labels", getattr(self, f"{part}_labels"), classes)
             if len(images) != len(labels):
-                raise ValueError(
-                    f"{part}_labels expects {len(images)} labels, one for each of {part}_images, got {len(labels)}; "
-                    "take the same part of both"
-                )
-        train, test = checked["train_images"].shape, checked["test_images"].shape
-        if 0 in train:
-            raise ValueError(f"train_images expects at least one image, got shape {train}")
-        if train[1:] != test[1:]:
-            raise ValueError(f"test_images expects images of {train[1:]} pixels, as train_images, got {test[1:]}")
+                expected = f"{len(images)} labels, one for each of {name}"
+                raise value_error(f"{part}_labels", labels, expected, str(len(labels)), "take the same part of both")
+            checked |= {name: images, f"{part}_labels": labels}
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
+    # --- making one ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_arrays(
+        cls,
+        X: object,
+        y: object,
+        *,
+        validation: Given = None,
+        test: Given = None,
+        classes: int | Sequence[object] | None = None,
+        name: str = "arrays",
+    ) -> Dataset:
+        """A data set of your own images and labels.
+
+        X: images (n, h, w), (n, c, h, w), (n, h, w, c), or rows (n, h*w) of square ones, as an array or anything that becomes
+        one (lists, data frames, tensors on the CPU); bytes, other integers in 0..255, or floats in [0, 1] or [0, 255]. Floats
+        are trained on as they are, in float32. y: a label for each image, (n,): whole numbers, words or letters. validation,
+        test: images and labels for these parts, as a pair; or the share of X that is taken for them, of each class alike.
+        classes: None for the labels that occur in y, sorted; a number k for the labels 0..k-1; or the names of the classes in
+        their order, where y has names, or numbers of names. name: of the data set, for messages.
+
+        The labels become `class_names`; mean and standard deviation, of each channel, are those of the training images. Arrays
+        that are as training needs them are kept, others are copied once. Raises, before anything is trained, FieldTypeError or
+        FieldValueError in one line that names the argument, what was expected, what came, and the cure.
+
+            >>> import numpy as np
+            >>> from fastlenet.data import Dataset
+            >>> images = np.random.default_rng(0).random((100, 16, 16))
+            >>> Dataset.from_arrays(images, ["cat", "dog"] * 50, validation=0.1, test=0.2, name="pets")
+            Dataset('pets', 70 training, 10 validation and 20 test images of 1x16x16 float32, 2 classes)
+        """
+        parts = arrays_of("Dataset.from_arrays: ", X, y, validation, test, classes)
+        mean, std = mean_std(parts.train.images)
+        return cls(
+            name,
+            *parts.train,
+            *parts.test,
+            len(parts.class_names),
+            mean,
+            std,
+            *parts.validation,
+            parts.class_names,
+        )
+
+    def split(self, fraction: float, stratify: bool = True, seed: int = 0) -> Dataset:
+        """The same, with that fraction of the training images as the validation part; the test part stays as it is.
+
+        stratify: of each class the same share. seed: another one chooses other images. Raises ValueError where there is a
+        validation part already.
+        """
+        where = "Dataset.split: "
+        if len(self.validation_labels):
+            raise ValueError(f"{where}{self.name} has {len(self.validation_labels)} validation images already")
+        count = expect_share(f"{where}fraction", fraction, len(self.train_labels))
+        stratify = Values(bool).convert(f"{where}stratify", stratify)
+        seed = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert(f"{where}seed", seed)
+        stay, out = held_out(self.train_labels, count, stratify=stratify, seed=seed)
+        train = Arrays(self.train_images, self.train_labels)
+        return self._with(train.at(stay), train.at(out), self.part("test"))
+
+    def with_validation(self, images: object, labels: object) -> Dataset:
+        """The same, with these images and labels as the validation part.
+
+        images: of the training images' size, in any layout and type that from_arrays takes. labels: names of the classes, or
+        their numbers. Raises FieldTypeError and FieldValueError.
+        """
+        more = more_arrays("Dataset.with_validation: ", images, labels, self.train_images, self.class_names)
+        train, validation, test = alike([self.train_images, more.images, self.test_images])
+        parts = Arrays(train, self.train_labels), Arrays(validation, more.labels), Arrays(test, self.test_labels)
+        return self._with(*parts)
+
     def hold_out(self, count: int) -> Dataset:
-        """Returns the data set with the last `count` training images as its test images. The old test images are left out."""
-        most = len(self.train_images) - 1
+        """The same, with the last `count` training images as the validation part, and without the test images.
+
+        So that whatever is chosen by the validation part has not seen the test images. Raises ValueError for a count that is
+        not in 1..N-1.
+        """
+        most, where = len(self.train_labels) - 1, "Dataset.hold_out: "
         if most < 1:
-            raise ValueError("validation expects at least two training images, got 1")
-        count = Values(int, f"1..{most} images", 1, most).convert("validation", count)
+            raise value_error(f"{where}count", count, "at least two training images", "1")
+        count = Values(int, f"1..{most} images", 1, most).convert(f"{where}count", count)
+        train = Arrays(self.train_images, self.train_labels)
+        return self._with(train.at(slice(0, -count)), train.at(slice(-count, None)), train.at(slice(0)))
+
+    def _with(self, train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
         return replace(
             self,
-            train_images=self.train_images[:-count],
-            train_labels=self.train_labels[:-count],
-            test_images=self.train_images[-count:],
-            test_labels=self.train_labels[-count:],
+            train_images=train.images,
+            train_labels=train.labels,
+            validation_images=validation.images,
+            validation_labels=validation.labels,
+            test_images=test.images,
+            test_labels=test.labels,
         )
+
+    # --- looking at one --------------------------------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Of an image: channels, height, width."""
+        shape = self.train_images.shape
+        return (1, shape[1], shape[2]) if len(shape) == 3 else (shape[1], shape[2], shape[3])
+
+    def part(self, name: Part) -> Arrays:
+        """The images and labels of a part: "train", "validation" or "test"."""
+        arrays = Values(str, choices=PARTS).convert("Dataset.part: name", name)
+        return Arrays(getattr(self, f"{arrays}_images"), getattr(self, f"{arrays}_labels"))
 
     @cached_property
     def fingerprint(self) -> str:
-        """The MD5 sum of the training images and labels, by which two runs compare their data."""
+        """The MD5 sum of the training images and labels: whether two runs see the same data."""
         import hashlib  # loads OpenSSL
 
         digest = hashlib.md5(self.train_images.data, usedforsecurity=False)
         digest.update(self.train_labels.data)
         return digest.hexdigest()
 
+    def __repr__(self) -> str:
+        counts = [f"{len(self.part(part).labels):,} {word}" for part, word in _WORDS.items() if len(self.part(part).labels)]
+        listed = counts[0] if len(counts) == 1 else f"{', '.join(counts[:-1])} and {counts[-1]}"
+        shape = "x".join(map(str, self.input_shape))
+        return f"Dataset({self.name!r}, {listed} images of {shape} {self.train_images.dtype}, {self.classes} classes)"
 
-def _expect_array(name: str, value: Any, expected: str) -> Array:
+    def _repr_html_(self) -> str:
+        """A table, and an image of each class, for notebooks."""
+        from fastlenet.data.display import as_html  # and with it zlib
+
+        return as_html(repr(self), self.train_images, self.train_labels, self.class_names)
+
+
+_WORDS: dict[Part, str] = {"train": "training", "validation": "validation", "test": "test"}
+
+
+# --- what the constructor takes ------------------------------------------------------------------------------------------
+
+
+def _expect_array(name: str, value: object, expected: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} expects {expected}, got a masked array, whose mask would be ignored; fill it with .filled(value)"
-        )
+        got = "a masked array, whose mask would be ignored"
+        raise type_error(name, value, expected, got, "fill it with .filled(value)")
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} expects {expected}, got {type(value).__name__}; make an array of it with numpy.asarray")
+        raise type_error(name, value, expected, type(value).__name__, _OTHERWISE)
     return value
 
 
-def _expect_images(name: str, value: Any) -> Bytes:
-    """Contiguous uint8 (N, h, w), or an error with the conversion."""
-    expected = "a numpy array of uint8 (N, h, w)"
+def _expect_images(name: str, value: object) -> Images:
+    """Contiguous (N, h, w) or, of several channels, (N, c, h, w)."""
+    expected = "a numpy array of uint8, or of float32 in [0, 1], (N, h, w) or (N, c, h, w)"
     images = _expect_array(name, value, expected)
-    if images.ndim != 3:
-        raise ValueError(f"{name} expects {expected}, got shape {images.shape}{_reshaping(images.shape)}")
-    if images.dtype != np.uint8:
-        raise TypeError(f"{name} expects {expected} with pixels 0..255, got {images.dtype}{_rescaling(images)}")
-    return np.ascontiguousarray(images)
+    if images.ndim not in (3, 4):
+        raise value_error(name, images, expected, f"shape {images.shape}", _OTHERWISE)
+    if images.dtype not in (np.uint8, np.float32):
+        raise type_error(name, images, expected, str(images.dtype), _OTHERWISE)
+    if images.dtype == np.float32 and images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise value_error(name, images, expected, f"float32 in {images.min()}..{images.max()}", _OTHERWISE)
+    made: Images = np.ascontiguousarray(images)
+    return made[:, 0] if made.ndim == 4 and made.shape[1] == 1 else made
 
 
-def _reshaping(shape: tuple[int, ...]) -> str:
-    """The conversion of images of this shape to (N, h, w), if it is clear."""
-    if len(shape) == 2 and shape[0] != shape[1] == (side := math.isqrt(shape[1])) ** 2:
-        return f"; .reshape(-1, {side}, {side}) makes images of the rows"
-    if len(shape) == 2:
-        return "; one image alone is [numpy.newaxis] of it"
-    if len(shape) == 4 and shape[1] == 1:
-        return "; [:, 0] leaves the channels out"
-    if len(shape) == 4 and shape[3] == 1:
-        return "; [..., 0] leaves the channels out"
-    return "; colours must be mixed to one grey value per pixel" if len(shape) == 4 and 3 in (shape[1], shape[3]) else ""
+def _expect_alike(name: str, images: Images, train: Images) -> Images:
+    """Of the type and the size of the training images; none are as good as any."""
+    if len(images) == 0:
+        return train[:0]
+    if images.shape[1:] != train.shape[1:]:
+        size = "x".join(map(str, train.shape[1:]))
+        got = "x".join(map(str, images.shape[1:]))
+        raise value_error(name, images, f"images of {size} pixels, as train_images", got)
+    if images.dtype != train.dtype:
+        raise type_error(name, images, f"{train.dtype}, as train_images", str(images.dtype), "Dataset.from_arrays takes both")
+    return images
 
 
-def _rescaling(images: Array) -> str:
-    """The conversion of pixels of another dtype to bytes without loss, if it is clear."""
-    if images.dtype.kind not in "fiub" or images.size == 0:
-        return ""
-    low, high = images.min(), images.max()
-    seen, real = f" of {low}..{high}", images.dtype.kind == "f"
-    if images.dtype.kind == "b" or (low >= 0 and high <= 1):
-        scaled = "numpy.rint(images * 255).astype(numpy.uint8)" if real else "images.astype(numpy.uint8) * 255"
-        return f"{seen}; scale them to 0..255: {scaled}"
-    if not (low >= 0 and high <= 255):  # NaN too
-        return f"{seen}; take the pixels as they were before they were normalised: mean and std do that here"
-    if real and not (images == np.rint(images)).all():
-        return f"{seen}; numpy.rint(images).astype(numpy.uint8) rounds them"
-    return f"{seen}; .astype(numpy.uint8) loses nothing"
-
-
-def _expect_labels(name: str, value: Any, classes: int) -> Bytes:
-    """Contiguous uint8 (N,) in 0..classes-1, or an error with the conversion."""
+def _expect_labels(name: str, value: object, classes: int) -> Labels:
+    """Contiguous (N,) in 0..classes-1, or an error that says how to come by it."""
     expected = f"a numpy array of integers (N,) in 0..{classes - 1}"
     labels = _expect_array(name, value, expected)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        raise ValueError(f"{name} expects {expected}, got shape {labels.shape}; [:, 0] makes it so")
-    if labels.ndim == 2 and labels.shape[1] == classes:
-        raise ValueError(f"{name} expects {expected}, got shape {labels.shape}; .argmax(axis=1) is the label of a one-hot row")
     if labels.ndim != 1:
-        raise ValueError(f"{name} expects {expected}, got shape {labels.shape}")
+        cure = ".argmax(axis=1) is the label of a one-hot row" if labels.ndim == 2 and labels.shape[1] == classes else ""
+        cure = "[:, 0] makes it so" if labels.ndim == 2 and labels.shape[1] == 1 else cure
+        raise value_error(name, labels, expected, f"shape {labels.shape}", cure)
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name} expects {expected}, got {labels.dtype}{_numbering(labels)}")
+        raise type_error(name, labels, expected, str(labels.dtype), _OTHERWISE)
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"{name} expects labels in 0..{classes - 1} for {classes} classes, got {_outside(labels, classes)}")
-    return np.ascontiguousarray(labels, np.uint8)
+        low, high = int(labels.min()), int(labels.max())
+        cure = f"classes={high + 1} would take them" if low >= 0 and high < MAX_CLASSES else ""
+        cure = "subtract 1" if (low, high) == (1, classes) else cure
+        raise value_error(name, labels, f"labels in 0..{classes - 1} for {classes} classes", f"{low}..{high}", cure)
+    numbers: Labels = np.ascontiguousarray(labels, label_dtype(classes))
+    return numbers
 
 
-def _numbering(labels: Array) -> str:
-    """The conversion of labels of another dtype to integers, if it is clear."""
-    if labels.dtype.kind not in "fbOUS":
-        return ""
-    try:
-        numbers = labels.astype(np.float64)
-    except (TypeError, ValueError):
-        return "; numpy.unique(labels, return_inverse=True)[1] numbers them"
-    if not (numbers == np.rint(numbers)).all():
-        return ", not all whole numbers"
-    return "; .astype(numpy.int64) makes integers of them"
+def _per_channel(name: str, value: object, values: Values[float], channels: int) -> PerChannel:
+    """A number, for all channels, or one for each; of one channel a number."""
+    if not isinstance(value, (tuple, list, np.ndarray)) or np.ndim(value) == 0:
+        return values.convert(name, value.item() if isinstance(value, np.ndarray) else value)
+    numbers = tuple(values.convert(f"{name}[{channel}]", number) for channel, number in enumerate(value))
+    if len(numbers) != channels:
+        raise value_error(name, value, f"a number for each of {channels} channels", f"{len(numbers)}")
+    return numbers if channels > 1 else numbers[0]
 
 
-def _outside(labels: Array, classes: int) -> str:
-    low, high = int(labels.min()), int(labels.max())
-    if (low, high) == (1, classes):
-        return f"{low}..{high}; subtract 1"
-    return f"{low}..{high}" + (f"; classes={high + 1} would take them" if low >= 0 and high < 256 else "")
+def _expect_normalisable(mean: PerChannel, std: PerChannel) -> None:
+    for m, s in np.broadcast(mean, std):
+        if (1 + abs(m)) / s > _FLOAT32_MAX:
+            raise value_error("std", std, "a number that pixels can be divided by in float32", f"{s}")
 
 
-def mean_std(images: Bytes) -> tuple[float, float]:
-    """Returns the mean and the standard deviation of uint8 pixels of any shape, scaled to [0, 1]; std is 1 for a single colour.
-
-    They are computed by exact integer sums from the number of occurrences of each value.
-    """
-    pixels, counts, piece = images.reshape(-1), np.zeros(256, np.int64), 1 << 16
-    for start in range(0, len(pixels), piece):  # in pieces, since bincount makes a copy of eight times their size
-        counts += np.bincount(pixels[start : start + piece], minlength=256)
-    total = max(1, len(pixels))
-    first = sum(value * count for value, count in enumerate(counts.tolist()))
-    second = sum(value * value * count for value, count in enumerate(counts.tolist()))
-    variance = (second * total - first * first) / total**2
-    return first / total / 255, math.sqrt(variance) / 255 or 1.0
+def _class_names(names: object, classes: int) -> tuple[str, ...]:
+    if not isinstance(names, (tuple, list)):
+        raise type_error("class_names", names, "a tuple of words", type(names).__name__)
+    made = tuple(Values(str).convert(f"class_names[{number}]", name) for number, name in enumerate(names))
+    if made and len(made) != classes:
+        raise value_error("class_names", names, f"a name for each of {classes} classes", f"{len(made)}")
+    return made or tuple(map(str, range(classes)))

@@ -6,55 +6,34 @@ file may decompress to any size.
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
-import zlib
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_BYTES", "DataError", "read_idx"]
+from fastlenet.data.reading import MAX_BYTES, DataError, opened
 
-# Of a whole data set: 267,000 images of 28x28 pixels; MNIST has 55 MB.
-MAX_BYTES = 200 << 20
+__all__ = ["MAX_BYTES", "Bytes", "DataError", "read_idx"]
+
+Bytes = npt.NDArray[np.uint8]
+
 _UNSIGNED_BYTES = 0x08
 _CHUNK = 1 << 20
 
 
-class DataError(ValueError):
-    """A data set cannot be read. The message is one line that names the file and the reason."""
-
-
-def read_idx(path: str | os.PathLike[str], ndim: int, max_bytes: int = MAX_BYTES) -> npt.NDArray[np.uint8]:
+def read_idx(path: str | os.PathLike[str], ndim: int, max_bytes: int = MAX_BYTES) -> Bytes:
     """Returns the uint8 array in an IDX file, gzipped or not. ndim: its number of axes.
 
     Raises DataError if the file cannot be read, or is not exactly one such array of at most max_bytes.
     """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise DataError(f"{path}: not a file" if path.exists() else f"{path}: no such file")
-        with path.open("rb") as raw:
-            gzipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            if not gzipped:
-                return _read(path, raw, ndim, max_bytes)
-            with gzip.open(raw) as stream:
-                return _read(path, stream, ndim, max_bytes)
-    except PermissionError:
-        raise DataError(f"{path}: no permission to read it") from None
-    except EOFError:
-        raise DataError(f"{path}: truncated, the gzip stream ends too early") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with opened(path) as (path, stream):
+        return _read(path, stream, ndim, max_bytes)
 
 
-def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, ndim: int, max_bytes: int) -> npt.NDArray[np.uint8]:
+def _read(path: Path, stream: IO[bytes], ndim: int, max_bytes: int) -> Bytes:
     header = stream.read(4 + 4 * ndim)
     if len(header) < 4:
         raise DataError(f"{path}: truncated, {len(header)} bytes are no IDX file")
@@ -81,7 +60,7 @@ def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, ndim: int, max_bytes: i
     return data.reshape(dims)
 
 
-def _fill(stream: IO[bytes] | gzip.GzipFile, buffer: memoryview) -> int:
+def _fill(stream: IO[bytes], buffer: memoryview) -> int:
     filled = 0
     while filled < len(buffer):
         reader: Any = stream

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fastlenet.data.dataset import Bytes, Dataset, mean_std
-from fastlenet.data.idx import MAX_BYTES, DataError, read_idx
+from fastlenet.data.dataset import Dataset
+from fastlenet.data.idx import Bytes, read_idx
+from fastlenet.data.images import mean_std
+from fastlenet.data.reading import MAX_BYTES, DataError, listing
 from fastlenet.files import user_path
 
-__all__ = ["TORCHVISION_NAMES", "IdxSet", "find_set", "load_idx_directory"]
+__all__ = ["TORCHVISION_NAMES", "IdxSet", "find_set", "holds_idx", "load_idx", "load_idx_directory"]
 
 TORCHVISION_NAMES = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST")
 # Where torchvision keeps them under its root, and where EMNIST's archive has them.
@@ -21,7 +23,7 @@ _SUBFOLDERS = ("raw", *(f"{name}/raw" for name in TORCHVISION_NAMES), "gzip")
 # EMNIST puts the name of the split in front, and calls the second part test.
 _PREFIXED = re.compile(r"(?P<prefix>.+-)train-images[-.]idx3-ubyte(\.gz)?")
 _SECOND_PARTS = ("t10k", "test")
-_SHOWN = 5  # names in an error
+_ONE_FILE = re.compile(r"(.+-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 
 
 def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
@@ -38,6 +40,16 @@ def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
     found = find_set(user_path(directory))
     arrays, classes = found.read()
     return Dataset(found.name, *arrays, classes, *mean_std(arrays[0]))
+
+
+def holds_idx(path: Path) -> bool:
+    """Whether it is a folder with such a set, or one of its files."""
+    return bool(_sets_of(path)) if path.is_dir() else _ONE_FILE.fullmatch(path.name) is not None and path.is_file()
+
+
+def load_idx(path: Path) -> Dataset:
+    """The data set of which a folder, or one of its files, has been named."""
+    return load_idx_directory(path if path.is_dir() else path.parent)
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ def find_set(root: Path) -> IdxSet:
         if not found:
             raise DataError(
                 f"{root}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in it, nor in its raw or MNIST/raw; "
-                f"{_listing(root)}"
+                f"{listing(root)}"
             )
     except PermissionError:
         raise DataError(f"{root}: no permission to look into it") from None
@@ -166,12 +178,3 @@ def _dotted(stem: str) -> str:
     """train-images.idx3, as some copies have it."""
     start, _, dimensions = stem.rpartition("-")
     return f"{start}.{dimensions}"
-
-
-def _listing(folder: Path) -> str:
-    """What is in a folder instead: a few names, on one line."""
-    names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
-    if not names:
-        return "it is empty"
-    shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_SHOWN])
-    return f"it has {shown}" + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -3,52 +3,91 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlenet.data.dataset import Bytes, Dataset, mean_std
-from fastlenet.data.idx import DataError
-from fastlenet.data.idx_folder import TORCHVISION_NAMES
+from fastlenet.data.dataset import Dataset
+from fastlenet.data.idx import Bytes
+from fastlenet.data.images import mean_std
 from fastlenet.data.mnist import MEAN_STD
+from fastlenet.data.reading import DataError, DataFieldError
 from fastlenet.files import user_path
 
-__all__ = ["load_torchvision"]
+__all__ = ["TORCHVISION", "load_torchvision"]
+
+
+class _Set(NamedTuple):
+    """How a class of torchvision.datasets is asked for its two parts, and what it hands over."""
+
+    train: Mapping[str, object] = {"train": True}
+    test: Mapping[str, object] = {"train": False}
+    labels: str = "targets"
+    classes: int = 10
+    first_label: int = 0
+    on_their_side: bool = False
+    named: bool = False  # whether its `classes` are names, one for each
+
+
+_EMNIST = {"split": "letters"}  # of its splits the one of 26 classes, which count from 1
+TORCHVISION: Mapping[str, _Set] = {
+    "MNIST": _Set(),
+    "FashionMNIST": _Set(named=True),
+    "KMNIST": _Set(named=True),
+    "QMNIST": _Set(),
+    "EMNIST": _Set({"train": True, **_EMNIST}, {"train": False, **_EMNIST}, "targets", 26, 1, on_their_side=True),
+    "CIFAR10": _Set(named=True),
+    "CIFAR100": _Set(classes=100, named=True),
+    "SVHN": _Set({"split": "train"}, {"split": "test"}, "labels"),
+    "USPS": _Set(),
+}
 
 
 def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Dataset:
-    """Returns a data set of torchvision.datasets: MNIST, FashionMNIST, KMNIST, QMNIST or EMNIST (its letters, turned upright).
+    """Returns a data set of torchvision.datasets, one of the table TORCHVISION. EMNIST: its letters, turned upright.
 
-    Reads the files that torchvision left in `root`, and downloads only missing ones. Raises DataError if torchvision is not
-    installed, or the files can be neither read nor downloaded.
+    Reads the files that torchvision left in `root`, and downloads only missing ones. Colour images are (3, h, w). Raises
+    DataError if torchvision is not installed, or the files can be neither read nor downloaded.
     """
-    if name not in TORCHVISION_NAMES:
-        raise DataError(f"dataset expects one of {', '.join(TORCHVISION_NAMES)}, got {name!r}")
+    if name not in TORCHVISION:
+        raise DataFieldError("name", name, f"one of {', '.join(TORCHVISION)}", "load_torchvision: ")
     try:
         from torchvision import datasets
     except ImportError as error:
         raise DataError(f"the data sets of torchvision need it ({error}); pip install 'fastlenet[torchvision]'") from None
-    arrays: list[Bytes] = []
-    folder = str(user_path(root))
-    for train in (True, False):
-        options: dict[str, Any] = {"train": train} if name != "EMNIST" else {"train": train, "split": "letters"}
-        try:
-            try:
-                part = getattr(datasets, name)(folder, download=False, **options)
-            except RuntimeError:
-                part = getattr(datasets, name)(folder, download=True, **options)
-        except Exception as error:  # torchvision asserts, and raises whatever its readers and its downloads raise
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise DataError(f"{root}: {name} cannot be read or downloaded ({reason})") from None
-        images, labels = np.asarray(part.data, np.uint8), np.asarray(part.targets)
-        if labels.ndim == 2:  # QMNIST: the first of its columns is the digit
-            labels = labels[:, 0]
-        if name == "EMNIST":  # stored lying on its side; letters count from 1
-            images, labels = images.transpose(0, 2, 1), labels - 1
-        arrays += [np.ascontiguousarray(images), labels]
+    chosen = TORCHVISION[name]
+    parts = [_part(getattr(datasets, name), name, root, options) for options in (chosen.train, chosen.test)]
     try:
-        numbers = MEAN_STD if name == "MNIST" else mean_std(arrays[0])
-        classes = 26 if name == "EMNIST" else 10
-        return Dataset(name, arrays[0], arrays[1], arrays[2], arrays[3], classes, *numbers)
+        images, labels = zip(*(_arrays(part, chosen) for part in parts), strict=True)
+        numbers = MEAN_STD if name == "MNIST" else mean_std(images[0])
+        names = tuple(map(str, parts[0].classes)) if chosen.named and hasattr(parts[0], "classes") else ()
+        if name == "EMNIST":
+            names = tuple("abcdefghijklmnopqrstuvwxyz")
+        arrays = images[0], labels[0], images[1], labels[1]
+        return Dataset(name, *arrays, chosen.classes, *numbers, class_names=names)
     except (TypeError, ValueError) as error:
         raise DataError(f"{root}: {name} is not as it should be; {error}") from None
+
+
+def _part(kind: Any, name: str, root: str | os.PathLike[str], options: Mapping[str, object]) -> Any:
+    folder = str(user_path(root))
+    try:
+        try:
+            return kind(folder, download=False, **options)
+        except RuntimeError:
+            return kind(folder, download=True, **options)
+    except Exception as error:  # torchvision asserts, and raises whatever its readers and its downloads raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{root}: {name} cannot be read or downloaded ({reason})") from None
+
+
+def _arrays(part: Any, chosen: _Set) -> tuple[Bytes, Any]:
+    images, labels = np.asarray(part.data, np.uint8), np.asarray(getattr(part, chosen.labels))
+    if labels.ndim == 2:  # QMNIST: the first of its columns is the digit
+        labels = labels[:, 0]
+    if images.ndim == 4 and images.shape[3] == 3:  # CIFAR's
+        images = images.transpose(0, 3, 1, 2)
+    if chosen.on_their_side:
+        images = images.transpose(0, 2, 1)
+    return np.ascontiguousarray(images), labels - chosen.first_label if chosen.first_label else labels

@@ -1,1 +1,28 @@
-"""The networks: LeNet, and a chain of three weights and two sigmoids."""
+"""The networks: a table of those that can be trained on images, and a chain of three weights and two sigmoids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Protocol
+
+from fastlenet.models.lenet import LeNet
+from fastlenet.nn import Sequential
+from fastlenet.training.recipe import Recipe
+
+__all__ = ["NETWORKS", "Network"]
+
+
+class Network(Protocol):
+    """A class of networks that a recipe can start from."""
+
+    def of(self, recipe: Recipe, *, input_shape: Sequence[int], classes: int, ops: ModuleType) -> Sequential:
+        """Returns the network that a run with this recipe starts from.
+
+        input_shape: (c, h, w) of an image. classes: the number of outputs. ops: the backend. Raises ValueError for images that
+        it cannot take.
+        """
+
+
+# By the name under which a command knows them.
+NETWORKS: Mapping[str, Network] = {"lenet": LeNet}

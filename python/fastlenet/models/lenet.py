@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 
 from fastlenet import ops as kernel_ops
-from fastlenet.fields import integer
+from fastlenet.fields import FieldValueError, integer
 from fastlenet.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from fastlenet.nn.layers import PROBABILITY
 from fastlenet.training.recipe import Recipe
@@ -13,12 +14,34 @@ from fastlenet.training.recipe import Recipe
 __all__ = ["LeNet"]
 
 
-class LeNet(Sequential):
-    """A LeNet for 28x28 images, with 431,080 parameters for ten classes.
+_LEAST, _UNPADDED = 4, 16  # pixels a side: what two poolings need, and what two 5x5 filters without padding need
 
-    The model maps normalised images x, (n, 1, 28, 28) float32, to logits (n, classes). Its state_dict has the keys and shapes
-    of a PyTorch module with layers conv1, conv2, fc1 and fc2.
-    seed: of the initial weights and of dropout. classes: the number of outputs.
+
+def _expect_shape(name: str, shape: Sequence[int]) -> tuple[int, int, int]:
+    owner, _, field = name.rpartition(": ")
+    expected = f"(channels, height, width), at least 1 channel and {_LEAST} pixels a side"
+    try:
+        c, h, w = (integer(name, size, 1, 2**31 - 1) for size in shape)
+    except (TypeError, ValueError):
+        raise FieldValueError(field, shape, expected, f"{owner}: ") from None
+    if min(h, w) < _LEAST:
+        raise FieldValueError(field, shape, expected, f"{owner}: ")
+    return c, h, w
+
+
+def _pooled(side: int, padding: int) -> int:
+    """What a 5x5 convolution and a 2x2 pooling leave of a side."""
+    return (side + 2 * padding - 4) // 2
+
+
+class LeNet(Sequential):
+    """A LeNet, for 28x28 images unless it is told otherwise, with 431,080 parameters for ten classes.
+
+    The model maps normalised images x, (n, c, h, w) float32, to logits (n, classes). Its state_dict has the keys and shapes of
+    a PyTorch module with layers conv1, conv2, fc1 and fc2.
+    seed: of the initial weights and of dropout. classes: the number of outputs. input_shape: (c, h, w) of an image, at least 4
+    pixels a side; the size of fc1 follows. Along a side of fewer than 16 pixels both convolutions pad with 2 zeros, since 5x5
+    filters would leave nothing of it.
     dropout, dropout_fc1: probability in [0, 1) of dropping an input of fc2, or of fc1, in training; they change no parameter or
     key.
     ops: the backend. algorithm: "direct" or "winograd", see Sequential.
@@ -30,6 +53,7 @@ class LeNet(Sequential):
         self,
         seed: int = 0,
         *,
+        input_shape: Sequence[int] = (1, 28, 28),
         classes: int = 10,
         dropout: float = 0.0,
         dropout_fc1: float = 0.0,
@@ -37,19 +61,22 @@ class LeNet(Sequential):
         algorithm: str = "direct",
     ) -> None:
         name = type(self).__name__
+        self.input_shape = c, h, w = _expect_shape(f"{name}: input_shape", input_shape)
         classes = integer(f"{name}: classes", classes, 1, 2**31 - 1)
         dropout = PROBABILITY.convert(f"{name}: dropout", dropout)
         dropout_fc1 = PROBABILITY.convert(f"{name}: dropout_fc1", dropout_fc1)
+        padding = 2 * (h < _UNPADDED), 2 * (w < _UNPADDED)
+        rows, columns = (_pooled(_pooled(side, pad), pad) for side, pad in zip((h, w), padding, strict=True))
         layers: dict[str, Layer] = {
-            "conv1": Conv2d(1, 20, 5),  # 28 -> 24
+            "conv1": Conv2d(c, 20, 5, padding=padding),  # 28 -> 24
             "relu1": ReLU(),
             "pool1": MaxPool2d(2),  # 24 -> 12
-            "conv2": Conv2d(20, 50, 5),  # 12 -> 8
+            "conv2": Conv2d(20, 50, 5, padding=padding),  # 12 -> 8
             "relu2": ReLU(),
             "pool2": MaxPool2d(2),  # 8 -> 4
             "flatten": Flatten(),
             "dropout1": Dropout(dropout_fc1),
-            "fc1": Linear(4 * 4 * 50, 500),
+            "fc1": Linear(rows * columns * 50, 500),
             "relu3": ReLU(),
             "dropout2": Dropout(dropout),
             "fc2": Linear(500, classes),
@@ -58,12 +85,15 @@ class LeNet(Sequential):
         super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm)
 
     @classmethod
-    def of(cls, recipe: Recipe, *, classes: int = 10, ops: ModuleType = kernel_ops) -> LeNet:
+    def of(
+        cls, recipe: Recipe, *, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10, ops: ModuleType = kernel_ops
+    ) -> LeNet:
         """Returns the network that a run with this recipe starts from: with its seed, dropout and algorithm."""
         if not isinstance(recipe, Recipe):
             raise TypeError(f"{cls.__name__}.of: recipe expects a Recipe, got {type(recipe).__name__}")
         return cls(
             recipe.seed,
+            input_shape=input_shape,
             classes=classes,
             dropout=recipe.dropout,
             dropout_fc1=recipe.dropout_fc1,

@@ -195,16 +195,27 @@ class Call:
             raise ValueError(self._wanted(name, "a number of at least 0 that fits float32", _shown(value)))
         return float(np.float32(number))
 
-    def normalisation(self, mean: object, std: object) -> tuple[float, float]:
-        """(pixel / 255 - mean) / std must be numbers in float32, whatever the pixel."""
-        centre, scale = self.numbers(mean=mean, std=std)
-        if not math.isfinite(centre):
-            raise ValueError(self._wanted("mean", "a finite number", mean))
-        if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(self._wanted("std", "a positive number", std))
-        if 1 + abs(centre) > scale * _LARGEST:
-            raise ValueError(self._wanted("std", "a number so large that (1 + |mean|) / std fits float32", std))
-        return centre, scale
+    def normalisation(self, mean: object, std: object, channels: int) -> tuple[Array, Array]:
+        """Of each channel, (c, 1, 1): (pixel - mean) / std must be numbers in float32, whatever the pixel in [0, 1].
+
+        channels: 0 of images without an axis of channels, for which there is one number.
+        """
+        centres, scales = self._per_channel("mean", mean, channels), self._per_channel("std", std, channels)
+        for centre, scale in zip(centres, scales, strict=True):
+            if not math.isfinite(centre):
+                raise ValueError(self._wanted("mean", "a finite number", mean))
+            if not (math.isfinite(scale) and scale > 0):
+                raise ValueError(self._wanted("std", "a positive number", std))
+            if 1 + abs(centre) > scale * _LARGEST:
+                raise ValueError(self._wanted("std", "a number so large that (1 + |mean|) / std fits float32", std))
+        return np.reshape(centres, (-1, 1, 1)), np.reshape(scales, (-1, 1, 1))
+
+    def _per_channel(self, name: str, value: object, channels: int) -> list[float]:
+        if not channels or not isinstance(value, (tuple, list)):
+            return [self.number(name, value)] * max(channels, 1)
+        if len(value) != channels:
+            raise ValueError(self._wanted(name, f"a number, or one for each of {channels} channels", _shown(value)))
+        return [self.number(name, number) for number in value]
 
     def integer(self, name: str, value: object, least: int, most: int, expected: str) -> int:
         try:

@@ -1,47 +1,51 @@
-"""The command `fastlenet speedrun`: trains a recipe once per seed and measures its accuracy and time."""
+"""Train a recipe many times over and say how good and how fast it is: python -m fastlenet.speedrun"""
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import os
 import platform
-import re
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fastlenet import data as data_sets
 from fastlenet.cli.command import UsageError, run_command
-from fastlenet.cli.flags import add_recipe_flags, expect_in_range, expect_seeds, usage_error
-from fastlenet.cli.parser import Parser, file_name
+from fastlenet.cli.flags import add_flags, add_recipe_flags
+from fastlenet.cli.parser import Parser, flag_of
+from fastlenet.cli.settings import Arguments, Options, Settings, Value, a_path, build, flags_for
 from fastlenet.config import config, get_num_threads
+from fastlenet.data import DataError, Dataset, files, load
+from fastlenet.devices import DEVICES
+from fastlenet.fields import INT64_MAX, Values, a_field, expect_fields
 from fastlenet.files import CheckpointError, expect_writable, save_somewhere, write_atomically
 from fastlenet.signals import STOP_SIGNALS, StopSignals
-from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
+from fastlenet.training.ensemble import expect_seeds
+from fastlenet.training.recipe import RECIPES, Recipe
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _TWIN = Path(__file__).parent / "pytorch_twin.py"
 
 
+_PARTS = ("data", "training", "evaluation")  # of a run's seconds, as its result has them
+
+
 class SpeedrunError(Exception):
-    """A run failed. The message is one line."""
+    """A run that failed; one line."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process, from cold start to printed accuracy. accuracy is a fraction; all times are seconds of wall time.
+    """One process, from cold start to printed accuracy (a fraction); seconds of wall time, and what they were spent on.
 
-    start_up is the time outside data, training and evaluation: the interpreter, imports, making the network, and the exit.
+    start_up is what lies outside data, training and evaluation: the interpreter, imports, making the network, the way out.
     """
 
     seed: int
@@ -77,7 +81,7 @@ def _output_of(command: Sequence[str], signals: StopSignals) -> subprocess.Compl
 
 
 def _last_words(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
-    """Why a process failed: its last line on standard error, the signal that ended it, or else `otherwise`."""
+    """Why a process failed: its last line on standard error, or how it ended, or that it ended well and yet ..."""
     lines = done.stderr.split("\n")
     said = next((line for line in reversed(lines) if line.strip()), otherwise)
     return said if done.returncode >= 0 else f"ended by signal {-done.returncode}"
@@ -87,45 +91,61 @@ def _run(command: Sequence[str], seed: int, signals: StopSignals) -> Run:
     start = time.perf_counter()
     done = _output_of(command, signals)
     seconds = time.perf_counter() - start
-    parts = {name: float(value) for name, value in re.findall(r"(data|training|evaluation) (\d+\.\d+) s", done.stdout)}
-    final = re.search(r"^final accuracy (\d+\.\d+)%$", done.stdout, re.MULTILINE)
-    if done.returncode or final is None or len(parts) != 3:
-        raise SpeedrunError(f"{shlex.join(command)}: {_last_words(done, 'printed no accuracy')}")
-    return Run(seed, round(float(final[1]) / 100, 6), seconds, seconds - sum(parts.values()), **parts)
+    try:
+        result = json.loads(done.stdout)
+        accuracy, parts = float(result["accuracy"]), [float(result["seconds"][part]) for part in _PARTS]
+    except (ValueError, KeyError, TypeError):  # no result, or another one than train --json prints
+        raise SpeedrunError(f"{shlex.join(command)}: {_last_words(done, 'printed no result')}") from None
+    if done.returncode:
+        raise SpeedrunError(f"{shlex.join(command)}: {_last_words(done, 'failed')}")
+    return Run(seed, accuracy, seconds, seconds - sum(parts), *parts)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the command was told beside what a training command is told."""
+
+    seeds: int = a_field(20, Values(int, "a positive integer", 1, INT64_MAX), "train with N seeds: S, S+1, ...")
+    target: float = a_field(99.25, Values(float, "a finite number", -1e9, 1e9), "accuracy to reach, in per cent")
+    json: str | None = a_path("FILE", "write all measurements to FILE")
+    pytorch: str | None = a_path(
+        "PYTHON",
+        "also run the same recipe in PyTorch, in turns; PYTHON is an interpreter that has it (default: this one)",
+        sys.executable,
+    )
+
+    def __post_init__(self) -> None:
+        expect_fields(self)
 
 
 class Contender:
-    """A program that trains a recipe in its own process."""
+    """Something that trains a recipe as a process of its own, on data that are also here."""
 
     def __init__(
-        self,
-        name: str,
-        signals: StopSignals,
-        recipe: Recipe,
-        data: data_sets.Dataset,
-        data_dir: str | None,
-        threads: int,
-        device: str = "cpu",
+        self, name: str, signals: StopSignals, recipe: Recipe, settings: Settings, data: Dataset, threads: int
     ) -> None:
-        self.name, self.recipe, self.data, self.data_dir = name, recipe, data, data_dir
+        self.name, self.recipe, self.settings, self.data, self.threads = name, recipe, settings, data, threads
         self._signals = signals
-        self.threads, self.device = threads, device
         self.runs: list[Run] = []
 
     def command(self, recipe: Recipe, folder: Path) -> list[str]:
-        flags = [f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}" for name, value in asdict(recipe).items()]
-        values = [[] if isinstance(value, bool) else [str(value)] for value in asdict(recipe).values()]
-        command = [sys.executable, "-m", "fastlenet.train", "--quiet", "--times", "--threads", str(self.threads)]
-        command += ["--device", self.device]
-        command += [part for flag, value in zip(flags, values, strict=True) for part in (flag, *value)]
-        return command + ([] if self.data_dir is None else [f"--data-dir={self.data_dir}"])
+        """Runs recipe, and prints a Result of fastlenet.cli as JSON. folder: for files of its own."""
+        command = [sys.executable, "-m", "fastlenet.train", "--quiet", "--json", "--threads", str(self.threads)]
+        command += [f"{flag_of(name)}={value}" for name, value in self._where() if value is not None]
+        for name, value in asdict(recipe).items():
+            switch = flag_of(name) if value else flag_of(f"no_{name}")
+            command.append(switch if isinstance(value, bool) else f"{flag_of(name)}={value}")
+        return command
+
+    def _where(self) -> list[tuple[str, str | None]]:
+        return [(name, getattr(self.settings, name)) for name in ("device", "network", "data", "data_dir")]
 
     def run(self, seed: int, folder: Path) -> Run:
         self.runs.append(_run(self.command(replace(self.recipe, seed=seed), folder), seed, self._signals))
         return self.runs[-1]
 
     def result(self, target: float) -> dict[str, Any]:
-        """Returns statistics of the runs so far."""
+        """Statistics of the runs so far."""
         accuracies = [run.accuracy for run in self.runs]
         images = self.recipe.epochs * len(self.data.train_images)
         parts = ("seconds", "start_up", "data", "training", "evaluation")
@@ -141,9 +161,11 @@ class Contender:
 
 
 class PyTorch(Contender):
-    """pytorch_twin.py, run by an interpreter that has PyTorch."""
+    """pytorch_twin.py, under an interpreter that has PyTorch."""
 
-    def __init__(self, interpreter: str, signals: StopSignals, *arguments: Any) -> None:
+    def __init__(
+        self, interpreter: str, signals: StopSignals, recipe: Recipe, settings: Settings, data: Dataset, threads: int
+    ) -> None:
         code = "import torch; print(torch.__version__)"
         try:
             done = _output_of([interpreter, "-c", code], signals)
@@ -152,7 +174,7 @@ class PyTorch(Contender):
         version = done.stdout.strip()
         if done.returncode or not version:
             raise UsageError(f"--pytorch {interpreter}: has no PyTorch ({_last_words(done, 'printed no version')})")
-        super().__init__(f"PyTorch {version}", signals, *arguments)
+        super().__init__(f"PyTorch {version}", signals, recipe, settings, data, threads)
         self.interpreter = interpreter
 
     def command(self, recipe: Recipe, folder: Path) -> list[str]:
@@ -164,7 +186,7 @@ class PyTorch(Contender):
             "batch_starts": starts,
             "rates": [recipe.rate(step, steps) for step in range(steps)],
             "average_from": recipe.average_from(steps),
-            "files": data_sets.files(self.data_dir),
+            "files": files(None if self.settings.data == "mnist" else self.settings.data),
             "mean": self.data.mean,
             "std": self.data.std,
             "threads": self.threads,
@@ -197,26 +219,9 @@ def make_parser(prog: str) -> Parser:
         "Exit codes: 0 success, 1 the mean is below the target, 2 wrong usage or a failed run, 3 a fault in fastlenet, "
         "130 Ctrl-C, 141 the output was closed (SIGPIPE).",
     )
-    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="train with N seeds: S, S+1, ... (default: 20)")
-    parser.add_argument("--target", type=float, default=99.25, metavar="PERCENT", help="accuracy to reach (default: 99.25)")
-    parser.add_argument("--json", type=file_name, metavar="FILE", help="write all measurements to FILE")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=get_num_threads(),
-        metavar="N",
-        help="number of threads (default: the CPUs that this process may use)",
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device of fastlenet (default: cpu)")
-    parser.add_argument("--data-dir", type=file_name, metavar="DIR", help="use four IDX files in DIR instead of MNIST")
-    parser.add_argument(
-        "--pytorch",
-        nargs="?",
-        type=file_name,
-        const=sys.executable,
-        metavar="PYTHON",
-        help="also run the same recipe in PyTorch, in turns; PYTHON is an interpreter that has it (default: this one)",
-    )
+    add_flags(parser, Protocol)
+    add_flags(parser, Options, ("threads",))
+    add_flags(parser, Settings, ("device", "network", "data", "data_dir"))
     add_recipe_flags(parser)
     return parser
 
@@ -236,57 +241,61 @@ def _report(contender: Contender, target: float) -> dict[str, Any]:
     return result
 
 
-def _speedrun(arguments: argparse.Namespace, command: Sequence[str], signals: StopSignals) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name in Recipe.__dataclass_fields__}
-    name = getattr(arguments, "recipe", "default")
-    expect_in_range(vars(arguments))
-    try:
-        recipe = named_recipe(name, **given)
-    except ValueError as error:
-        raise usage_error(error) from None
-    expect_seeds(recipe, arguments.seeds)
+def _speedrun(given: Mapping[str, Value], command: Sequence[str], signals: StopSignals) -> int:
+    names = {entry.name for entry in fields(Protocol)}
+    arguments = Arguments.of({name: value for name, value in given.items() if name not in names})
+    with flags_for():
+        protocol = build(Protocol, {name: value for name, value in given.items() if name in names})
+        settings, recipe = arguments.new_run()
+        expect_seeds(recipe, protocol.seeds)
     if recipe.epochs < 1:
         raise UsageError("--epochs expects an integer of at least 1, got 0")
-    if not math.isfinite(arguments.target):
-        raise UsageError(f"--target expects a number, got {arguments.target}")
-    if arguments.pytorch is not None and arguments.device != "cpu":
+    if protocol.pytorch is not None and settings.device != "cpu":
         raise UsageError("--pytorch trains on the CPU; leave out --device, so that both do")
-    if arguments.json is not None:
-        expect_writable(arguments.json, as_a_whole=False)
-    data = data_sets.load_mnist() if arguments.data_dir is None else data_sets.load_idx_directory(arguments.data_dir)
-    common = (signals, recipe, data, arguments.data_dir, arguments.threads)
-    machine, target = _machine(), arguments.target / 100
-    contenders = [Contender(f"fastlenet {machine['version']}", *common, arguments.device)]
-    if arguments.pytorch is not None:
-        contenders.append(PyTorch(arguments.pytorch, *common))
-    where = f"level {machine['level']}" if arguments.device == "cpu" else f"cuda: {machine['cuda']}"
-    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {arguments.threads} threads; {where}")
-    print(f"recipe {name}{'' if recipe == RECIPES[name] else ' with changes'}: {recipe}\n", flush=True)
-    with tempfile.TemporaryDirectory(prefix="fastlenet-speedrun-") as folder:
-        for seed in range(recipe.seed, recipe.seed + arguments.seeds):
-            for contender in contenders:
-                run = contender.run(seed, Path(folder))
-                print(f"seed {seed:<3} {contender.name:<18} {run.accuracy:.2%}   {run.seconds:.2f} s", flush=True)
+    if protocol.json is not None:
+        expect_writable(protocol.json, as_a_whole=False)
+    contenders = _contenders(protocol, signals, recipe, settings, arguments.options.threads or get_num_threads())
+    ours, machine, target = contenders[0], _machine(), protocol.target / 100
+    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {ours.threads} threads; {DEVICES[settings.device].words()}")
+    changed = "" if recipe == RECIPES[settings.recipe] else " with changes"
+    print(f"recipe {settings.recipe}{changed}: {recipe}\n", flush=True)
+    _run_all(contenders, range(recipe.seed, recipe.seed + protocol.seeds))
     results = {contender.name: _report(contender, target) for contender in contenders}
     if len(contenders) > 1:
-        pairs = zip(contenders[1].runs, contenders[0].runs, strict=True)
-        ratio = statistics.median(theirs.seconds / ours.seconds for theirs, ours in pairs)
-        print(f"\nwhole runs, {contenders[1].name} over {contenders[0].name}: {ratio:.2f} x (median of the pairs)")
-    if arguments.json is not None:
+        pairs = zip(contenders[1].runs, ours.runs, strict=True)
+        ratio = statistics.median(theirs.seconds / run.seconds for theirs, run in pairs)
+        print(f"\nwhole runs, {contenders[1].name} over {ours.name}: {ratio:.2f} x (median of the pairs)")
+    if protocol.json is not None:
         facts = {
             "command": shlex.join(["python", "-m", "fastlenet.speedrun", *command]),
-            "machine": machine | {"threads": arguments.threads},
-            "recipe": {"name": name, **asdict(recipe)},
+            "machine": machine | {"threads": ours.threads},
+            "recipe": {"name": settings.recipe, **asdict(recipe)},
             "target": target,
             "results": results,
         }
-        _write(Path(arguments.json), json.dumps(facts, indent=1) + "\n")
-    return 0 if results[contenders[0].name]["accuracy_mean"] >= target else 1
+        _write(Path(protocol.json), json.dumps(facts, indent=1) + "\n")
+    return 0 if results[ours.name]["accuracy_mean"] >= target else 1
+
+
+def _contenders(protocol: Protocol, signals: StopSignals, recipe: Recipe, settings: Settings, threads: int) -> list[Contender]:
+    """Ours, and PyTorch where it is asked for."""
+    data = load(settings.data, root=settings.data_dir)
+    common = (signals, recipe, settings, data, threads)
+    ours = Contender(f"fastlenet {config()['version']}", *common)
+    return [ours, *([] if protocol.pytorch is None else [PyTorch(protocol.pytorch, *common)])]
+
+
+def _run_all(contenders: Sequence[Contender], seeds: range) -> None:
+    """Each seed by each contender in turn, so that what disturbs the machine disturbs them alike."""
+    with tempfile.TemporaryDirectory(prefix="fastlenet-speedrun-") as folder:
+        for seed in seeds:
+            for contender in contenders:
+                run = contender.run(seed, Path(folder))
+                print(f"seed {seed:<3} {contender.name:<18} {run.accuracy:.2%}   {run.seconds:.2f} s", flush=True)
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file as a whole, or in place if it is a device or a pipe. If that fails, writes elsewhere and raises
-    CheckpointError, which names the place."""
+    """As a whole, unless it is a device or a pipe; elsewhere if that fails, and a CheckpointError says where."""
     if path.exists() and not path.is_file():
         path.write_text(text)
         return
@@ -304,6 +313,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlene
 
     def command() -> int:
         with StopSignals(*STOP_SIGNALS) as signals:
-            return _speedrun(make_parser(prog).parse(given), given, signals)
+            return _speedrun(vars(make_parser(prog).parse(given)), given, signals)
 
-    return run_command(prog.removeprefix("python -m "), command, SpeedrunError, data_sets.DataError, CheckpointError)
+    return run_command(prog.removeprefix("python -m "), command, SpeedrunError, DataError, CheckpointError)

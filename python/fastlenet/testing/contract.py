@@ -108,13 +108,14 @@ def dtypes(backend: Backend, op: Op) -> None:
 
 
 def shapes(backend: Backend, op: Op) -> None:
-    """An array with an additional axis must raise a ValueError that names an argument."""
+    """An array with an additional axis (two, if one is optional) must raise a ValueError that names an argument."""
     if op.any_shape:
         return
     call = example(op)
     names = "|".join([*op.arrays, *(name for name, kind in KINDS.items() if kind == "places")])
     for name in op.arrays:
-        wrong = call.copied() | {name: call.arguments[name][..., None].copy()}
+        wider = call.arguments[name][..., None]
+        wrong = call.copied() | {name: (wider[..., None] if name in op.optional_axes else wider).copy()}
         given = f"{name} of shape {wrong[name].shape}"
         expect_refused(backend, op, wrong, ValueError, f"({names}) expects", given)
 

@@ -152,7 +152,7 @@ class Op:
     batched: the arrays whose first axis is the batch.
     changes: arguments that the op writes instead of returning a result.
     in_place: arguments that may be the first output.
-    any_shape: its array may have any shape.
+    any_shape: its array may have any shape. optional_axes: the arrays that may have one more axis.
     gradient, benchmarks: described in these classes.
     torch: the op in PyTorch, a function of the module and of the arguments by name, with tensors for arrays. It returns the
     op's results, or the first one. For an op that changes its arguments, it returns a function that does so and returns them.
@@ -180,6 +180,7 @@ class Op:
     changes: tuple[str, ...] = ()
     in_place: tuple[str, ...] = ()
     any_shape: bool = False
+    optional_axes: tuple[str, ...] = ()
     gradient: Gradient | None = None
     torch: Callable[[Torch, Arguments], Any] | None = None
     timed_only: bool = False

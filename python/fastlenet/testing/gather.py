@@ -20,7 +20,10 @@ MEAN, STD = 0.1307, 0.3081
 
 @dataclass(frozen=True)
 class Images:
-    """n of `count` images. transform: None; "shift", by whole pixels; "matrices", one for each image; or an Augmentation."""
+    """n of `count` images. transform: None; "shift", by whole pixels; "matrices", one for each image; or an Augmentation.
+
+    c: the channels; None is a single one, without an axis. floats: the pixels are float32 in [0, 1], not uint8.
+    """
 
     count: int
     h: int
@@ -30,20 +33,31 @@ class Images:
     mean: float = MEAN
     std: float = STD
     spread: float = 0.1  # how far the matrices lie from the identity
+    c: int | None = None
+    floats: bool = False
 
     def __str__(self) -> str:
-        return f"{self.n}of{self.count}x{self.h}x{self.w}" + ("" if self.transform is None else f"-{self.transform}")
+        sizes = "x".join(map(str, self.shape))
+        kind = "-floats" if self.floats else ""
+        return f"{self.n}of{sizes}{kind}" + ("" if self.transform is None else f"-{self.transform}")
 
     def with_batch(self, n: int) -> Images:
         return replace(self, n=n)
 
     @property
     def shape(self) -> Shape:
-        return self.count, self.h, self.w
+        return (self.count, self.h, self.w) if self.c is None else (self.count, self.c, self.h, self.w)
 
 
 AFFINE = Augmentation(shift=2, rotation=12, scale=0.12, shear=0.12)
 ELASTIC = replace(AFFINE, elastic=34, elastic_sigma=4, cutout=6)
+# One case of each kind of transform. Of floats too, a shift by whole pixels is exact, at a deviation of 1.
+_EACH_KIND = (
+    Images(50, 28, 27, 37),
+    Images(20, 9, 33, 6, Augmentation(shift=3, cutout=4)),
+    Images(6, 28, 28, 6, "matrices"),
+    Images(20, 9, 17, 6, ELASTIC),
+)
 CASES = [
     *(Images(50, 28, 27, n) for n in (0, 1, 37)),
     # Whole pixels and powers of two: the sample is exact too.
@@ -51,6 +65,7 @@ CASES = [
     Images(6, 28, 28, 6, "matrices"),
     Images(20, 28, 28, 6, AFFINE),
     Images(20, 9, 17, 6, ELASTIC),
+    *(replace(case, c=c, floats=floats) for case in _EACH_KIND for c, floats in ((3, False), (None, True), (2, True))),
 ]
 TIMED = Images(60_000, 28, 28, 128, None, 0.13, 0.31)
 
@@ -68,9 +83,15 @@ def _transform(case: Images, values: Values) -> Array | Transform | None:
 
 
 def _arguments(case: Images, values: Values) -> Arguments:
-    images = values.rng.integers(0, 256, case.shape, np.uint8)
+    images: Array = values.rng.integers(0, 256, case.shape, np.uint8)
+    if case.floats:
+        images = values.rng.random(case.shape, np.float32)
     index = values.places((case.n,), case.count, np.int64)
-    return {"images": images, "index": index, "mean": case.mean, "std": case.std, "transform": _transform(case, values)}
+    mean: object = case.mean
+    std: object = case.std
+    if case.c is not None and case.c > 1:
+        mean, std = tuple(case.mean + 0.01 * c for c in range(case.c)), [case.std * (1 + c) for c in range(case.c)]
+    return {"images": images, "index": index, "mean": mean, "std": std, "transform": _transform(case, values)}
 
 
 def _random_augmentation(draw: Draw) -> Augmentation:
@@ -89,15 +110,20 @@ def _random(draw: Draw) -> Images:
     count, h, w = draw.pick((0, 1, 2, 7, 300)), draw.pick(SIDES), draw.pick((*SIDES, 28))
     n = draw.pick(BATCHES) if count else 0
     mean, std = draw.pick((0.1307, 0.1307, 0, -3.5, 1e10)), draw.pick((0.3081, 0.3081, 1, 1e-3, 1e30))
+    c, floats = draw.pick((None, None, None, 1, 2, 3)), draw.chance(0.3)
     if draw.chance(0.25):
-        return Images(count, h, w, n, "matrices", mean, std, spread=1.0)
+        return Images(count, h, w, n, "matrices", mean, std, spread=1.0, c=c, floats=floats)
     if draw.chance(0.35):
-        return Images(count, h, w, min(n, 5), _random_augmentation(draw))
-    return Images(count, h, w, n, None, mean, std)
+        return Images(count, h, w, min(n, 5), _random_augmentation(draw), c=c, floats=floats)
+    return Images(count, h, w, n, None, mean, std, c=c, floats=floats)
 
 
-def sampling_bound(transform: Transform, number: int, h: int, w: int, mean: float = MEAN, std: float = STD) -> Array:
-    """The error bound of float32, pixel by pixel, for images of 0..255.
+def sampling_bound(
+    transform: Transform, number: int, h: int, w: int, mean: float | Array = MEAN, std: float | Array = STD
+) -> Array:
+    """The error bound of float32, pixel by pixel, for images of 0..255, or of floats in [0, 1].
+
+    mean, std: numbers, or arrays (c, 1, 1).
 
     A position is a sum of five parts: two products of the matrix's numbers and pixel numbers, the offset, the frame's border of
     1, and the displacement. Rounding the matrix, the products and the sums is at most 5 roundings of each part. The
@@ -117,31 +143,33 @@ def sampling_bound(transform: Transform, number: int, h: int, w: int, mean: floa
         offset = middle[axis] + matrix[axis] @ (middle + shift) + 1
         position = position + gamma(5) * (matrix[axis, 0] * rows + matrix[axis, 1] * columns + offset)
         position = position + gamma(taps + 5) * chosen.elastic
-    return np.asarray((position + gamma(5)) / std + gamma(4) * (1 + abs(mean)) / std)
+    return np.asarray((position + gamma(5)) / std + gamma(4) * (1 + np.abs(mean)) / std)
 
 
 def _judge(call: Call, actual: Results) -> None:
     """A table's numbers exactly; samples within the bound of a position's error times the steepest slope, 255 a pixel."""
     a, x, expected = call.arguments, actual[0], call.exact[0]
     transform = a["transform"]
-    whole = isinstance(transform, np.ndarray) and bool((transform == np.rint(transform)).all()) and a["std"] == 1 / 255
+    exact_std = 1 / 255 if a["images"].dtype == np.uint8 else 1.0
+    whole = isinstance(transform, np.ndarray) and bool((transform == np.rint(transform)).all()) and a["std"] == exact_std
     if transform is None or whole or (isinstance(transform, Transform) and not transform.augmentation.warps):
         expect_equal("x", x, expected)
         return
     expect_shape("x", x, expected)
     if not expected.size:
         return
-    (h, w), mean, std = a["images"].shape[1:], float(a["mean"]), float(a["std"])
+    h, w = a["images"].shape[-2:]
+    mean, std = (np.reshape(np.asarray(a[name], np.float64), (-1, 1, 1)) for name in ("mean", "std"))
     if isinstance(transform, Transform):
-        bounds = [sampling_bound(transform, int(number), h, w, mean, std)[None] for number in np.asarray(a["index"])]
+        bounds = [sampling_bound(transform, int(number), h, w, mean, std) for number in np.asarray(a["index"])]
         bound: Array = np.stack(bounds)
     else:
         # A coordinate is a sum of three products and the border: its error moves a sample by at most 255 a pixel.
         with np.errstate(all="ignore"):
             extent = np.abs(transform.astype(np.float64)) @ np.array([h, w, 1.0]) + 1
-            bound = (gamma(5) * extent.sum(-1) + gamma(8) * (1 + abs(mean))) / std
+            bound = (gamma(5) * extent.sum(-1)[:, None, None, None] + gamma(8) * (1 + np.abs(mean))) / std
             # Beyond what a float32 can place, the sample is any that the image has; black outside it is left.
-            bound = np.where(np.isfinite(bound), bound, 0)[:, None, None, None] + np.zeros(expected.shape)
+            bound = np.where(np.isfinite(bound), bound, 0) + np.zeros(expected.shape)
     near = np.abs(x.astype(np.float64) - expected) <= bound
     expect_all("x", near | (np.abs(expected) >= LARGEST / 2), x, expected, bound)
 
@@ -157,6 +185,7 @@ GATHER_IMAGES = Op(
     name="gather_images",
     arrays=("images", "transform"),
     dtypes={"images": np.uint8},
+    optional_axes=("images",),
     results=(Result("x"),),
     arguments=_arguments,
     cases=CASES,

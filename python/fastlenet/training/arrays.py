@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-from fastlenet.data.dataset import Dataset, mean_std
-from fastlenet.fields import FieldTypeError
+from fastlenet.data.dataset import Dataset
+from fastlenet.data.labels import as_labels
+from fastlenet.fields import FieldError, FieldTypeError
 
 __all__ = ["dataset_of", "with_validation"]
 
 
 def dataset_of(data: object, y: object) -> Dataset:
-    """Returns the data set itself, or one of images and their labels. Raises TypeError and ValueError."""
+    """Returns the data set itself, or one of images and their labels, as Dataset.from_arrays takes them.
+
+    Integer labels from 0 on are the numbers of the classes, even if some do not occur. Raises TypeError and ValueError.
+    """
     if isinstance(data, Dataset):
         if y is not None:
             raise FieldTypeError("y", y, "no labels beside a Dataset, which has them", got=type(y).__name__)
@@ -23,7 +27,10 @@ def dataset_of(data: object, y: object) -> Dataset:
         raise FieldTypeError("data", data, "a Dataset, or images with their labels as y", got=type(data).__name__)
     if isinstance(y, str):
         raise FieldTypeError("y", y, "a label for each image", cure="the name of a recipe comes after y")
-    return _made(data, y, None)
+    with _arguments(X="data"):
+        labels = as_labels("y", y)
+        counted = labels.dtype == np.int64 and labels.size and labels.min() >= 0
+        return Dataset.from_arrays(data, labels, classes=int(labels.max()) + 1 if counted else None)
 
 
 def with_validation(data: Dataset, validation: object) -> Dataset:
@@ -31,13 +38,15 @@ def with_validation(data: Dataset, validation: object) -> Dataset:
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
         expected = "a pair of images and labels"
         raise FieldTypeError("validation_data", validation, expected, got=type(validation).__name__)
-    images, labels = validation
-    part = _made(images, labels, data.classes)
-    return replace(data, test_images=part.train_images, test_labels=part.train_labels)
+    with _arguments(images="validation_data[0]", labels="validation_data[1]"):
+        return data.with_validation(*validation)
 
 
-def _made(images: Any, labels: Any, classes: int | None) -> Dataset:
-    images, labels = np.asarray(images), np.asarray(labels)
-    mean, std = mean_std(images) if images.dtype == np.uint8 else (0.0, 1.0)
-    count = classes or int(labels.max(initial=0)) + 1
-    return Dataset("arrays", images, labels, images[:0], labels[:0], count, mean, std)
+@contextmanager
+def _arguments(**names: str) -> Iterator[None]:
+    """A context for a block whose errors are to name an argument of fit. names: by the field's name in the error."""
+    try:
+        yield
+    except FieldError as error:
+        field = names.get(error.field, error.field)
+        raise type(error)(field, error.value, error.expected, "", error.cure, error.got) from None

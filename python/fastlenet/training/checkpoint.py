@@ -11,6 +11,7 @@ from typing import Any
 
 from fastlenet.backend import Array
 from fastlenet.config import config
+from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError, shown_path
 from fastlenet.formats.tensor_file import MAX_BYTES, TensorFile, plain, write_tensors
 from fastlenet.nn import Sequential
@@ -24,6 +25,7 @@ __all__ = [
     "CheckpointError",
     "NoCheckpointError",
     "OtherLevelError",
+    "OtherRunError",
     "load_checkpoint",
     "restore_state",
     "save_checkpoint",
@@ -40,15 +42,26 @@ class NoCheckpointError(CheckpointError):
     """The file is a safetensors file of parameters, not a checkpoint."""
 
 
-class OtherLevelError(CheckpointError):
-    """The checkpoint was made at another level, where the last bits differ. what_differs: the message without the cure."""
+class OtherLevelError(FieldError, CheckpointError):
+    """The checkpoint was made at another level, where the last bits differ.
 
-    def __init__(self, what_differs: str) -> None:
-        super().__init__(what_differs)
-        self.what_differs = what_differs
+    value: the level there. expected: the level here. cure: how to continue at the level there.
+    """
+
+    def worded(self, name: str, cure: str | None = None) -> str:
+        """The line; name: what allows to go on here all the same."""
+        differs = f"made at level {self.value}, this is {self.expected}, whose last bits differ"
+        return f"{self.where}{differs}; {self.cure if cure is None else cure}, or allow it with {name}"
 
     def __str__(self) -> str:
-        return f"{self.what_differs}, or allow it with allow_level_change=True"
+        return self.worded("allow_level_change=True")
+
+
+class OtherRunError(FieldError, CheckpointError):
+    """A checkpoint of a run with another recipe. field: of the recipe; expected: its value there; value: the one here."""
+
+    def __str__(self) -> str:
+        return f"{self.where}does not fit this run; made with {self.field} {self.expected}, this run has {self.value}"
 
 
 def _level(model: Sequential) -> str:
@@ -110,7 +123,7 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
         recipe=state.recipe,
         settings=state.settings,
         data=state.data.fingerprint,
-        normalisation=(float(state.data.mean), float(state.data.std)),
+        normalisation=(state.data.mean, state.data.std),
         schedule=None if state.schedule is None else schedule_digest(state.schedule, state.steps),
         steps=state.steps,
         epoch=state.epoch,
@@ -142,8 +155,8 @@ def restore_state(state: RunState, path: str | os.PathLike[str], *, allow_level_
         parts = _expect_tensors(state, tensors)
         steps_done = _expect_steps(state, facts, int(parts["optimizer"]["steps"][0]))
         state.model.load_state_dict(parts["model"])
-    except OtherLevelError as error:
-        raise OtherLevelError(f"{shown_path(path)}: {error.what_differs}") from None
+    except (OtherLevelError, OtherRunError) as error:
+        raise type(error)(error.field, error.value, error.expected, f"{shown_path(path)}: ", error.cure) from None
     except ValueError as error:
         raise CheckpointError(f"{shown_path(path)}: does not fit this run; {error}") from None
     state.optimizer.load_state_dict(parts["optimizer"])
@@ -190,14 +203,14 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
     if facts.level != level and not allow_level_change:
         backends = {"cuda": "train on cuda", "numpy": "train on fastlenet.reference"}
         cure = backends.get(facts.level, f"set FASTLENET_ISA={facts.level}")
-        raise OtherLevelError(f"made at level {facts.level}, this is {level}, whose last bits differ; {cure}")
+        raise OtherLevelError("level", facts.level, level, "", cure)
     if facts.data != state.data.fingerprint:
         raise ValueError(f"made on other training data than {state.data.name}")
     if facts.normalisation is not None:  # the data set checks it
         replace(state.data, mean=facts.normalisation[0], std=facts.normalisation[1])
     for name, value in vars(facts.recipe).items():
         if name != "epochs" and value != getattr(state.recipe, name):
-            raise ValueError(f"made with {name} {value}, this run has {getattr(state.recipe, name)}")
+            raise OtherRunError(name, getattr(state.recipe, name), str(value))
     if facts.schedule != (None if state.schedule is None else schedule_digest(state.schedule, facts.steps)):
         raise ValueError("made with another schedule, which fit takes as a function")
     least = facts.epoch + (facts.position > 0)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from fastlenet.backend import Array
-from fastlenet.fields import integer
+from fastlenet.fields import FieldValueError, integer
 from fastlenet.files import shown_path
 from fastlenet.formats.parameters import expect_parameters
 from fastlenet.formats.tensor_file import TensorFile
@@ -19,11 +19,12 @@ from fastlenet.nn import Sequential
 from fastlenet.nn.state import expect_arrays
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import MAX_MEMBERS, CheckpointError, load_checkpoint
-from fastlenet.training.evaluation import expect_images, predict, score
+from fastlenet.training.evaluation import expect_images, predict, reported_part, score
 from fastlenet.training.facts import RunFacts
+from fastlenet.training.recipe import Recipe
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 
-__all__ = ["EnsembleRun", "join_members", "load_members", "split_members"]
+__all__ = ["EnsembleRun", "expect_seeds", "join_members", "load_members", "split_members"]
 
 State = Mapping[str, Array]
 Value = TypeVar("Value")
@@ -82,6 +83,13 @@ def _expect_members(path: str | os.PathLike[str], trainer: Trainer, count: int) 
     return members
 
 
+def expect_seeds(recipe: Recipe, count: int) -> None:
+    """FieldValueError unless that many networks have a seed each, counted from the recipe's."""
+    most = 2**64 - count
+    if recipe.seed > most:
+        raise FieldValueError("seed", recipe.seed, f"at most {most} for {count} networks")
+
+
 class EnsembleRun:
     """Trains the members of an ensemble one after the other. The checkpoint of a member contains the finished ones.
 
@@ -94,9 +102,7 @@ class EnsembleRun:
         self.member = 0
         self.trainer = make(0)
         expect_images(self.trainer.state.data)
-        first = self.trainer.state.recipe.seed
-        if first + self.count > 2**64:
-            raise ValueError(f"seed expects at most 2^64-{self.count}, for {self.count} networks, got {first}")
+        expect_seeds(self.trainer.state.recipe, self.count)
         self.training_seconds = self.evaluation_seconds = 0.0
         self.finished: list[dict[str, Array]] = []  # the parameters of the members before the current one
 
@@ -158,22 +164,28 @@ class EnsembleRun:
         self.training_seconds += sum(epoch.seconds for epoch in self.trainer.state.history.epochs)
         self.evaluation_seconds += self.trainer.evaluation_seconds
 
-    def evaluate(self, states: Sequence[State], report: Callable[[str], None]) -> float:
-        """Returns the accuracy of the ensemble, a fraction. Reports the accuracy of each member if there are several.
+    def evaluate(self, states: Sequence[State], report: Callable[[str], None]) -> tuple[float, float]:
+        """Returns the accuracy of the ensemble, a fraction, and its loss. Reports the accuracy of each member if there are
+        several.
 
-        states: the members' parameters. report: a function that takes each line.
+        states: the members' parameters. report: a function that takes each line. The images are the test images, or those for
+        validation if there are none.
         """
         trainer, state = self.trainer, self.trainer.state
+        part = reported_part(state.data)
         if len(states) == 1:
-            known = state.history.epochs[-1].val_accuracy if state.history.epochs else None
-            return trainer.evaluate()[0] if known is None else known
+            last = state.history.epochs[-1] if state.history.epochs and part == trainer.watched else None
+            if last is None or last.val_accuracy is None or last.val_loss is None:
+                return trainer.evaluate(part)
+            return last.val_accuracy, last.val_loss
         start = time.perf_counter()
+        labels = state.data.part(part).labels
         probabilities = []
         for number, parameters in enumerate(states):
             state.model.load_state_dict(parameters)
-            probabilities.append(predict([state.model], state.data, trainer.test_batch_size, tta=state.recipe.tta))
-            report(f"network {number + 1}   accuracy {score(probabilities[-1], state.data.test_labels)[0]:7.2%}")
-        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / len(states), state.data.test_labels)
-        report(f"ensemble    accuracy {accuracy:7.2%}   test loss {loss:.4f}")
+            probabilities.append(predict([state.model], state.data, trainer.test_batch_size, tta=state.recipe.tta, part=part))
+            report(f"network {number + 1}   accuracy {score(probabilities[-1], labels)[0]:7.2%}")
+        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / len(states), labels)
+        report(f"ensemble    accuracy {accuracy:7.2%}   {part} loss {loss:.4f}")
         self.evaluation_seconds += time.perf_counter() - start
-        return accuracy
+        return accuracy, loss

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from fastlenet.backend import Array
-from fastlenet.data.dataset import Dataset
+from fastlenet.data.dataset import Dataset, Part
 from fastlenet.fields import integer
 from fastlenet.nn import Sequential
 
-__all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "expect_images", "has_images", "predict", "score"]
+__all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "expect_images", "has_images", "predict", "reported_part", "score"]
 
 BATCH_SIZE = 250  # the default number of test images at a time; their activations stay below 10 MB
 
@@ -31,13 +31,24 @@ def _evaluating(model: Sequential) -> Iterator[None]:
 
 def has_images(data: Dataset) -> bool:
     """Whether the data set has images to report on."""
-    return len(data.test_images) > 0
+    return len(data.test_images) > 0 or len(data.validation_images) > 0
 
 
 def expect_images(data: Dataset) -> None:
     """Raises ValueError for a data set without images to report on."""
-    if not has_images(data):
-        raise ValueError(f"{data.name}: no test images to report on; data.hold_out(count) takes some of the training images")
+    reported_part(data)
+
+
+def reported_part(data: Dataset, part: Part | None = None) -> Part:
+    """Returns the part that is reported on: the one asked for, else the test part, else the validation part.
+
+    Raises ValueError if it has no images.
+    """
+    choices: tuple[Part, ...] = ("test", "validation") if part is None else (part,)
+    for choice in choices:
+        if len(data.part(choice).labels):
+            return choice
+    raise ValueError(f"{data.name}: no {' or '.join(choices)} images to report on; data.split(0.1) takes some for validation")
 
 
 def expect_fit(model: Sequential, data: Dataset) -> None:
@@ -46,13 +57,14 @@ def expect_fit(model: Sequential, data: Dataset) -> None:
         raise TypeError(f"data expects a Dataset, got {type(data).__name__}")
     if not isinstance(model, Sequential):
         raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
-    h, w = data.train_images.shape[1:]
     x = model.ops.gather_images(data.train_images[:1], np.arange(1), mean=data.mean, std=data.std)
     try:
         with _evaluating(model):
             got = model(x).shape
     except ValueError as error:
-        raise ValueError(f"{data.name}: images of {h}x{w} pixels in one channel are not for this model; {error}") from None
+        channels, h, w = data.input_shape
+        words = "one channel" if channels == 1 else f"{channels} channels"
+        raise ValueError(f"{data.name}: images of {h}x{w} pixels in {words} are not for this model; {error}") from None
     if got != (1, data.classes):
         scores = f"{got[1]} scores" if len(got) == 2 else f"an output of shape {got[1:]}"
         raise ValueError(f"{data.name}: model expects {data.classes} outputs, the data's classes, got {scores} for an image")
@@ -65,24 +77,29 @@ def _expect_finite(model: Sequential) -> None:
         raise ValueError(f"model expects finite parameters, got NaN or infinity in {', '.join(odd)}")
 
 
-def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False) -> tuple[float, float]:
+def evaluate(
+    model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False, part: Part | None = None
+) -> tuple[float, float]:
     """Returns the accuracy, a fraction, and the mean loss on the test images. Restores the model's mode.
 
     batch_size: images at a time, at least 1. tta: average the probabilities of each image and its four shifts by one pixel.
+    part: "train", "validation" or "test"; None is the test images, or the validation images if there are no test images.
     Raises TypeError or ValueError for a wrong argument, a model that does not match the data, or parameters that are not
     finite.
     """
     if tta:
-        return score(predict([model], data, batch_size, tta=True), data.test_labels)
+        probabilities = predict([model], data, batch_size, tta=True, part=part)
+        return score(probabilities, data.part(reported_part(data, part)).labels)
     batch_size = integer("batch_size", batch_size, 1)
     expect_fit(model, data)
     expect_images(data)
     _expect_finite(model)
-    ops, count = model.ops, len(data.test_images)
+    all_images, all_labels = data.part(reported_part(data, part))
+    ops, count = model.ops, len(all_images)
     correct, loss = 0, 0.0
     with _evaluating(model):
         for start in range(0, count, batch_size):
-            images, labels = data.test_images[start : start + batch_size], data.test_labels[start : start + batch_size]
+            images, labels = all_images[start : start + batch_size], all_labels[start : start + batch_size]
             x = ops.gather_images(images, np.arange(len(images)), mean=data.mean, std=data.std)
             logits = model(x)
             batch_loss, _ = ops.softmax_cross_entropy(logits, labels)
@@ -91,11 +108,18 @@ def evaluate(model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, 
     return correct / count, loss / count
 
 
-def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False) -> Array:
+def predict(
+    models: Sequence[Sequential],
+    data: Dataset,
+    batch_size: int = BATCH_SIZE,
+    *,
+    tta: bool = False,
+    part: Part | None = None,
+) -> Array:
     """Returns the class probabilities of the test images, float64 (N, classes): the mean over models and, with tta, over
     shifts.
 
-    models: one model or several, at least one. Raises as evaluate does.
+    models: one model or several, at least one. part: as in evaluate. Raises as evaluate does.
     """
     batch_size = integer("batch_size", batch_size, 1)
     models = [models] if isinstance(models, Sequential) else list(models)
@@ -105,12 +129,13 @@ def predict(models: Sequence[Sequential], data: Dataset, batch_size: int = BATCH
         expect_fit(model, data)
         expect_images(data)
         _expect_finite(model)
-    count, shifts = len(data.test_images), _SHIFTS if tta else _SHIFTS[:1]
+    all_images = data.part(reported_part(data, part)).images
+    count, shifts = len(all_images), _SHIFTS if tta else _SHIFTS[:1]
     sums = np.zeros((count, data.classes))
     for model in models:
         with _evaluating(model):
             for start in range(0, count, batch_size):
-                images = data.test_images[start : start + batch_size]
+                images = all_images[start : start + batch_size]
                 for down, right in shifts:
                     view = _shifted(images, down, right)
                     x = model.ops.gather_images(view, np.arange(len(view)), mean=data.mean, std=data.std)
@@ -137,12 +162,12 @@ def score(probabilities: Array, labels: Array) -> tuple[float, float]:
 
 
 def _shifted(images: Array, down: int, right: int) -> Array:
-    """Images (n, h, w), moved by at most one pixel, with zeros at the border."""
+    """Images (n, h, w) or (n, c, h, w), moved by at most one pixel, with zeros at the border."""
     if (down, right) == (0, 0):
         return images
-    h, w = images.shape[1:]
-    framed = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    return np.ascontiguousarray(framed[:, 1 - down : 1 - down + h, 1 - right : 1 - right + w])
+    h, w = images.shape[-2:]
+    framed = np.pad(images, [(0, 0)] * (images.ndim - 2) + [(1, 1), (1, 1)])
+    return np.ascontiguousarray(framed[..., 1 - down : 1 - down + h, 1 - right : 1 - right + w])
 
 
 def _softmax(logits: Array) -> Array:

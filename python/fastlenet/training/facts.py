@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastlenet.data.images import PerChannel
 from fastlenet.training.history import Epoch
 from fastlenet.training.recipe import Recipe
 
@@ -58,6 +59,19 @@ def _is_object(value: Any) -> bool:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list)
+
+
+def _is_normalisation(value: Any) -> bool:
+    """Whether it is two numbers, or two lists of the same length; the second must be positive."""
+    if not (_is_list(value) and len(value) == 2):
+        return False
+    mean, std = ([part] if not _is_list(part) else part for part in value)
+    same = 0 < len(mean) == len(std) and _is_list(value[0]) == _is_list(value[1])
+    return same and all(map(_is_number, [*mean, *std])) and min(std) > 0
+
+
+def _per_channel(value: Any) -> PerChannel:
+    return tuple(map(float, value)) if _is_list(value) else float(value)
 
 
 _MOST_EPOCHS = 10**5  # with growing batches, whose steps are counted epoch by epoch
@@ -116,7 +130,7 @@ class RunFacts:
     recipe: Recipe
     settings: dict[str, Any]
     data: str
-    normalisation: tuple[float, float] | None
+    normalisation: tuple[PerChannel, PerChannel] | None
     schedule: str | None
     steps: int
     epoch: int
@@ -144,8 +158,8 @@ class RunFacts:
             f"sums expects a number, the images that were right, all images, and seconds, got {reprlib.repr(sums)}",
         )
         _expect(
-            pair is None or (_is_list(pair) and len(pair) == 2 and all(map(_is_number, pair)) and pair[1] > 0),
-            f"normalisation expects a mean and a standard deviation, got {reprlib.repr(pair)}",
+            pair is None or _is_normalisation(pair),
+            f"normalisation expects a mean and a standard deviation, or those of each channel, got {reprlib.repr(pair)}",
         )
         schedule = facts.get("schedule")
         _expect(schedule is None or _is_word(schedule), f"schedule expects a word, got {reprlib.repr(schedule)}")
@@ -155,7 +169,7 @@ class RunFacts:
         _expect(len(history) == facts["epoch"], f"{len(history)} epochs in its history, of {facts['epoch']}")
         made = cls(
             recipe=_recipe(facts["recipe"]),
-            normalisation=None if pair is None else (pair[0], pair[1]),
+            normalisation=None if pair is None else (_per_channel(pair[0]), _per_channel(pair[1])),
             schedule=schedule,
             loss_sum=float(sums[0]),
             correct=sums[1],

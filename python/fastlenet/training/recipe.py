@@ -39,6 +39,7 @@ _NORM = Values(float, "a number in 0..1e100", 0, 1e100)  # the square is a float
 _FRACTION = Values(float, "a number in [0, 1)", 0, 1, below=True)
 _SHARE = Values(float, "a number in [0, 1]", 0, 1)
 _SWITCH = Values(bool)
+_SIDE = 28  # pixels of an image for which the lengths below are meant
 _SEED = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1)
 _OF_AUGMENTATION = values_by_field(Augmentation)
 
@@ -50,6 +51,12 @@ def _one_of(*words: str) -> Values[str]:
 def _as(name: str, default: T, help: str) -> T:
     """A field that is passed to an Augmentation, and accepts the same values."""
     return a_field(default, cast("Values[T]", _OF_AUGMENTATION[name]), help)
+
+
+def _clamped(name: str, length: float) -> float:
+    """Within what an Augmentation accepts."""
+    values = _OF_AUGMENTATION[name]
+    return min(max(length, values.least), values.most)
 
 
 class ChangesButSchedule(TypedDict, total=False):
@@ -132,7 +139,7 @@ class Recipe:
     ema: float = a_field(0.0, _FRACTION, "decay of a running average of the weights; the average is evaluated and saved")
     ema_start: float = a_field(0.5, _SHARE, "share of the steps after which the average begins, 0 to 1")
     ema_every: int = a_field(1, _POSITIVE, "steps between updates of the average")
-    shift: int = _as("shift", 2, "move training images by up to this many pixels")
+    shift: int = _as("shift", 2, "move training images by up to this many pixels of 28; other sizes in proportion")
     rotation: float = _as("rotation", 0.0, "rotate training images by up to this many degrees")
     scale: float = _as("scale", 0.0, "scale height and width by factors in 1 +- this")
     shear: float = _as("shear", 0.0, "slant training images by up to this many pixels per row")
@@ -172,8 +179,25 @@ class Recipe:
 
     @property
     def augmentation(self) -> Augmentation:
-        """The augmentation of the training images; it is false if no distortion is on."""
+        """The augmentation of training images of 28x28 pixels; it is false if no distortion is on."""
         return Augmentation(**{name: getattr(self, name) for name in _OF_AUGMENTATION})
+
+    def augmentation_for(self, h: int, w: int) -> Augmentation:
+        """The same for images of another size: what is in pixels is scaled by the shorter side over 28.
+
+        So a shift of 2 moves an image of 8x8 by one pixel at most, and one of 64x64 by five. Elastic distortion bends by the
+        same share of the image: by alpha over sigma, which is why alpha takes the square of the factor.
+        """
+        factor = min(h, w) / _SIDE
+        if factor == 1:
+            return self.augmentation
+        return replace(
+            self.augmentation,
+            shift=round(_clamped("shift", self.shift * factor)),
+            cutout=round(_clamped("cutout", self.cutout * factor)),
+            elastic=_clamped("elastic", self.elastic * factor**2),
+            elastic_sigma=_clamped("elastic_sigma", self.elastic_sigma * factor),
+        )
 
     def _on(self) -> dict[str, Any]:
         """The fields that are on, and their values."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset
+from fastlenet.data.images import PerChannel
 from fastlenet.nn import Sequential
 from fastlenet.optim import SGD, AdamW, Muon, Optimizer
 from fastlenet.training.history import History
@@ -123,7 +124,7 @@ class RunState:
         if not np.isfinite(self.model.parameter_buffer).all():
             raise DivergedError(f"weights are no longer finite in epoch {self.epoch + 1} after step {self.position}")
 
-    def normalise(self, mean: float, std: float) -> None:
+    def normalise(self, mean: PerChannel, std: PerChannel) -> None:
         """Normalise the images by this mean and standard deviation from now on."""
         if (mean, std) != (self.data.mean, self.data.std):
             self.data = replace(self.data, mean=mean, std=std)

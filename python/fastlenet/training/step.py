@@ -26,15 +26,17 @@ class TrainingStep:
 
     def __init__(self, state: RunState, rate: Callable[[int], float]) -> None:
         recipe, data, ops = state.recipe, state.data, state.model.ops
-        count, h, w = data.train_images.shape
-        largest = min(max(recipe.batch_size, recipe.batch_size_end), count)
+        largest = min(max(recipe.batch_size, recipe.batch_size_end), len(data.train_images))
         self._state, self._rate_of = state, rate
-        self._x: Array = ops.empty((largest, 1, h, w))
+        self._x: Array = ops.empty((largest, *data.input_shape))
+        self._augmentation = recipe.augmentation_for(*data.input_shape[1:])
         self._logits_gradient: Array = ops.empty((largest, data.classes))
         self._clip = GradientClip(state.model, recipe.clip_norm) if recipe.clip_norm else None
         self._order: Array
         self._transform: Any = None
-        self._predicted = np.empty(count, np.int64)  # the predicted classes of the epoch's images, in their order
+        self._predicted = np.empty(
+            len(data.train_images), np.int64
+        )  # the predicted classes of the epoch's images, in their order
         self._uncounted = range(0)  # the part of them that state.correct does not include yet
 
     def start(self) -> None:
@@ -42,8 +44,8 @@ class TrainingStep:
         self.wait()  # an interrupted run may have left steps
         state, recipe = self._state, self._state.recipe
         self._order = permutation(len(state.data.train_images), recipe.seed, state.epoch)
-        augmented = recipe.augmentation and state.epoch < recipe.epochs - recipe.plain_epochs
-        self._transform = recipe.augmentation.at(recipe.seed, state.epoch) if augmented else None
+        augmented = self._augmentation and state.epoch < recipe.epochs - recipe.plain_epochs
+        self._transform = self._augmentation.at(recipe.seed, state.epoch) if augmented else None
         self._uncounted = range(state.images, state.images)
 
     def run(self, images: int) -> SupportsFloat:

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from fastlenet.backend import Array
-from fastlenet.data.dataset import Dataset
+from fastlenet.data.dataset import Dataset, Part
+from fastlenet.data.images import PerChannel
 from fastlenet.fields import Values, integer
 from fastlenet.nn import Dropout, Sequential
 from fastlenet.training.callbacks.base import Callback
@@ -179,11 +180,19 @@ class Trainer:
         self._step.wait()
         return self.state.loss_sum / self.state.images
 
-    def evaluate(self) -> tuple[float, float]:
-        """Returns the test accuracy, a fraction, and loss, with the recipe's averaged weights and test-time augmentation."""
+    @property
+    def watched(self) -> Part:
+        """The part of the data that is evaluated after each epoch: validation, or test if there are no validation images."""
+        return "validation" if len(self.state.data.validation_labels) else "test"
+
+    def evaluate(self, part: Part | None = None) -> tuple[float, float]:
+        """Returns the accuracy, a fraction, and loss, with the recipe's averaged weights and test-time augmentation.
+
+        part: of the data; None is the watched part.
+        """
         state, start = self.state, time.perf_counter()
         with state.averaged():
-            result = evaluate(state.model, state.data, self.test_batch_size, tta=state.recipe.tta)
+            result = evaluate(state.model, state.data, self.test_batch_size, tta=state.recipe.tta, part=part or self.watched)
         self.evaluation_seconds += time.perf_counter() - start
         return result
 
@@ -199,7 +208,7 @@ class Trainer:
         with self._on_other_data():
             restore_state(self.state, path, allow_level_change=allow_level_change)
 
-    def normalise(self, mean: float, std: float) -> None:
+    def normalise(self, mean: PerChannel, std: PerChannel) -> None:
         """Normalise the images by this mean and standard deviation from now on."""
         with self._on_other_data():
             self.state.normalise(mean, std)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, SupportsFloat
 
 from fastlenet.streams import one_line, tell
@@ -22,11 +24,19 @@ class Console(Callback):
     """Prints a line per epoch. Within an epoch it shows a progress bar, and a line every log_interval batches.
 
     quiet: print no lines and show no bar. log_interval: 0 prints no lines within an epoch. bar: whether to show the bar; None
-    shows it on a terminal and in a notebook.
+    shows it on a terminal and in a notebook. write: takes each line; None prints it.
     """
 
-    def __init__(self, quiet: bool = False, log_interval: int = 0, *, bar: bool | None = None) -> None:
+    def __init__(
+        self,
+        quiet: bool = False,
+        log_interval: int = 0,
+        *,
+        bar: bool | None = None,
+        write: Callable[[str], None] | None = None,
+    ) -> None:
         self.quiet, self.log_interval = quiet, log_interval
+        self._write = write or partial(print, flush=True)
         self._bar: Any = None
         self._has_bar = not quiet and (shows_bars() if bar is None else bar)
 
@@ -35,7 +45,7 @@ class Console(Callback):
         if self.quiet:
             return
         self._on_bar("clear")
-        print(text, flush=True)
+        self._write(text)
         self._on_bar("refresh")
 
     def warn(self, text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import SupportsFloat
 
 from fastlenet.profiling import Line, Profiler, profile_table
@@ -32,10 +34,14 @@ class StepTimes(Callback):
 
 
 class StepProfile(StepTimes):
-    """Prints a table of the time of each op after the last epoch."""
+    """Writes a table of the time of each op after the last epoch. write: takes the text; None prints it."""
 
     _NOTHING = "no profile: it leaves out an epoch's first step, and the last epoch had no other step in this run"
 
+    def __init__(self, profiler: Profiler, write: Callable[[str], None] | None = None) -> None:
+        super().__init__(profiler)
+        self._write = write or partial(print, flush=True)
+
     def epoch(self, run: Run, epoch: Epoch) -> None:
         if run.state.epoch == run.state.recipe.epochs:
-            print(profile_table(self.lines, self.seconds) if self.lines else self._NOTHING, flush=True)
+            self._write(profile_table(self.lines, self.seconds) if self.lines else self._NOTHING)

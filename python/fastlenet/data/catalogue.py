@@ -1,0 +1,125 @@
+"""Data sets by name, and files by what is in them: the tables that `load` looks into."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from fastlenet.data.cifar import find_cifar, holds_cifar, load_cifar
+from fastlenet.data.csv import holds_csv, load_csv
+from fastlenet.data.dataset import Dataset
+from fastlenet.data.digits import load_digits
+from fastlenet.data.folder import holds_pictures, load_folder
+from fastlenet.data.idx_folder import holds_idx, load_idx, load_idx_directory
+from fastlenet.data.mnist import load_mnist
+from fastlenet.data.npz import holds_npz, load_npz
+from fastlenet.data.reading import DataError, listing
+from fastlenet.data.torchvision import TORCHVISION, load_torchvision
+from fastlenet.fields import nearest
+from fastlenet.files import shown_path, user_path
+
+__all__ = ["FORMATS", "NAMES", "Format", "load", "named"]
+
+Root = str | os.PathLike[str] | None  # where files of named data sets lie; None: where they usually do
+
+
+class Format(NamedTuple):
+    """A kind of files. what: in words; holds: whether a path is one; load: reads it."""
+
+    what: str
+    holds: Callable[[Path], bool]
+    load: Callable[[Path], Dataset]
+
+
+# In the order in which they are asked whether a file or a folder is theirs.
+FORMATS: tuple[Format, ...] = (
+    Format("four IDX files", holds_idx, load_idx),
+    Format("a folder of CIFAR's binary files", holds_cifar, load_cifar),
+    Format("a NumPy archive, .npz", holds_npz, load_npz),
+    Format("a table, .csv", holds_csv, load_csv),
+    Format("a folder of pictures for each class", holds_pictures, load_folder),
+)
+
+
+def _mnist(root: Root) -> Dataset:
+    return load_mnist() if root is None else load_torchvision("MNIST", root)
+
+
+def _digits(root: Root) -> Dataset:
+    return load_digits()
+
+
+def _of_torchvision(name: str, root: Root) -> Dataset:
+    """From the files under the root, whoever left them there; by torchvision where they are not of a kind that is read here."""
+    folder = user_path("data" if root is None else root)
+    if name in ("CIFAR10", "CIFAR100"):
+        found = find_cifar(folder / {"CIFAR10": "cifar-10-batches-bin", "CIFAR100": "cifar-100-binary"}[name])
+        if found is not None:
+            return load_cifar(found[1])
+    if (folder / name / "raw").is_dir() and name in ("FashionMNIST", "KMNIST"):
+        return load_idx_directory(folder / name / "raw")
+    return load_torchvision(name, folder)
+
+
+# By the name in lower case, without hyphens: what makes the data set, from the folder where its files lie.
+NAMES: Mapping[str, Callable[[Root], Dataset]] = {
+    "mnist": _mnist,
+    "digits": _digits,
+    **{name.lower(): partial(_of_torchvision, name) for name in TORCHVISION if name != "MNIST"},
+}
+
+
+def named(source: str | os.PathLike[str]) -> bool:
+    """Whether it is the name of a data set, and not a path."""
+    return _key(source) in NAMES
+
+
+def _key(source: str | os.PathLike[str]) -> str:
+    """A name as the table has it; that of a path is in no table."""
+    return str(source).lower().replace("-", "").replace("_", "")
+
+
+def load(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> Dataset:
+    """A data set by its name, or in a file or a folder.
+
+    Names: "mnist", which is part of this package; "digits", scikit-learn's; "fashion-mnist", "kmnist", "qmnist", "emnist",
+    "cifar10", "cifar100", "svhn" and "usps", which torchvision reads from `root` (default: data), and downloads where they are
+    missing. Upper case, - and _ do not matter; ./mnist is a folder of that name. Files: four IDX files in a folder, under any
+    of the names that they have in practice; a NumPy archive (Keras's mnist.npz, MedMNIST's); a table (Kaggle's digit
+    recognizer); a folder with a folder of pictures for each class; CIFAR's binary files.
+
+    Raises DataError, in one line that names the file and says what is wrong and how to mend it.
+
+        >>> from fastlenet.data import load
+        >>> load("mnist")
+        Dataset('MNIST', 60,000 training and 10,000 test images of 1x28x28 uint8, 10 classes)
+    """
+    if isinstance(source, str) and named(source):
+        return NAMES[_key(source)](root)
+    path = user_path(source)
+    try:
+        for form in FORMATS:
+            if form.holds(path):
+                return form.load(path)
+        there = path.exists()
+    except PermissionError:
+        raise DataError(f"{shown_path(path)}: no permission to look into it") from None
+    except OSError as error:
+        raise DataError(f"{shown_path(path)}: cannot be read ({error.strerror or error})") from None
+    if not there:
+        near = nearest(_key(source), NAMES)
+        cure = f"did you mean {near}?" if near else f"names are {', '.join(NAMES)}"
+        raise DataError(f"{shown_path(path)}: no such folder or file; {cure}")
+    kinds = "; ".join(form.what for form in FORMATS)
+    raise DataError(f"{shown_path(path)}: no data set that is known here ({kinds}); {_what_it_is(path)}")
+
+
+def _what_it_is(path: Path) -> str:
+    if path.is_dir():
+        return listing(path)
+    if path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar")):
+        return "unpack the archive, and name its folder"
+    return f"it is a file with the ending {path.suffix}" if path.suffix else "it is a file without an ending"

@@ -1,0 +1,42 @@
+"""Where a network can compute: a table of devices by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import NamedTuple
+
+from fastlenet import ops
+from fastlenet.config import config
+
+__all__ = ["DEVICES", "Device"]
+
+
+class Device(NamedTuple):
+    """A device. load: returns its backend, and raises DeviceError where there is none; words: what a run on it depends on."""
+
+    load: Callable[[], ModuleType]
+    words: Callable[[], str]
+
+
+def _cpu() -> ModuleType:
+    return ops
+
+
+def _cpu_words() -> str:
+    facts = config()
+    return f"level {facts['level']}   threads {facts['threads']}"
+
+
+def _cuda() -> ModuleType:
+    from fastlenet import cuda
+
+    cuda.synchronize()
+    return cuda
+
+
+def _cuda_words() -> str:
+    return f"cuda: {config()['cuda']}"
+
+
+DEVICES: Mapping[str, Device] = {"cpu": Device(_cpu, _cpu_words), "cuda": Device(_cuda, _cuda_words)}
