@@ -22,6 +22,7 @@ from fastlenet.training.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from fastlenet import cuda
+    from fastlenet.images import Page, Prediction, predict_image, predict_page
     from fastlenet.training.callbacks import Callback, EarlyStopping
     from fastlenet.training.fit import fit
 
@@ -32,6 +33,8 @@ __all__ = [
     "Chain",
     "EarlyStopping",
     "LeNet",
+    "Page",
+    "Prediction",
     "Recipe",
     "augment",
     "config",
@@ -41,6 +44,8 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "predict_image",
+    "predict_page",
     "reference",
     "set_num_threads",
     "show_config",
@@ -51,7 +56,11 @@ __all__ = [
 _LATER = {
     "Callback": "fastlenet.training.callbacks",
     "EarlyStopping": "fastlenet.training.callbacks",
+    "Page": "fastlenet.images",
+    "Prediction": "fastlenet.images",
     "fit": "fastlenet.training.fit",
+    "predict_image": "fastlenet.images",
+    "predict_page": "fastlenet.images",
 }
 
 

@@ -221,10 +221,10 @@ def test_flags_that_do_not_go_together(main: Main, arguments: list[str], message
         (ImportError("no such module"), 2, "error: no such module"),
         (
             RecursionError("too deep"),
-            3,
+            70,
             "internal error: RecursionError: too deep (please report it; FASTLENET_TRACEBACK=1 prints",
         ),
-        (ValueError("two\nlines"), 3, "internal error: ValueError: two\\nlines (please report it"),
+        (ValueError("two\nlines"), 70, "internal error: ValueError: two\\nlines (please report it"),
     ],
     ids=repr,
 )

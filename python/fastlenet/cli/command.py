@@ -17,7 +17,7 @@ from fastlenet.streams import discard_output, flush, one_line, tell
 
 __all__ = ["UsageError", "fail_in_one_line", "run_command"]
 
-_USAGE, _INTERNAL, _CLOSED_PIPE = 2, 3, 141
+_USAGE, _INTERNAL, _CLOSED_PIPE = 2, 70, 141  # 70: EX_SOFTWARE of sysexits.h
 # The errors of a standard stream that cannot be written; errors of other files have the file's name.
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
@@ -31,7 +31,7 @@ def run_command(name: str, command: Callable[[], int], *expected: type[Exception
 
     expected: the errors that a user can cause. An output that cannot be written, too little memory, and a module that cannot be
     imported are always expected. A closed pipe, as of `| head -1`, ends the command silently with 141, the code of a program
-    that SIGPIPE ended. Any other error is a fault in this package: it prints one line and returns 3. Set FASTLENET_TRACEBACK=1
+    that SIGPIPE ended. Any other error is a fault in this package: it prints one line and returns 70. Set FASTLENET_TRACEBACK=1
     to print where an error arose.
 
     Characters that the encoding of standard output or error lacks are printed as escape sequences from here on.

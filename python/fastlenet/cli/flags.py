@@ -119,7 +119,7 @@ def make_parser(prog: str) -> Parser:
             (f"{prog} --resume state.safetensors", "continue from a saved state"),
         ],
         "Ctrl-C, SIGTERM and SIGHUP save the training state; the command then prints how to continue. Exit codes: 0 success, "
-        "2 wrong usage or input, or a file that could not be written, 3 a fault in fastlenet, 130 Ctrl-C, 143 SIGTERM, "
+        "2 wrong usage or input, or a file that could not be written, 70 a fault in fastlenet, 130 Ctrl-C, 143 SIGTERM, "
         "129 SIGHUP, 141 the output was closed (SIGPIPE).",
     )
     add_recipe_flags(parser, "network", "ensemble")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from fastlenet import ops as kernel_ops
@@ -11,9 +12,9 @@ from fastlenet.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReL
 from fastlenet.nn.layers import PROBABILITY
 from fastlenet.training.recipe import Recipe
 
-__all__ = ["LeNet"]
+__all__ = ["PRETRAINED", "LeNet"]
 
-
+PRETRAINED = Path(__file__).parent / "pretrained" / "lenet.safetensors"  # made by tools/pretrain.py
 _LEAST, _UNPADDED = 4, 16  # pixels a side: what two poolings need, and what two 5x5 filters without padding need
 
 
@@ -100,3 +101,16 @@ class LeNet(Sequential):
             ops=ops,
             algorithm=recipe.algorithm,
         )
+
+    @classmethod
+    def pretrained(cls, *, ops: ModuleType = kernel_ops, algorithm: str = "direct") -> LeNet:
+        """Returns the network that the package carries, in evaluation mode: trained on MNIST by the recipe `best`, seed 0.
+
+        Its weights are rounded to bfloat16, 0.86 MB; test accuracy 99.62 %. Raises CheckpointError if the file is damaged.
+        """
+        from fastlenet.formats.tensor_file import TensorFile  # which only this needs
+
+        model = cls(ops=ops, algorithm=algorithm)
+        model.load_state_dict(TensorFile(PRETRAINED).read())
+        model.eval()
+        return model

@@ -12,7 +12,17 @@ from fastlenet.data.dataset import Dataset, Part
 from fastlenet.fields import integer
 from fastlenet.nn import Sequential
 
-__all__ = ["BATCH_SIZE", "evaluate", "expect_fit", "expect_images", "has_images", "predict", "reported_part", "score"]
+__all__ = [
+    "BATCH_SIZE",
+    "evaluate",
+    "expect_fit",
+    "expect_images",
+    "has_images",
+    "predict",
+    "probabilities",
+    "reported_part",
+    "score",
+]
 
 BATCH_SIZE = 250  # the default number of test images at a time; their activations stay below 10 MB
 
@@ -121,26 +131,55 @@ def predict(
 
     models: one model or several, at least one. part: as in evaluate. Raises as evaluate does.
     """
-    batch_size = integer("batch_size", batch_size, 1)
-    models = [models] if isinstance(models, Sequential) else list(models)
-    if not models:
-        raise ValueError("models expects at least one model, got none")
+    models = _listed(models)
     for model in models:
         expect_fit(model, data)
         expect_images(data)
-        _expect_finite(model)
-    all_images = data.part(reported_part(data, part)).images
-    count, shifts = len(all_images), _SHIFTS if tta else _SHIFTS[:1]
-    sums = np.zeros((count, data.classes))
+    images = data.part(reported_part(data, part)).images
+    return probabilities(models, images, mean=data.mean, std=data.std, batch_size=batch_size, tta=tta)
+
+
+def probabilities(
+    models: Sequential | Sequence[Sequential],
+    images: Array,
+    *,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    batch_size: int = BATCH_SIZE,
+    tta: bool = False,
+) -> Array:
+    """Returns the class probabilities of images, float64 (N, classes): the mean over models and, with tta, over shifts.
+
+    models: one model or several, at least one, of the same classes. images: as gather_images takes them, as mean and std.
+    Raises ValueError for images that do not fit a model and for a model whose parameters are not finite.
+    """
+    batch_size = integer("batch_size", batch_size, 1)
+    models, shifts = _listed(models), _SHIFTS if tta else _SHIFTS[:1]
     for model in models:
-        with _evaluating(model):
-            for start in range(0, count, batch_size):
-                images = all_images[start : start + batch_size]
-                for down, right in shifts:
-                    view = _shifted(images, down, right)
-                    x = model.ops.gather_images(view, np.arange(len(view)), mean=data.mean, std=data.std)
-                    sums[start : start + batch_size] += _softmax(np.asarray(model(x)))
-    return sums / (len(models) * len(shifts))
+        _expect_finite(model)
+    means = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        views = [_shifted(batch, down, right) for down, right in shifts]
+        seen = [_of_one_view(model, view, mean, std) for model in models for view in views]
+        means.append(np.sum(seen, axis=0) / len(seen))
+    return np.concatenate(means)
+
+
+def _listed(models: Sequential | Sequence[Sequential]) -> list[Sequential]:
+    listed = [models] if isinstance(models, Sequential) else list(models)
+    if not listed:
+        raise ValueError("models expects at least one model, got none")
+    for model in listed:
+        if not isinstance(model, Sequential):
+            raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
+    return listed
+
+
+def _of_one_view(model: Sequential, images: Array, mean: float | Sequence[float], std: float | Sequence[float]) -> Array:
+    x = model.ops.gather_images(images, np.arange(len(images)), mean=mean, std=std)
+    with _evaluating(model):
+        return _softmax(np.asarray(model(x)))
 
 
 def score(probabilities: Array, labels: Array) -> tuple[float, float]:

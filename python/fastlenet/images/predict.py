@@ -1,0 +1,160 @@
+"""Read the digit, or the digits, on a picture, and say what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastlenet.backend import Array
+from fastlenet.data.mnist import MEAN_STD
+from fastlenet.images.choosing import find_figures, in_reading_order, of_one_size
+from fastlenet.images.detector import how_likely_a_digit
+from fastlenet.images.framing import SIDE, frame
+from fastlenet.images.ink import Ink, find_ink
+from fastlenet.images.reading import Picture, read_picture
+from fastlenet.images.shapes import Shape
+from fastlenet.nn import Sequential
+from fastlenet.training.evaluation import probabilities
+
+__all__ = ["Page", "Prediction", "predict_image", "predict_page"]
+
+# Chosen on digits alone: on pages made of MNIST's validation images, about 1 % of those that are read rightly fall below one
+# of them. docs/predict.md has the figures, and how many letters do.
+_A_DIGIT = 0.3  # least probability that a shape is a digit at all
+_CERTAIN = 0.6  # least probability of the label
+
+Models = Sequential | Sequence[Sequential]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model makes of one shape on a picture.
+
+    label: the most probable class, None where there was no shape. probability: the label's, 0.0 without one. probabilities:
+    float64 (classes,), which add to 1; all alike without a shape. image: uint8 (28, 28), what the model saw: white on black, as
+    MNIST. warnings: what speaks against the label, each a line that starts with "blank", "no digit", "several shapes" or
+    "uncertain"; empty where nothing does. box: the shape's place on the picture in pixels, (top, left, bottom, right), or None.
+    """
+
+    label: int | None
+    probability: float
+    probabilities: Array
+    image: Array
+    warnings: tuple[str, ...] = ()
+    box: tuple[int, int, int, int] | None = None
+
+    def __repr__(self) -> str:
+        what = f"label={self.label}, probability={self.probability:.3f}"
+        return f"Prediction({what}{f', warnings={self.warnings}' if self.warnings else ''})"
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """The digits on a picture. number: their labels as text, in reading order, lines apart by line breaks. digits: each one's
+    prediction. warnings: of the page and of its digits; empty where nothing speaks against the number.
+    """
+
+    number: str
+    digits: tuple[Prediction, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What is on a picture: figures of about one size, the largest first. scale: pixels of the picture to one of the ink."""
+
+    ink: Ink
+    figures: list[Shape]
+    scale: int
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no figure."""
+        if not self.ink.clear:
+            return "blank: nothing on the picture differs enough from its background"
+        return "no digit: nothing but specks, and lines that cross the picture"
+
+    def box(self, figure: Shape) -> tuple[int, int, int, int]:
+        corners = (figure.top, figure.left, figure.bottom, figure.right)
+        top, left, bottom, right = (corner * self.scale for corner in corners)
+        return top, left, bottom, right
+
+
+def predict_image(model: Models, image: Picture) -> Prediction:
+    """The digit on a picture: a photograph, a scan, a drawing, of any size and colours, dark on light or light on dark.
+
+    model: a network for images of 28x28 pixels as MNIST has them, or several, whose probabilities are averaged. image: a file's
+    name, a Pillow image, or an array (h, w), (h, w, c) or (c, h, w) of pixels in 0..1 or 0..255; files need the extra `image`.
+    Where there are several shapes, the largest is read; predict_page reads them all.
+
+    Raises ImageError, a ValueError, for a file that is no picture; TypeError and ValueError for an array that is none and for a
+    model of other images.
+    """
+    found = _look_at(image)
+    if not found.figures:
+        return _nothing(model, found.trouble)
+    prediction = _judged(model, found, found.figures[:1])[0]
+    count = len(found.figures)
+    if count == 1:
+        return prediction
+    several = f"several shapes: {count} of about the same size, of which the largest was read; predict_page reads them all"
+    return replace(prediction, warnings=(several, *prediction.warnings))
+
+
+def predict_page(model: Models, image: Picture) -> Page:
+    """All digits on a picture, from left to right, then line by line; arguments and errors as of predict_image."""
+    found = _look_at(image)
+    if not found.figures:
+        _nothing(model, found.trouble)  # which raises what a model of other images does
+        return Page("", (), (found.trouble,))
+    lines = in_reading_order(found.figures)
+    digits = _judged(model, found, [figure for line in lines for figure in line])
+    labels = iter(digits)
+    number = "\n".join("".join(str(next(labels).label) for _ in line) for line in lines)
+    where = [f"digit {index}: " if len(digits) > 1 else "" for index in range(1, len(digits) + 1)]
+    warnings = (place + line for place, digit in zip(where, digits, strict=True) for line in digit.warnings)
+    return Page(number, tuple(digits), tuple(warnings))
+
+
+def _look_at(image: Picture) -> _Found:
+    pixels, scale = read_picture(image)
+    ink = find_ink(pixels)
+    return _Found(ink, of_one_size(find_figures(ink)) if ink.clear else [], scale)
+
+
+def _scores(model: Models, images: Array) -> Array:
+    """Probabilities (n, classes) of uint8 (n, 28, 28). The one place that knows how a model's images are normalised."""
+    mean, std = MEAN_STD
+    return probabilities(model, images, mean=mean, std=std)
+
+
+def _judged(model: Models, found: _Found, figures: Sequence[Shape]) -> list[Prediction]:
+    images = np.stack([np.rint(frame(found.ink, figure) * 255).astype(np.uint8) for figure in figures])
+    scores = _scores(model, images)
+    likely = how_likely_a_digit(images) if _knows_digits(scores) else np.ones(len(images))
+    return [
+        Prediction(int(row.argmax()), float(row.max()), row, image, _doubts(row, float(digit)), found.box(figure))
+        for image, row, digit, figure in zip(images, scores, likely, figures, strict=True)
+    ]
+
+
+def _knows_digits(scores: Array) -> bool:
+    """Whether a model's classes are the ten digits, so that what is no digit is none of them."""
+    return len(scores[0]) == 10
+
+
+def _doubts(scores: Array, digit: float) -> tuple[str, ...]:
+    """The warnings about one shape. digit: the probability that it is one at all."""
+    if digit < _A_DIGIT:
+        return (f"no digit: the shape looks like one by {digit:.1%} only; the nearest is {int(scores.argmax())}",)
+    if scores.max() >= _CERTAIN or len(scores) < 2:
+        return ()
+    first, second = np.argsort(-scores, kind="stable")[:2]
+    return (f"uncertain: {first} with {scores[first]:.1%}, or {second} with {scores[second]:.1%}",)
+
+
+def _nothing(model: Models, trouble: str) -> Prediction:
+    classes = _scores(model, np.zeros((1, SIDE, SIDE), np.uint8)).shape[1]
+    return Prediction(None, 0.0, np.full(classes, 1 / classes), np.zeros((SIDE, SIDE), np.uint8), (trouble,))

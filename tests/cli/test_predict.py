@@ -1,0 +1,107 @@
+"""fastlenet predict: what it prints, its files, its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastlenet import LeNet
+from fastlenet.cli.main import main
+from fastlenet.data import load_mnist
+from fastlenet.formats.parameters import save_model
+from helpers.pages import draw_page, draw_row
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """seven.png, a page with 72104 as row.png, and blank.png, in a folder."""
+    folder, digits = tmp_path_factory.mktemp("pictures"), load_mnist().test_images
+    Image.fromarray(draw_page(digits[0], "uneven light", 0)).save(folder / "seven.png")
+    Image.fromarray(draw_row(digits[:5], "photo-like blur", 1)).save(folder / "row.png")
+    Image.new("RGB", (120, 90), "white").save(folder / "blank.png")
+    return folder
+
+
+def test_one_digit(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(pictures / "seven.png")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"{pictures / 'seven.png'}: 7" and second.startswith("  7 9") and second.count("%") == 3
+
+
+def test_a_folder_as_json(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--json", str(pictures)]) == 3
+    blank, row, seven = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [Path(one["file"]).name for one in (blank, row, seven)] == ["blank.png", "row.png", "seven.png"]
+    assert all(list(one) == ["file", "label", "probability", "probabilities", "warnings"] for one in (blank, row, seven))
+    assert seven["label"] == 7 and seven["warnings"] == []
+    assert seven["probability"] == max(seven["probabilities"]) == seven["probabilities"][7]
+    assert sum(seven["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert blank["label"] is None and blank["warnings"][0].startswith("blank: ")
+    assert row["warnings"][0].startswith("several shapes: 5 ") and "--all" in row["warnings"][0]
+
+
+def test_a_number(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--all", "--json", str(pictures / "row.png")]) == 0
+    number = json.loads(capsys.readouterr().out)
+    assert number["label"] == "72104" and len(number["probabilities"]) == 5
+    assert number["probability"] == pytest.approx(np.prod([max(one) for one in number["probabilities"]]), abs=1e-4)
+    assert main(["predict", "--all", str(pictures / "row.png"), str(pictures / "blank.png")]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("row.png: 72104") and lines[6].endswith("blank.png: -")
+
+
+def test_blocks_on_a_terminal(pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert main(["predict", str(pictures / "seven.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 14 + 1 and {len(line) for line in lines[1:15]} == {28}
+    assert set("".join(lines[1:15])) <= set(" ▄▀█") and "█" in "".join(lines[1:15])
+
+
+def test_what_the_network_saw(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.png"
+    assert main(["predict", "--all", "--show", str(out), str(pictures / "row.png")]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (5 * (28 * 8 + 8) + 8, 28 * 8 + 16)
+
+
+def test_a_model_of_ones_own(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(tmp_path / "own.safetensors", LeNet(seed=4, classes=3).state_dict())
+    assert main(["predict", "--json", str(tmp_path / "own.safetensors"), str(pictures / "seven.png")]) == 3
+    one = json.loads(capsys.readouterr().out)
+    assert len(one["probabilities"]) == 3 and one["warnings"][0].startswith("uncertain: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.png"], "absent.png: no such file"),
+        (["model.safetensors"], "model.safetensors is a model; name the pictures after it"),
+        (["absent.safetensors", "a.png"], "absent.safetensors: no such file"),
+        (["."], ".: a folder without pictures"),
+        (["--show", "out.txt", "a.png"], "out.txt: the name of a picture expects an ending as .png or .jpg"),
+        (["--show", "no/folder/out.png", "a.png"], "no/folder/out.png"),
+        (["--al", "a.png"], "did you mean --all?"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        code: object = main(["predict", *arguments])
+    except SystemExit as ended:
+        code = ended.code
+    captured = capsys.readouterr()
+    assert code == 2 and captured.out == "" and message in captured.err and captured.err.count("\n") == 1
+
+
+def test_what_can_be_read_is_read(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unreadable picture among others."""
+    assert main(["predict", "absent.png", str(pictures / "seven.png")]) == 2
+    captured = capsys.readouterr()
+    assert "absent.png: no such file" in captured.err and ": 7" in captured.out

@@ -1,0 +1,125 @@
+"""Digits on pages in ten styles are read; a picture without one says what is wrong with it."""
+
+from __future__ import annotations
+
+import string
+
+import numpy as np
+import pytest
+from PIL import ImageFont
+
+import fastlenet
+from fastlenet import LeNet, predict_image, predict_page
+from fastlenet.data import Dataset, load_mnist
+from fastlenet.images.detector import how_likely_a_digit
+from fastlenet.training.evaluation import evaluate
+from helpers.pages import STYLES, draw_letter, draw_lines, draw_page, draw_row
+
+
+@pytest.fixture(scope="module")
+def mnist() -> Dataset:
+    return load_mnist()
+
+
+@pytest.fixture(scope="module")
+def model() -> LeNet:
+    return LeNet.pretrained()
+
+
+def right(model: LeNet, data: Dataset, style: str, count: int) -> int:
+    """How many of the first test digits are read rightly from pages."""
+    pages = (draw_page(data.test_images[index], style, index) for index in range(count))
+    return sum(predict_image(model, page).label == label for page, label in zip(pages, data.test_labels[:count], strict=True))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_few_digits_in_each_style(model: LeNet, mnist: Dataset, style: str) -> None:
+    assert right(model, mnist, style, 5) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+def test_many_digits_in_each_style(model: LeNet, mnist: Dataset, style: str) -> None:
+    assert right(model, mnist, style, 500) >= 0.97 * 500
+
+
+def test_the_weights_of_the_package(model: LeNet, mnist: Dataset) -> None:
+    assert evaluate(model, mnist)[0] == 0.9962
+
+
+def test_images_of_mnist_stay_what_they_are(model: LeNet, mnist: Dataset) -> None:
+    seen = [predict_image(model, image) for image in mnist.test_images[:100]]
+    assert sum(one.label == label for one, label in zip(seen, mnist.test_labels[:100], strict=True)) >= 97
+    assert np.abs(np.stack([one.image for one in seen]).astype(float) - mnist.test_images[:100]).mean() < 10
+    for one in seen:
+        assert one.image.shape == (28, 28) and one.probability == one.probabilities.max()
+        assert one.probabilities.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blank_pages(model: LeNet, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(0.8, 0.1 * seed, (200, 160))
+    for page in (np.full((60, 40, 3), 255 * (seed % 2)), np.clip(noise, 0, 1)):
+        seen = predict_image(model, page)
+        assert seen.label is None and seen.probability == 0 and seen.warnings[0].startswith("blank: ")
+        assert predict_page(model, page).number == ""
+
+
+ALIKE = "OoIilSsZzqgbj"  # letters that look like digits
+
+
+def doubted(model: LeNet, page: np.ndarray) -> bool:
+    return bool(predict_image(model, page).warnings)
+
+
+def test_letters(model: LeNet) -> None:
+    """In Pillow's own font, which the detector was not trained on."""
+    font, styles = ImageFont.load_default(150), list(STYLES)
+    pages = [(letter, draw_letter(letter, font, styles[seed % 10], seed)) for seed, letter in enumerate(string.ascii_letters)]
+    assert doubted(model, dict(pages)["A"])
+    sure = [letter for letter, page in pages if letter not in ALIKE and not doubted(model, page)]
+    assert len(sure) <= 2, sure
+
+
+@pytest.mark.slow
+def test_few_digits_and_most_letters_are_doubted(model: LeNet, mnist: Dataset) -> None:
+    font = ImageFont.load_default(150)
+    letters = [letter for letter in string.ascii_letters if letter not in ALIKE]
+    sure = sum(not doubted(model, draw_letter(x, font, style, 7)) for x in letters for style in STYLES)
+    assert sure <= 0.05 * len(letters) * len(STYLES)
+    digits = [draw_page(mnist.test_images[index], style, index) for index in range(100) for style in STYLES]
+    assert sum(doubted(model, page) for page in digits) <= 0.04 * len(digits)
+
+
+@pytest.mark.parametrize("kind", ["squared", "hatched", "scribbles"])
+def test_pages_of_lines(model: LeNet, kind: str) -> None:
+    assert sum(doubted(model, draw_lines(kind, seed)) for seed in range(5)) == 5
+
+
+def test_digits_are_told_from_other_shapes(mnist: Dataset) -> None:
+    assert (how_likely_a_digit(mnist.test_images) >= 0.3).mean() > 0.98
+    upside_down = mnist.test_images[np.isin(mnist.test_labels, (3, 4, 7))][:, ::-1]
+    assert np.median(how_likely_a_digit(np.ascontiguousarray(upside_down))) < 0.3
+
+
+def test_ruled_paper(model: LeNet) -> None:
+    seen = predict_image(model, draw_lines("ruled", 0))
+    assert seen.label is None and seen.warnings[0].startswith("no digit: ")
+
+
+def test_a_number_on_a_page(model: LeNet, mnist: Dataset) -> None:
+    page = draw_row(mnist.test_images[:5], "uneven light", 1)
+    assert predict_page(model, page).number == "72104"
+    seen = predict_image(model, page)
+    assert seen.warnings[0].startswith("several shapes: 5 ") and seen.label in (7, 2, 1, 0, 4)
+
+
+def test_a_model_that_knows_nothing_is_uncertain(mnist: Dataset) -> None:
+    (warning,) = predict_image(LeNet(seed=1), draw_page(mnist.test_images[0], "size", 0)).warnings
+    assert warning.startswith("uncertain: ")
+
+
+def test_wrong_models() -> None:
+    with pytest.raises(TypeError, match="model expects a Sequential, as LeNet is, got str"):
+        predict_image("model", np.zeros((28, 28)))  # type: ignore[arg-type]
+    assert fastlenet.predict_image is predict_image

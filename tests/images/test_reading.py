@@ -1,0 +1,158 @@
+"""Pictures of every kind become the same pixels; what is no picture is refused in one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastlenet.images.reading import ImageError, read_picture
+
+GRAY = np.arange(6 * 5, dtype=np.uint8).reshape(6, 5) * 8
+
+
+def read(image: Any) -> np.ndarray:
+    return read_picture(image)[0]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        GRAY,
+        GRAY[:, :, None],
+        GRAY[None],
+        np.repeat(GRAY[:, :, None], 3, 2),
+        np.repeat(GRAY[None], 3, 0),
+        GRAY.astype(np.int64),
+        GRAY.astype(np.float64),
+        GRAY / 255,
+        (GRAY / 255).astype(np.float32),
+        GRAY.astype(np.uint16) * 257,
+        GRAY.tolist(),
+        GRAY[::-1].copy()[::-1],
+        Image.fromarray(GRAY),
+        Image.fromarray(np.repeat(GRAY[:, :, None], 3, 2)),
+        Image.fromarray(GRAY.astype(np.uint16) * 257),
+        Image.fromarray(GRAY).convert("P"),
+    ],
+    ids=lambda image: f"{type(image).__name__}-{getattr(image, 'shape', '')}-{getattr(image, 'dtype', '')}",
+)
+def test_one_picture_in_many_forms(image: Any) -> None:
+    pixels = read(image)
+    assert pixels.dtype == np.float32 and pixels.shape[:2] == GRAY.shape
+    np.testing.assert_allclose(pixels, np.broadcast_to(GRAY[:, :, None] / 255, pixels.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.bmp", "a.gif", "a.webp"])
+def test_files(tmp_path: Path, name: str) -> None:
+    options = {"lossless": True} if name.endswith("webp") else {}
+    Image.fromarray(GRAY).save(tmp_path / name, **options)
+    for path in (tmp_path / name, str(tmp_path / name)):
+        np.testing.assert_allclose(read(path)[:, :, 0], GRAY / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_camera_that_lay_on_its_side(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = {2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud, 5: np.transpose, 6: lambda x: np.rot90(x, -1)}
+    upright |= {1: np.asarray, 7: lambda x: np.rot90(x, 2).T, 8: np.rot90}
+    Image.fromarray(GRAY).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_allclose(read(tmp_path / "a.png")[:, :, 0], upright[orientation](GRAY) / 255, atol=1e-6)
+
+
+def test_transparent_pixels_are_white() -> None:
+    alpha = np.zeros_like(GRAY)
+    alpha[2:, 1:] = 255
+    expected = np.where(alpha, GRAY, 255) / 255
+    for pixels in (np.stack([GRAY, alpha], -1), np.stack([GRAY, GRAY, GRAY, alpha], -1)):
+        np.testing.assert_allclose(read(pixels)[:, :, 0], expected, atol=1e-6)
+        np.testing.assert_allclose(read(Image.fromarray(pixels))[:, :, 0], expected, atol=1e-6)
+    palette = Image.fromarray(np.stack([GRAY, GRAY, GRAY, alpha], -1)).quantize(method=Image.Quantize.FASTOCTREE)
+    assert (read(palette)[alpha == 0] > 0.99).all()
+
+
+def test_masks_of_0_and_1_are_black_and_white() -> None:
+    mask = GRAY > 100
+    for image in (mask, mask.astype(np.uint8), mask.astype(np.float64), Image.fromarray(mask)):
+        np.testing.assert_array_equal(read(image)[:, :, 0], mask)
+
+
+def test_large_pictures_are_averaged() -> None:
+    large = np.kron(GRAY, np.ones((500, 401), np.uint8))
+    pixels, scale = read_picture(large)
+    assert scale == 3 and pixels.shape == (1000, 669, 1)
+    assert pixels.mean() == pytest.approx(large.mean() / 255, abs=0.002)
+
+
+class Tensor:
+    """What other libraries' arrays are to NumPy."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return GRAY.copy()
+
+
+def test_arrays_of_other_libraries() -> None:
+    np.testing.assert_allclose(read(Tensor())[:, :, 0], GRAY / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "expected"),
+    [
+        (np.zeros((3, 28, 28, 1)), ValueError, r"got shape \(3, 28, 28, 1\); one picture at a time"),
+        (np.zeros((5, 28, 28)), ValueError, r"got shape \(5, 28, 28\); one picture at a time"),
+        (np.zeros(784), ValueError, r"got shape \(784,\)"),
+        (np.zeros((0, 28)), ValueError, r"got shape \(0, 28\)"),
+        (GRAY - 300.0, ValueError, "pixels of 0..1 or 0..255, got float64 of -300..-68; give it as it was before"),
+        (np.full((9, 9), np.nan), ValueError, "got float64 of nan..nan"),
+        (np.full((9, 9), 1e5), ValueError, "got float64 of 1e"),
+        (GRAY.astype(complex), TypeError, "image expects a file's name, a Pillow image, or an array"),
+        (np.ma.masked_array(GRAY), TypeError, "got a masked array"),
+        (None, TypeError, "got NoneType"),
+        ([[1, 2], [3]], ValueError, "rows of different lengths"),
+    ],
+)
+def test_what_is_no_picture(image: Any, kind: type[Exception], expected: str) -> None:
+    with pytest.raises(kind, match=expected) as caught:
+        read_picture(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    whole = tmp_path / "whole.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50), np.uint8)).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:900])
+    (tmp_path / "empty.jpg").touch()
+    for name, expected in {
+        "text.png": "no picture that Pillow reads; convert it to PNG or JPEG",
+        "cut.png": "cannot be read as a picture",
+        "empty.jpg": "no picture that Pillow reads",
+        "absent.png": "no such file",
+        ".": "not a file",
+    }.items():
+        with pytest.raises(ImageError, match=expected) as caught:
+            read_picture(tmp_path / name)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_picture_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ImageError, match="cannot be read as a picture"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays need none of it; a file's error says how it is installed."""
+    (tmp_path / "a.png").touch()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "PIL"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert read(GRAY).shape == (6, 5, 1)
+    with pytest.raises(ImageError, match=r"needs Pillow \(.*\); pip install 'fastlenet\[image\]'"):
+        read_picture(tmp_path / "a.png")
