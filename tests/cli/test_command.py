@@ -380,7 +380,7 @@ def test_trouble_during_imports(what: str, module: str, tiny_mnist: Path, tmp_pa
     code, message = {
         "SIGINT": (130, "interrupted"),
         "MemoryError": (2, "error: not enough memory"),
-        "RuntimeError": (3, "internal error: RuntimeError: at an import (please report it"),
+        "RuntimeError": (70, "internal error: RuntimeError: at an import (please report it"),
     }[what]
     assert message in one_line(Result(result.code, result.out, result.err.removeprefix("\n")), code)
 
