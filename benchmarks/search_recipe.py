@@ -23,9 +23,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fastlenet import LeNet, fit
+from fastlenet import fit
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.files import write_atomically
+from fastlenet.models import NETWORKS
 from fastlenet.training.evaluation import predict, score
 from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
 from fastlenet.training.state import DivergedError
@@ -76,9 +77,9 @@ def summary(trial: Trial) -> dict[str, float]:
     }
 
 
-def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
+def run(trial: Trial, recipe: Recipe, network: str, data: Dataset) -> None:
     try:
-        history = fit(LeNet.of(recipe), data, recipe, evaluate_every_epoch=False, verbose=0)
+        history = fit(NETWORKS[network].of(recipe), data, recipe, evaluate_every_epoch=False, verbose=0)
     except DivergedError as error:
         trial["runs"].append({"seed": recipe.seed, "diverged": str(error)})
         print(f"  seed {recipe.seed}: {error}", flush=True)
@@ -100,11 +101,11 @@ def run(trial: Trial, recipe: Recipe, data: Dataset) -> None:
     print(f"  seed {recipe.seed}: loss {last.val_loss:.5f}, accuracy {last.val_accuracy:.2%}, {seconds:.1f} s", flush=True)
 
 
-def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, data: Dataset) -> None:
+def run_ensemble(trial: Trial, recipe: Recipe, seeds: int, network: str, data: Dataset) -> None:
     """What the seeds' networks come to one by one and together, without and with test-time augmentation."""
     alone: dict[bool, list[Any]] = {False: [], True: []}
     for seed in range(seeds):
-        model = LeNet.of(replace(recipe, seed=seed))
+        model = NETWORKS[network].of(replace(recipe, seed=seed))
         if fit(model, data, replace(recipe, seed=seed), evaluate_every_epoch=False, verbose=0).interrupted:
             raise KeyboardInterrupt
         for tta, probabilities in alone.items():
@@ -176,7 +177,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="a JSON file: a list of trials")
     parser.add_argument("--seeds", type=int, default=5, help="use N seeds from 0 on (default: 5)")
     parser.add_argument("--ensemble", action="store_true", help="also average the seeds' probabilities; trains them again")
-    parser.add_argument("--results", type=Path, default=RESULTS / "search_recipe.json")
+    parser.add_argument("--network", choices=NETWORKS, default="lenet", help="the network to train (default: lenet)")
+    parser.add_argument("--results", type=Path, default=RESULTS / "search_recipe.json", help="the file of the trials")
     arguments = parser.parse_args()
     wanted = [parse(trial) for trial in arguments.trial]
     if arguments.table is not None:
@@ -189,11 +191,11 @@ def main() -> None:
         trial = trials.of(recipe)
         print(recipe, flush=True)
         if arguments.ensemble:
-            run_ensemble(trial, recipe, arguments.seeds, data)
+            run_ensemble(trial, recipe, arguments.seeds, arguments.network, data)
             trials.save()
             continue
         for seed in sorted(set(range(arguments.seeds)) - {run["seed"] for run in trial["runs"]}):
-            run(trial, replace(recipe, seed=seed), data)
+            run(trial, replace(recipe, seed=seed), arguments.network, data)
             trials.save()
     show([trial for trial in trials.trials if trial["runs"]])
     show_ensembles(trials.trials)

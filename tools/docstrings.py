@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 
-PARTS = ("augment", "cuda", "data", "nn", "ops", "optim", "reference", "testing")
+PARTS = ("augment", "cuda", "data", "models", "nn", "ops", "optim", "reference", "testing")
 MODULES = ["fastlenet", *(f"fastlenet.{part}" for part in PARTS)]
 
 

@@ -21,6 +21,7 @@ import pytest
 from fastlenet import LeNet, cuda, fit, nn
 from fastlenet import ops as cpu_ops
 from fastlenet.data import Dataset
+from fastlenet.models import LeNet5
 from fastlenet.training import cuda_step, step
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
@@ -81,6 +82,20 @@ def test_a_captured_step_is_its_ops(name: str, few: Dataset, monkeypatch: pytest
     assert history.history["accuracy"] == expected.history["accuracy"]
     # The sum over an epoch is fused with the product in one of them.
     np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-14)
+
+
+def test_lenet5_beside_the_cpu(few: Dataset) -> None:
+    """Logits agree to a few roundings, and a captured run with the CPU's to 1e-3, as above."""
+    recipe = Recipe(epochs=2, batch_size=20, lr=0.05, shift=1)
+    models = [LeNet5.of(recipe, ops=backend) for backend in (cuda, cpu_ops)]
+    x = np.random.default_rng(5).standard_normal((9, 1, 28, 28), np.float32)
+    logits, expected = (np.array(model(x)) for model in models)
+    assert np.abs(logits - expected).max() < 1e-6 < np.abs(expected).max()
+    ours, theirs = (fit(model, few, recipe, verbose=0) for model in models)
+    np.testing.assert_allclose(ours.history["loss"], theirs.history["loss"], rtol=1e-3)
+    np.testing.assert_allclose(ours.history["val_loss"], theirs.history["val_loss"], rtol=1e-3)
+    moved = np.abs(np.array(models[1].parameter_buffer) - LeNet5.of(recipe).parameter_buffer)
+    assert np.abs(np.array(models[0].parameter_buffer) - models[1].parameter_buffer).max() < 1e-2 * moved.max()
 
 
 class OnTheHost(nn.Layer):

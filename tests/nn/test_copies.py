@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastlenet
-from fastlenet import LeNet, augment, data, nn, ops, optim
+from fastlenet import LeNet, augment, data, models, nn, ops, optim
 from fastlenet.data import Dataset
 from fastlenet.fields import FieldError
 from fastlenet.training import checkpoint, evaluation, figures, history, lr_finder, recipe, state, trainer
@@ -25,7 +25,7 @@ from helpers.arrays import normals
 Rng = np.random.Generator
 MODULES = [
     *(fastlenet, augment, base, checkpoint, data, early_stopping, evaluation, figures, history),
-    *(lr_finder, nn, optim, recipe, saver, state, trainer),
+    *(lr_finder, models, nn, optim, recipe, saver, state, trainer),
 ]
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 28, 28), np.uint8)
 LABELS = np.arange(48, dtype=np.uint8) % 10
@@ -121,6 +121,7 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     nn.Sequential: (small, model_bits),
     nn.Frozen: (lambda: small().freeze(), lambda frozen: [frozen(x).tobytes() for x in (X, X[:1], np.tile(X, (2, 1, 1, 1)))]),
     LeNet: (lambda: LeNet(2, dropout=0.5, algorithm="winograd"), model_bits),
+    models.LeNet5: (lambda: models.LeNet5(2, dropout=0.5), model_bits),
     fastlenet.Chain: (
         lambda: fastlenet.Chain([0.5, -1.0, 2.0]),
         lambda chain: (chain.weights.tobytes(), chain.fit([1], [2], 0.1, 9)),

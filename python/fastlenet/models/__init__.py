@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Protocol
 
+from fastlenet.models.chain import Chain
 from fastlenet.models.lenet import LeNet
+from fastlenet.models.lenet5 import LeNet5
 from fastlenet.nn import Sequential
 from fastlenet.training.recipe import Recipe
 
-__all__ = ["NETWORKS", "Network"]
+__all__ = ["NETWORKS", "Chain", "LeNet", "LeNet5", "Network"]
 
 
 class Network(Protocol):
@@ -25,4 +27,4 @@ class Network(Protocol):
 
 
 # By the name under which a command knows them.
-NETWORKS: Mapping[str, Network] = {"lenet": LeNet}
+NETWORKS: Mapping[str, Network] = {"lenet": LeNet, "lenet5": LeNet5}

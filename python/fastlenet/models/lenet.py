@@ -7,7 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 from fastlenet import ops as kernel_ops
-from fastlenet.fields import FieldValueError, integer
+from fastlenet.fields import integer
+from fastlenet.models.parts import expect_input_shape, of_recipe, pooled, without_idle
 from fastlenet.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from fastlenet.nn.layers import PROBABILITY
 from fastlenet.training.recipe import Recipe
@@ -16,23 +17,6 @@ __all__ = ["PRETRAINED", "LeNet"]
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "lenet.safetensors"  # made by tools/pretrain.py
 _LEAST, _UNPADDED = 4, 16  # pixels a side: what two poolings need, and what two 5x5 filters without padding need
-
-
-def _expect_shape(name: str, shape: Sequence[int]) -> tuple[int, int, int]:
-    owner, _, field = name.rpartition(": ")
-    expected = f"(channels, height, width), at least 1 channel and {_LEAST} pixels a side"
-    try:
-        c, h, w = (integer(name, size, 1, 2**31 - 1) for size in shape)
-    except (TypeError, ValueError):
-        raise FieldValueError(field, shape, expected, f"{owner}: ") from None
-    if min(h, w) < _LEAST:
-        raise FieldValueError(field, shape, expected, f"{owner}: ")
-    return c, h, w
-
-
-def _pooled(side: int, padding: int) -> int:
-    """What a 5x5 convolution and a 2x2 pooling leave of a side."""
-    return (side + 2 * padding - 4) // 2
 
 
 class LeNet(Sequential):
@@ -62,12 +46,12 @@ class LeNet(Sequential):
         algorithm: str = "direct",
     ) -> None:
         name = type(self).__name__
-        self.input_shape = c, h, w = _expect_shape(f"{name}: input_shape", input_shape)
+        self.input_shape = c, h, w = expect_input_shape(f"{name}: input_shape", input_shape, _LEAST)
         classes = integer(f"{name}: classes", classes, 1, 2**31 - 1)
         dropout = PROBABILITY.convert(f"{name}: dropout", dropout)
         dropout_fc1 = PROBABILITY.convert(f"{name}: dropout_fc1", dropout_fc1)
         padding = 2 * (h < _UNPADDED), 2 * (w < _UNPADDED)
-        rows, columns = (_pooled(_pooled(side, pad), pad) for side, pad in zip((h, w), padding, strict=True))
+        rows, columns = (pooled(pooled(side, pad), pad) for side, pad in zip((h, w), padding, strict=True))
         layers: dict[str, Layer] = {
             "conv1": Conv2d(c, 20, 5, padding=padding),  # 28 -> 24
             "relu1": ReLU(),
@@ -82,7 +66,7 @@ class LeNet(Sequential):
             "dropout2": Dropout(dropout),
             "fc2": Linear(500, classes),
         }
-        layers = {name: layer for name, layer in layers.items() if not (isinstance(layer, Dropout) and layer.p == 0)}
+        layers = without_idle(layers)
         super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm)
 
     @classmethod
@@ -90,17 +74,8 @@ class LeNet(Sequential):
         cls, recipe: Recipe, *, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10, ops: ModuleType = kernel_ops
     ) -> LeNet:
         """Returns the network that a run with this recipe starts from: with its seed, dropout and algorithm."""
-        if not isinstance(recipe, Recipe):
-            raise TypeError(f"{cls.__name__}.of: recipe expects a Recipe, got {type(recipe).__name__}")
-        return cls(
-            recipe.seed,
-            input_shape=input_shape,
-            classes=classes,
-            dropout=recipe.dropout,
-            dropout_fc1=recipe.dropout_fc1,
-            ops=ops,
-            algorithm=recipe.algorithm,
-        )
+        settings = of_recipe(f"{cls.__name__}.of", recipe)
+        return cls(**settings, input_shape=input_shape, classes=classes, ops=ops)
 
     @classmethod
     def pretrained(cls, *, ops: ModuleType = kernel_ops, algorithm: str = "direct") -> LeNet:
