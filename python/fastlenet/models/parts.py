@@ -22,7 +22,7 @@ class OfRecipe(TypedDict):
 
 
 def of_recipe(function: str, recipe: object) -> OfRecipe:
-    """Returns the arguments of a network that a run with this recipe starts from. Raises TypeError, which names the function."""
+    """Returns the arguments of the network that a run with this recipe starts from. TypeError names the function."""
     if not isinstance(recipe, Recipe):
         raise TypeError(f"{function}: recipe expects a Recipe, got {type(recipe).__name__}")
     return OfRecipe(seed=recipe.seed, dropout=recipe.dropout, dropout_fc1=recipe.dropout_fc1, algorithm=recipe.algorithm)
