@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../shapes.hpp"
+#include "gil.hpp"
 
 namespace fastlenet {
 
@@ -21,7 +22,7 @@ inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->
 
 // The value for an error message: its repr, if that is short and one line.
 inline std::string shown(py::handle object) {
-  const auto text = py::reinterpret_steal<py::object>(PyObject_Repr(object.ptr()));
+  const auto text = py::reinterpret_steal<py::object>(wait_for_gil([&] { return PyObject_Repr(object.ptr()); }));
   const char* line = text ? PyUnicode_AsUTF8(text.ptr()) : nullptr;
   if (line == nullptr) PyErr_Clear();
   const bool short_line = line != nullptr && std::strlen(line) <= 60 && std::strchr(line, '\n') == nullptr;
@@ -34,7 +35,7 @@ inline std::string wanted(const char* op, const char* argument, const char* expe
 
 // A Python int from an int or an object with __index__, such as NumPy's integers; null for any other.
 inline py::object as_index(py::handle value) {
-  auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  auto index = py::reinterpret_steal<py::object>(wait_for_gil([&] { return PyNumber_Index(value.ptr()); }));
   if (!index) {
     if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
     PyErr_Clear();
@@ -83,8 +84,7 @@ inline Pair pair(const char* op, const char* argument, py::handle value) {
     return {both, both};
   }
   // Copied to a tuple, since a list may change while its first element is converted.
-  const auto two = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
-  if (!two) throw py::error_already_set();
+  const py::object two = result_of([&] { return PySequence_Tuple(value.ptr()); });
   if (PyTuple_GET_SIZE(two.ptr()) != 2) throw py::type_error(wanted(op, argument, expected, value));
   const std::int64_t first = side(PyTuple_GET_ITEM(two.ptr(), 0));
   return {first, side(PyTuple_GET_ITEM(two.ptr(), 1))};
@@ -93,7 +93,7 @@ inline Pair pair(const char* op, const char* argument, py::handle value) {
 // A shape: a sequence of non-negative ints.
 inline Dims sizes(const char* op, const char* argument, py::handle value) {
   constexpr const char* expected = "a sequence of non-negative ints";
-  const auto all = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
+  const auto all = py::reinterpret_steal<py::object>(wait_for_gil([&] { return PySequence_Tuple(value.ptr()); }));
   if (!all) {
     if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
     PyErr_Clear();
@@ -112,7 +112,7 @@ inline Dims sizes(const char* op, const char* argument, py::handle value) {
 }
 
 inline double number(const char* op, const char* argument, py::handle value) {
-  const double result = PyFloat_AsDouble(value.ptr());
+  const double result = wait_for_gil([&] { return PyFloat_AsDouble(value.ptr()); });
   if (result == -1.0 && PyErr_Occurred() != nullptr) {
     const bool wrong_type = PyErr_ExceptionMatches(PyExc_TypeError) != 0;
     if (!wrong_type && !PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
@@ -141,7 +141,7 @@ inline float not_negative(const char* op, const char* argument, py::handle value
 
 // The truth value of any object.
 inline bool truth(py::handle value) {
-  const int result = PyObject_IsTrue(value.ptr());
+  const int result = wait_for_gil([&] { return PyObject_IsTrue(value.ptr()); });
   if (result < 0) throw py::error_already_set();
   return result != 0;
 }

@@ -37,24 +37,31 @@ inline bool is_masked(py::handle object) {
   return PyType_Check(masked.ptr()) && PyType_IsSubtype(Py_TYPE(object.ptr()), reinterpret_cast<PyTypeObject*>(masked.ptr()));
 }
 
+inline std::string dtype_name(const py::dtype& dtype) {
+  return result_of([&] { return PyObject_Str(dtype.ptr()); }).cast<std::string>();
+}
+
+// Whether NumPy's casting rule keeps the numbers of an array in a cast: to floats, or to a dtype with all of the integers.
+inline bool keeps_numbers(const py::dtype& from, const py::dtype& to) {
+  const py::object can_cast = py::module_::import("numpy").attr("can_cast");
+  const py::tuple arguments = py::make_tuple(from, to, to.kind() == 'f' ? "same_kind" : "safe");
+  return result_of([&] { return PyObject_CallObject(can_cast.ptr(), arguments.ptr()); }).cast<bool>();
+}
+
 // A NumPy array of that dtype; raises TypeError for any other object. The message is made only for an error, because naming a
-// dtype takes a microsecond and a training step checks sixty arrays. names: the
-// dtypes that the caller accepts, if there are several.
+// dtype takes a microsecond and a training step checks sixty arrays. names: the dtypes that the caller accepts, if several.
 inline py::array expect_array(const char* op, const char* argument, py::handle object, const py::dtype& dtype,
                               const char* names = nullptr) {
   const auto fail = [&](const std::string& got) {
-    const std::string name = names != nullptr ? names : py::str(dtype).cast<std::string>();
+    const std::string name = names != nullptr ? names : dtype_name(dtype);
     throw py::type_error(std::string(op) + ": " + argument + " expects a numpy array of " + name + ", got " + got);
   };
   if (!py::isinstance<py::array>(object)) fail(type_name(object));
   if (is_masked(object)) fail("a masked array, whose mask would be ignored; fill it with .filled(value)");
   py::array array = py::reinterpret_borrow<py::array>(object);
   if (!py::detail::npy_api::get().PyArray_EquivTypes_(array.dtype().ptr(), dtype.ptr())) {
-    // Advises a cast only if it keeps the numbers: to floats, or to a dtype with all of the integers.
-    const char* casting = dtype.kind() == 'f' ? "same_kind" : "safe";
-    const bool keeps = py::module_::import("numpy").attr("can_cast")(array.dtype(), dtype, casting).cast<bool>();
-    const std::string name = py::str(dtype).cast<std::string>();
-    fail(py::str(array.dtype()).cast<std::string>() + (keeps ? "; convert it with .astype(numpy." + name + ")" : ""));
+    const bool keeps = keeps_numbers(array.dtype(), dtype);  // a cast is advised only then
+    fail(dtype_name(array.dtype()) + (keeps ? "; convert it with .astype(numpy." + dtype_name(dtype) + ")" : ""));
   }
   return array;
 }
@@ -72,9 +79,8 @@ inline py::array dense(py::array array) {
   if (is_dense(array)) return array;
   constexpr int flags = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_ENSUREARRAY_;
   PyObject* dtype = array.dtype().release().ptr();
-  PyObject* copy = wait_for_gil([&] { return Api::get().PyArray_FromAny_(array.ptr(), dtype, 0, 0, flags, nullptr); });
-  if (copy == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::array>(copy);
+  return py::reinterpret_steal<py::array>(
+      result_of([&] { return Api::get().PyArray_FromAny_(array.ptr(), dtype, 0, 0, flags, nullptr); }).release());
 }
 
 // An input. It keeps the memory alive. An absent one (None) has a null pointer and no dims.

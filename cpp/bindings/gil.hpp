@@ -10,9 +10,10 @@ namespace fastlenet {
 
 namespace py = pybind11;
 
-// Calls a function that may wait for the GIL. Before Python 3.14, a daemon thread that waits for the GIL while the interpreter
-// ends is unwound, as by pthread_exit. Its destructors would then touch objects without the GIL, and a noexcept one would end
-// the program by std::terminate. So such a thread waits here for the end of the process, as Python 3.14 makes it do.
+// Calls a function that may wait for the GIL. So may each function of the C API that runs Python code, or NumPy's that copy.
+// Before Python 3.14, a daemon thread that waits for the GIL while the interpreter ends is unwound, as by pthread_exit. Its
+// destructors would then touch objects without the GIL, and a noexcept one would end the program by std::terminate. So such a
+// thread waits here for the end of the process, as Python 3.14 makes it do. `wait` itself must own no object.
 template <typename Wait>
 auto wait_for_gil(const Wait& wait) {
   try {
@@ -22,6 +23,14 @@ auto wait_for_gil(const Wait& wait) {
   } catch (...) {  // the unwinding of the thread
     while (true) ::pause();
   }
+}
+
+// The result of such a function of the C API, or its error.
+template <typename Wait>
+py::object result_of(const Wait& wait) {
+  PyObject* result = wait_for_gil(wait);
+  if (result == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(result);
 }
 
 // Releases the GIL during its lifetime; also for py::call_guard.

@@ -18,7 +18,7 @@ bool is_plain_array(const py::handle& object) { return Py_TYPE(object.ptr()) == 
 py::object copy_of_array(const py::object& object) {
   if (!is_plain_array(object)) return py::none();
   const py::array array = py::reinterpret_borrow<py::array>(object);
-  if (!is_dense(array)) return array.attr("copy")();
+  if (!is_dense(array)) return result_of([&] { return PyObject_CallMethod(array.ptr(), "copy", nullptr); });
   py::array copy(array.dtype(), dims_of(array));
   std::memcpy(copy.mutable_data(), array.data(), static_cast<std::size_t>(array.nbytes()));
   return copy;
@@ -44,7 +44,7 @@ Graph::Graph(const py::function& function, const py::args& inputs) {
   for (const py::handle input : inputs) add_input(input);
   {
     const Capture::Activation activation(capture_);
-    result_ = function(*inputs);
+    result_ = result_of([&] { return PyObject_CallObject(function.ptr(), inputs.ptr()); });
   }
   capture_.finish();
 }

@@ -35,6 +35,10 @@ _WORK = {
     "strided arrays": "work = lambda x=ones(64, 3, 12, 24): ops.conv2d_forward(x[..., ::2], ones(8, 3, 5, 5))",
     "a model in evaluation": "work = lambda model=LeNet().eval(): model(ones(16, 1, 28, 28))",
     "a frozen model": "work = lambda model=LeNet().freeze(): model(ones(1, 1, 28, 28))",
+    "capture": """
+x, slowly = ones(1, 4), lambda x: (time.sleep(0.00005), ops.relu_forward(x))[1]
+work = lambda: [ops.Graph(slowly, x) for _ in range(20)]
+""",
     "fit": """
 images, labels = np.zeros((64, 28, 28), np.uint8), np.zeros(64, np.uint8)
 data = Dataset("black", images, labels, images, labels, 10, 0.1, 0.3)
