@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.data.images import Array, Images, arranged, as_images, scale_of, value_error
+from fastlenet.data.images import Array, Images, arranged, as_images, scale_of, type_error, value_error
 from fastlenet.data.labels import Classes, Labels, as_labels
 from fastlenet.data.splitting import held_out
 from fastlenet.fields import Values
@@ -58,6 +59,9 @@ def arrays_of(
         if isinstance(given, (tuple, list)):
             raw[part] = _raw_pair(f"{where}{part}", given, raw["train"].images)
         elif given is not None:
+            if not isinstance(given, Real) or isinstance(given, bool):
+                expected = "a pair (images, labels), or the share of X to take, above 0 and below 1"
+                raise type_error(f"{where}{part}", given, expected, type(given).__name__)
             shares[part] = expect_share(f"{where}{part}", given, len(raw["train"].labels))
     if sum(shares.values()) >= len(raw["train"].labels):
         got = f"{shares['validation']} of {len(raw['train'].labels)} beside {shares['test']} for the test"

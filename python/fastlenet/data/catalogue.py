@@ -12,13 +12,13 @@ from fastlenet.data.cifar import find_cifar, holds_cifar, load_cifar
 from fastlenet.data.csv import holds_csv, load_csv
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.digits import load_digits
-from fastlenet.data.folder import holds_pictures, load_folder
+from fastlenet.data.folder import SUFFIXES, holds_pictures, load_folder
 from fastlenet.data.idx_folder import holds_idx, load_idx, load_idx_directory
 from fastlenet.data.mnist import load_mnist
 from fastlenet.data.npz import holds_npz, load_npz
 from fastlenet.data.reading import DataError, listing
 from fastlenet.data.torchvision import TORCHVISION, load_torchvision
-from fastlenet.fields import nearest
+from fastlenet.fields import FieldTypeError, nearest
 from fastlenet.files import shown_path, user_path
 
 __all__ = ["FORMATS", "NAMES", "Format", "load", "named"]
@@ -97,6 +97,8 @@ def load(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None 
         >>> load("mnist")
         Dataset('MNIST', 60,000 training and 10,000 test images of 1x28x28 uint8, 10 classes)
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise FieldTypeError("source", source, "the name of a data set, or a path", "load: ")
     if isinstance(source, str) and named(source):
         return NAMES[_key(source)](root)
     path = user_path(source)
@@ -119,7 +121,8 @@ def load(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None 
 
 def _what_it_is(path: Path) -> str:
     if path.is_dir():
-        return listing(path)
+        flat = any(entry.suffix.lower() in SUFFIXES for entry in path.iterdir() if entry.is_file())
+        return "put the pictures of each class into a folder of its name" if flat else listing(path)
     if path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar")):
         return "unpack the archive, and name its folder"
     return f"it is a file with the ending {path.suffix}" if path.suffix else "it is a file without an ending"

@@ -11,8 +11,8 @@ import numpy as np
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.idx import Bytes
 from fastlenet.data.images import mean_std
-from fastlenet.data.reading import DataError, limit_of, opened, wrong
-from fastlenet.files import shown_path, user_path
+from fastlenet.data.reading import limit_of, opened, wrong
+from fastlenet.files import user_path
 
 __all__ = ["find_cifar", "holds_cifar", "load_cifar"]
 
@@ -56,7 +56,12 @@ def find_cifar(path: Path) -> tuple[_Set, Path] | None:
 
 
 def holds_cifar(path: Path) -> bool:
-    return path.is_dir() and find_cifar(path) is not None
+    """Whether it is a folder with the files of one of the versions; of the pickles, for an error that says more."""
+    return path.is_dir() and (find_cifar(path) is not None or _has_pickles(path))
+
+
+def _has_pickles(path: Path) -> bool:
+    return any((folder / "data_batch_1").is_file() for folder in (path, path / "cifar-10-batches-py"))
 
 
 def load_cifar(path: str | os.PathLike[str]) -> Dataset:
@@ -69,10 +74,11 @@ def load_cifar(path: str | os.PathLike[str]) -> Dataset:
     root = user_path(path)
     found = find_cifar(root)
     if found is None:
-        cure = ""
-        if any((folder / "data_batch_1").is_file() for folder in (root, root / "cifar-10-batches-py")):
-            cure = ": Python pickles, which could run any code when they are loaded"
-        raise DataError(f"{shown_path(root)}: no data_batch_1.bin of CIFAR-10's binary version, nor train.bin{cure}")
+        expected = "data_batch_1.bin of CIFAR-10's binary version, or CIFAR-100's train.bin"
+        if _has_pickles(root):
+            cure = "download the binary version, cifar-10-binary.tar.gz"
+            raise wrong(root, "folder", expected, "Python pickles, which could run any code when they are loaded", cure)
+        raise wrong(root, "folder", expected, "none")
     one, folder = found
     train = [_records(folder / name, one) for name in one.train]
     test = [_records(folder / name, one) for name in one.test]

@@ -119,14 +119,15 @@ def _read(path: Path) -> tuple[Images, Array]:
 
 def _lines(path: Path, stream: IO[bytes]) -> Iterator[str]:
     """The lines that are not blank, without their ends. Raises DataError for too many bytes, or a line without an end."""
-    limit, total = limit_of(path), 0
+    limit, total, separator = limit_of(path), 0, ""
     while line := stream.readline(_LONGEST):
         total += len(line)
         if total > limit or len(line) == _LONGEST:
             raise wrong(path, "file", f"at most {limit:,} bytes, in lines of fewer than {_LONGEST:,}", "more", "is it a table?")
         text = line.decode("utf-8-sig" if total == len(line) else "utf-8", "backslashreplace").rstrip("\r\n")
         if text:
-            yield text
+            separator = separator or next((sign for sign in ",;\t" if sign in text), ",")
+            yield text.replace(separator, ",")
 
 
 def _layout(path: Path, lines: Iterator[str]) -> _Table:
@@ -137,6 +138,8 @@ def _layout(path: Path, lines: Iterator[str]) -> _Table:
     words = [field.lower() for field in fields]
     label = next((words.index(word) for word in _LABEL_WORDS if word in words), None)
     header = label is not None or sum(not _is_number(field) for field in fields) > 1
+    if header and words[0] in ("", "unnamed: 0"):
+        raise wrong(path, "columns", "a label and pixels", "a column without a name", "pandas' to_csv(index=False) writes none")
     if label is None and not _is_square(len(fields)) and _is_square(len(fields) - 1):
         label = 0
     return _Table(label, len(fields), header)

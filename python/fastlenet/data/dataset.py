@@ -13,7 +13,8 @@ from fastlenet.data.arrays import Arrays, Given, alike, arrays_of, expect_share,
 from fastlenet.data.images import Array, Images, PerChannel, mean_std, type_error, value_error
 from fastlenet.data.labels import MAX_CLASSES, Labels, label_dtype
 from fastlenet.data.splitting import held_out
-from fastlenet.fields import Values, integer
+from fastlenet.data.torch_dataset import items_of
+from fastlenet.fields import FieldError, Values, integer
 
 __all__ = ["PARTS", "Dataset", "Part"]
 
@@ -121,7 +122,9 @@ class Dataset:
             >>> Dataset.from_arrays(images, ["cat", "dog"] * 50, validation=0.1, test=0.2, name="pets")
             Dataset('pets', 70 training, 10 validation and 20 test images of 1x16x16 float32, 2 classes)
         """
-        parts = arrays_of("Dataset.from_arrays: ", X, y, validation, test, classes)
+        where = "Dataset.from_arrays: "
+        name = Values(str).convert(f"{where}name", name)
+        parts = arrays_of(where, X, y, validation, test, classes)
         mean, std = mean_std(parts.train.images)
         return cls(
             name,
@@ -133,6 +136,36 @@ class Dataset:
             *parts.validation,
             parts.class_names,
         )
+
+    @classmethod
+    def from_torch(
+        cls,
+        dataset: object,
+        *,
+        validation: object = None,
+        test: object = None,
+        classes: int | Sequence[object] | None = None,
+        name: str = "arrays",
+    ) -> Dataset:
+        """A data set of a torch.utils.data.Dataset, or of anything else with a length whose items are (image, label).
+
+        Each item is asked for once, so a random transform is applied once: augment by the recipe instead. Images: PIL's, or
+        tensors and arrays as in from_arrays, which have not been normalised; leave out transforms.Normalize. Labels: numbers or
+        words. validation, test: other such data sets, or the shares of this one to take. classes: as in from_arrays; None
+        takes the names that the data set has as `classes`, as torchvision's have. All images are held in memory. Raises as
+        from_arrays does.
+        """
+        where = "Dataset.from_torch: "
+        train = items_of(f"{where}dataset", dataset)
+        parts = {
+            part: given if given is None or isinstance(given, (int, float)) else items_of(f"{where}{part}", given)[:2]
+            for part, given in (("validation", validation), ("test", test))
+        }
+        try:
+            return cls.from_arrays(*train[:2], **parts, classes=train.names if classes is None else classes, name=name)
+        except FieldError as error:
+            named = {"X": "dataset", "y": "labels"}.get(error.field, error.field)
+            raise type(error)(named, error.value, error.expected, where, error.cure, error.got) from None
 
     def split(self, fraction: float, stratify: bool = True, seed: int = 0) -> Dataset:
         """The same, with that fraction of the training images as the validation part; the test part stays as it is.
@@ -210,8 +243,8 @@ class Dataset:
     def __repr__(self) -> str:
         counts = [f"{len(self.part(part).labels):,} {word}" for part, word in _WORDS.items() if len(self.part(part).labels)]
         listed = counts[0] if len(counts) == 1 else f"{', '.join(counts[:-1])} and {counts[-1]}"
-        shape = "x".join(map(str, self.input_shape))
-        return f"Dataset({self.name!r}, {listed} images of {shape} {self.train_images.dtype}, {self.classes} classes)"
+        shape, words = "x".join(map(str, self.input_shape)), "class" if self.classes == 1 else "classes"
+        return f"Dataset({self.name!r}, {listed} images of {shape} {self.train_images.dtype}, {self.classes} {words})"
 
     def _repr_html_(self) -> str:
         """A table, and an image of each class, for notebooks."""

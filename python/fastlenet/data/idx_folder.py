@@ -12,6 +12,7 @@ import numpy as np
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.idx import Bytes, read_idx
 from fastlenet.data.images import mean_std
+from fastlenet.data.names import class_names
 from fastlenet.data.reading import MAX_BYTES, DataError, listing
 from fastlenet.files import user_path
 
@@ -32,14 +33,15 @@ def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
     The files are called train-images-idx3-ubyte or train-images.idx3-ubyte, and so on. They may lie in folders of these names,
     or in a subfolder of torchvision (raw, MNIST/raw, FashionMNIST/raw, ...). One split of EMNIST is read too; its images, which
     lie on their side in the files, are turned upright, and the data set's name mentions it. There are ten classes, or as many
-    as there are labels if labels above 9 are used. Labels that count from 1 to 10 or more become 0, 1, ... `~` is the home
-    folder.
+    as there are labels if labels above 9 are used. Labels that count from 1 to 10 or more become 0, 1, ... The class_names are
+    the published ones of Fashion-MNIST, KMNIST and EMNIST, else the labels. `~` is the home folder.
 
     Raises DataError, in one line that names the file, for anything that is not such a set, or more than one.
     """
     found = find_set(user_path(directory))
-    arrays, classes = found.read()
-    return Dataset(found.name, *arrays, classes, *mean_std(arrays[0]))
+    arrays, first, classes = found.read()
+    names = class_names(found.prefix.rstrip("-") or found.name, first, classes)
+    return Dataset(found.name, *arrays, classes, *mean_std(arrays[0]), class_names=names)
 
 
 def holds_idx(path: Path) -> bool:
@@ -78,8 +80,11 @@ class IdxSet:
         """The files of training images and labels, test images and labels. Raises DataError if one is missing."""
         return [self.path(part, kind) for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
-    def read(self) -> tuple[tuple[Bytes, Bytes, Bytes, Bytes], int]:
-        """The four arrays, images upright and labels counted from 0, and the number of classes. Raises DataError."""
+    def read(self) -> tuple[tuple[Bytes, Bytes, Bytes, Bytes], int, int]:
+        """The four arrays, images upright and labels counted from 0; the label that was the first; the number of classes.
+
+        Raises DataError.
+        """
         arrays: list[Bytes] = []
         for part in ("train", "t10k"):
             paths = self.path(part, "images-idx3"), self.path(part, "labels-idx1")
@@ -99,7 +104,7 @@ class IdxSet:
         first, classes = self._label_range(arrays[1], arrays[3])
         if first:
             arrays[1::2] = [labels - np.uint8(first) for labels in arrays[1::2]]
-        return (arrays[0], arrays[1], arrays[2], arrays[3]), classes
+        return (arrays[0], arrays[1], arrays[2], arrays[3]), first, classes
 
     def _label_range(self, train: Bytes, test: Bytes) -> tuple[int, int]:
         """The first label, and how many classes there are: ten, unless every label from 0 or 1 to a larger one is in use."""
@@ -141,7 +146,8 @@ def find_set(root: Path) -> IdxSet:
 
 def _sets_of(root: Path) -> list[IdxSet]:
     """The data sets in the folder itself, or else in the subfolders."""
-    name = root.resolve().name
+    whole = root.resolve()
+    name = whole.parent.name if whole.name in _SUBFOLDERS else whole.name
     found = _sets(root, name)
     if not found:
         for subfolder in _SUBFOLDERS:

@@ -18,6 +18,7 @@ __all__ = [
     "as_array",
     "as_images",
     "mean_std",
+    "owner_of",
     "scale_of",
     "type_error",
     "value_error",
@@ -30,6 +31,12 @@ PerChannel = float | tuple[float, ...]  # of one channel a number, of several on
 _LAYOUTS = "images (n, h, w), (n, c, h, w), (n, h, w, c) or (n, h*w)"
 _CHANNELS = (1, 2, 3, 4)
 _PIECE = 1 << 16  # pixels at a time: sums take eight times their memory
+
+
+def owner_of(name: str) -> str:
+    """What stands in front of an argument's name: "Dataset.from_arrays: " of "Dataset.from_arrays: X"."""
+    owner, colon, _ = name.rpartition(": ")
+    return owner + colon
 
 
 def type_error(name: str, value: object, expected: str, got: str, cure: str = "") -> FieldTypeError:
@@ -60,7 +67,7 @@ def as_array(name: str, value: object, expected: str) -> Array:
         raise type_error(name, value, expected, "parts of different shapes", "bring all of them to one size") from None
     except Exception as error:  # a tensor that is not on the CPU, or that needs gradients: libraries raise what they please
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:100]
-        cure = "of a tensor, .detach().cpu().numpy() is one"
+        cure = "of a tensor, .detach().cpu().float().numpy() is one"
         raise type_error(name, value, expected, f"{type(value).__name__} that is no array ({reason})", cure) from None
 
 

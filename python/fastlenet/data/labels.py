@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.data.images import Array, as_array, type_error, value_error
+from fastlenet.data.images import Array, as_array, owner_of, type_error, value_error
 from fastlenet.fields import INT64_MAX, integer
 
 __all__ = ["MAX_CLASSES", "Classes", "Labels", "as_labels", "as_numbers", "label_dtype"]
@@ -35,14 +35,15 @@ class Classes:
 
     def __init__(self, name: str, labels: Array, classes: int | Sequence[object] | Array | None) -> None:
         occurring = np.unique(labels)
+        field = f"{owner_of(name)}classes"
         if classes is None:
             self.labels = occurring
         elif isinstance(classes, (str, bytes)) or not hasattr(classes, "__len__"):
-            self.labels = _numbered(name, occurring, classes)
+            self.labels = _numbered(name, field, occurring, classes)
         else:
-            self.labels = as_labels("classes", classes)
-            if len(np.unique(self.labels)) < len(self.labels):
-                raise value_error("classes", classes, "a name for each class, each another", _some(self.labels))
+            self.labels = as_labels(field, classes)
+            if len(np.unique(self.labels)) < len(self.labels) or not len(self.labels):
+                raise value_error(field, classes, "a name for each class, each another", _some(self.labels) or "none")
         if len(self.labels) > MAX_CLASSES:
             cure = "classes are few, and have several images each"
             raise value_error(name, labels, f"at most {MAX_CLASSES:,} classes", f"{len(self.labels):,} different labels", cure)
@@ -83,9 +84,11 @@ class Classes:
         return "classes=[...] names all classes, in their order"
 
 
-def _numbered(name: str, occurring: Array, classes: object) -> Array:
+def _numbered(name: str, field: str, occurring: Array, classes: object) -> Array:
     """The labels of so many classes."""
-    count = integer("classes", classes, 1, MAX_CLASSES)
+    if isinstance(classes, (str, bytes)):
+        raise type_error(field, classes, "the number of classes, or a list of their names", repr(classes)[:40])
+    count = integer(field, classes, 1, MAX_CLASSES)
     if occurring.dtype.kind in "iu":
         return np.arange(count)
     if len(occurring) == count:
@@ -96,6 +99,8 @@ def _numbered(name: str, occurring: Array, classes: object) -> Array:
 
 def as_labels(name: str, value: object) -> Array:
     """Labels as integers or text, (n,). Raises FieldTypeError and FieldValueError, with the cure where it is clear."""
+    if isinstance(value, (list, tuple)) and any(isinstance(label, str) for label in value):
+        value = np.asarray([*value, None], object)[:-1]  # which shows whether something else is among the words
     labels = as_array(name, value, _EXPECTED)
     if labels.ndim != 1:
         raise value_error(name, value, _EXPECTED, f"shape {labels.shape}", _cure_of_shape(labels))

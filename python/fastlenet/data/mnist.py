@@ -26,7 +26,7 @@ def load_mnist() -> Dataset:
     for path in sorted(FOLDER.glob("*.gz")):
         if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != sums[path.name]:
             raise DataError(f"{path}: damaged, its MD5 sum is not {sums[path.name]}; install fastlenet again")
-    arrays, _ = IdxSet(FOLDER, "MNIST").read()
+    arrays, _, _ = IdxSet(FOLDER, "MNIST").read()
     return Dataset("MNIST", *arrays, 10, *MEAN_STD)
 
 

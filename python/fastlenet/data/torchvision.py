@@ -12,6 +12,7 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.data.idx import Bytes
 from fastlenet.data.images import mean_std
 from fastlenet.data.mnist import MEAN_STD
+from fastlenet.data.names import class_names
 from fastlenet.data.reading import DataError, DataFieldError
 from fastlenet.files import user_path
 
@@ -63,7 +64,7 @@ def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Datase
         numbers = MEAN_STD if name == "MNIST" else mean_std(images[0])
         names = tuple(map(str, parts[0].classes)) if chosen.named and hasattr(parts[0], "classes") else ()
         if name == "EMNIST":
-            names = tuple("abcdefghijklmnopqrstuvwxyz")
+            names = class_names("emnist-letters", 0, chosen.classes)
         arrays = images[0], labels[0], images[1], labels[1]
         return Dataset(name, *arrays, chosen.classes, *numbers, class_names=names)
     except (TypeError, ValueError) as error:

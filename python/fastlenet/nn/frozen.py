@@ -13,6 +13,7 @@ import numpy as np
 from fastlenet.backend import FEW_IMAGES, Array, Backend, Graph, Shape
 from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.fusion import Step, expect_examples, run_forward
+from fastlenet.nn.tensors import as_input
 
 __all__ = ["Frozen"]
 
@@ -46,7 +47,9 @@ class Frozen:
         self._workspaces = Workspaces(ops)
 
     def __call__(self, x: Array) -> Array:
-        """Returns the last layer's output for x, (n, ...) float32. The array belongs to the caller."""
+        """Returns the last layer's output for x, (n, ...) float32. The array belongs to the caller. x: as of a Sequential."""
+        if type(x) is not np.ndarray:
+            x = as_input("x", x)
         shape = getattr(x, "shape", None)
         graph = self._graphs.by_shape.get(shape) if type(shape) is tuple else None
         if graph is not None:

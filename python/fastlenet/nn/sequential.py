@@ -19,6 +19,7 @@ from fastlenet.nn.fusion import plan, run_backward, run_forward
 from fastlenet.nn.layers import Layer
 from fastlenet.nn.state import as_parameters, own_names
 from fastlenet.nn.summary import summarise
+from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
 
 __all__ = ["Sequential"]
@@ -157,9 +158,11 @@ class Sequential:
     def __call__(self, x: Array) -> Array:
         """Returns the last layer's output for x, (n, ...) float32. The array belongs to the caller.
 
+        x: a NumPy array, or a tensor in the host's memory, as torch's on the CPU, which is read by DLPack without a copy.
         In training mode, raises RuntimeError if a pass of this model is running: in a signal handler, a finaliser or another
         thread.
         """
+        x = as_input("x", x)
         if self.training:
             self._expect_no_pass("the model")
             try:
@@ -243,7 +246,7 @@ class Sequential:
         self._expect_no_pass("backward")
         try:
             self._in_a_pass = True
-            return self._backward(dy, need_dx)
+            return self._backward(as_input("backward: dy", dy), need_dx)
         finally:
             self._in_a_pass = False
 

@@ -24,7 +24,9 @@ def dataset_of(data: object, y: object) -> Dataset:
             raise FieldTypeError("y", y, "no labels beside a Dataset, which has them", got=type(y).__name__)
         return data
     if y is None:
-        raise FieldTypeError("data", data, "a Dataset, or images with their labels as y", got=type(data).__name__)
+        items = hasattr(data, "__getitem__") and hasattr(data, "__len__") and not hasattr(data, "shape")
+        cure = "Dataset.from_torch makes one of PyTorch's" if items else ""
+        raise FieldTypeError("data", data, "a Dataset, or images with their labels as y", cure=cure, got=type(data).__name__)
     if isinstance(y, str):
         raise FieldTypeError("y", y, "a label for each image", cure="the name of a recipe comes after y")
     with _arguments(X="data"):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from fastlenet.augment import EPOCH, Augmentation
+from fastlenet.backend import ALGORITHMS
 from fastlenet.fields import (
     INT64_MAX,
     FieldValueError,
@@ -148,8 +149,8 @@ class Recipe:
     cutout: int = _as("cutout", 0, "blank a square with a side of this many pixels")
     plain_epochs: int = a_field(0, _COUNT, "number of epochs at the end without augmentation")
     algorithm: str = a_field(
-        "direct",
-        _one_of("direct", "winograd"),
+        ALGORITHMS[0],
+        _one_of(*ALGORITHMS),
         "algorithm of conv2's forward pass; winograd is faster and rounds a little more",
     )
     tta: bool = a_field(False, _SWITCH, "test-time augmentation: average over each test image and its four shifts by one pixel")
