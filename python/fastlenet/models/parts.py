@@ -36,7 +36,7 @@ def expect_input_shape(name: str, shape: Sequence[int], least: int) -> tuple[int
         c, h, w = (integer(name, size, 1, 2**31 - 1) for size in shape)
     except (TypeError, ValueError):
         raise FieldValueError(field, shape, expected, f"{owner}: ") from None
-    if min(h, w) < least or (w <= 4 < min(c, h)):
+    if min(h, w) < least or (w in (1, 3) and min(c, h) > 4):  # (28, 28, 3) is no image of 28 channels
         cure = f"put the channels first, ({w}, {c}, {h})" if min(c, h) >= least else ""
         raise FieldValueError(field, shape, expected, f"{owner}: ", cure)
     return c, h, w
