@@ -1,6 +1,7 @@
-// One training step of LeNet on one thread, and one image through it, on fixed pseudo-random data, for Callgrind: each op's
-// instructions are a dump of their own, "desc: Trigger: Client Request: NAME" with its totals. tools/guard.py compares them
-// with those of benchmarks/results/guard.json. No Python is counted, and nothing depends on the time.
+// One training step of LeNet on one thread, the ops that LeNet-5 has instead, and one image through LeNet, on fixed
+// pseudo-random data, for Callgrind: each op's instructions are a dump of their own, "desc: Trigger: Client Request: NAME" with
+// its totals. tools/guard.py compares them with those of benchmarks/results/guard.json. No Python is counted, and nothing
+// depends on the time.
 //
 //     g++ -std=c++17 -O2 tests/cpp/kernel_count.cpp BUILD/libfastlenet_cpu.a -o kernel_count -pthread
 //     FASTLENET_ISA=x86-64-v3 valgrind --tool=callgrind --collect-atstart=no ./kernel_count
@@ -169,6 +170,24 @@ void training_step() {
               100 * alive(y2), 100 * alive(y3));
 }
 
+// What LeNet-5 has in place of the fused op: tanh and the mean of 2x2 windows, at the shapes of its first layer; and leaky
+// ReLU.
+void lenet5() {
+  Random random{3};
+  const PoolShape pool = pool_shape("count", {kBatch, 6, 28, 28}, {2, 2}, {2, 2}, {0, 0});
+  const std::int64_t pixels = kBatch * 6 * 28 * 28, windows = kBatch * 6 * 14 * 14;
+  const Floats x = random.uniform(pixels, -2.0f, 2.0f), dy = random.uniform(pixels, -1.0f, 1.0f);
+  Floats y = x, dx = x, means = zeros(windows);
+  const float slope = 0.01f;
+  count("tanh forward", [&] { cpu::map<&KernelTable::tanh_forward>(y.data(), x.data(), pixels); });
+  count("tanh backward", [&] { cpu::map_gradient<&KernelTable::tanh_backward>(dx.data(), dy.data(), y.data(), pixels); });
+  count("avg pool forward", [&] { cpu::avg_pool2d_forward(means.data(), y.data(), pool); });
+  count("avg pool backward", [&] { cpu::avg_pool2d_backward(dx.data(), means.data(), pool); });
+  count("leaky relu forward", [&] { cpu::map<&KernelTable::leaky_relu_forward>(y.data(), x.data(), pixels, slope); });
+  count("leaky relu backward",
+        [&] { cpu::map_gradient<&KernelTable::leaky_relu_backward>(dx.data(), dy.data(), y.data(), pixels, slope); });
+}
+
 void one_image() {
   Random random{2};
   Convolution conv1(random, 1, 1, 28, 20, 0.4f), conv2(random, 1, 20, 12, 50, 0.3f);
@@ -194,5 +213,6 @@ int main() {
   select_level();
   set_num_threads(1);
   training_step();
+  lenet5();
   one_image();
 }

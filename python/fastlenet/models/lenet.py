@@ -10,7 +10,7 @@ from fastlenet import ops as kernel_ops
 from fastlenet.fields import integer
 from fastlenet.models.parts import expect_input_shape, of_recipe, pooled, without_idle
 from fastlenet.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
-from fastlenet.nn.layers import PROBABILITY
+from fastlenet.nn.layers.dropout import PROBABILITY
 from fastlenet.training.recipe import Recipe
 
 __all__ = ["PRETRAINED", "LeNet"]

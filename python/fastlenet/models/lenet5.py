@@ -9,7 +9,7 @@ from fastlenet import ops as kernel_ops
 from fastlenet.fields import integer
 from fastlenet.models.parts import expect_input_shape, of_recipe, pooled, without_idle
 from fastlenet.nn import AvgPool2d, Conv2d, Dropout, Flatten, Layer, Linear, Sequential, Tanh
-from fastlenet.nn.layers import PROBABILITY
+from fastlenet.nn.layers.dropout import PROBABILITY
 from fastlenet.training.recipe import Recipe
 
 __all__ = ["LeNet5"]

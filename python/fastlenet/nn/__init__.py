@@ -8,7 +8,13 @@ derived from them between calls.
 
 from fastlenet.nn.context import Context as Context
 from fastlenet.nn.frozen import Frozen
-from fastlenet.nn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
+from fastlenet.nn.layers.activation import LeakyReLU, ReLU, Sigmoid, Tanh
+from fastlenet.nn.layers.base import Layer
+from fastlenet.nn.layers.conv import Conv2d
+from fastlenet.nn.layers.dropout import Dropout
+from fastlenet.nn.layers.flatten import Flatten
+from fastlenet.nn.layers.linear import Linear
+from fastlenet.nn.layers.pool import AvgPool2d, MaxPool2d
 from fastlenet.nn.sequential import Sequential
 
 __all__ = [

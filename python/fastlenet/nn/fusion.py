@@ -10,7 +10,10 @@ import numpy as np
 
 from fastlenet.backend import DEAD, Array, Shape
 from fastlenet.nn.context import Context
-from fastlenet.nn.layers import Conv2d, Layer, MaxPool2d, MisfitError, ReLU, gradient_outputs, slide
+from fastlenet.nn.layers.activation import ReLU
+from fastlenet.nn.layers.base import Layer, MisfitError, gradient_outputs, slide
+from fastlenet.nn.layers.conv import Conv2d
+from fastlenet.nn.layers.pool import MaxPool2d
 
 __all__ = ["Step", "expect_examples", "plan", "run_backward", "run_forward"]
 

@@ -16,7 +16,7 @@ from fastlenet.fields import Values
 from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.fusion import plan, run_backward, run_forward
-from fastlenet.nn.layers import Layer
+from fastlenet.nn.layers.base import Layer
 from fastlenet.nn.state import as_parameters, own_names
 from fastlenet.nn.summary import summarise
 from fastlenet.nn.tensors import as_input

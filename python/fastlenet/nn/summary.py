@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fastlenet.nn.layers import Layer
+from fastlenet.nn.layers.base import Layer
 
 __all__ = ["summarise"]
 
