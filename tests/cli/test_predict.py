@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,14 @@ def test_a_number(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_blocks_on_a_terminal(pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "28")
     assert main(["predict", str(pictures / "seven.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 14 + 1 and {len(line) for line in lines[1:15]} == {28}
     assert set("".join(lines[1:15])) <= set(" ▄▀█") and "█" in "".join(lines[1:15])
+    monkeypatch.setenv("COLUMNS", "27")  # too narrow for them
+    assert main(["predict", str(pictures / "seven.png")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_what_the_network_saw(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +79,16 @@ def test_a_model_of_ones_own(pictures: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["predict", "--json", str(tmp_path / "own.safetensors"), str(pictures / "seven.png")]) == 3
     one = json.loads(capsys.readouterr().out)
     assert len(one["probabilities"]) == 3 and one["warnings"][0].startswith("uncertain: ")
+
+
+def test_without_pillow(pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "PIL"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    for flags in ([], ["--show", "out.png"]):
+        assert main(["predict", *flags, str(pictures / "seven.png"), str(pictures / "row.png")]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1 and "pip install 'fastlenet[image]'" in captured.err and captured.out == ""
 
 
 @pytest.mark.parametrize(
@@ -100,8 +115,15 @@ def test_wrong_usage(
     assert code == 2 and captured.out == "" and message in captured.err and captured.err.count("\n") == 1
 
 
-def test_what_can_be_read_is_read(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An unreadable picture among others."""
+def test_what_can_be_read_is_read(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unreadable pictures among others, by name and in a folder."""
+    (tmp_path / "a text.png").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("left out")
+    (tmp_path / "b.png").write_bytes((pictures / "seven.png").read_bytes())
+    assert main(["predict", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and "a text.png: no picture that Pillow reads" in captured.err
+    assert captured.out.startswith(f"{tmp_path / 'b.png'}: 7\n") and captured.out.count("\n") == 2
     assert main(["predict", "absent.png", str(pictures / "seven.png")]) == 2
     captured = capsys.readouterr()
     assert "absent.png: no such file" in captured.err and ": 7" in captured.out

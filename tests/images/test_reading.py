@@ -76,6 +76,26 @@ def test_transparent_pixels_are_white() -> None:
     assert (read(palette)[alpha == 0] > 0.99).all()
 
 
+def test_white_strokes_on_a_transparent_ground_lie_over_black() -> None:
+    alpha = np.zeros_like(GRAY)
+    alpha[2:4] = 255
+    for pixels in (np.stack([alpha, alpha], -1), np.stack([alpha, alpha, alpha, alpha], -1)):
+        np.testing.assert_array_equal(read(pixels)[:, :, 0], alpha / 255)
+    opaque = np.full_like(GRAY, 255)  # a white sheet stays white
+    np.testing.assert_array_equal(read(np.stack([opaque, opaque], -1)), 1)
+
+
+@pytest.mark.parametrize("most", [1, 255, 65535])
+def test_pictures_of_32_bits(tmp_path: Path, most: int) -> None:
+    Image.fromarray(GRAY.astype(np.float32) / GRAY.max() * most).save(tmp_path / "a.tiff")
+    np.testing.assert_allclose(read(tmp_path / "a.tiff")[:, :, 0], GRAY / GRAY.max(), atol=1e-6)
+    Image.fromarray(np.full((9, 9), -2.0, np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(
+        ImageError, match=r"cannot be read as a picture \(image expects pixels of 0..1, 0..255 or 0..65535, got -2"
+    ):
+        read(tmp_path / "a.tiff")
+
+
 def test_masks_of_0_and_1_are_black_and_white() -> None:
     mask = GRAY > 100
     for image in (mask, mask.astype(np.uint8), mask.astype(np.float64), Image.fromarray(mask)):
@@ -87,6 +107,30 @@ def test_large_pictures_are_averaged() -> None:
     pixels, scale = read_picture(large)
     assert scale == 3 and pixels.shape == (1000, 669, 1)
     assert pixels.mean() == pytest.approx(large.mean() / 255, abs=0.002)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16"])
+def test_strips_of_a_picture_are_those_of_the_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2050, 70, 4), np.uint8)
+    picture = Image.fromarray(noise[:, :, 0] * np.uint16(257)) if mode == "I;16" else Image.fromarray(noise).convert(mode)
+    whole, scale = read_picture(picture)
+    monkeypatch.setattr("fastlenet.images.reading._STRIP", 9999)
+    pixels, _ = read_picture(picture)
+    assert scale == 3 and pixels.shape[:2] == (684, 24)
+    np.testing.assert_array_equal(pixels, whole)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_large_photograph_is_decoded_at_a_half(tmp_path: Path, turn: int) -> None:
+    page = np.full((8000, 4000), 255, np.uint8)
+    page[:2000] = 0
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(page).save(tmp_path / "a.jpg", exif=exif)
+    pixels, scale = read_picture(tmp_path / "a.jpg")
+    expected = np.repeat(np.repeat([[0.0], [1.0]], [250, 750], 0), 500, 1)
+    np.testing.assert_allclose(pixels[:, :, 0], expected if turn == 1 else np.rot90(expected, -1), atol=0.02)
+    assert scale == 8
 
 
 class Tensor:
@@ -143,7 +187,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
 def test_a_picture_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(GRAY).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ImageError, match="cannot be read as a picture"):
+    with pytest.raises(ImageError, match="more than 20 pixels, which Pillow refuses; make it smaller"):
         read_picture(tmp_path / "a.png")
 
 

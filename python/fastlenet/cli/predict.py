@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.parser import Parser, file_name
+from fastlenet.data.folder import SUFFIXES
 from fastlenet.files import CheckpointError, expect_writable
 from fastlenet.formats.tensor_file import TensorFile
+from fastlenet.images.framing import SIDE
 from fastlenet.images.predict import Prediction, predict_image, predict_page
-from fastlenet.images.reading import ImageError
+from fastlenet.images.reading import ImageError, pillow
 from fastlenet.images.showing import as_blocks, expect_picture_name, save_sheet
 from fastlenet.models.lenet import LeNet
 from fastlenet.streams import one_line, tell
@@ -26,7 +29,6 @@ __all__ = ["add_arguments", "main", "make_parser", "run"]
 
 DOUBTFUL = 3  # the exit code where a picture is blank, has no digit or several, or its digit is uncertain
 _UNREADABLE = 2
-_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm", ".jp2", ".avif"}
 
 
 class _Result(NamedTuple):
@@ -78,6 +80,7 @@ def run(given: argparse.Namespace, prog: str) -> int:
     has_model = first.endswith(".safetensors")
     if has_model and not others:
         raise UsageError(f"{first} is a model; name the pictures after it")
+    pillow()  # once, not for every picture
     if given.show is not None:
         expect_picture_name(given.show)
         expect_writable(given.show)
@@ -111,14 +114,16 @@ def _load(path: str) -> list[LeNet]:
 
 
 def _pictures(names: Sequence[str]) -> Iterator[str]:
-    """Files as they are named, and the pictures of folders by name. Raises ImageError for a folder without any."""
+    """Files as they are named, and the pictures of folders by name. Raises ImageError for a folder without any picture."""
     for name in names:
         if not Path(name).is_dir():
             yield name
             continue
-        inside = sorted(path for path in Path(name).iterdir() if path.suffix.lower() in _ENDINGS)
+        inside = sorted(path for path in Path(name).iterdir() if path.suffix.lower() in SUFFIXES)
         if not inside:
-            raise ImageError(f"{name}: a folder without pictures")
+            raise ImageError(
+                f"{name}: a folder without pictures ({', '.join(SUFFIXES[:3])}, ...); folders in it are not searched"
+            )
         yield from map(str, inside)
 
 
@@ -148,11 +153,11 @@ def _as_json(path: str, result: _Result) -> str:
 def _as_text(path: str, result: _Result) -> str:
     """The name, the label, the three most probable classes; on a terminal what the network saw, too; then the warnings."""
     lines = [f"{one_line(path)}: {'-' if result.label is None else result.label}"]
-    on_terminal = sys.stdout.isatty()
+    shown = sys.stdout.isatty() and shutil.get_terminal_size().columns >= SIDE
     for digit in result.digits:
         if digit.label is None:
             continue
-        if on_terminal:
+        if shown:
             lines.append(as_blocks(digit.image, sys.stdout.encoding))
         lines.append("  " + "   ".join(f"{label} {digit.probabilities[label]:6.2%}" for label in _top(digit)))
     lines += [f"  {warning}" for warning in result.warnings]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlenet import ops
 from fastlenet.backend import Array
 from fastlenet.images.ink import Ink, ink_level
 from fastlenet.images.shapes import Shape
@@ -34,7 +35,7 @@ def frame(ink: Ink, shape: Shape) -> Array:
     tight = fine[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(tight.shape)
     h, w = (max(1, round(size * scale)) for size in tight.shape)
-    return _centred(np.asarray(_areas(tight.shape[0], h) @ tight @ _areas(tight.shape[1], w).T))
+    return _centred(_resized(tight, _areas(tight.shape[0], h), _areas(tight.shape[1], w)))
 
 
 def _black_and_white(ink: Ink, shape: Shape) -> Array:
@@ -46,9 +47,15 @@ def _black_and_white(ink: Ink, shape: Shape) -> Array:
     own = np.zeros(density.shape, np.float32)
     own[shape.top - top : shape.bottom - top, shape.left - left : shape.right - left] = shape.mask
     down, across = (_resampling(n, max(1, round(n * size)), 1 / size) for n in density.shape)
-    near = _widened((down @ own @ across.T > 0.25).astype(np.float32), 3)
-    fine = down @ density @ across.T * near
+    near = _widened((_resized(own, down, across) > 0.25).astype(np.float32), 3)
+    fine = _resized(density, down, across) * near
     return np.asarray(np.clip((fine / max(ink_level(fine), 1e-6) - 0.5) * _CONTRAST + 0.5, 0, 1))
+
+
+def _resized(pixels: Array, down: Array, across: Array) -> Array:
+    """down @ pixels @ across.T, by the package's kernels: NumPy's would start another library's threads for little work."""
+    columns = np.ascontiguousarray(pixels.T, np.float32)
+    return ops.linear_forward(ops.linear_forward(down, columns), across)
 
 
 def _resampling(before: int, after: int, step: float) -> Array:

@@ -85,21 +85,23 @@ def _full_size(squares: Array, shape: tuple[int, ...]) -> Array:
     side = -(-max(h, w) // _GRID)
     if side == 1:
         return squares
-    down, across = (_interpolation(size, count, side) for size, count in zip(shape, squares.shape, strict=True))
-    return np.asarray(down @ squares @ across.T)
+    return np.asarray(_interpolated(_interpolated(squares, h, side).T, w, side).T)
 
 
-def _interpolation(size: int, count: int, side: int) -> Array:
-    """The matrix (size, count) that interpolates between the middles of squares, constant beyond the outer ones."""
-    place = np.clip((np.arange(size) + 0.5) / side - 0.5, 0, count - 1)
-    return np.asarray(np.maximum(1 - np.abs(place[:, None] - np.arange(count)), 0), np.float32)
+def _interpolated(rows: Array, size: int, side: int) -> Array:
+    """`size` rows between the middles of squares, constant beyond the outer ones."""
+    place = np.clip((np.arange(size, dtype=np.float32) + 0.5) / side - 0.5, 0, len(rows) - 1)
+    low = place.astype(int)
+    share = (place - low)[:, None]
+    high = np.minimum(low + 1, len(rows) - 1)
+    return np.asarray(rows[low] * (1 - share) + rows[high] * share)
 
 
 def _fitted_light(squares: Array) -> Array:
     """A smooth surface of second degree through the paper: first through the border, then through all that lies near it."""
     h, w = squares.shape
     y, x = np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1)
     values = squares.reshape(-1).astype(np.float64)
     border = (np.maximum(np.abs(x), np.abs(y)) > 0.9).reshape(-1)
     fitted = np.full_like(values, np.median(values[border]))
@@ -107,9 +109,10 @@ def _fitted_light(squares: Array) -> Array:
     for turn in range(8):
         away = np.abs(values - fitted)
         scale = max(0.01, 2 * float(np.median(away[trusted])))
-        weights = trusted / (1 + (away / scale) ** 2)
-        root = np.sqrt(weights)[:, None]
-        fitted = terms @ np.linalg.lstsq(terms * root, values * root[:, 0], rcond=1e-6)[0]
+        weighted = terms * (trusted / (1 + (away / scale) ** 2))
+        # The normal equations: 6x6, where a large system would wake all threads of NumPy's library for little work.
+        moments = np.einsum("in,jn->ij", weighted, terms)
+        fitted = np.linalg.lstsq(moments, np.einsum("in,n->i", weighted, values), rcond=1e-12)[0] @ terms
         if turn == 3:
             trusted = np.ones_like(border)
     return np.asarray(fitted.reshape(h, w), np.float32)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,6 +23,9 @@ __all__ = ["ImageError", "Picture", "is_path", "pillow", "read_picture"]
 Picture: TypeAlias = "str | os.PathLike[str] | Image | npt.ArrayLike"
 
 LONGEST = 1000  # pixels: a longer side is averaged down to at most this, which leaves a digit of 2 % of the page its 20 pixels
+_DRAFT = 4 * LONGEST  # pixels a side, which the decoder of a JPEG need not exceed
+_STRIP = 1 << 21  # pixels at a time
+_UNSEEN = 0.8  # of white: what is nowhere darker than that would hardly be seen on white
 
 _EXPECTED = "a file's name, a Pillow image, or an array (h, w), (h, w, c) or (c, h, w) of 1 to 4 channels"
 
@@ -45,31 +51,38 @@ def read_picture(image: Picture) -> tuple[Array, int]:
     """A picture as float32 (h, w, 1 or 3) in 0..1, turned as its camera says, over white where it is transparent; and how many
     of its pixels, in height and in width, each of these is the mean of, so that no side has more than 1,000.
 
+    Strokes in white on a transparent ground are laid over black. Takes some 100 MB beside the decoded file.
     Raises ImageError for a file that is no picture, TypeError and ValueError for an array that is none.
     """
     if is_path(image):
-        pixels = _read_file(os.fspath(image))  # type: ignore[arg-type]
-    elif (module := sys.modules.get("PIL.Image")) is not None and isinstance(image, module.Image):
-        pixels = _from_pillow(image)
-    else:
-        pixels = _expect_array(image)
-    small, factor = _shrink(pixels)
-    return _over_white(small), factor
+        return _read_file(os.fspath(image))  # type: ignore[arg-type]
+    if (module := sys.modules.get("PIL.Image")) is not None and isinstance(image, module.Image):
+        return _from_pillow(image)
+    pixels = _expect_array(image)
+    return _averaged(lambda top, bottom: pixels[top:bottom], *pixels.shape[:2])
 
 
-def _read_file(path: str) -> Array:
+def _read_file(path: str) -> tuple[Array, int]:
     place, library = user_path(path), pillow()
     try:
         if not place.is_file():
             raise ImageError(f"{shown_path(path)}: {'not a file' if place.exists() else 'no such file'}")
-        with library.open(place) as image:
-            return _from_pillow(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of a size that this module takes in strips
+            with library.open(place) as image:
+                whole = max(image.size)
+                image.draft(None, (_DRAFT, _DRAFT))  # a JPEG of several times this size is decoded at a half, a fourth, ...
+                pixels, factor = _from_pillow(image)
+                return pixels, factor * round(whole / max(image.size))
     except ImageError:
         raise
     except PermissionError:
         raise ImageError(f"{shown_path(path)}: no permission to read it") from None
     except library.UnidentifiedImageError:
         raise ImageError(f"{shown_path(path)}: no picture that Pillow reads; convert it to PNG or JPEG") from None
+    except library.DecompressionBombError:
+        most = 2 * library.MAX_IMAGE_PIXELS
+        raise ImageError(f"{shown_path(path)}: more than {most:,} pixels, which Pillow refuses; make it smaller") from None
     except MemoryError:
         raise
     except Exception as error:  # the border: Pillow's decoders raise what they please about a stranger's bytes
@@ -77,18 +90,30 @@ def _read_file(path: str) -> Array:
         raise ImageError(f"{shown_path(path)}: cannot be read as a picture ({reason})") from None
 
 
-def _from_pillow(image: Image) -> Array:
-    """Pixels of 8 or 16 bits: gray, gray and alpha, colour, colour and alpha."""
-    from PIL import ImageOps
+def _from_pillow(image: Image) -> tuple[Array, int]:
+    """Pixels of 8, 16 or 32 bits: gray, gray and alpha, colour, colour and alpha."""
+    from PIL import ExifTags, ImageOps
 
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F"):  # 32 bits, of which PNG's 16 are used
-        pixels = np.asarray(image, np.float64)
-        return pixels / (65535.0 if pixels.max(initial=0) > 255 else 255.0)
-    if image.mode.startswith("I;16"):
-        return np.asarray(image.convert("I"), np.float64) / 65535
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    w, h = image.size
+    if image.mode == "F" or image.mode.startswith("I"):
+        most = _brightest(image)
+        return _averaged(lambda top, bottom: np.asarray(image.crop((0, top, w, bottom)).convert("F")) / most, h, w)
     opaque, transparent = ("L", "LA") if image.mode in ("1", "L", "LA", "La") else ("RGB", "RGBA")
-    return np.asarray(image.convert(transparent if image.has_transparency_data else opaque))
+    mode = transparent if image.has_transparency_data else opaque
+    return _averaged(lambda top, bottom: np.asarray(image.crop((0, top, w, bottom)).convert(mode)), h, w)
+
+
+def _brightest(image: Image) -> float:
+    """What white is in a picture of 16 or 32 bits a pixel. Raises ValueError for pixels that are not scaled as pictures are."""
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    low, high = np.asarray(image.getextrema(), float).tolist()
+    most = next((most for most in (1.0, 255.0, 65535.0) if high <= most), math.nan)
+    if not (low >= 0 and high <= most):  # NaN too
+        raise ValueError(f"image expects pixels of 0..1, 0..255 or 0..65535, got {low:.4g}..{high:.4g}")
+    return most
 
 
 def _expect_array(image: Any) -> Array:
@@ -125,27 +150,38 @@ def _scaled(pixels: Array) -> Array:
     return pixels.astype(np.float32) / most
 
 
-def _shrink(pixels: Array) -> tuple[Array, int]:
-    """(h, w, channels) in 0..1, averaged over squares so that no side is longer than LONGEST, and the squares' side."""
+def _averaged(strip: Callable[[int, int], Array], height: int, width: int) -> tuple[Array, int]:
+    """The means over squares, so that no side is longer than LONGEST, opaque; and the squares' side.
+
+    strip: gives the rows from one to another, uint8 or floats in 0..1. A strip at a time is taken, which bounds the memory.
+    """
+    factor = -(-max(height, width) // LONGEST)
+    rows = factor * max(1, _STRIP // (factor * width))
+    means = [_means(strip(top, min(top + rows, height)), factor) for top in range(0, height, rows)]
+    return _opaque(np.concatenate(means)), factor
+
+
+def _means(pixels: Array, factor: int) -> Array:
+    """(h, w) or (h, w, channels) as float32 (h, w, channels) over squares; colours are multiplied by their opacity before."""
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    h, w, channels = pixels.shape
-    factor = -(-max(h, w) // LONGEST)
-    if factor > 1:
-        pixels = np.pad(pixels, ((0, -h % factor), (0, -w % factor), (0, 0)), "edge")
-        squares = pixels.reshape(pixels.shape[0] // factor, factor, pixels.shape[1] // factor, factor, channels)
-        scaled: Array = squares.mean((1, 3), np.float32)
-    else:
-        scaled = pixels.astype(np.float32)
+    scaled = pixels.astype(np.float32)
     if pixels.dtype == np.uint8:
         scaled /= 255
-    return scaled, factor
+    h, w, channels = scaled.shape
+    if channels in (2, 4):
+        scaled[:, :, :-1] *= scaled[:, :, -1:]
+    if factor == 1:
+        return scaled
+    scaled = np.pad(scaled, ((0, -h % factor), (0, -w % factor), (0, 0)), "edge")
+    squares = scaled.reshape(scaled.shape[0] // factor, factor, scaled.shape[1] // factor, factor, channels)
+    return np.asarray(squares.mean((1, 3)))
 
 
-def _over_white(pixels: Array) -> Array:
-    """Without the channel of opacity, which is the last one of two or four."""
+def _opaque(pixels: Array) -> Array:
+    """Without the channel of opacity, the last one of two or four: over white, or over black if that hides all."""
     if pixels.shape[2] in (1, 3):
         return pixels
-    alpha = pixels[:, :, -1:]
-    opaque: Array = pixels[:, :, :-1] * alpha + (1 - alpha)
-    return opaque
+    colours, ground = pixels[:, :, :-1], 1 - pixels[:, :, -1:]
+    over_white: Array = colours + ground
+    return colours if over_white.min() > _UNSEEN and ground.max() > 0 else over_white
