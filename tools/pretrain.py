@@ -8,10 +8,7 @@ docs/predict.md states; seed and recipe are not chosen by it.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
-from fastlenet import RECIPES, LeNet, config, fit
+from fastlenet import RECIPES, LeNet, fit
 from fastlenet.data import load_mnist
 from fastlenet.models.lenet import PRETRAINED
 from fastlenet.training.evaluation import evaluate
@@ -24,17 +21,8 @@ def main() -> None:
     data, recipe = load_mnist(), RECIPES[RECIPE]
     model = LeNet.of(recipe)
     fit(model, data, recipe)
-    metadata = {
-        "architecture": "LeNet",
-        "input_shape": json.dumps([1, 28, 28]),
-        "mean": json.dumps([data.mean]),
-        "std": json.dumps([data.std]),
-        "class_names": json.dumps([str(digit) for digit in range(10)]),
-        "recipe": json.dumps(asdict(recipe)),
-        "version": config()["version"],
-    }
     PRETRAINED.parent.mkdir(exist_ok=True)
-    save_bfloat16(PRETRAINED, model.state_dict(), metadata)
+    save_bfloat16(PRETRAINED, model.state_dict(), model.metadata())
     accuracy, _ = evaluate(LeNet.pretrained(), data)
     print(f"test accuracy of the rounded weights: {accuracy:.2%}")
 

@@ -23,6 +23,8 @@ from fastlenet.training.recipe import RECIPES, Recipe
 if TYPE_CHECKING:
     from fastlenet import cuda
     from fastlenet.images import Page, Prediction, predict_image, predict_page
+    from fastlenet.models.ensemble import Ensemble
+    from fastlenet.models.loading import load
     from fastlenet.training.callbacks import Callback, EarlyStopping
     from fastlenet.training.fit import fit
 
@@ -32,6 +34,7 @@ __all__ = [
     "Callback",
     "Chain",
     "EarlyStopping",
+    "Ensemble",
     "LeNet",
     "Page",
     "Prediction",
@@ -41,6 +44,7 @@ __all__ = [
     "cuda",
     "fit",
     "get_num_threads",
+    "load",
     "nn",
     "ops",
     "optim",
@@ -56,11 +60,13 @@ __all__ = [
 _LATER = {
     "Callback": "fastlenet.training.callbacks",
     "EarlyStopping": "fastlenet.training.callbacks",
-    "Page": "fastlenet.images",
-    "Prediction": "fastlenet.images",
+    "Ensemble": "fastlenet.models.ensemble",
     "fit": "fastlenet.training.fit",
+    "load": "fastlenet.models.loading",
+    "Page": "fastlenet.images",
     "predict_image": "fastlenet.images",
     "predict_page": "fastlenet.images",
+    "Prediction": "fastlenet.images",
 }
 
 

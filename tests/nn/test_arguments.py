@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from types import ModuleType
 from typing import Any
 
@@ -156,7 +157,6 @@ def of_summary() -> list[Wrong]:
     misfits = {
         (28, 28): "conv1",
         (1, 28, 28, 1): "conv1",
-        (): "conv1",
         (1, 4, 28): "conv1",
         (1, 8, 8): "conv2",
         (1, 32, 32): "fc1",
@@ -164,7 +164,8 @@ def of_summary() -> list[Wrong]:
     rows = [
         (lambda shape=shape: LeNet().summary(shape), rf"^summary: layer '{name}': .* got ") for shape, name in misfits.items()
     ]
-    others: list[Any] = [(1, -28, 28), (1, 28.0, 28), (0, 28, 28), "abc", 28, None, (1, 28, "28"), (True, 28, 28)]
+    others: list[Any] = [(1, -28, 28), (1, 28.0, 28), (0, 28, 28), "abc", 28, (), (1, 28, "28"), (True, 28, 28)]
+    rows.append((lambda: TINY.summary(), r"^summary: input_shape expects the shape of one example, got None; summary\("))
     return rows + [(lambda other=other: LeNet().summary(other), r"^summary: input_shape expects .* got ") for other in others]
 
 
@@ -282,7 +283,19 @@ ROWS: dict[str, list[Wrong]] = {
         *each(nn.Sequential, "seed", NOT_A_SEED),
         *each(nn.Sequential, "ops", NOT_A_BACKEND),
         *each(nn.Sequential, "algorithm", ["fft", None, 1]),
+        *each(nn.Sequential, "input_shape", ["28", 28, (), (0, 28, 28), (1, 28.0, 28), [1] * 9]),
     ],
+    "Sequential.save": [(lambda: TINY.save("nowhere/m.safetensors"), "^nowhere/m.safetensors: .*no such|nowhere")],
+    "Sequential.set_facts": [
+        *each(TINY.set_facts, "input_shape", [28, "28", (), (2.0,)]),
+        (lambda: TINY.set_facts(input_shape=(3,)), r"^layer '0': an input expects shape \(2\), got \(3,\)$"),
+        *each(TINY.set_facts, "mean", [NAN, "0", float("inf"), [None], True], std=1.0),
+        *each(TINY.set_facts, "std", [0, -1, NAN, 1e-300, "1", None], mean=0.0),
+        *each(TINY.set_facts, "class_names", [3, "ab", [1.0], ["a", 1], ["a", "a"], [None]]),
+    ],
+    "Ensemble": each(fastlenet.Ensemble, "members", [[], [None], [LeNet(), TINY], [LeNet(), LeNet(classes=3)]]),
+    "Ensemble.save": [(lambda: fastlenet.Ensemble([TINY]).save("nowhere/m.safetensors"), "nowhere")],
+    "load": [(lambda: fastlenet.load("nowhere.safetensors"), "^nowhere.safetensors: no such file$")],
     "Sequential.__call__": [
         *of_model(LeNet()),
         *of_model(LeNet().eval()),
@@ -337,8 +350,10 @@ ELSEWHERE = {
 
 
 def own_members(kind: type) -> list[tuple[str, object]]:
-    """Those of a class and of its private bases, which have no arguments of their own here."""
-    return [item for base in kind.__mro__ if base is kind or base.__name__.startswith("_") for item in vars(base).items()]
+    """Those of a class and of its bases, up to the first public one, which has its own rows here."""
+    public = {*fastlenet.__all__, *nn.__all__, *optim.__all__, "object"}
+    bases = takewhile(lambda base: base is kind or base.__name__ not in public, kind.__mro__)
+    return [item for base in bases for item in vars(base).items()]
 
 
 def public_callables() -> Iterator[str]:

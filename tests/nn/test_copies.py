@@ -122,6 +122,7 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     nn.Frozen: (lambda: small().freeze(), lambda frozen: [frozen(x).tobytes() for x in (X, X[:1], np.tile(X, (2, 1, 1, 1)))]),
     LeNet: (lambda: LeNet(2, dropout=0.5, algorithm="winograd"), model_bits),
     models.LeNet5: (lambda: models.LeNet5(2, dropout=0.5), model_bits),
+    fastlenet.Ensemble: (lambda: fastlenet.Ensemble([small(), small()]), lambda e: [model_bits(member) for member in e]),
     fastlenet.Chain: (
         lambda: fastlenet.Chain([0.5, -1.0, 2.0]),
         lambda chain: (chain.weights.tobytes(), chain.fit([1], [2], 0.1, 9)),

@@ -103,7 +103,7 @@ def _save_weights(run: EnsembleRun, trouble: str) -> NoReturn:
     Raises CheckpointError, which names what was saved where.
     """
     states = [*run.finished, dict(run.trainer.state.model.state_dict())]
-    saved = _save_networks(states, None, "the weights so far")
+    saved = _save_networks(run, states, None, "the weights so far")
     raise CheckpointError(f"interrupted; the training state could not be saved: {trouble}; {saved}")
 
 
@@ -121,13 +121,13 @@ def _finish(
     is_kept = any(saver.error is None for saver in savers)
     if options.save_model is not None:
         try:
-            save_model(options.save_model, join_members(states))
+            _save(run, options.save_model, states)
             is_kept = True
             console.say(f"saved {one_line(options.save_model)}")
         except CheckpointError as error:
             failed.append(error)
     if (savers or options.save_model is not None) and not is_kept:
-        failed.append(CheckpointError(_save_networks(states, None, _networks(states))))
+        failed.append(CheckpointError(_save_networks(run, states, None, _networks(states))))
     accuracy, loss = run.evaluate(states, report=console.say)
     result = result.finished(run, accuracy, loss)
     if options.json:
@@ -141,11 +141,16 @@ def _finish(
     return 0
 
 
-def _save_networks(states: Sequence[State], path: str | None, what: str) -> str:
+def _save(run: EnsembleRun, path: str | Path, states: Sequence[State]) -> None:
+    """Save networks of the run, with what a file says of them."""
+    save_model(path, join_members(states), run.trainer.state.model.metadata())
+
+
+def _save_networks(run: EnsembleRun, states: Sequence[State], path: str | None, what: str) -> str:
     """Save networks at a path, or elsewhere if that fails or there is none. Returns a sentence with the file, or the reason."""
 
     def save(path: str | Path) -> None:
-        save_model(path, join_members(states))
+        _save(run, path, states)
 
     trouble = ""
     if path is not None:
@@ -169,7 +174,7 @@ def _kept(run: EnsembleRun, checkpoint: Path | None, options: Options) -> str:
     kept = f"; {checkpoint} holds the last good state" if checkpoint is not None and checkpoint.exists() else ""
     if not run.finished:
         return kept
-    return f"{kept}; {_save_networks(run.finished, options.save_model, f'{_networks(run.finished)} finished before')}"
+    return f"{kept}; {_save_networks(run, run.finished, options.save_model, f'{_networks(run.finished)} finished before')}"
 
 
 def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:

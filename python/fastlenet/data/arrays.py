@@ -32,12 +32,12 @@ class Arrays(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Of all three, and the names of the classes."""
+    """Of all three, and the classes."""
 
     train: Arrays
     validation: Arrays
     test: Arrays
-    class_names: tuple[str, ...]
+    classes: Classes
 
 
 class _Raw(NamedTuple):
@@ -76,7 +76,7 @@ def arrays_of(
         stay, out = held_out(parts["train"].labels, count, stratify=True, seed=0)
         parts[part], parts["train"] = parts["train"].at(out), parts["train"].at(stay)
     none = parts["train"].at(slice(0))
-    return Parts(parts["train"], parts.get("validation", none), parts.get("test", none), known.names)
+    return Parts(parts["train"], parts.get("validation", none), parts.get("test", none), known)
 
 
 def more_arrays(where: str, images: object, labels: object, train: Images, names: tuple[str, ...]) -> Arrays:

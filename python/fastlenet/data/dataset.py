@@ -10,20 +10,18 @@ from typing import Literal
 import numpy as np
 
 from fastlenet.data.arrays import Arrays, Given, alike, arrays_of, expect_share, more_arrays
-from fastlenet.data.images import Array, Images, PerChannel, mean_std, type_error, value_error
+from fastlenet.data.images import Array, Images, mean_std, type_error, value_error
 from fastlenet.data.labels import MAX_CLASSES, Labels, label_dtype
 from fastlenet.data.splitting import held_out
 from fastlenet.data.torch_dataset import items_of
 from fastlenet.fields import FieldError, Values, integer
+from fastlenet.normalisation import PerChannel, expect_normalisation
 
 __all__ = ["PARTS", "Dataset", "Part"]
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
-_MEAN = Values(float, "a finite number", -1e30, 1e30)
-_STD = Values(float, "a positive number", 0, 1e30, above=True)
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _OTHERWISE = "Dataset.from_arrays takes arrays of other kinds"
 
 
@@ -42,8 +40,9 @@ class Dataset:
     Make one of your own arrays by `Dataset.from_arrays`, of files by `fastlenet.data.load`; this constructor takes what is
     ready to be trained on. Images: uint8, or float32 in [0, 1]; (N, h, w), or (N, c, h, w) of c channels; of one type and size
     in all parts. Labels: integers (N,) in 0..classes-1. mean and std normalise the pixels, scaled to [0, 1]: numbers, or one
-    for each channel. class_names: of each class; "0", "1", ... where none are given. There is at least one training image; the
-    other parts may be empty, and `split` or `hold_out` takes a validation part from the training images.
+    for each channel. class_names: of each class; "0", "1", ... where none are given. class_labels: what a trained model answers
+    for each class; by default the class_names, or 0, 1, ... if these are "0", "1", ... or not distinct. There is at least one
+    training image; the other parts may be empty, and `split` or `hold_out` takes a validation part from the training images.
 
     Labels become uint8 (int64 for more than 256 classes), and views (transposed, cropped, reversed) become contiguous copies.
     Other arrays are kept, not copied: do not change them afterwards. Two data sets are equal if they are the same object.
@@ -62,6 +61,7 @@ class Dataset:
     validation_images: Images = field(default_factory=_no_images)
     validation_labels: Labels = field(default_factory=_no_labels)
     class_names: tuple[str, ...] = ()
+    class_labels: tuple[str | int, ...] = ()
 
     def __post_init__(self) -> None:
         classes = integer("classes", self.classes, 1, MAX_CLASSES)
@@ -69,16 +69,15 @@ class Dataset:
         if 0 in train.shape:
             raise value_error("train_images", train, "at least one image", f"shape {train.shape}")
         channels = train.shape[1] if train.ndim == 4 else 1
-        mean = _per_channel("mean", self.mean, _MEAN, channels)
-        std = _per_channel("std", self.std, _STD, channels)
-        _expect_normalisable(mean, std)
+        mean, std = expect_normalisation(self.mean, self.std, channels)
         checked: dict[str, object] = {
             "name": Values(str).convert("name", self.name),
             "classes": classes,
             "mean": mean,
             "std": std,
-            "class_names": _class_names(self.class_names, classes),
         }
+        checked["class_names"] = names = _class_names(self.class_names, classes)
+        checked["class_labels"] = _class_labels(self.class_labels, names)
         for part in PARTS:
             name = f"{part}_images"
             images = train if part == "train" else _expect_alike(name, _expect_images(name, getattr(self, name)), train)
@@ -130,11 +129,12 @@ class Dataset:
             name,
             *parts.train,
             *parts.test,
-            len(parts.class_names),
+            len(parts.classes.names),
             mean,
             std,
             *parts.validation,
-            parts.class_names,
+            parts.classes.names,
+            parts.classes.as_given,
         )
 
     @classmethod
@@ -314,22 +314,6 @@ def _expect_labels(name: str, value: object, classes: int) -> Labels:
     return numbers
 
 
-def _per_channel(name: str, value: object, values: Values[float], channels: int) -> PerChannel:
-    """A number, for all channels, or one for each; of one channel a number."""
-    if not isinstance(value, (tuple, list, np.ndarray)) or np.ndim(value) == 0:
-        return values.convert(name, value.item() if isinstance(value, np.ndarray) else value)
-    numbers = tuple(values.convert(f"{name}[{channel}]", number) for channel, number in enumerate(value))
-    if len(numbers) != channels:
-        raise value_error(name, value, f"a number for each of {channels} channels", f"{len(numbers)}")
-    return numbers if channels > 1 else numbers[0]
-
-
-def _expect_normalisable(mean: PerChannel, std: PerChannel) -> None:
-    for m, s in np.broadcast(mean, std):
-        if (1 + abs(m)) / s > _FLOAT32_MAX:
-            raise value_error("std", std, "a number that pixels can be divided by in float32", f"{s}")
-
-
 def _class_names(names: object, classes: int) -> tuple[str, ...]:
     if not isinstance(names, (tuple, list)):
         raise type_error("class_names", names, "a tuple of words", type(names).__name__)
@@ -337,3 +321,15 @@ def _class_names(names: object, classes: int) -> tuple[str, ...]:
     if made and len(made) != classes:
         raise value_error("class_names", names, f"a name for each of {classes} classes", f"{len(made)}")
     return made or tuple(map(str, range(classes)))
+
+
+def _class_labels(labels: object, names: tuple[str, ...]) -> tuple[str | int, ...]:
+    numbers = tuple(range(len(names)))
+    if labels == ():
+        return numbers if names == tuple(map(str, numbers)) or len(set(names)) < len(names) else names
+    words = isinstance(labels, tuple) and len({type(label) for label in labels} - {str}) == 0
+    if not isinstance(labels, tuple) or not (words or all(type(label) is int for label in labels)):
+        raise type_error("class_labels", labels, "a tuple of words, or of integers", type(labels).__name__)
+    if len(labels) != len(names) or len(set(labels)) < len(labels):
+        raise value_error("class_labels", labels, f"a label for each of {len(names)} classes, each another", f"{len(labels)}")
+    return labels

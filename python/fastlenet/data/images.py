@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet.fields import FieldTypeError, FieldValueError
+from fastlenet.normalisation import PerChannel
 
 __all__ = [
     "Array",
     "Images",
-    "PerChannel",
     "arranged",
     "as_array",
     "as_images",
@@ -26,7 +26,6 @@ __all__ = [
 
 Array = npt.NDArray[np.generic]
 Images = npt.NDArray[np.uint8 | np.float32]
-PerChannel = float | tuple[float, ...]  # of one channel a number, of several one each
 
 _LAYOUTS = "images (n, h, w), (n, c, h, w), (n, h, w, c) or (n, h*w)"
 _CHANNELS = (1, 2, 3, 4)

@@ -26,7 +26,7 @@ def label_dtype(classes: int) -> type[np.uint8] | type[np.int64]:
 
 
 class Classes:
-    """The classes of a data set: their labels in order, as the user writes them, and as names.
+    """The classes of a data set: their labels in order, as the user writes them (`as_given`), and as names.
 
     classes: None takes the labels that occur, sorted; a number k stands for the labels 0..k-1, or for any k labels that all
     occur; a sequence has the names in their order, and the labels are then names, or numbers of names. Raises FieldTypeError
@@ -47,7 +47,8 @@ class Classes:
         if len(self.labels) > MAX_CLASSES:
             cure = "classes are few, and have several images each"
             raise value_error(name, labels, f"at most {MAX_CLASSES:,} classes", f"{len(self.labels):,} different labels", cure)
-        self.names = tuple(map(str, self.labels.tolist()))
+        self.as_given: tuple[str | int, ...] = tuple(self.labels.tolist())
+        self.names = tuple(map(str, self.as_given))
         if classes is not None and self.labels.dtype.kind == "U" and occurring.dtype.kind in "iu":
             self.labels = np.arange(len(self.names))
 

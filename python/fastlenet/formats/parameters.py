@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.files import CheckpointError, shown_path
+from fastlenet.formats.state import expect_shapes, own_names
 from fastlenet.formats.tensor_file import TensorFile, write_tensors
-from fastlenet.nn.state import expect_shapes, own_names
 
-if TYPE_CHECKING:
-    from fastlenet.nn import Sequential
-
-__all__ = ["expect_parameters", "load_model", "save_model"]
+__all__ = ["HasParameters", "expect_parameters", "load_model", "save_model"]
 
 
-def save_model(path: str | os.PathLike[str], state: Mapping[str, Array]) -> None:
+class HasParameters(Protocol):
+    """A network, for which a file's arrays may be."""
+
+    def parameters(self) -> dict[str, Array]: ...
+
+
+def save_model(
+    path: str | os.PathLike[str], state: Mapping[str, Array], metadata: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write a state_dict as a safetensors file, which PyTorch's users can load too.
 
-    Raises CheckpointError if it cannot be written, or if a number is not finite, since no network would load it.
+    metadata: words that the file holds beside them, by name. Raises CheckpointError if it cannot be written, or if a number is
+    not finite, since no network would load it.
     """
     for name, array in state.items():
         if np.asarray(array).dtype.kind == "f" and not np.isfinite(array).all():
             raise CheckpointError(f"{shown_path(path)}: not written; {name} holds a number that is not finite")
-    write_tensors(path, state, {"format": "np"})
+    write_tensors(path, state, {"format": "np", **metadata})
 
 
-def load_model(path: str | os.PathLike[str], model: Sequential | None = None) -> dict[str, Array]:
+def load_model(path: str | os.PathLike[str], model: HasParameters | None = None) -> dict[str, Array]:
     """Returns the arrays of a safetensors file: integers, booleans, floats of 16 to 64 bits; bfloat16 becomes float32.
 
     model: the network for which they are. A file of another network is refused before its tensors are read. Without a model, a
@@ -43,7 +50,9 @@ def load_model(path: str | os.PathLike[str], model: Sequential | None = None) ->
     return {names[name]: array for name, array in file.read(file.size).items()}
 
 
-def expect_parameters(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], model: Sequential) -> dict[str, str]:
+def expect_parameters(
+    path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], model: HasParameters
+) -> dict[str, str]:
     """Maps the names in a file to those of the model's parameters. Raises CheckpointError, which lists the differences.
 
     Ignores the prefixes that torch.nn.DataParallel and torch.compile add.

@@ -54,10 +54,20 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Array], me
     for name, array in arrays.items():
         if array.dtype.str not in _READ_TYPES:
             raise TypeError(f"{name} expects one of {', '.join(_READ_TYPES)}, got {array.dtype.str}")
-    content: bytes = save(arrays, metadata)
+    content: bytes = _with_sorted_words(save(arrays, metadata))
     if int.from_bytes(content[:8], "little") > _MAX_HEADER:
         raise CheckpointError(f"more than {_MAX_HEADER:,} bytes of names and facts, which no file can hold")
     write_atomically(path, content)
+
+
+def _with_sorted_words(content: bytes) -> bytes:
+    """The same file with its metadata in the order of their names, since safetensors writes them in a random one."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors are aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 @dataclass(frozen=True)
@@ -100,14 +110,18 @@ class TensorFile:
             raise CheckpointError(
                 f"{shown_path(self.path)}: {self.size:,} bytes of tensors, where at most {max_bytes:,} are expected"
             )
+        self.expect_known_types()
+        with self._opened() as stream:
+            return {name: _read_tensor(stream, entry) for name, entry in self.entries.items()}
+
+    def expect_known_types(self) -> None:
+        """Raise CheckpointError for a tensor of a type that NumPy lacks. The sizes of all others are those of their shapes."""
         for name, entry in self.entries.items():
             if entry.dtype not in _TYPES:
                 raise CheckpointError(
                     f"{shown_path(self.path)}: {_quoted(name)} is of type {_quoted(entry.dtype)}; convert it to one of those "
                     f"that are read, {', '.join(_TYPES)}"
                 )
-        with self._opened() as stream:
-            return {name: _read_tensor(stream, entry) for name, entry in self.entries.items()}
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:

@@ -46,7 +46,7 @@ class Chain(Sequential):
             "s2": Sigmoid(),
             "w3": Linear(1, 1, bias=False),
         }
-        super().__init__(*layers.values(), names=list(layers), ops=ops)
+        super().__init__(*layers.values(), names=list(layers), ops=ops, input_shape=(1,))
         self.weights = weights
 
     @property

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from fastlenet import ops as kernel_ops
 from fastlenet.fields import integer
+from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.parts import expect_input_shape, of_recipe, pooled, without_idle
 from fastlenet.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from fastlenet.nn.layers.dropout import PROBABILITY
@@ -46,7 +47,7 @@ class LeNet(Sequential):
         algorithm: str = "direct",
     ) -> None:
         name = type(self).__name__
-        self.input_shape = c, h, w = expect_input_shape(f"{name}: input_shape", input_shape, _LEAST)
+        c, h, w = expect_input_shape(f"{name}: input_shape", input_shape, _LEAST)
         classes = integer(f"{name}: classes", classes, 1, 2**31 - 1)
         dropout = PROBABILITY.convert(f"{name}: dropout", dropout)
         dropout_fc1 = PROBABILITY.convert(f"{name}: dropout_fc1", dropout_fc1)
@@ -67,7 +68,7 @@ class LeNet(Sequential):
             "fc2": Linear(500, classes),
         }
         layers = without_idle(layers)
-        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm)
+        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm, input_shape=(c, h, w))
 
     @classmethod
     def of(
@@ -85,7 +86,8 @@ class LeNet(Sequential):
         """
         from fastlenet.formats.tensor_file import TensorFile  # which only this needs
 
-        model = cls(ops=ops, algorithm=algorithm)
-        model.load_state_dict(TensorFile(PRETRAINED).read())
+        model, file = cls(ops=ops, algorithm=algorithm), TensorFile(PRETRAINED)
+        model.load_state_dict(file.read())
+        model.facts = ModelFacts.of_metadata(file.metadata)
         model.eval()
         return model

@@ -62,7 +62,7 @@ class LeNet5(Sequential):
         algorithm: str = "direct",
     ) -> None:
         name = type(self).__name__
-        self.input_shape = c, h, w = expect_input_shape(f"{name}: input_shape", input_shape, 1)
+        c, h, w = expect_input_shape(f"{name}: input_shape", input_shape, 1)
         classes = integer(f"{name}: classes", classes, 1, 2**31 - 1)
         dropout = PROBABILITY.convert(f"{name}: dropout", dropout)
         dropout_fc1 = PROBABILITY.convert(f"{name}: dropout_fc1", dropout_fc1)
@@ -85,7 +85,7 @@ class LeNet5(Sequential):
             "fc3": Linear(84, classes),  # OUTPUT
         }
         layers = without_idle(layers)
-        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm)
+        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm, input_shape=(c, h, w))
 
     @classmethod
     def of(

@@ -13,12 +13,13 @@ import numpy as np
 from fastlenet import ops as kernel_ops
 from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend
 from fastlenet.fields import Values
+from fastlenet.formats.state import as_parameters, own_names
+from fastlenet.inference.facts import ModelFacts, expect_example_shape
 from fastlenet.nn.context import Context, Workspace, Workspaces
+from fastlenet.nn.described import Described
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.fusion import plan, run_backward, run_forward
 from fastlenet.nn.layers.base import Layer
-from fastlenet.nn.state import as_parameters, own_names
-from fastlenet.nn.summary import summarise
 from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
 
@@ -27,14 +28,18 @@ __all__ = ["Sequential"]
 _SHAPES = 2  # the number of shapes whose training passes are kept: full batches, and the last batch of an epoch
 
 
-class Sequential:
+class Sequential(Described):
     """A model of layers in a row. model(x) runs them, and model.backward(dy) fills the gradients. After the first pass, neither
     allocates memory, except for the output.
 
     layers: the layers, in order. names: their names in the state_dict, by default "0", "1", ... as in PyTorch. seed: an integer
     in 0..2^64-1, for dropout and for the initial parameters, which are uniform in +-1/sqrt(fan_in) as in PyTorch. ops: the
     backend.
-    algorithm: of fused convolutions, "direct" or "winograd", as in ops.conv2d_relu_max_pool2d_forward.
+    algorithm: of fused convolutions, "direct" or "winograd", as in ops.conv2d_relu_max_pool2d_forward. input_shape: of one
+    example, as (1, 28, 28); `fit` fills it in from its images.
+
+    len(model), iteration, model[0] and model["conv1"] give the layers. `facts` is what the model knows of its images and
+    classes; `fit` and `fastlenet.load` fill it in, and `save` writes it.
 
     Conv2d, ReLU and MaxPool2d in a row run as one fused op. In evaluation mode, after `eval()`, several threads may call the
     model at once. In training mode they may not, because the model keeps the activations of a forward pass for its backward
@@ -48,6 +53,7 @@ class Sequential:
         seed: int = 0,
         ops: Backend[Any] = kernel_ops,
         algorithm: str = "direct",
+        input_shape: Sequence[int] | None = None,
     ) -> None:
         kind = type(self).__name__
         wrong = [type(layer).__name__ for layer in layers if not isinstance(layer, Layer)]
@@ -62,6 +68,8 @@ class Sequential:
         self.names = _names(names, len(layers))
         self.seed: int = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert(f"{kind}: seed", seed)
         self.algorithm: str = Values(str, choices=ALGORITHMS).convert(f"{kind}: algorithm", algorithm)
+        shape = None if input_shape is None else expect_example_shape(f"{kind}: input_shape", input_shape)
+        self.facts = ModelFacts(shape)
         self.training = True
         self.dropout_counter = 0
         self._steps = plan(layers, self.names)
@@ -281,22 +289,7 @@ class Sequential:
         buffer.flags.writeable = False
         return Frozen(self._steps, self._views(buffer), self.ops, self.algorithm)
 
-    # --- description ---
-
-    def summary(self, input_shape: Sequence[int]) -> str:
-        """Returns a table of the layers: output shape, parameters, multiply-adds and bytes for one example.
-
-        input_shape: of one example, such as (1, 28, 28). Raises TypeError or ValueError if the layers cannot take it.
-        """
-        try:
-            shape = tuple(Values(int, "positive sizes", 1).convert("summary: input_shape", size) for size in input_shape)
-        except TypeError:
-            raise TypeError(f"summary: input_shape expects a tuple of ints, as (1, 28, 28), got {input_shape!r}") from None
-        return summarise(self.layers, self.names, shape)
-
-    def __repr__(self) -> str:
-        lines = [f"  ({name}): {layer!r}" for name, layer in zip(self.names, self.layers, strict=True)]
-        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+    # --- copies ---
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in vars(self).items() if not key.startswith("_")} | {

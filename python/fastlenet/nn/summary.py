@@ -1,13 +1,14 @@
-"""The table of a model's layers."""
+"""The table of a model's layers, as text and for notebooks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
 
 from fastlenet.nn.layers.base import Layer
 
-__all__ = ["summarise"]
+__all__ = ["as_html", "summarise"]
 
 _HEADER = ("layer", "type", "output", "parameters", "multiply-adds", "bytes")
 
@@ -15,8 +16,40 @@ _HEADER = ("layer", "type", "output", "parameters", "multiply-adds", "bytes")
 def summarise(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> str:
     """Returns a table: a layer's name, type, output shape, parameters, multiply-adds, and bytes.
 
-    shape: of one example. bytes: float32, of the layer's parameters and its output for one example.
+    shape: of one example. bytes: float32, of the layer's parameters and its output for one example. Raises ValueError, which
+    names the layer, for a shape that a layer cannot take.
     """
+    rows = _rows(layers, names, shape)
+    widths = [max(len(row[i]) for row in [_HEADER, *rows]) for i in range(len(_HEADER))]
+
+    def line(row: Sequence[str]) -> str:
+        left = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        return "  ".join(left + right)
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([line(_HEADER), rule, *map(line, rows[:-1]), rule, line(rows[-1])])
+
+
+def as_html(title: str, layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...] | None) -> str:
+    """Returns the same table in HTML; without a shape, or with one that the layers cannot take, the layers alone."""
+    header: tuple[str, ...] = _HEADER
+    rows: list[tuple[str, ...]] = []
+    try:
+        rows = _rows(layers, names, shape) if shape is not None else []
+    except ValueError:
+        shape = None
+    if shape is None:
+        header, rows = ("layer", "type"), [(name, repr(layer)) for name, layer in zip(names, layers, strict=True)]
+    else:
+        title += f" for {'x'.join(map(str, shape))}"
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div>{escape(title)}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _rows(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> list[tuple[str, ...]]:
+    """A row for each layer, and the totals."""
     rows: list[tuple[str, ...]] = []
     totals = [0, 0, 0]
     for name, layer in zip(names, layers, strict=True):
@@ -28,13 +61,4 @@ def summarise(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, .
         numbers = (parameters, multiply_adds, 4 * (parameters + math.prod(shape)))
         totals = [total + number for total, number in zip(totals, numbers, strict=True)]
         rows.append((name, type(layer).__name__, "x".join(map(str, shape)), *(f"{number:,}" for number in numbers)))
-    rows.append(("total", "", "", *(f"{total:,}" for total in totals)))
-    widths = [max(len(row[i]) for row in [_HEADER, *rows]) for i in range(len(_HEADER))]
-
-    def line(row: Sequence[str]) -> str:
-        left = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-        right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
-        return "  ".join(left + right)
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([line(_HEADER), rule, *map(line, rows[:-1]), rule, line(rows[-1])])
+    return [*rows, ("total", "", "", *(f"{total:,}" for total in totals))]

@@ -10,8 +10,8 @@ import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.fields import T, Values
+from fastlenet.formats.state import expect_arrays
 from fastlenet.nn import Sequential
-from fastlenet.nn.state import expect_arrays
 
 __all__ = ["DECAY", "FLAG", "POSITIVE", "SIZE", "Array", "Optimizer", "expect"]
 

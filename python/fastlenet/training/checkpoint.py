@@ -13,9 +13,9 @@ from fastlenet.backend import Array
 from fastlenet.config import config
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError, shown_path
+from fastlenet.formats.state import expect_arrays
 from fastlenet.formats.tensor_file import MAX_BYTES, TensorFile, plain, write_tensors
 from fastlenet.nn import Sequential
-from fastlenet.nn.state import expect_arrays
 from fastlenet.training.facts import RunFacts
 from fastlenet.training.schedule import schedule_digest
 from fastlenet.training.state import RunState

@@ -14,9 +14,9 @@ from fastlenet.backend import Array
 from fastlenet.fields import FieldValueError, integer
 from fastlenet.files import shown_path
 from fastlenet.formats.parameters import expect_parameters
+from fastlenet.formats.state import expect_arrays
 from fastlenet.formats.tensor_file import TensorFile
 from fastlenet.nn import Sequential
-from fastlenet.nn.state import expect_arrays
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import MAX_MEMBERS, CheckpointError, load_checkpoint
 from fastlenet.training.evaluation import expect_images, predict, reported_part, score

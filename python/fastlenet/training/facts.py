@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from fastlenet.data.images import PerChannel
+from fastlenet.normalisation import PerChannel
 from fastlenet.training.history import Epoch
 from fastlenet.training.recipe import Recipe
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset
-from fastlenet.data.images import PerChannel
+from fastlenet.inference.facts import ModelFacts
 from fastlenet.nn import Sequential
+from fastlenet.normalisation import PerChannel
 from fastlenet.optim import SGD, AdamW, Muon, Optimizer
 from fastlenet.training.history import History
 from fastlenet.training.recipe import Recipe
@@ -62,6 +63,7 @@ class RunState:
         self.model, self.data, self.recipe = model, data, recipe
         self.batches_per_epoch, self.schedule = batches_per_epoch, schedule
         self.settings, self.passengers = dict(settings or {}), dict(passengers or {})
+        self._tell_model()
         self.optimizer = _optimizer(model, recipe)
         self.history = History()
         self.epoch = 0
@@ -128,6 +130,12 @@ class RunState:
         """Normalise the images by this mean and standard deviation from now on."""
         if (mean, std) != (self.data.mean, self.data.std):
             self.data = replace(self.data, mean=mean, std=std)
+            self._tell_model()
+
+    def _tell_model(self) -> None:
+        """Let the model know the images and classes that it is trained on, so that it can predict from raw images."""
+        data = self.data
+        self.model.facts = ModelFacts(data.input_shape, data.mean, data.std, data.class_labels, asdict(self.recipe))
 
     def tensors(self) -> dict[str, Mapping[str, Array]]:
         """Returns the arrays that a checkpoint holds, by the prefix of their names. They are not copies."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset, Part
-from fastlenet.data.images import PerChannel
 from fastlenet.fields import Values, integer
 from fastlenet.nn import Dropout, Sequential
+from fastlenet.normalisation import PerChannel
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import restore_state, save_state
 from fastlenet.training.evaluation import BATCH_SIZE, evaluate, expect_fit, has_images

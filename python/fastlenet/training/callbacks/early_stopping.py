@@ -6,7 +6,7 @@ import numpy as np
 
 from fastlenet.fields import INT64_MAX, Values
 from fastlenet.files import CheckpointError
-from fastlenet.nn.state import expect_arrays
+from fastlenet.formats.state import expect_arrays
 from fastlenet.training.callbacks.base import Callback, Run
 from fastlenet.training.history import METRICS, Epoch
 

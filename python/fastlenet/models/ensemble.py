@@ -1,0 +1,62 @@
+"""An ensemble: networks of one architecture, whose probabilities are averaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from fastlenet.fields import FieldTypeError, FieldValueError
+from fastlenet.inference.facts import ModelFacts
+from fastlenet.nn import Sequential
+from fastlenet.training.ensemble import join_members
+
+__all__ = ["Ensemble"]
+
+
+class Ensemble:
+    """Networks of one architecture, trained from different seeds, whose probabilities are averaged.
+
+    members: at least one model; they know the same of their images and classes, as those of one data set do. `fastlenet.load`
+    makes it of a file that `fastlenet train --ensemble` wrote. len(ensemble), iteration and ensemble[0] give the members.
+    Raises TypeError or ValueError.
+    """
+
+    def __init__(self, members: Sequence[Sequential]) -> None:
+        members = list(members)
+        if not members:
+            raise FieldValueError("members", members, "at least one model", "Ensemble: ")
+        for number, member in enumerate(members):
+            if not isinstance(member, Sequential):
+                raise FieldTypeError(f"members[{number}]", member, "a Sequential, as LeNet is", "Ensemble: ")
+            if _seen(member) != _seen(members[0]) or repr(member) != repr(members[0]):
+                expected = "a model of the same layers, input shape, normalisation and classes as the first"
+                raise FieldValueError(f"members[{number}]", member, expected, "Ensemble: ", got="another")
+        self.members = members
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the members know of their images and classes, as Sequential.facts; the recipe is the first member's."""
+        return self.members[0].facts
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Sequential]:
+        return iter(self.members)
+
+    def __getitem__(self, position: int) -> Sequential:
+        return self.members[position]
+
+    def __repr__(self) -> str:
+        return f"Ensemble of {len(self)} models, each {self.members[0]!r}"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all members to one safetensors file, as Sequential.save does. `fastlenet.load` reads it."""
+        from fastlenet.formats.parameters import save_model
+
+        save_model(path, join_members([member.state_dict() for member in self.members]), self.members[0].metadata())
+
+
+def _seen(model: Sequential) -> tuple[object, ...]:
+    facts = model.facts
+    return facts.input_shape, facts.mean, facts.std, facts.class_names
