@@ -73,14 +73,13 @@ class Classes:
         if len(wrong):
             strangers, first = np.unique(labels[wrong]), int(wrong[0])
             got = f"{_some(strangers)}, first at place {first}"
-            raise value_error(
-                name, labels, f"labels of the {len(known)} classes, {_some(self.labels)}", got, self._cure(strangers)
-            )
+            expected = f"labels of the {len(known)} classes, {_some(self.labels)}"
+            raise value_error(name, labels, expected, got, self._cure(strangers, labels))
         numbers: Labels = order[places].astype(label_dtype(len(known)))
         return numbers
 
-    def _cure(self, strangers: Array) -> str:
-        if strangers.dtype.kind in "iu" and int(strangers.max()) == len(self.labels) and (self.labels[:1] == 0).all():
+    def _cure(self, strangers: Array, labels: Array) -> str:
+        if strangers.dtype.kind in "iu" and (int(labels.min()), int(labels.max())) == (1, len(self.labels)):
             return "subtract 1 from labels that count from 1"
         return "classes=[...] names all classes, in their order"
 
