@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fastlenet import RECIPES, fit
 from fastlenet.data import Dataset, load_mnist
+from fastlenet.data.mnist import MEAN_STD
 from fastlenet.images.detector import WEIGHTS, build_detector
 from fastlenet.images.framing import frame
 from fastlenet.images.ink import Ink
@@ -45,7 +46,15 @@ FAMILY_OF_ALL = "DejaVu"  # has the signs and the other alphabets
 ALIKE = "OoIlSsZzqgb"
 LETTERS = "".join(letter for letter in string.ascii_letters if letter not in ALIKE)
 SIGNS = "?#&@%+*=<>~^$€§ΓΔΛΞΠΣΦΨΩαγεζηλμξπφψωЖИЛФЦЧШЩЭЮЯджя"
-CHANGES = {"epochs": 6, "shift": 1, "rotation": 8.0, "scale": 0.1, "shear": 0.1, "elastic": 10.0, "label_smoothing": 0.02}
+CHANGES: dict[str, Any] = {
+    "epochs": 6,
+    "shift": 1,
+    "rotation": 8.0,
+    "scale": 0.1,
+    "shear": 0.1,
+    "elastic": 10.0,
+    "label_smoothing": 0.02,
+}
 VALIDATION = 5000  # the last training images of MNIST, which thresholds are chosen on
 
 
@@ -147,9 +156,8 @@ def main() -> None:
     drawn_again = shapes([(digit, 6000)], fonts, mnist.train_images, random)
     images = np.concatenate([mnist.train_images, *[drawn_again] * 3, *[others] * 4])
     labels = np.arange(len(images)) < len(images) - 4 * len(others)
-    ones = np.ones(len(mnist.test_images), np.uint8)
     data = Dataset(
-        "digits and other shapes", images, labels.astype(np.uint8), mnist.test_images, ones, 2, mnist.mean, mnist.std
+        "digits and other shapes", images, labels.astype(np.uint8), images[:0], labels[:0].astype(np.uint8), 2, *MEAN_STD
     )
     detector = build_detector()
     fit(detector, data, replace(RECIPES["default"], algorithm="direct", **CHANGES))

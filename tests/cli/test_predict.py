@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastlenet import LeNet
+from fastlenet import Chain, LeNet
 from fastlenet.cli.main import main
 from fastlenet.data import load_mnist
-from fastlenet.formats.parameters import save_model
+from fastlenet.models.ensemble import Ensemble
 from helpers.pages import draw_page, draw_row
 
 
@@ -74,11 +74,39 @@ def test_what_the_network_saw(pictures: Path, tmp_path: Path, capsys: pytest.Cap
         assert sheet.size == (5 * (28 * 8 + 8) + 8, 28 * 8 + 16)
 
 
-def test_a_model_of_ones_own(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_model(tmp_path / "own.safetensors", LeNet(seed=4, classes=3).state_dict())
-    assert main(["predict", "--json", str(tmp_path / "own.safetensors"), str(pictures / "seven.png")]) == 3
+@pytest.mark.parametrize("name", ["own.safetensors", "own"])
+def test_a_model_of_ones_own(name: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its labels are its class names."""
+    model = LeNet(seed=4, classes=3)
+    model.set_facts(mean=0.1307, std=0.3081, class_names=("cat", "dog", "owl"))
+    model.save(tmp_path / name)
+    assert main(["predict", "--json", str(tmp_path / name), str(pictures / "seven.png")]) == 3
     one = json.loads(capsys.readouterr().out)
-    assert len(one["probabilities"]) == 3 and one["warnings"][0].startswith("uncertain: ")
+    assert one["label"] in ("cat", "dog", "owl") and len(one["probabilities"]) == 3
+    assert one["warnings"][0].startswith(f"uncertain: {one['label']} with ")
+    assert main(["predict", str(tmp_path / name), str(pictures / "seven.png")]) == 3
+    assert set(capsys.readouterr().out.splitlines()[1].split()) >= {"cat", "dog", "owl"}
+
+
+def test_an_ensemble(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The probabilities are the members' mean; here both are one."""
+    member = LeNet.pretrained()
+    Ensemble([member, member]).save(tmp_path / "two.safetensors")
+    assert main(["predict", "--json", str(tmp_path / "two.safetensors"), str(pictures / "seven.png")]) == 0
+    assert main(["predict", "--json", str(pictures / "seven.png")]) == 0
+    of_two, of_one = map(json.loads, capsys.readouterr().out.splitlines())
+    assert of_two == of_one
+
+
+def test_a_model_of_other_images(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model, message in {
+        LeNet(input_shape=(3, 32, 32)): "images of shape (1, 28, 28), got one for (3, 32, 32)",
+        Chain(): "own.safetensors: ",
+    }.items():
+        model.save(tmp_path / "own.safetensors")
+        assert main(["predict", str(tmp_path / "own.safetensors"), str(pictures / "seven.png")]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
 
 
 def test_without_pillow(pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

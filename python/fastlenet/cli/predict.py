@@ -15,15 +15,15 @@ import numpy as np
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.parser import Parser, file_name
 from fastlenet.data.folder import SUFFIXES
-from fastlenet.files import CheckpointError, expect_writable
-from fastlenet.formats.tensor_file import TensorFile
+from fastlenet.files import CheckpointError, expect_writable, user_path
 from fastlenet.images.framing import SIDE
-from fastlenet.images.predict import Prediction, predict_image, predict_page
+from fastlenet.images.predict import Models, Prediction, predict_image, predict_page
 from fastlenet.images.reading import ImageError, pillow
 from fastlenet.images.showing import as_blocks, expect_picture_name, save_sheet
+from fastlenet.inference.facts import Label
 from fastlenet.models.lenet import LeNet
+from fastlenet.models.loading import load
 from fastlenet.streams import one_line, tell
-from fastlenet.training.ensemble import load_members
 
 __all__ = ["add_arguments", "main", "make_parser", "run"]
 
@@ -32,9 +32,11 @@ _UNREADABLE = 2
 
 
 class _Result(NamedTuple):
-    """What was read on one picture. label: a digit, a number (with --all), or None. digits: each shape that was read."""
+    """What was read on one picture. label: of a class, or a number if several were to be read, or None. digits: each shape."""
 
-    label: int | str | None
+    several: bool
+
+    label: Label | None
     probability: float
     digits: tuple[Prediction, ...]
     warnings: tuple[str, ...]
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=file_name,
         metavar="[MODEL] IMAGE",
-        help="a file of --save-model (.safetensors), if it comes first; then pictures, or folders of pictures",
+        help="a file that fastlenet train --save-model wrote, if it comes first; then pictures, or folders of pictures",
     )
     parser.add_argument("--all", action="store_true", help="read all digits on a picture, left to right, line by line")
     parser.add_argument("--json", action="store_true", help="print one JSON object a picture, on a line of its own")
@@ -77,18 +79,18 @@ def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet predict"
 
 def run(given: argparse.Namespace, prog: str) -> int:
     first, *others = given.files
-    has_model = first.endswith(".safetensors")
+    has_model = _is_model(first)
     if has_model and not others:
         raise UsageError(f"{first} is a model; name the pictures after it")
     pillow()  # once, not for every picture
     if given.show is not None:
         expect_picture_name(given.show)
         expect_writable(given.show)
-    models = _load(first) if has_model else [LeNet.pretrained()]
+    model = _load(first) if has_model else LeNet.pretrained()
     code, seen = 0, []
     for path in _pictures(others if has_model else given.files):
         try:
-            result = _read(models, path, several=given.all)
+            result = _read(model, path, several=given.all)
         except ImageError as error:
             tell(f"{prog}: error: {one_line(str(error))}")
             code = _UNREADABLE
@@ -102,15 +104,25 @@ def run(given: argparse.Namespace, prog: str) -> int:
     return code
 
 
-def _load(path: str) -> list[LeNet]:
-    """The network of a file, or the networks of an ensemble, for as many classes as they were trained on."""
-    shapes = TensorFile(path).shapes
-    classes = next((shape[0] for name, shape in shapes.items() if name.endswith("fc2.bias") and len(shape) == 1), 10)
-    models = []
-    for state in load_members(path, LeNet(classes=classes)):
-        models.append(LeNet(classes=classes))
-        models[-1].load_state_dict(state)
-    return models
+def _is_model(path: str) -> bool:
+    """Whether it is named as a file of a model, or is one: after eight bytes its header of JSON begins."""
+    if path.endswith(".safetensors"):
+        return True
+    try:
+        with user_path(path).open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:  # that of reading it says more
+        return False
+
+
+def _load(path: str) -> Models:
+    """The model or the ensemble of a file. Raises UsageError, before a picture is read, if it is not for such pictures."""
+    model = load(path)
+    try:
+        predict_image(model, np.zeros((SIDE, SIDE)))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    return model
 
 
 def _pictures(names: Sequence[str]) -> Iterator[str]:
@@ -127,14 +139,14 @@ def _pictures(names: Sequence[str]) -> Iterator[str]:
         yield from map(str, inside)
 
 
-def _read(models: Sequence[LeNet], path: str, *, several: bool) -> _Result:
+def _read(model: Models, path: str, *, several: bool) -> _Result:
     if not several:
-        one = predict_image(models, path)
+        one = predict_image(model, path)
         warnings = tuple(warning.replace("predict_page reads", "--all reads") for warning in one.warnings)
-        return _Result(one.label, one.probability, (one,), warnings)
-    page = predict_page(models, path)
+        return _Result(False, one.label, one.probability, (one,), warnings)
+    page = predict_page(model, path)
     probability = float(np.prod([digit.probability for digit in page.digits])) if page.digits else 0.0
-    return _Result(page.number or None, probability, page.digits, page.warnings)
+    return _Result(True, page.number or None, probability, page.digits, page.warnings)
 
 
 def _as_json(path: str, result: _Result) -> str:
@@ -144,7 +156,7 @@ def _as_json(path: str, result: _Result) -> str:
             "file": path,
             "label": result.label,
             "probability": round(result.probability, 6),
-            "probabilities": scores if isinstance(result.label, str) or not scores else scores[0],
+            "probabilities": scores if result.several else scores[0],
             "warnings": list(result.warnings),
         }
     )
@@ -159,10 +171,12 @@ def _as_text(path: str, result: _Result) -> str:
             continue
         if shown:
             lines.append(as_blocks(digit.image, sys.stdout.encoding))
-        lines.append("  " + "   ".join(f"{label} {digit.probabilities[label]:6.2%}" for label in _top(digit)))
+        lines.append("  " + "   ".join(f"{name} {probability:6.2%}" for name, probability in _top(digit)))
     lines += [f"  {warning}" for warning in result.warnings]
     return "\n".join(lines)
 
 
-def _top(digit: Prediction) -> list[int]:
-    return [int(label) for label in np.argsort(-digit.probabilities, kind="stable")[:3]]
+def _top(digit: Prediction) -> list[tuple[Label, float]]:
+    """The three most probable classes."""
+    order = np.argsort(-digit.probabilities, kind="stable")[:3]
+    return [(digit.class_names[place], float(digit.probabilities[place])) for place in order]

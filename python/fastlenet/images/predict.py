@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,38 +15,41 @@ from fastlenet.images.framing import SIDE, frame
 from fastlenet.images.ink import Ink, find_ink
 from fastlenet.images.reading import Picture, read_picture
 from fastlenet.images.shapes import Shape
+from fastlenet.inference.facts import Label
 from fastlenet.nn import Sequential
 from fastlenet.training.evaluation import probabilities
 
 __all__ = ["Page", "Prediction", "predict_image", "predict_page"]
 
-# Chosen on digits alone: on pages made of MNIST's validation images, about 1 % of those that are read rightly fall below one
-# of them. docs/predict.md has the figures, and how many letters do.
+# Of pages made of MNIST's validation images, about 1 % of those that are read rightly fall below one of these limits.
+# benchmarks/bench_pictures.py --calibrate measures that; docs/predict.md has the figures, and how many letters pass.
 _A_DIGIT = 0.3  # least probability that a shape is a digit at all
 _CERTAIN = 0.6  # least probability of the label
 
-Models = Sequential | Sequence[Sequential]
+Models = Sequential | Iterable[Sequential]
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a model makes of one shape on a picture.
 
-    label: the most probable class, None where there was no shape. probability: the label's, 0.0 without one. probabilities:
-    float64 (classes,), which add to 1; all alike without a shape. image: uint8 (28, 28), what the model saw: white on black, as
-    MNIST. warnings: what speaks against the label, each a line that starts with "blank", "no digit", "several shapes" or
-    "uncertain"; empty where nothing does. box: the shape's place on the picture in pixels, (top, left, bottom, right), or None.
+    label: the most probable of class_names, None where there was no shape. probability: the label's, 0.0 without one.
+    probabilities: float64 (classes,), which add to 1; all alike without a shape. class_names: of each probability; 0, 1, ... if
+    the model does not know them. image: uint8 (28, 28), what the model saw: white on black, as MNIST. warnings: what speaks
+    against the label, each a line that starts with "blank", "no digit", "several shapes" or "uncertain"; empty where nothing
+    does. box: the shape's place on the picture in pixels, (top, left, bottom, right), or None.
     """
 
-    label: int | None
+    label: Label | None
     probability: float
     probabilities: Array
+    class_names: tuple[Label, ...]
     image: Array
     warnings: tuple[str, ...] = ()
     box: tuple[int, int, int, int] | None = None
 
     def __repr__(self) -> str:
-        what = f"label={self.label}, probability={self.probability:.3f}"
+        what = f"label={self.label!r}, probability={self.probability:.3f}"
         return f"Prediction({what}{f', warnings={self.warnings}' if self.warnings else ''})"
 
 
@@ -82,6 +85,54 @@ class _Found:
         return top, left, bottom, right
 
 
+class _Reader:
+    """One model or several, and what they know. Raises TypeError or ValueError for models of other images than 28x28, gray."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = [models] if isinstance(models, Sequential) else list(models)
+        for model in self.models:
+            if not isinstance(model, Sequential):
+                raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
+            shape = model.facts.input_shape
+            if shape not in (None, (1, SIDE, SIDE)):
+                cure = "model.predict takes images of its own shape"
+                raise ValueError(f"model expects one for images of shape (1, {SIDE}, {SIDE}), got one for {shape}; {cure}")
+        if not self.models:
+            raise ValueError("model expects at least one model, got none")
+
+    def scores(self, images: Array) -> Array:
+        """Probabilities (n, classes) of uint8 (n, 28, 28), normalised as MNIST if the model does not know better."""
+        facts = self.models[0].facts
+        mean, std = MEAN_STD if facts.mean is None or facts.std is None else (facts.mean, facts.std)
+        return probabilities(self.models, images, mean=mean, std=std)
+
+    def class_names(self, count: int) -> tuple[Label, ...]:
+        return self.models[0].facts.class_names or tuple(range(count))
+
+    def judged(self, found: _Found, figures: Sequence[Shape]) -> list[Prediction]:
+        images = np.stack([np.rint(frame(found.ink, figure) * 255).astype(np.uint8) for figure in figures])
+        scores = self.scores(images)
+        names = self.class_names(scores.shape[1])
+        likely = how_likely_a_digit(images) if _are_digits(names) else np.ones(len(images))
+        return [
+            Prediction(
+                names[int(row.argmax())],
+                float(row.max()),
+                row,
+                names,
+                image,
+                _doubts(row, float(digit), names),
+                found.box(figure),
+            )
+            for image, row, digit, figure in zip(images, scores, likely, figures, strict=True)
+        ]
+
+    def nothing(self, trouble: str) -> Prediction:
+        count = self.scores(np.zeros((1, SIDE, SIDE), np.uint8)).shape[1]
+        even, black = np.full(count, 1 / count), np.zeros((SIDE, SIDE), np.uint8)
+        return Prediction(None, 0.0, even, self.class_names(count), black, (trouble,))
+
+
 def predict_image(model: Models, image: Picture) -> Prediction:
     """The digit on a picture: a photograph, a scan, a drawing, of any size and colours, dark on light or light on dark.
 
@@ -92,10 +143,10 @@ def predict_image(model: Models, image: Picture) -> Prediction:
     Raises ImageError, a ValueError, for a file that is no picture; TypeError and ValueError for an array that is none and for a
     model of other images.
     """
-    found = _look_at(image)
+    reader, found = _Reader(model), _look_at(image)
     if not found.figures:
-        return _nothing(model, found.trouble)
-    prediction = _judged(model, found, found.figures[:1])[0]
+        return reader.nothing(found.trouble)
+    prediction = reader.judged(found, found.figures[:1])[0]
     count = len(found.figures)
     if count == 1:
         return prediction
@@ -105,12 +156,12 @@ def predict_image(model: Models, image: Picture) -> Prediction:
 
 def predict_page(model: Models, image: Picture) -> Page:
     """All digits on a picture, from left to right, then line by line; arguments and errors as of predict_image."""
-    found = _look_at(image)
+    reader, found = _Reader(model), _look_at(image)
     if not found.figures:
-        _nothing(model, found.trouble)  # which raises what a model of other images does
+        reader.nothing(found.trouble)  # which raises what a model of other images does
         return Page("", (), (found.trouble,))
     lines = in_reading_order(found.figures)
-    digits = _judged(model, found, [figure for line in lines for figure in line])
+    digits = reader.judged(found, [figure for line in lines for figure in line])
     labels = iter(digits)
     number = "\n".join("".join(str(next(labels).label) for _ in line) for line in lines)
     where = [f"digit {index}: " if len(digits) > 1 else "" for index in range(1, len(digits) + 1)]
@@ -124,37 +175,16 @@ def _look_at(image: Picture) -> _Found:
     return _Found(ink, of_one_size(find_figures(ink)) if ink.clear else [], scale)
 
 
-def _scores(model: Models, images: Array) -> Array:
-    """Probabilities (n, classes) of uint8 (n, 28, 28). The one place that knows how a model's images are normalised."""
-    mean, std = MEAN_STD
-    return probabilities(model, images, mean=mean, std=std)
+def _are_digits(names: Sequence[Label]) -> bool:
+    """Whether the classes are the ten digits, so that what is no digit is none of them."""
+    return tuple(map(str, names)) == tuple(map(str, range(10)))
 
 
-def _judged(model: Models, found: _Found, figures: Sequence[Shape]) -> list[Prediction]:
-    images = np.stack([np.rint(frame(found.ink, figure) * 255).astype(np.uint8) for figure in figures])
-    scores = _scores(model, images)
-    likely = how_likely_a_digit(images) if _knows_digits(scores) else np.ones(len(images))
-    return [
-        Prediction(int(row.argmax()), float(row.max()), row, image, _doubts(row, float(digit)), found.box(figure))
-        for image, row, digit, figure in zip(images, scores, likely, figures, strict=True)
-    ]
-
-
-def _knows_digits(scores: Array) -> bool:
-    """Whether a model's classes are the ten digits, so that what is no digit is none of them."""
-    return len(scores[0]) == 10
-
-
-def _doubts(scores: Array, digit: float) -> tuple[str, ...]:
+def _doubts(scores: Array, digit: float, names: Sequence[Label]) -> tuple[str, ...]:
     """The warnings about one shape. digit: the probability that it is one at all."""
     if digit < _A_DIGIT:
-        return (f"no digit: the shape looks like one by {digit:.1%} only; the nearest is {int(scores.argmax())}",)
+        return (f"no digit: the shape looks like one by {digit:.1%} only; the nearest is {names[int(scores.argmax())]}",)
     if scores.max() >= _CERTAIN or len(scores) < 2:
         return ()
     first, second = np.argsort(-scores, kind="stable")[:2]
-    return (f"uncertain: {first} with {scores[first]:.1%}, or {second} with {scores[second]:.1%}",)
-
-
-def _nothing(model: Models, trouble: str) -> Prediction:
-    classes = _scores(model, np.zeros((1, SIDE, SIDE), np.uint8)).shape[1]
-    return Prediction(None, 0.0, np.full(classes, 1 / classes), np.zeros((SIDE, SIDE), np.uint8), (trouble,))
+    return (f"uncertain: {names[first]} with {scores[first]:.1%}, or {names[second]} with {scores[second]:.1%}",)
