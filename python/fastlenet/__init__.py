@@ -5,7 +5,7 @@ Start with `LeNet` and `fit`. `fastlenet.ops` has every op, and `fastlenet.refer
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # `python -m fastlenet...` imports this module first. Meanwhile argv[0] is "-m", and only orig_argv has the module's name.
 if sys.argv[:1] == ["-m"] and f"{sys.orig_argv[-len(sys.argv)].removeprefix('-m')}.".startswith("fastlenet."):
@@ -70,12 +70,12 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "cuda":
         return importlib.import_module("fastlenet.cuda")  # this makes it an attribute here
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_LATER[name]), name)
+    found: object = getattr(importlib.import_module(_LATER[name]), name)
     globals()[name] = found  # from now on found without this function
     return found
 

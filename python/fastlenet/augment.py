@@ -111,7 +111,7 @@ class Transform:
     epoch: int
 
     @property
-    def numbers(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, float]:
         """The augmentation's fields, the seed and the epoch, by name: the arguments of the kernels."""
         return {**vars(self.augmentation), "seed": self.seed, "epoch": self.epoch}
 

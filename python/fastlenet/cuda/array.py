@@ -6,7 +6,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from types import ModuleType
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,11 @@ __all__ = ["DeviceArray", "Input", "device", "empty", "from_dlpack", "from_numpy
 _DLPACK_CUDA = 2
 
 
-_backend: Any = None
+_backend: ModuleType | None = None
 _making = threading.RLock()
 
 
-def device() -> Any:
+def device() -> ModuleType:
     """The compiled backend. Raises DeviceError, which names the command that installs it, if it was not built."""
     global _backend
     if _backend is None:
@@ -73,7 +74,7 @@ class DeviceArray:
     __slots__ = ("_address", "_owner", "_writeable", "dtype", "shape")
 
     def __init__(
-        self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], writeable: bool = True
+        self, owner: object, address: int, shape: tuple[int, ...], dtype: np.dtype[np.generic], writeable: bool = True
     ) -> None:
         self._owner, self._address, self.shape, self.dtype, self._writeable = owner, address, shape, dtype, writeable
 
@@ -202,7 +203,7 @@ class DeviceArray:
     # --- other libraries ---
 
     @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
+    def __cuda_array_interface__(self) -> dict[str, object]:
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
@@ -230,7 +231,7 @@ class OfCuda(Protocol):
     """An array of another library, by its interface for CUDA."""
 
     @property
-    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __cuda_array_interface__(self) -> dict[str, object]: ...
 
 
 Input = DeviceArray | OfDLPack | OfCuda | Array  # what an op reads

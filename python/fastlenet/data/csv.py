@@ -7,8 +7,9 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def _read(path: Path) -> tuple[Images, Array]:
     return np.concatenate(blocks), as_numbers(labels)
 
 
-def _lines(path: Path, stream: IO[bytes]) -> Iterator[str]:
+def _lines(path: Path, stream: BufferedIOBase) -> Iterator[str]:
     """The lines that are not blank, without their ends. Raises DataError for too many bytes, or a line without an end."""
     limit, total, separator = limit_of(path), 0, ""
     while line := stream.readline(_LONGEST):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ def read_idx(path: str | os.PathLike[str], ndim: int, max_bytes: int = MAX_BYTES
         return _read(path, stream, ndim, max_bytes)
 
 
-def _read(path: Path, stream: IO[bytes], ndim: int, max_bytes: int) -> Bytes:
+def _read(path: Path, stream: BufferedIOBase, ndim: int, max_bytes: int) -> Bytes:
     header = stream.read(4 + 4 * ndim)
     if len(header) < 4:
         raise DataError(f"{path}: truncated, {len(header)} bytes are no IDX file")
@@ -60,11 +60,10 @@ def _read(path: Path, stream: IO[bytes], ndim: int, max_bytes: int) -> Bytes:
     return data.reshape(dims)
 
 
-def _fill(stream: IO[bytes], buffer: memoryview) -> int:
+def _fill(stream: BufferedIOBase, buffer: memoryview) -> int:
     filled = 0
     while filled < len(buffer):
-        reader: Any = stream
-        count = reader.readinto(buffer[filled : filled + _CHUNK])
+        count = stream.readinto(buffer[filled : filled + _CHUNK])
         if not count:
             break
         filled += count

@@ -7,8 +7,8 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from fastlenet.fields import FieldError
 from fastlenet.files import shown_path, user_path
@@ -45,7 +45,7 @@ def limit_of(path: Path) -> int:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, IO[bytes]]]:
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, BufferedIOBase]]:
     """The path, and the file as a stream, decompressed where it is gzipped; for the block that reads it.
 
     Raises DataError for whatever the system, or a damaged file, has to say.
@@ -61,7 +61,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, IO[bytes]]]:
                 yield path, raw
                 return
             with gzip.open(raw) as stream:
-                yield path, stream  # type: ignore[misc]
+                yield path, stream
     except PermissionError:
         raise DataError(f"{shown_path(path)}: no permission to read it") from None
     except EOFError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.idx import Bytes
 from fastlenet.data.images import mean_std
@@ -71,7 +72,14 @@ def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Datase
         raise DataError(f"{root}: {name} is not as it should be; {error}") from None
 
 
-def _part(kind: Any, name: str, root: str | os.PathLike[str], options: Mapping[str, object]) -> Any:
+class _Part(Protocol):
+    """The part of a torchvision data set that all of them have; its labels are named by _Set."""
+
+    @property
+    def data(self) -> object: ...
+
+
+def _part(kind: Callable[..., _Part], name: str, root: str | os.PathLike[str], options: Mapping[str, object]) -> _Part:
     folder = str(user_path(root))
     try:
         try:
@@ -83,7 +91,7 @@ def _part(kind: Any, name: str, root: str | os.PathLike[str], options: Mapping[s
         raise DataError(f"{root}: {name} cannot be read or downloaded ({reason})") from None
 
 
-def _arrays(part: Any, chosen: _Set) -> tuple[Bytes, Any]:
+def _arrays(part: _Part, chosen: _Set) -> tuple[Bytes, Array]:
     images, labels = np.asarray(part.data, np.uint8), np.asarray(getattr(part, chosen.labels))
     if labels.ndim == 2:  # QMNIST: the first of its columns is the digit
         labels = labels[:, 0]

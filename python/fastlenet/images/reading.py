@@ -7,7 +7,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ class ImageError(ValueError):
     """A picture that cannot be read or written; one line that names it and says what is wrong."""
 
 
-def pillow() -> Any:
+def pillow() -> ModuleType:
     """The module PIL.Image, or ImageError with the command that installs it."""
     try:
         from PIL import Image
@@ -43,7 +44,7 @@ def pillow() -> Any:
     return Image
 
 
-def is_path(image: object) -> bool:
+def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(image, (str, os.PathLike))
 
 
@@ -55,7 +56,7 @@ def read_picture(image: Picture) -> tuple[Array, int]:
     Raises ImageError for a file that is no picture, TypeError and ValueError for an array that is none.
     """
     if is_path(image):
-        return _read_file(os.fspath(image))  # type: ignore[arg-type]
+        return _read_file(os.fspath(image))
     if (module := sys.modules.get("PIL.Image")) is not None and isinstance(image, module.Image):
         return _from_pillow(image)
     pixels = _expect_array(image)
@@ -116,7 +117,7 @@ def _brightest(image: Image) -> float:
     return most
 
 
-def _expect_array(image: Any) -> Array:
+def _expect_array(image: object) -> Array:
     """An array of pixels with the channels last; TypeError or ValueError for anything else."""
     if isinstance(image, np.ma.MaskedArray):
         raise TypeError(f"image expects {_EXPECTED}, got a masked array; fill it with .filled(value)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +110,7 @@ def _labels(upper: Integers, lower: Integers, count: int) -> Integers:
 
 def _shape(rows: Integers, starts: Integers, stops: Integers) -> Shape:
     top, left = int(rows.min()), int(starts.min())
-    change: npt.NDArray[Any] = np.zeros((int(rows.max()) + 1 - top, int(stops.max()) + 1 - left), np.int32)
+    change: npt.NDArray[np.int32] = np.zeros((int(rows.max()) + 1 - top, int(stops.max()) + 1 - left), np.int32)
     np.add.at(change, (rows - top, starts - left), 1)
     np.add.at(change, (rows - top, stops - left), -1)
     return Shape(top, left, np.cumsum(change, axis=1)[:, :-1] > 0)

@@ -137,7 +137,7 @@ class Context:
         """Returns an array for the layer's own use, one per name. It keeps its numbers until the end of the backward pass."""
         return self._workspace.take((self._at, "scratch", key), shape, dtype)
 
-    def save(self, *values: Any) -> None:
+    def save(self, *values: object) -> None:
         """Save arrays of this pass, shapes or numbers for `backward`, which finds them in `saved`."""
         self._saved[self._at] = values
 

@@ -6,7 +6,7 @@ import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -88,11 +88,11 @@ class Frozen:
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_ops": self._ops.__name__}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        ops, parameters = importlib.import_module(state["_ops"]), {}
-        for name, array in state["_parameters"].items():
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        ops, parameters = importlib.import_module(str(state["_ops"])), {}
+        for name, array in self._parameters.items():
             parameters[name] = ops.empty(array.shape)
             parameters[name][...] = array
             parameters[name].flags.writeable = False
-        self.__dict__.update(state)
-        Frozen.__init__(self, state["_steps"], parameters, ops, state["_algorithm"])
+        Frozen.__init__(self, self._steps, parameters, ops, self._algorithm)

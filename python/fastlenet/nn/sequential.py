@@ -297,11 +297,12 @@ class Sequential(Described):
             "_shapes": self._shapes,
         }
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, ops=importlib.import_module(state["ops"]))
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, ops=importlib.import_module(str(state["ops"])))
         for name in ("parameter_buffer", "gradient_buffer"):  # NumPy does not keep the alignment
-            buffer = self.ops.empty(state[name].shape)
-            buffer[...] = state[name]
+            kept = getattr(self, name)
+            buffer = self.ops.empty(kept.shape)
+            buffer[...] = kept
             setattr(self, name, buffer)
         self._steps = plan(self.layers, self.names)
         self._bind_views()
@@ -318,11 +319,11 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
     return list(names)
 
 
-def _as_array(name: str, value: Any) -> Array:
+def _as_array(name: str, value: object) -> Array:
     """Converts an array or a torch tensor to a NumPy array."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = (value.float() if value.is_floating_point() else value).numpy()  # NumPy knows no bfloat16
+        tensor = value.detach().cpu()
+        value = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy knows no bfloat16
     try:
         return np.asarray(value)
     except ValueError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -96,8 +95,9 @@ class Optimizer:
             buffer[...] = state[name]
         self.steps = int(state["steps"][0])
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, buffers={})
-        for name, array in state["buffers"].items():  # NumPy does not keep the alignment
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        kept, self.buffers = self.buffers, {}
+        for name, array in kept.items():  # NumPy does not keep the alignment
             self.buffers[name] = self._zeros()
             self.buffers[name][...] = array

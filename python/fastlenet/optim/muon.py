@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypedDict
 
 from fastlenet.backend import Array, Backend
 from fastlenet.nn import Sequential
@@ -15,6 +15,13 @@ __all__ = ["Muon"]
 # Five rounds of the quintic a*x + b*x^3 + c*x^5 bring singular values in (0, 1] near 1.
 _QUINTIC = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
+
+
+class _Rule(TypedDict):
+    """What both steps of a velocity share."""
+
+    momentum: float
+    nesterov: bool
 
 
 class _Orthogonaliser:
@@ -100,14 +107,14 @@ class Muon(Optimizer):
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name not in ("_matrices", "_rest")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)
         self._share_out()
 
     def step(self) -> None:
         ops, velocity = self.model.ops, self.buffers["velocity"]
         parameters, gradients = self.model.parameter_buffer, self.model.gradient_buffer
-        rule: dict[str, Any] = {"momentum": self.momentum, "nesterov": self.nesterov}
+        rule: _Rule = {"momentum": self.momentum, "nesterov": self.nesterov}
         for part in self._rest:
             ops.sgd_step(parameters[part], gradients[part], velocity[part], lr=self.lr, weight_decay=self.weight_decay, **rule)
         for part, orthogonaliser in self._matrices:

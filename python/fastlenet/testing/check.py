@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def _run(check: Check, backend: object) -> Failure | None:
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            check.run(backend)
+            check.run(cast(Backend, backend))
     except AssertionError as error:
         message = str(error)
     except Exception as error:
@@ -168,7 +169,7 @@ def check_backend(
 
 def _run_ops(module: object, names: Collection[str], lacking: Collection[str]) -> Iterator[Failure | None]:
     """Every check of these ops, except the gaps."""
-    backend = on_host(module)
+    backend = on_host(cast(Backend, module))
     for name in names:
         if name in lacking:
             continue

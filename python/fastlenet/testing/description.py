@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,14 +18,15 @@ import numpy.typing as npt
 
 from fastlenet import reference
 from fastlenet.backend import Array
+from fastlenet.backend import Backend as BackendOf
+from fastlenet.testing.values import Draw
 
 __all__ = ["KINDS", "Arguments", "Array", "Benchmark", "Call", "Gradient", "Judge", "Op", "Result", "Results", "Values"]
 
 Arguments = dict[str, Any]  # the arguments of a call, by name
 Results = tuple[Any, ...]  # arrays, or None for one that was not requested; a loss is a float
-Backend = Any  # a module, or whatever has the names of `fastlenet.backend.Backend`
-BackendArray = Any  # one of its arrays
-Torch = Any  # the module torch, which is no dependency of this package
+Backend = BackendOf[Array]  # as a backend is called here: `on_host` converts the arrays of others
+Torch = ModuleType  # the module torch, which is no dependency of this package
 
 # The kinds of arguments that are not arrays of floats. The contract and the fuzzer treat an argument by its kind.
 KINDS: Mapping[str, str] = {
@@ -123,7 +125,7 @@ class Benchmark:
     """
 
     label: str
-    case: Any
+    case: Case
     changes: Callable[[Arguments], Arguments] = _as_they_are
     torch: bool = True
 
@@ -169,7 +171,7 @@ class Op:
     small: Sequence[Case]
     large: Case
     judge: Judge
-    random: Callable[[Any], Case]
+    random: Callable[[Draw], Case]
     dtypes: Mapping[str, npt.DTypeLike] = field(default_factory=dict)
     scalar: bool = False
     integers: bool = True
@@ -182,7 +184,7 @@ class Op:
     any_shape: bool = False
     optional_axes: tuple[str, ...] = ()
     gradient: Gradient | None = None
-    torch: Callable[[Torch, Arguments], Any] | None = None
+    torch: Callable[[Torch, Arguments], object] | None = None
     timed_only: bool = False
     benchmarks: tuple[Benchmark, ...] = ()
     flops: Callable[[Arguments], float] = _no_flops
@@ -198,7 +200,7 @@ class Op:
         """The names of its arguments, without `out`."""
         return tuple(name for name in inspect.signature(getattr(reference, self.name)).parameters if name != "out")
 
-    def run(self, backend: object, arguments: Arguments, **options: Any) -> Results:
+    def run(self, backend: object, arguments: Arguments, **options: object) -> Results:
         """Call the op of a backend. Returns its results, or the arrays that it changed."""
         result = getattr(backend, self.name)(**arguments, **options)
         if self.changes:
@@ -211,7 +213,7 @@ class Op:
 
     def chain(
         self,
-        case: Any,
+        case: Case,
         values: Values,
         backend: object = reference,
         changes: Callable[[Arguments], Arguments] = _as_they_are,
@@ -233,7 +235,7 @@ class Op:
         passed = {name: results[i] for name, i in self.gradient.passes.items()}
         return inputs, results, arguments | shared | passed
 
-    def in_network(self, case: Any, values: Values, backend: object = reference) -> Arguments:
+    def in_network(self, case: Case, values: Values, backend: object = reference) -> Arguments:
         """Returns the arguments of a case as in a network: the forward op's results are passed to its backward op."""
         return self.chain(case, values, backend)[2]
 

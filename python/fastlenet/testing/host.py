@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -118,4 +119,4 @@ class Host:
 
 def on_host(backend: Backend) -> Backend:
     """Returns the backend itself if its arrays are NumPy's, else a wrapper that takes and returns NumPy arrays."""
-    return backend if isinstance(backend.empty((1,)), np.ndarray) else Host(backend)
+    return backend if isinstance(backend.empty((1,)), np.ndarray) else cast(Backend, Host(backend))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +20,21 @@ LENET = 431_080  # LeNet's parameters
 Bounds = Sequence[tuple[Array | float, Array]]  # of each array that changes: its error, and what its sums may reach
 
 
-def _torch_step(kind: Torch, a: Arguments, names: Sequence[str], **others: object) -> tuple[Torch, Torch]:
+class _Leaf(Protocol):
+    """A tensor of parameters."""
+
+    def detach(self) -> Array: ...
+
+
+class _Steps(Protocol):
+    """An optimizer of PyTorch."""
+
+    state: dict[object, dict[str, object]]
+
+    def step(self) -> object: ...
+
+
+def _torch_step(kind: Callable[..., _Steps], a: Arguments, names: Sequence[str], **others: object) -> tuple[_Leaf, _Steps]:
     """The parameters as a leaf with their gradients, and PyTorch's optimizer of them with those of its options."""
     leaf = a["parameters"].requires_grad_()
     leaf.grad = a["gradients"]

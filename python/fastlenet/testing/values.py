@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.testing.description import Array
+from fastlenet.backend import Array
 
 __all__ = [
     "BATCHES",
