@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 
 from fastlenet import LeNet, ops, reference
 from fastlenet.optim import SGD
@@ -42,6 +45,62 @@ def test_shapes_of_the_state_dict() -> None:
         "fc2.bias": (10,),
     }
     assert LeNet(classes=26).state_dict()["fc2.weight"].shape == (26, 500)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 28, 28), (1, 8, 8), (3, 32, 32), (2, 4, 4), (1, 15, 16), (4, 16, 7), (1, 64, 20)], ids=str
+)
+def test_other_images(shape: tuple[int, int, int], rng: Rng) -> None:
+    """fc1 follows from the size, a pass agrees with NumPy's, and every parameter has a gradient."""
+    model = LeNet(input_shape=shape, classes=4)
+    judges = [LeNet(input_shape=shape, classes=4, ops=backend) for backend in (reference, float64_reference())]
+    assert model.input_shape == shape
+    x, labels = normals(rng, (5, *shape)), rng.integers(0, 4, 5)
+    results = []
+    for network in (model, *judges):
+        loss, dlogits = network.ops.softmax_cross_entropy(network(x.astype(network.parameter_buffer.dtype)), labels)
+        network.backward(dlogits)
+        results.append(network.gradient_buffer)
+        assert np.isfinite(loss)
+    expect_as_exact(*results)
+    for name, gradient in model.gradients().items():
+        assert gradient.any(), name
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [
+        *(((28, 28, 3), "; put the channels first, (3, 28, 28)"), ((32, 30, 1), "; put the channels first, (1, 32, 30)")),
+        *((shape, "") for shape in ((28, 28), (1, 3, 9), (1, 9, 3), (0, 28, 28), (1, 28.0, 28), (1, 28, -28), 28, "128", None)),
+    ],
+    ids=str,
+)
+def test_shapes_that_it_refuses(shape: Any, cure: str) -> None:
+    expected = "LeNet: input_shape expects (channels, height, width), at least 1 channel and 4 pixels a side, got "
+    with pytest.raises(ValueError) as caught:
+        LeNet(input_shape=shape)
+    assert str(caught.value) == f"{expected}{shape!r}{cure}"
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ((2, 3, 28, 28), "layer 'conv1': x expects shape (n, 1, h, w), got (2, 3, 28, 28)"),
+        ((2, 28, 28), "layer 'conv1': x expects shape (n, 1, h, w), got (2, 28, 28)"),
+        ((28, 28), "layer 'conv1': x expects shape (n, 1, h, w), got (28, 28)"),
+        ((2, 784), "layer 'conv1': x expects shape (n, 1, h, w), got (2, 784)"),
+        ((2, 1, 4, 4), "layer 'conv1': x expects shape (n, 1, h >= 6, w >= 6), got (2, 1, 4, 4)"),
+        ((2, 1, 12, 12), "layer 'conv2': x expects shape (n, 20, h >= 6, w >= 6), got (2, 20, 4, 4)"),
+        ((2, 1, 32, 32), "layer 'fc1': x expects shape (n, 800), got (2, 1250)"),
+    ],
+    ids=str,
+)
+def test_images_of_other_shapes(images: tuple[int, ...], message: str) -> None:
+    """One line that names the layer, what it expects, and what it got."""
+    for model in (LeNet(), LeNet().eval(), LeNet().freeze(), LeNet(ops=reference)):
+        with pytest.raises(ValueError) as caught:
+            model(np.zeros(images, np.float32))
+        assert str(caught.value) == message
 
 
 def test_three_steps_on_both_backends(level: str, threads: int, rng: Rng) -> None:

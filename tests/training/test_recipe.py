@@ -235,6 +235,48 @@ def test_what_each_epoch_sees(data: Dataset, monkeypatch: pytest.MonkeyPatch) ->
         assert set(transforms) == {None if epoch == 2 else recipe.augmentation.at(4, epoch)}
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((28, 28), {"shift": 2, "cutout": 6, "elastic": 34.0, "elastic_sigma": 4.0}),
+        ((40, 28), {"shift": 2, "cutout": 6, "elastic": 34.0, "elastic_sigma": 4.0}),  # the shorter side counts
+        ((56, 56), {"shift": 4, "cutout": 12, "elastic": 136.0, "elastic_sigma": 8.0}),
+        ((8, 8), {"shift": 1, "cutout": 2, "elastic": 34 * (8 / 28) ** 2, "elastic_sigma": 8 / 7}),
+        ((4, 4), {"shift": 0, "cutout": 1, "elastic": 34 / 49, "elastic_sigma": 4 / 7}),
+    ],
+    ids=str,
+)
+def test_augmentation_of_other_sizes(size: tuple[int, int], expected: dict[str, float]) -> None:
+    """Lengths in pixels are shares of the image; angles and factors stay. So is the displacement, alpha over sigma."""
+    recipe = Recipe(shift=2, cutout=6, elastic=34, elastic_sigma=4, rotation=10, scale=0.1, shear=0.2)
+    found = recipe.augmentation_for(*size)
+    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected)
+    assert (found.rotation, found.scale, found.shear) == (10, 0.1, 0.2)
+    if size == (28, 28):
+        assert found == recipe.augmentation
+
+
+def test_augmentation_stays_within_its_ranges() -> None:
+    found = Recipe(shift=32000, elastic=1e6, elastic_sigma=1000, cutout=32000).augmentation_for(10**4, 10**4)
+    assert (found.shift, found.elastic, found.elastic_sigma, found.cutout) == (32000, 1e6, 1000, 32000)
+    assert Recipe(elastic=1, elastic_sigma=0.001).augmentation_for(4, 4).elastic_sigma == 0.001
+    assert not Recipe(shift=0).augmentation_for(64, 64)
+
+
+def test_training_uses_the_size_of_its_images(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(data, train_images=data.train_images[:, ::2, ::2], test_images=data.test_images[:, ::2, ::2])
+    seen = []
+    gather = ops.gather_images
+
+    def watch(*arguments: Any, transform: Any = None, **others: Any) -> Any:
+        seen.append(transform)
+        return gather(*arguments, transform=transform, **others)
+
+    monkeypatch.setattr(ops, "gather_images", watch)
+    fit(LeNet(input_shape=(1, 14, 14)), small, epochs=1, shift=2, plain_epochs=0, evaluate_every_epoch=False, verbose=0)
+    assert {transform.augmentation.shift for transform in seen if transform is not None} == {1}
+
+
 # --- averaged weights, test-time augmentation ---------------------------------------------------------------------------
 
 
