@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastlenet.cli.result import Result as RunResult
 from fastlenet.cli.settings import Settings
 from fastlenet.data import Dataset
 from fastlenet.training.ensemble import EnsembleRun
-from fastlenet.training.recipe import Recipe
+from fastlenet.training.recipe import RECIPES, Recipe
 from fastlenet.training.trainer import Trainer
 from helpers.command import Result, one_line
 
@@ -52,7 +53,8 @@ def test_the_result_as_json(archive: Path, train_here: Train) -> None:
         **{"level": fastlenet.config()["level"], "device": "cpu", "threads": 1, "version": fastlenet.config()["version"]},
     }
     assert {name: found[name] for name in expected} == expected
-    assert Recipe(**{k: v for k, v in found["recipe"].items() if k != "name"}) == Recipe(epochs=2, batch_size=20, seed=3)
+    expected_recipe = replace(RECIPES["default"], epochs=2, batch_size=20, seed=3)
+    assert Recipe(**{k: v for k, v in found["recipe"].items() if k != "name"}) == expected_recipe
     assert found["recipe"]["name"] == "default" and 0 < found["loss"] < 5 and 0 < found["test_loss"] < 5
     assert set(found["seconds"]) == {"data", "training", "evaluation"} and all(value > 0 for value in found["seconds"].values())
 
@@ -63,6 +65,10 @@ def test_json_of_less(archive: Path, train_here: Train) -> None:
     found = json.loads(result.out)
     assert result.err == "" and found["loss"] is None and found["epochs"] == 0 and found["part"] == "validation"
     assert found["accuracy"] * 10 == pytest.approx(round(found["accuracy"] * 10))
+
+
+@pytest.mark.slow
+def test_json_of_a_suggestion(archive: Path, train_here: Train) -> None:
     rates = json.loads(train_here("--data", archive, "--find-lr", "--json", "--quiet").out)
     assert set(rates) == {"lr", "rates", "losses"} and len(rates["rates"]) == len(rates["losses"])
     assert rates["rates"][0] < rates["lr"] <= rates["rates"][-1]
