@@ -183,6 +183,7 @@ def alone(call: Callable[[Any], Any]) -> list[Wrong]:
 
 
 CHAIN = Chain()
+ENSEMBLE = fastlenet.Ensemble([LeNet()])
 LAYERS = [nn.ReLU()]
 
 # A public callable, as Class or Class.method -> calls that are wrong, each with what its error says.
@@ -286,6 +287,9 @@ ROWS: dict[str, list[Wrong]] = {
         *each(nn.Sequential, "input_shape", ["28", 28, (), (0, 28, 28), (1, 28.0, 28), [1] * 9]),
     ],
     "Sequential.save": [(lambda: TINY.save("nowhere/m.safetensors"), "^nowhere/m.safetensors: .*no such|nowhere")],
+    "Sequential.predict": [(lambda: LeNet().predict(None), "^predict: images expects images .* got NoneType")],
+    "Sequential.predict_proba": [(lambda: LeNet().predict_proba("x"), "^predict_proba: images expects images .* got str")],
+    "Sequential.evaluate": [(lambda: LeNet().evaluate(zeros(1, 28, 28)), "^evaluate: labels expects a label for each image")],
     "Sequential.set_facts": [
         *each(TINY.set_facts, "input_shape", [28, "28", (), (2.0,)]),
         (lambda: TINY.set_facts(input_shape=(3,)), r"^layer '0': an input expects shape \(2\), got \(3,\)$"),
@@ -294,6 +298,9 @@ ROWS: dict[str, list[Wrong]] = {
         *each(TINY.set_facts, "class_names", [3, "ab", [1.0], ["a", 1], ["a", "a"], [None]]),
     ],
     "Ensemble": each(fastlenet.Ensemble, "members", [[], [None], [LeNet(), TINY], [LeNet(), LeNet(classes=3)]]),
+    "Ensemble.predict": [(lambda: ENSEMBLE.predict(None), "^predict: images expects images .* got NoneType")],
+    "Ensemble.predict_proba": [(lambda: ENSEMBLE.predict_proba("x"), "^predict_proba: images expects images .* got str")],
+    "Ensemble.evaluate": [(lambda: ENSEMBLE.evaluate(zeros(1, 28, 28)), "^evaluate: labels expects a label for each image")],
     "Ensemble.save": [(lambda: fastlenet.Ensemble([TINY]).save("nowhere/m.safetensors"), "nowhere")],
     "load": [(lambda: fastlenet.load("nowhere.safetensors"), "^nowhere.safetensors: no such file$")],
     "Sequential.__call__": [

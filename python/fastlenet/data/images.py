@@ -17,6 +17,7 @@ __all__ = [
     "arranged",
     "as_array",
     "as_images",
+    "converted",
     "mean_std",
     "owner_of",
     "scale_of",
@@ -142,6 +143,11 @@ def as_images(name: str, images: Array, scale: int) -> Images:
     if found not in (0, scale):
         expected = f"pixels in the same range as the training images, {'[0, 1]' if scale == 1 else '0..255'}"
         raise value_error(name, images, expected, f"{images.dtype} in {images.min()}..{images.max()}", "scale both alike")
+    return converted(images, scale)
+
+
+def converted(images: Array, scale: int) -> Images:
+    """The same as as_images, of pixels that are known to have this scale."""
     if images.dtype.kind == "b":
         truths: Images = np.ascontiguousarray(images, np.uint8) * np.uint8(255)
         return truths

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Sequence
 
 from fastlenet.fields import FieldTypeError, FieldValueError
 from fastlenet.inference.facts import ModelFacts
+from fastlenet.inference.predictor import Predictor
 from fastlenet.nn import Sequential
 from fastlenet.training.ensemble import join_members
 
 __all__ = ["Ensemble"]
 
 
-class Ensemble:
+class Ensemble(Predictor):
     """Networks of one architecture, trained from different seeds, whose probabilities are averaged.
 
     members: at least one model; they know the same of their images and classes, as those of one data set do. `fastlenet.load`
-    makes it of a file that `fastlenet train --ensemble` wrote. len(ensemble), iteration and ensemble[0] give the members.
+    makes it of a file that `fastlenet train --ensemble` wrote. predict, predict_proba and evaluate are those of Sequential.
+    len(ensemble), iteration and ensemble[0] give the members.
     Raises TypeError or ValueError.
     """
 
@@ -37,6 +39,17 @@ class Ensemble:
     def facts(self) -> ModelFacts:
         """What the members know of their images and classes, as Sequential.facts; the recipe is the first member's."""
         return self.members[0].facts
+
+    @property
+    def _known(self) -> ModelFacts:
+        return self.facts
+
+    @property
+    def _networks(self) -> Sequence[Sequential]:
+        return self.members
+
+    def _outputs(self) -> int:
+        return self.members[0]._outputs()
 
     def __len__(self) -> int:
         return len(self.members)

@@ -15,8 +15,10 @@ from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend
 from fastlenet.fields import Values
 from fastlenet.formats.state import as_parameters, own_names
 from fastlenet.inference.facts import ModelFacts, expect_example_shape
+from fastlenet.inference.predictor import Predictor
 from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.described import Described
+from fastlenet.nn.description import output_shape
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.fusion import plan, run_backward, run_forward
 from fastlenet.nn.layers.base import Layer
@@ -28,7 +30,7 @@ __all__ = ["Sequential"]
 _SHAPES = 2  # the number of shapes whose training passes are kept: full batches, and the last batch of an epoch
 
 
-class Sequential(Described):
+class Sequential(Described, Predictor):
     """A model of layers in a row. model(x) runs them, and model.backward(dy) fills the gradients. After the first pass, neither
     allocates memory, except for the output.
 
@@ -288,6 +290,19 @@ class Sequential(Described):
         buffer[...] = self.parameter_buffer
         buffer.flags.writeable = False
         return Frozen(self._steps, self._views(buffer), self.ops, self.algorithm)
+
+    # --- raw images ---
+
+    @property
+    def _known(self) -> ModelFacts:
+        return self.facts
+
+    @property
+    def _networks(self) -> Sequence[Sequential]:
+        return [self]
+
+    def _outputs(self) -> int:
+        return math.prod(output_shape(self.names, self.layers, self.facts.input_shape or ()))
 
     # --- copies ---
 

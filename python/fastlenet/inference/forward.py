@@ -1,0 +1,98 @@
+"""Class probabilities of images: the mean over several networks and, with test-time augmentation, over shifted images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+
+from fastlenet.backend import Array, Backend
+from fastlenet.normalisation import PerChannel
+
+__all__ = ["BATCH_SIZE", "Network", "averaged", "evaluating", "expect_finite"]
+
+BATCH_SIZE = 250  # the default number of images at a time; their activations stay below 10 MB
+
+_SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+
+
+class Network(Protocol):
+    """A model, as Sequential is."""
+
+    ops: Backend[Array]
+    training: bool
+
+    def __call__(self, x: Array) -> Array: ...
+
+    def eval(self) -> object: ...
+
+    def parameters(self) -> dict[str, Array]: ...
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """A context in which the network is in evaluation mode; then it has its own mode again."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.training = training
+
+
+def expect_finite(network: Network) -> None:
+    """Raise ValueError for an infinity or NaN in a parameter, since NaN scores would silently give the first class."""
+    odd = [name for name, array in network.parameters().items() if not np.isfinite(array).all()]
+    if odd:
+        raise ValueError(f"model expects finite parameters, got NaN or infinity in {', '.join(odd)}")
+
+
+def averaged(
+    networks: Sequence[Network],
+    batches: Iterable[Array],
+    *,
+    mean: PerChannel | Sequence[float],
+    std: PerChannel | Sequence[float],
+    tta: bool = False,
+) -> Array:
+    """Returns the class probabilities of all batches' images, float64 (N, classes).
+
+    networks: at least one, of the same classes. batches: at least one, each as gather_images takes it, as mean and std. tta:
+    average over each image and its four shifts by one pixel. Raises ValueError for images that do not fit a network and for a
+    network whose parameters are not finite.
+    """
+    for network in networks:
+        expect_finite(network)
+    means, shifts = [], _SHIFTS if tta else _SHIFTS[:1]
+    for batch in batches:
+        views = [_shifted(batch, down, right) for down, right in shifts]
+        seen = [_of_one_view(network, view, mean, std) for network in networks for view in views]
+        means.append(np.sum(seen, axis=0) / len(seen))
+    return np.concatenate(means)
+
+
+def _of_one_view(
+    network: Network, images: Array, mean: PerChannel | Sequence[float], std: PerChannel | Sequence[float]
+) -> Array:
+    x = network.ops.gather_images(images, np.arange(len(images)), mean=mean, std=std)
+    with evaluating(network):
+        return _softmax(np.asarray(network(x)))
+
+
+def _shifted(images: Array, down: int, right: int) -> Array:
+    """Images (n, h, w) or (n, c, h, w), moved by at most one pixel, with zeros at the border."""
+    if (down, right) == (0, 0):
+        return images
+    h, w = images.shape[-2:]
+    framed = np.pad(images, [(0, 0)] * (images.ndim - 2) + [(1, 1), (1, 1)])
+    return np.ascontiguousarray(framed[..., 1 - down : 1 - down + h, 1 - right : 1 - right + w])
+
+
+def _softmax(logits: Array) -> Array:
+    if logits.ndim != 2:
+        raise ValueError(f"model expects to give scores (n, classes), got an output of shape {logits.shape}")
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities

@@ -1,0 +1,213 @@
+"""How good predictions are: accuracy with its interval, loss, precision and recall of each class, the confusion matrix."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.backend import Array
+from fastlenet.inference.facts import Label
+
+__all__ = ["Evaluation", "score", "wilson_interval"]
+
+_Z = 1.959963984540054  # of the normal distribution: 95 % lie within +-z
+_MATRIX_WIDTH, _CONFUSIONS = 80, 10
+
+
+def score(probabilities: Array, labels: Array) -> tuple[float, float]:
+    """Returns the accuracy, a fraction, and the mean loss -log p[label] of probabilities (N, classes) for labels (N,), N > 0.
+
+    Raises ValueError for other shapes or labels out of range, and TypeError for labels that are not integers.
+    """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != (len(probabilities),) or probabilities.size == 0:
+        shapes = f"{probabilities.shape} and {labels.shape}"
+        raise ValueError(f"score expects probabilities (N, classes) and labels (N,) with N > 0, got shapes {shapes}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels expects integers, got {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"labels expects 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+    of_label = np.take_along_axis(probabilities, labels.astype(np.int64)[:, None], axis=1)
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return accuracy, float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).mean())
+
+
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share, of which `correct` out of `count` > 0 were seen.
+
+    It stays within [0, 1] and is right for shares near 1 too. Source: Wilson, Probable inference, the law of succession, and
+    statistical inference, Journal of the American Statistical Association 22(158), 1927.
+    """
+    share, weight = correct / count, _Z**2 / count
+    centre = share + weight / 2
+    half = _Z * math.sqrt(share * (1 - share) / count + weight / (4 * count))
+    return max(0.0, (centre - half) / (1 + weight)), min(1.0, (centre + half) / (1 + weight))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model makes of images whose labels are known.
+
+    loss: the mean of -log p[label]. confusion_matrix: int64 (classes, classes); row i, column j counts the images of class i
+    that were taken for class j. class_names: the label of each class. print(evaluation) shows tables.
+    """
+
+    loss: float
+    confusion_matrix: npt.NDArray[np.int64]
+    class_names: tuple[Label, ...]
+
+    @classmethod
+    def of(cls, probabilities: Array, labels: Array, names: tuple[Label, ...]) -> Evaluation:
+        """probabilities: (N, classes). labels: (N,) in 0..classes-1. names: of the classes, or none."""
+        _, loss = score(probabilities, labels)
+        classes = probabilities.shape[1]
+        pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
+        matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+        return cls(loss, matrix, names or tuple(range(classes)))
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return int(self.confusion_matrix.sum())
+
+    @property
+    def correct(self) -> int:
+        """The number of images that were classified correctly."""
+        return int(np.trace(self.confusion_matrix))
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the images that were classified correctly."""
+        return self.correct / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy, by Wilson's formula."""
+        return wilson_interval(self.correct, self.count)
+
+    @property
+    def recall(self) -> Array:
+        """The accuracy on the images of each class, float64 (classes,); NaN for a class without images."""
+        return _share(np.diag(self.confusion_matrix), self.confusion_matrix.sum(axis=1))
+
+    @property
+    def precision(self) -> Array:
+        """The share of the images taken for a class that are of it, float64 (classes,); NaN if none was taken for it."""
+        return _share(np.diag(self.confusion_matrix), self.confusion_matrix.sum(axis=0))
+
+    def confusions(self) -> list[tuple[Label, Label, int]]:
+        """Returns the mistakes, the most frequent first: the class, the class it was taken for, and how often."""
+        wrong = self.confusion_matrix - np.diag(np.diag(self.confusion_matrix))
+        places = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
+        pairs = zip(*np.unravel_index(places, wrong.shape), strict=True)
+        return [(self.class_names[i], self.class_names[j], int(wrong[i, j])) for i, j in pairs]
+
+    def as_dict(self) -> dict[str, object]:
+        """Returns everything as JSON can represent it; null stands for NaN and for an infinite loss.
+
+        A class's accuracy is its recall.
+        """
+        rows = zip(self.class_names, self.confusion_matrix, self.precision, self.recall, strict=True)
+        return {
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "loss": _finite(self.loss),
+            "images": self.count,
+            "correct": self.correct,
+            "classes": [
+                {
+                    "label": name,
+                    "images": int(row.sum()),
+                    "correct": int(row[number]),
+                    "accuracy": _finite(recall),
+                    "precision": _finite(precision),
+                    "recall": _finite(recall),
+                }
+                for number, (name, row, precision, recall) in enumerate(rows)
+            ],
+            "confusion_matrix": self.confusion_matrix.tolist(),
+        }
+
+    def as_json(self) -> str:
+        """Returns as_dict() as one line of JSON."""
+        return json.dumps(self.as_dict(), allow_nan=False)
+
+    def __repr__(self) -> str:
+        (low, high), count = self.interval, f"{self.count:,} images"
+        return f"Evaluation(accuracy {self.accuracy:.2%}, 95 % in {low:.2%}..{high:.2%}, loss {self.loss:.4f}, {count})"
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        lines = [
+            f"accuracy {self.accuracy:.2%}   {self.correct:,} of {self.count:,} images   95 % interval {low:.2%} to {high:.2%}",
+            f"loss {self.loss:.4f}",
+            "",
+            *_aligned(self._class_rows(), left=1),
+            "",
+        ]
+        matrix = _aligned(self._matrix_rows(), left=1)
+        if max(map(len, matrix)) <= _MATRIX_WIDTH:
+            return "\n".join([*lines, "confusion matrix: a row for each class, a column for what it was taken for", *matrix])
+        return "\n".join([*lines, *self._most_frequent()])
+
+    def _class_rows(self) -> list[list[str]]:
+        rows = [["class", "images", "correct", "accuracy (recall)", "precision"]]
+        for name, row, number in zip(self.class_names, self.confusion_matrix, range(len(self.class_names)), strict=True):
+            shares = [_percent(self.recall[number]), _percent(self.precision[number])]
+            rows.append([_word(name), f"{row.sum():,}", f"{row[number]:,}", *shares])
+        return rows
+
+    def _matrix_rows(self) -> list[list[str]]:
+        head = ["", *map(_word, self.class_names)]
+        rows = zip(self.class_names, self.confusion_matrix.tolist(), strict=True)
+        return [head, *([_word(name), *("." if count == 0 else str(count) for count in row)] for name, row in rows)]
+
+    def _most_frequent(self) -> list[str]:
+        """Lines in place of a matrix that is wider than a terminal."""
+        found = self.confusions()
+        if not found:
+            return ["no image was taken for another class"]
+        rows = [[_word(name), "taken for", _word(other), f"{count:,} times"] for name, other, count in found[:_CONFUSIONS]]
+        more = [f"and {len(found) - _CONFUSIONS} other pairs"] if len(found) > _CONFUSIONS else []
+        return ["the most frequent mistakes", *_aligned(rows, left=3), *more]
+
+    def _repr_html_(self) -> str:
+        """The accuracy and the confusion matrix, for notebooks."""
+        head, *rows = [[escape(cell) for cell in row] for row in self._matrix_rows()]
+        body = "".join(f"<tr><th>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in rows)
+        top = "".join(f"<th>{cell}</th>" for cell in head)
+        return f"<div>{escape(repr(self))}<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _share(part: Array, whole: Array) -> Array:
+    shares: Array = np.full(len(part), np.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.2%}"
+
+
+def _word(name: Label) -> str:
+    """A class's name on one line, not too long for a table."""
+    text = str(name) if str(name).isprintable() else ascii(name)
+    return text if len(text) <= 16 else f"{text[:13]}..."
+
+
+def _aligned(rows: list[list[str]], left: int) -> list[str]:
+    """The rows as lines; the first `left` columns are aligned at their left, the others at their right."""
+    columns = []
+    for number, column in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if number < left else cell.rjust(width) for cell in column])
+    return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
