@@ -302,6 +302,7 @@ ROWS: dict[str, list[Wrong]] = {
     "Ensemble.predict_proba": [(lambda: ENSEMBLE.predict_proba("x"), "^predict_proba: images expects images .* got str")],
     "Ensemble.evaluate": [(lambda: ENSEMBLE.evaluate(zeros(1, 28, 28)), "^evaluate: labels expects a label for each image")],
     "Ensemble.save": [(lambda: fastlenet.Ensemble([TINY]).save("nowhere/m.safetensors"), "nowhere")],
+    "LeNet.pretrained": each(LeNet.pretrained, "ops", NOT_A_BACKEND) + each(LeNet.pretrained, "algorithm", ["fft", None, 1]),
     "load": [(lambda: fastlenet.load("nowhere.safetensors"), "^nowhere.safetensors: no such file$")],
     "Sequential.__call__": [
         *of_model(LeNet()),
@@ -342,6 +343,10 @@ ROWS: dict[str, list[Wrong]] = {
 # What Sequential calls, with a Pass (and a run, the methods of callbacks), and what takes any shape.
 INNER = {"forward", "backward", "pack"}
 ELSEWHERE = {
+    "Page": "what predict_page returns",
+    "Prediction": "what predict_image returns",
+    "predict_image": "tests/images",
+    "predict_page": "tests/images",
     "Layer.output_shape": "takes any shape",
     "Layer.multiply_adds": "takes any shape",
     "Flatten.output_shape": "takes any shape",

@@ -31,6 +31,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (48, 28, 28), np.uint8)
 LABELS = np.arange(48, dtype=np.uint8) % 10
 DATA = Dataset("random", IMAGES, LABELS, IMAGES[:16], LABELS[:16], 10, 0.1, 0.3)
 X = np.random.default_rng(1).standard_normal((3, 1, 28, 28), np.float32)
+PRETRAINED = LeNet.pretrained()
+PAGE = np.pad(np.zeros((40, 5), np.uint8), 20, constant_values=255)  # a one
 
 
 def small() -> nn.Sequential:
@@ -122,6 +124,8 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     nn.Frozen: (lambda: small().freeze(), lambda frozen: [frozen(x).tobytes() for x in (X, X[:1], np.tile(X, (2, 1, 1, 1)))]),
     LeNet: (lambda: LeNet(2, dropout=0.5, algorithm="winograd"), model_bits),
     models.LeNet5: (lambda: models.LeNet5(2, dropout=0.5), model_bits),
+    fastlenet.Prediction: (lambda: fastlenet.predict_image(PRETRAINED, PAGE), lambda p: (repr(p), p.image.tobytes())),
+    fastlenet.Page: (lambda: fastlenet.predict_page(PRETRAINED, PAGE), lambda page: (page.number, repr(page.digits))),
     fastlenet.Ensemble: (lambda: fastlenet.Ensemble([small(), small()]), lambda e: [model_bits(member) for member in e]),
     fastlenet.Chain: (
         lambda: fastlenet.Chain([0.5, -1.0, 2.0]),
