@@ -22,15 +22,16 @@ def test_derivation() -> None:
     assert failed == 0 and tried > 40
 
 
-def test_python_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_python_on_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block that needs neither PyTorch nor a file of the reader's."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     runnable = [block for block in blocks if "torch" not in block]
     assert runnable
     for block in runnable:
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(block, "README.md", "exec"), {})
+            exec(compile(block, page, "exec"), {})
 
 
 @pytest.mark.oracle

@@ -33,6 +33,10 @@ def test_own_layer() -> None:
     assert own_layer.main() > 0.85  # by chance it would be 0.1
 
 
+def test_own_data() -> None:
+    assert example("own_data").main() > 0.9  # by chance it would be 0.33
+
+
 def test_gradients_of_the_own_layer(rng: np.random.Generator) -> None:
     """Against central differences, in float64."""
     model = nn.Sequential(example("own_layer").Swish(), ops=float64_reference())
