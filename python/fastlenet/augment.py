@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,8 @@ from fastlenet.philox import STREAM_AUGMENT, philox
 
 __all__ = ["Augmentation", "Transform"]
 
-Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint32]
 
 _IMAGE_WORDS = 8
 EPOCH = Values(int, "an integer in 0..2^32-1", 0, 2**32 - 1)  # 32 bits of the generator's counter
@@ -86,14 +86,14 @@ def _below(count: int, word: int) -> int:
     return count * word >> 32
 
 
-def _symmetric(words: Array, bits: int) -> Array:
+def _symmetric(words: Words, bits: int) -> Floats:
     """Numbers uniform in (-1, 1): (n + 1/2) * 2^(1-bits), where n is a word read as a signed number of `bits` bits."""
     signed = words.astype(np.int64)
     signed = np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed)
     return np.asarray((signed + 0.5) * 2.0 ** (1 - bits))
 
 
-def _smoothing(size: int, sigma: float) -> Array:
+def _smoothing(size: int, sigma: float) -> Floats:
     """The matrix that convolves `size` numbers, zeros around them, with a Gaussian cut off at 3 sigma and scaled to sum 1."""
     reach = math.ceil(3 * sigma)
     gaussian = np.exp(-0.5 * np.arange(-reach, reach + 1) ** 2 / sigma**2)
@@ -115,7 +115,7 @@ class Transform:
         """The augmentation's fields, the seed and the epoch, by name: the arguments of the kernels."""
         return {**vars(self.augmentation), "seed": self.seed, "epoch": self.epoch}
 
-    def _words(self, number: int, count: int) -> Array:
+    def _words(self, number: int, count: int) -> Words:
         return philox(self.seed, STREAM_AUGMENT, number + (self.epoch << 32), count)
 
     def shift(self, number: int) -> tuple[int, int]:
@@ -131,7 +131,7 @@ class Transform:
         rows, columns = (slice(max(start, 0), max(start + side, 0)) for start in starts)
         return rows, columns
 
-    def affine(self, number: int) -> Array:
+    def affine(self, number: int) -> Floats:
         """Returns the matrix (2, 2) that maps a pixel's offset from the centre, (down, right), to the offset of its source."""
         chosen = self.augmentation
         turn, taller, wider, slant = _symmetric(self._words(number, 6)[2:], 32)
@@ -141,7 +141,7 @@ class Transform:
         turned = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         return np.asarray(np.linalg.inv(turned @ slanted @ scaled))
 
-    def displacement(self, number: int, h: int, w: int) -> Array:
+    def displacement(self, number: int, h: int, w: int) -> Floats:
         """Returns the elastic displacement of each pixel's source, down and right, in pixels: (2, h, w)."""
         chosen = self.augmentation
         words = self._words(number, _IMAGE_WORDS + h * w)[_IMAGE_WORDS:].reshape(w, h).T
@@ -149,12 +149,12 @@ class Transform:
         smoothed = _smoothing(h, chosen.elastic_sigma) @ noise @ _smoothing(w, chosen.elastic_sigma).T
         return np.asarray(chosen.elastic * smoothed)
 
-    def places(self, number: int, h: int, w: int) -> Array:
+    def places(self, number: int, h: int, w: int) -> Floats:
         """Returns the row and column, (2, h, w), of the original image at which each pixel of image `number` is sampled."""
         centre = np.array([h - 1, w - 1])[:, None, None] / 2
         pixels = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"))
         distance = pixels - np.array(self.shift(number))[:, None, None] - centre
-        places: Array = np.einsum("ij,jhw->ihw", self.affine(number), distance) + centre
+        places: Floats = np.einsum("ij,jhw->ihw", self.affine(number), distance) + centre
         if self.augmentation.elastic:
             places += self.displacement(number, h, w)
         return places

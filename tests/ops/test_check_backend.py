@@ -15,6 +15,7 @@ from fastlenet import cuda, ops, reference
 from fastlenet.backend import NAMES, Gap, Uncaptured
 from fastlenet.testing import OPS, BackendError, check_backend
 from fastlenet.testing.description import Array
+from fastlenet.testing.packed import PACKED
 from helpers.backends import ORDERS, on_device
 
 
@@ -264,6 +265,101 @@ class Forgetful(Uncaptured[Array]):
 
     def launch(self, *, copy_of: Array | None = None) -> None:
         pass
+
+
+class Rounded(reference.Packed):
+    """A packed weight that lost its last bits."""
+
+    def __init__(self, weight: Array, algorithm: str = "direct") -> None:
+        super().__init__((weight.astype(np.float16)).astype(np.float32), algorithm)
+
+
+@with_signature_of("linear_forward")
+def without_bias_if_packed(x: Any, weight: Any, bias: Any = None, **options: Any) -> Any:
+    return reference.linear_forward(x, weight, None if isinstance(weight, reference.Packed) else bias, **options)
+
+
+@with_signature_of("conv2d_relu_max_pool2d_forward")
+def winners_lost_if_packed(x: Any, weight: Any, bias: Any = None, **options: Any) -> Any:
+    y, winners = reference.conv2d_relu_max_pool2d_forward(x, weight, bias, **options)
+    return y, np.zeros_like(winners) if isinstance(weight, reference.Packed) and len(x) == 1 else winners
+
+
+class AnyAlgorithm(reference.Packed):
+    """A packed weight that does not remember for which algorithm it is."""
+
+    def __init__(self, weight: Array, algorithm: str = "direct") -> None:
+        super().__init__(weight, algorithm)
+
+    def expect_algorithm(self, op: str, algorithm: str) -> None:
+        pass
+
+
+class AnyWord(reference.Packed):
+    """A packed weight that takes any word for an algorithm, and forgets it."""
+
+    def __init__(self, weight: Array, algorithm: str = "direct") -> None:
+        super().__init__(weight, "direct")
+
+
+class AnyShape(reference.Packed):
+    """A packed weight that takes arrays which no op takes."""
+
+    def __init__(self, weight: Array, algorithm: str = "direct") -> None:
+        if weight.ndim == 3:
+            weight = weight[0]
+        super().__init__(weight, algorithm)
+
+
+FUSED = "conv2d_relu_max_pool2d_forward"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "line"),
+    [
+        ({"Packed": Rounded}, "Packed matrix", "Packed(weight).weight, bit for bit, expected "),
+        ({"Packed": Rounded}, "Packed filters", "Packed(weight).weight, bit for bit, expected "),
+        (
+            {"linear_forward": without_bias_if_packed},
+            "Packed matrix",
+            "linear_forward(x, Packed(weight)) of 1x35, bit for bit, expected ",
+        ),
+        (
+            {FUSED: winners_lost_if_packed},
+            "Packed filters",
+            "winners of the fused op with Packed(weight, 'direct') of 1x3x12x12, bit for bit, expected ",
+        ),
+        (
+            {"Packed": AnyAlgorithm},
+            "Packed filters",
+            "the fused op by winograd with Packed(weight, 'direct') expected a ValueError, got a result",
+        ),
+        ({"Packed": AnyWord}, "Packed matrix", "Packed(weight, 'fft') expected a ValueError, got a result"),
+        ({"Packed": AnyWord}, "Packed filters", "Packed(weight, 'winograd').algorithm expected 'winograd', got 'direct'"),
+        ({"Packed": AnyShape}, "Packed matrix", "Packed of shape (2, 3, 4) expected a ValueError, got a result"),
+    ],
+    ids=str,
+)
+def test_a_fault_of_packed_weights_is_found_and_named(changes: dict[str, Any], name: str, line: str) -> None:
+    _, check = PACKED[name]
+    with pytest.raises(AssertionError) as error:
+        check(broken(**changes))
+    assert str(error.value).startswith(line) and "\n" not in str(error.value)
+    check(reference)
+
+
+def test_check_backend_checks_packed_weights() -> None:
+    left_out = {op: Gap(op, "not of this test") for op in OPS if op != "linear_forward"}
+    with pytest.raises(BackendError) as error:
+        check_backend(broken(**left_out, Packed=Rounded))
+    (failure,) = error.value.report.failures
+    assert str(failure).startswith("backend, Packed matrix: Packed(weight).weight, bit for bit, expected ")
+
+
+def test_packed_weights_wait_for_their_ops() -> None:
+    """Without the op that takes them they are not checked."""
+    left_out = {op: Gap(op, "not yet") for op in OPS if op != "relu_forward"}
+    assert not check_backend(broken(**left_out, Packed=None)).failures
 
 
 def test_what_is_missing_is_found_and_named() -> None:

@@ -15,6 +15,7 @@ from fastlenet.testing.checks import PROPERTIES, Property
 from fastlenet.testing.contract import CONTRACT
 from fastlenet.testing.description import Backend, Case, Op
 from fastlenet.testing.host import on_host
+from fastlenet.testing.packed import PACKED
 from fastlenet.testing.registry import OPS
 
 __all__ = ["BackendError", "Check", "Failure", "Report", "check_backend", "checks_of"]
@@ -137,8 +138,9 @@ def check_backend(
 
     Every op is called on many shapes. With small integers its results must equal those of `fastlenet.reference`. With random
     numbers they must lie within derived bounds of the reference in float64. The backward op must be the exact transpose of the
-    forward op. The same call must give the same bits. Arguments, `out`, errors, `empty` and arrays must be as
-    `fastlenet.backend` and `fastlenet.ops` describe. The checks need NumPy alone, and take some seconds.
+    forward op. The same call must give the same bits, and so must a packed weight and the weight itself. Arguments, `out`,
+    errors, `empty` and arrays must be as `fastlenet.backend` and `fastlenet.ops` describe. The checks need NumPy alone, and take
+    some seconds.
 
     module: the backend. Its arrays may be of any type that `fastlenet.backend` allows.
     gaps: ops that the backend lacks so far, as names or as {name: reason}. The backend may also have a `fastlenet.backend.Gap`
@@ -156,8 +158,7 @@ def check_backend(
             raise ValueError(f"check_backend: ops expects names of ops, got {name!r}")
     lacking = _declared(module, gaps)
     failures = list(_wrong_gaps(module, lacking))
-    without = {"Graph"} if "relu_forward" in lacking else set()  # the op that a graph is made of
-    basics = [] if ops else [Check("backend", name, "", basic) for name, basic in BASICS.items() if name not in without]
+    basics = [] if ops else [*_basics(module, lacking)]
     found = [_run(check, module) for check in basics]
     if not any(failure and failure.property in ("empty", "arrays") for failure in found):  # without which nothing can be called
         found += _run_ops(module, ops or OPS, lacking)
@@ -165,6 +166,15 @@ def check_backend(
     if report.failures and on_fail == "raise":
         raise BackendError(report)
     return report
+
+
+def _basics(module: object, lacking: Collection[str]) -> Iterator[Check]:
+    """The checks of what is no op, but those that call an op which the backend has not."""
+    calls = {"Graph": "relu_forward", **{name: op for name, (op, _) in PACKED.items()}}
+    for name, basic in {**BASICS, **{name: check for name, (_, check) in PACKED.items()}}.items():
+        op = calls.get(name)
+        if op is None or (op not in lacking and hasattr(module, op)):
+            yield Check("backend", name, "", basic)
 
 
 def _run_ops(module: object, names: Collection[str], lacking: Collection[str]) -> Iterator[Failure | None]:
