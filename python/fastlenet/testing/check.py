@@ -139,8 +139,8 @@ def check_backend(
     Every op is called on many shapes. With small integers its results must equal those of `fastlenet.reference`. With random
     numbers they must lie within derived bounds of the reference in float64. The backward op must be the exact transpose of the
     forward op. The same call must give the same bits, and so must a packed weight and the weight itself. Arguments, `out`,
-    errors, `empty` and arrays must be as `fastlenet.backend` and `fastlenet.ops` describe. The checks need NumPy alone, and take
-    some seconds.
+    errors, `empty` and arrays must be as `fastlenet.backend` and `fastlenet.ops` describe. The checks need NumPy alone, and
+    take some seconds.
 
     module: the backend. Its arrays may be of any type that `fastlenet.backend` allows.
     gaps: ops that the backend lacks so far, as names or as {name: reason}. The backend may also have a `fastlenet.backend.Gap`
