@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import LeNet, _core
+from fastlenet import LeNet, _core, nn
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.nn import Flatten, Linear, Sequential
 from fastlenet.training.callbacks.base import Callback
@@ -327,6 +327,23 @@ def test_another_level_in_words_of_python(tiny_mnist: Path, tmp_path: Path, monk
     assert len(fit(network(), data, epochs=1, resume=path, allow_level_change=True).epochs) == 1
 
 
+def test_another_network_of_the_same_shapes(tiny_mnist: Path, tmp_path: Path) -> None:
+    """Layers without parameters would not be missed by their shapes."""
+
+    def made(activation: nn.Layer, *others: nn.Layer) -> nn.Sequential:
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), activation, *others, names=["a\n", *"bcde"[: 2 + len(others)]])
+
+    data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
+    fit(made(nn.ReLU()), data, epochs=1, checkpoint=path)
+    for model, message in (
+        (made(nn.Tanh()), r"made with another network; c ReLU there, c Tanh here$"),
+        (made(nn.ReLU(), nn.ReLU()), r"made with another network; no more layer there, d ReLU here$"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            fit(model, data, epochs=2, resume=path)
+    assert len(fit(made(nn.ReLU()), data, epochs=2, resume=path).epochs) == 2
+
+
 Change = Callable[[dict[str, Any], dict[str, Any]], Any]  # of the tensors and the facts
 FORGERIES: dict[str, tuple[Change, str]] = {
     "no facts": (lambda tensors, facts: facts.clear(), "the facts lacks version"),
@@ -342,6 +359,7 @@ FORGERIES: dict[str, tuple[Change, str]] = {
     "recipe": (lambda tensors, facts: facts.update(recipe=[]), "recipe in the facts expects an object"),
     "recipe's field": (lambda tensors, facts: facts["recipe"].pop("lr"), "its recipe is another version's; it differs in 'lr'"),
     "recipe's value": (lambda tensors, facts: facts["recipe"].update(lr="high"), "lr in its recipe expects float, got 'high'"),
+    "network": (lambda tensors, facts: facts.update(network=[3]), r"network expects words, got \[3\]"),
     "steps": (lambda tensors, facts: facts.update(steps=15), "made for 15 steps"),
     "far": (lambda tensors, facts: facts.update(position=10**9, sums=[0.0, 0, 10**12, 0.0]), "where no batch is left"),
     "place": (lambda tensors, facts: facts.update(position=0), "there is no such place"),

@@ -7,6 +7,7 @@ import os
 import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from fastlenet.backend import Array
@@ -69,6 +70,12 @@ def _level(model: Sequential) -> str:
     return model.ops.level()
 
 
+def _network(model: Sequential) -> tuple[str, ...]:
+    """The class of a network, and its layers, which have the same shapes in many networks: words for an error."""
+    layers = (f"{name} {type(layer).__name__}" for name, layer in zip(model.names, model.layers, strict=True))
+    return tuple((word if word.isprintable() else ascii(word))[:100] for word in (type(model).__name__, *layers))
+
+
 def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
     import hashlib  # here, because loading OpenSSL takes a fiftieth of the time of importing NumPy
 
@@ -125,6 +132,7 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
         data=state.data.fingerprint,
         normalisation=(state.data.mean, state.data.std),
         schedule=None if state.schedule is None else schedule_digest(state.schedule, state.steps),
+        network=_network(state.model),
         steps=state.steps,
         epoch=state.epoch,
         position=state.position,
@@ -206,6 +214,11 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
         raise OtherLevelError("level", facts.level, level, "", cure)
     if facts.data != state.data.fingerprint:
         raise ValueError(f"made on other training data than {state.data.name}")
+    network = _network(state.model)
+    if facts.network and facts.network != network:
+        pairs = zip_longest(facts.network, network, fillvalue="no more layer")
+        there, here = next((there, here) for there, here in pairs if there != here)
+        raise ValueError(f"made with another network; {there} there, {here} here")
     if facts.normalisation is not None:  # the data set checks it
         replace(state.data, mean=facts.normalisation[0], std=facts.normalisation[1])
     for name, value in vars(facts.recipe).items():

@@ -52,7 +52,8 @@ def expect_fit(model: Sequential, data: Dataset) -> None:
         words = "one channel" if channels == 1 else f"{channels} channels"
         cure = f"{type(model).__name__}(input_shape={data.input_shape}, classes={data.classes}) takes them"
         message = f"{data.name}: images of {h}x{w} pixels in {words} are not for this model; {error}"
-        raise ValueError(f"{message}; {cure}" if hasattr(model, "input_shape") else message) from None
+        is_network = hasattr(type(model), "of")  # whose layers follow from the shape and the classes
+        raise ValueError(f"{message}; {cure}" if is_network else message) from None
     if got != (1, data.classes):
         scores = f"{got[1]} scores" if len(got) == 2 else f"an output of shape {got[1:]}"
         raise ValueError(f"{data.name}: model expects {data.classes} outputs, the data's classes, got {scores} for an image")

@@ -123,6 +123,7 @@ class RunFacts:
     classified correctly, its images and its time.
     normalisation: the mean and standard deviation that normalise the images, or None in files without them.
     schedule: the checksum of a function that was given as the schedule, or None.
+    network: the class of the network, then the name and the class of each layer; empty in files without it.
     """
 
     version: str
@@ -132,6 +133,7 @@ class RunFacts:
     data: str
     normalisation: tuple[PerChannel, PerChannel] | None
     schedule: str | None
+    network: tuple[str, ...]
     steps: int
     epoch: int
     position: int
@@ -163,6 +165,8 @@ class RunFacts:
         )
         schedule = facts.get("schedule")
         _expect(schedule is None or _is_word(schedule), f"schedule expects a word, got {reprlib.repr(schedule)}")
+        network = facts.get("network") or []
+        _expect(_is_list(network) and all(map(_is_word, network)), f"network expects words, got {reprlib.repr(network)}")
         for number, epoch in enumerate(history, 1):
             judge("its history", epoch, _EPOCH)
             _expect(epoch["epoch"] == number, f"epoch {epoch['epoch']} stands at place {number} of its history")
@@ -171,6 +175,7 @@ class RunFacts:
             recipe=_recipe(facts["recipe"]),
             normalisation=None if pair is None else (_per_channel(pair[0]), _per_channel(pair[1])),
             schedule=schedule,
+            network=tuple(network),
             loss_sum=float(sums[0]),
             correct=sums[1],
             images=sums[2],
