@@ -15,13 +15,27 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-__all__ = ["STYLES", "Page", "draw_letter", "draw_lines", "draw_page", "draw_row", "glyph", "stroke"]
+__all__ = [
+    "ALIKE",
+    "LINES",
+    "STYLES",
+    "Page",
+    "draw_blank",
+    "draw_letter",
+    "draw_lines",
+    "draw_page",
+    "draw_row",
+    "glyph",
+    "stroke",
+]
 
 Array = npt.NDArray[Any]
 Colour = tuple[float, float, float]
 
 WHITE: Colour = (0.96, 0.95, 0.93)
 BLACK: Colour = (0.1, 0.1, 0.12)
+ALIKE = "OoIilSsZzqgbj"  # letters that look like digits
+LINES = ("ruled", "squared", "hatched", "scribbles")  # pages without a digit
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,13 @@ def draw_letter(letter: str, font: Any, style: str, seed: int) -> Array:
     return _photographed(_on_paper([(stroke(glyph(letter, font), page), page.place)], page), page, rng)
 
 
+def draw_blank(style: str, seed: int) -> Array:
+    """A page with nothing on it."""
+    rng = np.random.default_rng([seed, list(STYLES).index(style), 4])
+    page = replace(STYLES[style](rng), specks=0)
+    return _photographed(_on_paper([], page), page, rng)
+
+
 def glyph(letter: str, font: Any) -> Array:
     """A letter, uint8 in white on black, without a border."""
     canvas = Image.new("L", (600, 400))
@@ -148,7 +169,7 @@ def glyph(letter: str, font: Any) -> Array:
 
 
 def draw_lines(kind: str, seed: int) -> Array:
-    """A page without a digit: "ruled" or "squared" paper, "hatched" by hand, or "scribbles"."""
+    """A page without a digit, of a kind of LINES: paper that is ruled or squared, or hatched by hand, or scribbles."""
     rng = np.random.default_rng([seed, 3])
     canvas = Image.new("L", (480, 640))
     draw = ImageDraw.Draw(canvas)

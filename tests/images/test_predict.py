@@ -13,7 +13,7 @@ from fastlenet import LeNet, predict_image, predict_page
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.images.detector import how_likely_a_digit
 from fastlenet.training.evaluation import evaluate
-from helpers.pages import STYLES, draw_letter, draw_lines, draw_page, draw_row
+from helpers.pages import ALIKE, STYLES, draw_letter, draw_lines, draw_page, draw_row
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,6 @@ def test_blank_pages(model: LeNet, seed: int) -> None:
         seen = predict_image(model, page)
         assert seen.label is None and seen.probability == 0 and seen.warnings[0].startswith("blank: ")
         assert predict_page(model, page).number == ""
-
-
-ALIKE = "OoIilSsZzqgbj"  # letters that look like digits
 
 
 def doubted(model: LeNet, page: np.ndarray) -> bool:
