@@ -6,9 +6,12 @@ import contextlib
 import doctest
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+
+from fastlenet.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,16 +25,28 @@ def test_derivation() -> None:
     assert failed == 0 and tried > 40
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/predict.md"])
 def test_python_on_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block that needs neither PyTorch nor a file of the reader's."""
+    """Every block that needs neither PyTorch nor a file of the reader's, other than a picture."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "examples" / "photo.png", tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     runnable = [block for block in blocks if "torch" not in block]
     assert runnable
     for block in runnable:
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(block, page, "exec"), {})
+
+
+def test_the_picture_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its command prints what the README shows; the last digits of probabilities depend on the CPU's level."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"^fastlenet (predict .*)$", text, re.MULTILINE)
+    (shown,) = re.findall(r"```\n(examples/photo.png: .*?)```", text, re.DOTALL)
+    assert main(command.split()) == 0
+    without_decimals = re.compile(r"\.\d+")
+    assert without_decimals.sub("", capsys.readouterr().out) == without_decimals.sub("", shown)
 
 
 @pytest.mark.oracle

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
 
 from fastlenet import nn
 from helpers.expect import float64_reference
@@ -35,6 +36,13 @@ def test_own_layer() -> None:
 
 def test_own_data() -> None:
     assert example("own_data").main() > 0.9  # by chance it would be 0.33
+
+
+def test_own_digit(capsys: pytest.CaptureFixture[str]) -> None:
+    own_digit = example("own_digit")
+    (seen,) = own_digit.main(own_digit.PHOTO)
+    assert seen.label == 5 and not seen.warnings
+    assert f"{own_digit.PHOTO}: 5 with 9" in capsys.readouterr().out
 
 
 def test_gradients_of_the_own_layer(rng: np.random.Generator) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "draw_lines",
     "draw_page",
     "draw_row",
+    "draw_strokes",
     "glyph",
     "stroke",
 ]
@@ -157,6 +158,28 @@ def draw_blank(style: str, seed: int) -> Array:
     rng = np.random.default_rng([seed, list(STYLES).index(style), 4])
     page = replace(STYLES[style](rng), specks=0)
     return _photographed(_on_paper([], page), page, rng)
+
+
+def draw_strokes(strokes: Sequence[Sequence[tuple[float, float]]], pen: float, page: Page, seed: int) -> Array:
+    """A page with strokes of a round pen so many pixels wide, each through points (x, y), joined by smooth curves."""
+    fine = 3
+    canvas = Image.new("L", (page.width * fine, page.height * fine))
+    draw, reach = ImageDraw.Draw(canvas), pen * fine / 2
+    for stroke_points in strokes:
+        for x, y in _curve(np.asarray(stroke_points, float) * fine).tolist():
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=255)
+    alpha = np.asarray(canvas.resize((page.width, page.height), Image.Resampling.BOX), np.float32) / 255
+    return _photographed(_inked(alpha, page), page, np.random.default_rng([seed, 5]))
+
+
+def _curve(points: Array) -> Array:
+    """A smooth curve through points (n, 2): the spline of Catmull and Rom 1974."""
+    ends = np.concatenate([points[:1], points, points[-1:]])
+    t = np.linspace(0, 1, 60)[:, None]
+    pieces = []
+    for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False):
+        pieces.append((2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3) / 2)
+    return np.concatenate(pieces)
 
 
 def glyph(letter: str, font: Any) -> Array:
