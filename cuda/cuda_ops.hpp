@@ -84,13 +84,15 @@ struct Progress {
   std::uint64_t all_steps, dropout_counter, epoch;
 };
 
-// The inputs of a captured step, and where it copies them: the next n images of `order`, their labels, and the step's learning
-// rate.
+// The inputs of a captured step, and where it copies them: the next n images of `order`, their labels and weights, and the
+// step's learning rate. all_weights is null if there are none.
 struct Turn {
   const Progress* progress;
   const std::int64_t *order, *all_labels;
+  const float* all_weights;
   const double* rates;
   std::int64_t *index, *labels;
+  float* weights;
   double* rate;
 };
 

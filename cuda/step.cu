@@ -12,6 +12,7 @@ struct TakeTurn {
     const std::int64_t number = turn.order[turn.progress->images + i];
     turn.index[i] = number;
     turn.labels[i] = turn.all_labels[number];
+    if (turn.all_weights != nullptr) turn.weights[i] = turn.all_weights[number];
     if (i == 0) *turn.rate = turn.rates[turn.progress->steps];
   }
 };

@@ -43,6 +43,7 @@ PLAIN: dict[str, Any] = {"epochs": 3, "batch_size": 20, "lr": 0.03, "seed": 3, "
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": PLAIN | {"optimizer": "sgd"},
     "muon": PLAIN | {"optimizer": "muon", "shift": 2, "ema": 0.9, "plain_epochs": 1},
+    "adam": PLAIN | {"optimizer": "adam", "lr": 1e-3, "loss": "mse", "class_weight": {3: 2.5, 7: 0.0}, "label_smoothing": 0.1},
     "adamw": PLAIN
     | {"optimizer": "adamw", "lr": 1e-3, "dropout": 0.3, "ema": 0.9, "ema_every": 2, "batch_size_end": 40}
     | {"shift": 1, "rotation": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 20.0, "elastic_sigma": 3.5, "cutout": 4},
@@ -56,9 +57,14 @@ def few(mnist: Dataset) -> Dataset:
     return Dataset("few", *arrays, 10, 0.13, 0.3)
 
 
+def weights_of(data: Dataset, recipe: dict[str, Any]) -> Any:
+    """Of each image, for a recipe that weighs classes too."""
+    return np.linspace(0, 2, len(data.train_labels)) if "class_weight" in recipe else None
+
+
 def trained(data: Dataset, recipe: dict[str, Any], backend: Any = cuda, **options: Any) -> tuple[Any, History]:
     model = LeNet.of(Recipe(**recipe), ops=backend)
-    history = fit(model, data, Recipe(**recipe), **options)
+    history = fit(model, data, Recipe(**recipe), sample_weight=weights_of(data, recipe), **options)
     return np.array(model.parameter_buffer), history
 
 
@@ -138,7 +144,7 @@ def test_a_stopped_run_goes_on(name: str, few: Dataset, tmp_path: Path) -> None:
             trainer.stop_requested = (trainer.state.epoch, trainer.state.position) == (1, 2)
 
     recipe = Recipe(**RECIPES[name])
-    trainer = Trainer(LeNet.of(recipe, ops=cuda), few, recipe)
+    trainer = Trainer(LeNet.of(recipe, ops=cuda), few, recipe, sample_weight=weights_of(few, RECIPES[name]))
     with pytest.raises(InterruptedRunError):
         trainer.run(Stop())
     trainer.save(tmp_path / "state")

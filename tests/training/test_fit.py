@@ -20,6 +20,7 @@ from fastlenet.training.callbacks import console
 from fastlenet.training.callbacks.base import Run
 from fastlenet.training.evaluation import evaluate
 from fastlenet.training.recipe import RecipeChanges
+from fastlenet.training.weights import ClassWeight
 
 LINE = r"epoch {}/2   loss \d\.\d{{4}}   accuracy \d+\.\d\d%   val_loss \d\.\d{{4}}   val_accuracy \d+\.\d\d%   .* images/s\n"
 LINES = LINE.format(1) + LINE.format(2)
@@ -214,7 +215,8 @@ def test_misspelt_names(call: Any, message: str) -> None:
 
 
 def test_the_types_of_changes_are_those_of_the_fields() -> None:
-    assert get_type_hints(RecipeChanges) == {field.name: type(field.default) for field in fields(Recipe)}
+    kinds = {field.name: type(field.default) for field in fields(Recipe)}
+    assert get_type_hints(RecipeChanges) == kinds | {"class_weight": ClassWeight}
 
 
 @pytest.mark.slow
@@ -223,6 +225,7 @@ def test_a_type_checker_sees_a_wrong_change(tmp_path: Path) -> None:
     (tmp_path / "calls.py").write_text(
         "import fastlenet\nmodel = fastlenet.LeNet()\n"
         'fastlenet.fit(model, None, epochs="three")\nfastlenet.fit(model, None, "fast", epochs=3, lr=1)\n'
+        'fastlenet.fit(model, None, loss="mse", class_weight={1: 2, 3: 0.5}, sample_weight=[1.0])\n'
     )
     command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), "calls.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -14,7 +14,7 @@ import pytest
 
 from fastlenet import Augmentation, LeNet, fit, get_num_threads, ops, set_num_threads
 from fastlenet.data import Dataset, load_idx_directory
-from fastlenet.optim import SGD, AdamW, Muon
+from fastlenet.optim import SGD, Adam, AdamW, Muon
 from fastlenet.philox import permutation, philox
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import load_checkpoint
@@ -35,6 +35,8 @@ EVERYTHING = Recipe(
     lr=0.05,
     schedule="cosine",
     clip_norm=1.0,
+    loss="mse",
+    class_weight="balanced",
     label_smoothing=0.1,
     dropout=0.3,
     dropout_fc1=0.1,
@@ -80,7 +82,7 @@ NOT_OF_KIND: dict[type, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", sorted({*FIELDS} - {"class_weight"}))  # which test_weights.py has
 def test_a_field_refuses_all_else(name: str) -> None:
     """In one line that starts with the field's name; so does an augmentation's."""
     kind = type(getattr(Recipe(), name))
@@ -158,7 +160,7 @@ def test_a_run_of_numpy_scalars_is_saved_and_resumed(data: Dataset, tmp_path: Pa
 def test_a_recipe_in_words() -> None:
     assert str(Recipe(epochs=2, shift=0, weight_decay=0.0, tta=True)) == (
         "epochs 2, batch size 64, optimizer sgd, lr 0.08, momentum 0.9, nesterov, schedule one-cycle, warm up 0.2, "
-        "algorithm direct, tta"
+        "loss cross_entropy, algorithm direct, tta"
     )
     assert "muon lr 0.02" in str(Recipe(optimizer="muon")) and "ema start 0.5" in str(Recipe(ema=0.9))
 
@@ -199,9 +201,9 @@ def test_the_steps_are_counted_ahead(data: Dataset) -> None:
     assert rates == [EVERYTHING.rate(step, trainer.state.steps) for step in range(trainer.state.steps)]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW), ("muon", Muon)])
+@pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adam", Adam), ("adamw", AdamW), ("muon", Muon)])
 def test_every_optimizer_learns(name: str, kind: type, data: Dataset) -> None:
-    recipe = Recipe(optimizer=name, lr=0.002 if name == "adamw" else 0.05, epochs=3, batch_size=50, shift=0)
+    recipe = Recipe(optimizer=name, lr=0.002 if "adam" in name else 0.05, epochs=3, batch_size=50, shift=0)
     trainer = Trainer(LeNet.of(recipe), data, recipe)
     assert type(trainer.state.optimizer) is kind
     epochs = trainer.run().epochs
@@ -320,10 +322,12 @@ def test_test_time_augmentation(data: Dataset) -> None:
 # --- the same bits ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adamw")), "muon"])
+@pytest.mark.parametrize(
+    "optimizer", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adam", "adamw")), "muon"]
+)
 def test_everything_on_is_the_same_to_the_bit(optimizer: str, data: Dataset, tmp_path: Path) -> None:
     """With 1 or 3 threads, evaluated in each epoch or at the end, stopped and resumed at awkward places."""
-    recipe = replace(EVERYTHING, optimizer=optimizer, lr=0.002 if optimizer == "adamw" else 0.05)
+    recipe = replace(EVERYTHING, optimizer=optimizer, lr=0.002 if "adam" in optimizer else 0.05)
     straight, epochs = trained(data, recipe)
     before = get_num_threads()
     for threads in (1, 3):

@@ -36,8 +36,9 @@ def resumed_run(path: str, arguments: Arguments) -> tuple[Settings, Recipe]:
     own, of_recipe = arguments.divided()
     with flags_for():
         settings = build(Settings, asdict(saved) | _anew(saved, own, arguments.options.allow_level_change))
-        recipe = build(Recipe, asdict(recipe) | {name: of_recipe[name] for name in ("epochs",) if name in of_recipe})
-    _expect_no_contradiction(path, arguments.changes, settings, recipe)
+        meant = build(Recipe, asdict(recipe) | of_recipe)  # a flag may write a value in another way
+        recipe = replace(recipe, epochs=meant.epochs)
+    _expect_no_contradiction(path, own | {name: getattr(meant, name) for name in of_recipe}, settings, recipe)
     _expect_epochs(path, facts, seed, recipe.epochs)
     if not own.keys() & {"data", "data_dir"} and not named(saved.data) and not Path(saved.data).exists():
         raise UsageError(f"{path} was made on the data in {shown_path(saved.data)}, which is not there; name them with --data")
@@ -85,7 +86,8 @@ def _expect_no_contradiction(path: str, changes: Mapping[str, Value], settings: 
     for name, value in changes.items():
         holds = getattr(settings if hasattr(settings, name) else recipe, name)
         if name not in _PLACES and holds != value:
-            raise UsageError(f"{flag_of(name)} {value} contradicts {path}, which was made with {holds}; leave it out")
+            made = "none" if holds == "" else holds
+            raise UsageError(f"{flag_of(name)} {value} contradicts {path}, which was made with {made}; leave it out")
 
 
 def _expect_epochs(path: str, facts: RunFacts, seed: int, epochs: int) -> None:

@@ -80,15 +80,17 @@ class _Job:
 
     def trainer(self, member: int) -> Trainer:
         options, settings = self.options, self.settings
-        return Trainer(
-            self.loaded[member] if self.loaded else self.model(member),
-            self.data,
-            self.recipe_of(member),
-            test_batch_size=settings.test_batch_size,
-            evaluate_every_epoch=not options.quiet or options.log_json is not None or options.plot is not None,
-            batches_per_epoch=1 if settings.dry_run else None,
-            settings=settings.as_json(self.recipe.seed),
-        )
+        model = self.loaded[member] if self.loaded else self.model(member)
+        with flags_for():  # of classes that the data do not have
+            return Trainer(
+                model,
+                self.data,
+                self.recipe_of(member),
+                test_batch_size=settings.test_batch_size,
+                evaluate_every_epoch=not options.quiet or options.log_json is not None or options.plot is not None,
+                batches_per_epoch=1 if settings.dry_run else None,
+                settings=settings.as_json(self.recipe.seed),
+            )
 
     def load_networks(self, path: str, epochs: object) -> None:
         """Start from the networks in a file: several of an ensemble, which is only evaluated. epochs: that were asked for."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastlenet.backend import Array
 from fastlenet.inference.facts import Label
+from fastlenet.inference.losses import loss_of
 
 __all__ = ["Evaluation", "score", "wilson_interval"]
 
@@ -19,9 +20,10 @@ _Z = 1.959963984540054  # of the normal distribution: 95 % lie within +-z
 _MATRIX_WIDTH, _CONFUSIONS = 80, 10
 
 
-def score(probabilities: Array, labels: Array) -> tuple[float, float]:
-    """Returns the accuracy, a fraction, and the mean loss -log p[label] of probabilities (N, classes) for labels (N,), N > 0.
+def score(probabilities: Array, labels: Array, *, loss: str = "cross_entropy") -> tuple[float, float]:
+    """Returns the accuracy, a fraction, and the mean loss of probabilities (N, classes) for labels (N,), N > 0.
 
+    loss: "cross_entropy", which is -log p[label], or "mse", as in a Recipe.
     Raises ValueError for other shapes or labels out of range, and TypeError for labels that are not integers.
     """
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
@@ -32,9 +34,8 @@ def score(probabilities: Array, labels: Array) -> tuple[float, float]:
         raise TypeError(f"labels expects integers, got {labels.dtype}")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
         raise ValueError(f"labels expects 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")
-    of_label = np.take_along_axis(probabilities, labels.astype(np.int64)[:, None], axis=1)
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    return accuracy, float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).mean())
+    return accuracy, float(loss_of(loss).of_probabilities(probabilities, labels.astype(np.int64)).mean())
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:

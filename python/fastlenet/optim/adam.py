@@ -76,7 +76,9 @@ class Adam(AdamW):
 
     def step(self) -> None:
         gradients = self.model.gradient_buffer
-        if self._penalised is not None:
+        if self.weight_decay:  # which may have been changed since
+            if self._penalised is None:
+                self._penalised = self._zeros()
             self._penalised[...] = gradients
             self.model.ops.sgd_step(self._penalised, self.model.parameter_buffer, None, lr=-self.weight_decay)
             gradients = self._penalised

@@ -28,6 +28,7 @@ from fastlenet.files import CheckpointError, expect_writable, save_somewhere, wr
 from fastlenet.signals import STOP_SIGNALS, StopSignals
 from fastlenet.training.ensemble import expect_seeds
 from fastlenet.training.recipe import RECIPES, Recipe
+from fastlenet.training.weights import class_weights
 
 __all__ = ["main", "make_parser"]
 
@@ -187,6 +188,7 @@ class PyTorch(Contender):
             "rates": [recipe.rate(step, steps) for step in range(steps)],
             "average_from": recipe.average_from(steps),
             "files": files(None if self.settings.data == "mnist" else self.settings.data),
+            "class_weights": class_weights(str(recipe.class_weight), self.data).tolist() if recipe.class_weight else None,
             "mean": self.data.mean,
             "std": self.data.std,
             "threads": self.threads,
@@ -255,6 +257,8 @@ def _speedrun(given: Mapping[str, Value], command: Sequence[str], signals: StopS
     if protocol.json is not None:
         expect_writable(protocol.json, as_a_whole=False)
     contenders = _contenders(protocol, signals, recipe, settings, arguments.options.threads or get_num_threads())
+    with flags_for():
+        class_weights(str(recipe.class_weight), contenders[0].data)
     ours, machine, target = contenders[0], _machine(), protocol.target / 100
     print(f"{machine['cpu']}, {machine['cpus']} CPUs, {ours.threads} threads; {DEVICES[settings.device].words()}")
     changed = "" if recipe == RECIPES[settings.recipe] else " with changes"

@@ -146,9 +146,10 @@ class Muon:
 
 
 def make_optimizer(model: nn.Module, recipe: Job) -> torch.optim.Optimizer | Muon:
-    if recipe["optimizer"] == "adamw":
+    if recipe["optimizer"] in ("adam", "adamw"):
         betas = (recipe["momentum"], 0.999)
-        return torch.optim.AdamW(model.parameters(), lr=0.1, betas=betas, weight_decay=recipe["weight_decay"], fused=True)
+        kind = torch.optim.Adam if recipe["optimizer"] == "adam" else torch.optim.AdamW
+        return kind(model.parameters(), lr=0.1, betas=betas, weight_decay=recipe["weight_decay"], fused=True)
     return Muon(model, recipe) if recipe["optimizer"] == "muon" else sgd(model.parameters(), recipe)
 
 
@@ -167,7 +168,7 @@ def train(job: Job, model: nn.Module, images: Tensor, labels: Tensor) -> nn.Modu
             if epoch < recipe["epochs"] - recipe["plain_epochs"]:
                 batch = augment(batch, recipe)
             logits = model(normalised(batch, job))
-            loss = functional.cross_entropy(logits, labels[index], label_smoothing=recipe["label_smoothing"])
+            loss = mean_loss(logits, labels[index], job)
             optimizer.zero_grad()
             loss.backward()
             if recipe["clip_norm"]:
@@ -182,6 +183,18 @@ def train(job: Job, model: nn.Module, images: Tensor, labels: Tensor) -> nn.Modu
                 elif (step - job["average_from"]) % recipe["ema_every"] == 0:
                     average.update_parameters(model)
     return model if average is None else average
+
+
+def mean_loss(logits: Tensor, labels: Tensor, job: Job) -> Tensor:
+    smoothing, weights = job["recipe"]["label_smoothing"], job["class_weights"]
+    if job["recipe"]["loss"] == "cross_entropy" and weights is None:
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if job["recipe"]["loss"] == "cross_entropy":
+        losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    else:
+        target = functional.one_hot(labels, logits.shape[1]) * (1 - smoothing) + smoothing / logits.shape[1]
+        losses = ((logits.softmax(1) - target) ** 2).mean(1)
+    return losses.mean() if weights is None else (torch.tensor(weights)[labels] * losses).mean()
 
 
 def normalised(images: Tensor, job: Job) -> Tensor:

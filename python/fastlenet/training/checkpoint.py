@@ -20,6 +20,7 @@ from fastlenet.nn import Sequential
 from fastlenet.training.facts import RunFacts
 from fastlenet.training.schedule import schedule_digest
 from fastlenet.training.state import RunState
+from fastlenet.training.weights import weights_digest
 
 __all__ = [
     "MAX_MEMBERS",
@@ -62,7 +63,7 @@ class OtherRunError(FieldError, CheckpointError):
     """A checkpoint of a run with another recipe. field: of the recipe; expected: its value there; value: the one here."""
 
     def __str__(self) -> str:
-        return f"{self.where}does not fit this run; made with {self.field} {self.expected}, this run has {self.value}"
+        return f"{self.where}does not fit this run; made with {self.field} {self.expected}, this run has {_worded(self.value)}"
 
 
 def _level(model: Sequential) -> str:
@@ -132,6 +133,7 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
         data=state.data.fingerprint,
         normalisation=(state.data.mean, state.data.std),
         schedule=None if state.schedule is None else schedule_digest(state.schedule, state.steps),
+        sample_weight=_sample_weight(state),
         network=_network(state.model),
         steps=state.steps,
         epoch=state.epoch,
@@ -145,6 +147,10 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
     )
     tensors = {f"{part}.{name}": array for part, arrays in state.tensors().items() for name, array in arrays.items()}
     save_checkpoint(path, tensors, facts.as_json())
+
+
+def _sample_weight(state: RunState) -> str | None:
+    return None if state.sample_weight is None else weights_digest(state.sample_weight)
 
 
 def restore_state(state: RunState, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
@@ -223,12 +229,23 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
         replace(state.data, mean=facts.normalisation[0], std=facts.normalisation[1])
     for name, value in vars(facts.recipe).items():
         if name != "epochs" and value != getattr(state.recipe, name):
-            raise OtherRunError(name, getattr(state.recipe, name), str(value))
+            raise OtherRunError(name, getattr(state.recipe, name), _worded(value))
     if facts.schedule != (None if state.schedule is None else schedule_digest(state.schedule, facts.steps)):
         raise ValueError("made with another schedule, which fit takes as a function")
+    if facts.sample_weight != _sample_weight(state):
+        if facts.sample_weight is None:
+            raise ValueError("made without sample_weight; leave it out")
+        another = "" if state.sample_weight is None else "another "
+        raise ValueError(f"made with {another}sample_weight; give the same")
     least = facts.epoch + (facts.position > 0)
     if state.recipe.epochs < least:
         raise ValueError(f"epochs expects at least {least}, where it stands, got {state.recipe.epochs}")
+
+
+def _worded(value: object) -> str:
+    """A recipe's value for an error: class_weight may be long, or empty."""
+    text = str(value)
+    return "none" if not text else text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _expect_steps(state: RunState, facts: RunFacts, done: int) -> int:

@@ -31,9 +31,11 @@ class CapturedStep(TrainingStep):
         super().__init__(state, rate)
         data, size = state.data, len(self._x)
         self._images, self._all_labels = from_numpy(data.train_images), from_numpy(data.train_labels.astype(np.int64))
+        self._all_weights = None if state.weights is None else from_numpy(state.weights)
         self._all_numbers = empty((len(data.train_images),), np.int64)  # in the order of the epoch
         self._rates = empty((max(1, state.steps),), np.float64)
         self._index, self._labels = empty((size,), np.int64), empty((size,), np.int64)
+        self._weights = None if state.weights is None else empty((size,))
         self._rate = empty((), np.float64)
         self._layout: np.dtype[Any] = device().progress
         self._progress = empty((self._layout.itemsize,), np.uint8)
@@ -108,10 +110,12 @@ class CapturedStep(TrainingStep):
         """The work of a step, to be captured."""
         backend, progress = device(), self._progress.address
         index, labels = self._index[:images], self._labels[:images]
-        data = self._all_numbers.address, self._all_labels.address, self._rates.address
-        backend.begin_step(progress, *data, index.address, labels.address, self._rate.address, images)
+        weights = None if self._weights is None else self._weights[:images]
+        data = self._all_numbers.address, self._all_labels.address, _address(self._all_weights), self._rates.address
+        outputs = index.address, labels.address, _address(weights), self._rate.address
+        backend.begin_step(progress, *data, *outputs, images)
         with self._numbers_on_the_device() as transform:
-            loss, logits = self._compute(self._images, labels, index, transform, average)
+            loss, logits = self._compute(self._images, labels, weights, index, transform, average)
         backend.end_step(progress, loss.address, logits.address, labels.address, images, logits.shape[1])
         result: DeviceArray = loss
         return result
@@ -137,3 +141,7 @@ class CapturedStep(TrainingStep):
 
     def _check(self, loss: Any) -> None:
         """Do nothing: the loss is known only after the graph has run."""
+
+
+def _address(array: DeviceArray | None) -> int:
+    return 0 if array is None else array.address

@@ -185,7 +185,8 @@ class EnsembleRun:
             state.model.load_state_dict(parameters)
             probabilities.append(predict([state.model], state.data, trainer.test_batch_size, tta=state.recipe.tta, part=part))
             report(f"network {number + 1}   accuracy {score(probabilities[-1], labels)[0]:7.2%}")
-        accuracy, loss = score(sum(probabilities[1:], probabilities[0]) / len(states), labels)
+        mean = sum(probabilities[1:], probabilities[0]) / len(states)
+        accuracy, loss = score(mean, labels, loss=state.recipe.loss)
         report(f"ensemble    accuracy {accuracy:7.2%}   {part} loss {loss:.4f}")
         self.evaluation_seconds += time.perf_counter() - start
         return accuracy, loss

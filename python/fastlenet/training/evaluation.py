@@ -10,6 +10,7 @@ from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset, Part
 from fastlenet.fields import integer
 from fastlenet.inference.forward import BATCH_SIZE, averaged, evaluating, expect_finite
+from fastlenet.inference.losses import loss_of
 from fastlenet.inference.raw import reported_part
 from fastlenet.inference.scores import score
 from fastlenet.nn import Sequential
@@ -60,34 +61,42 @@ def expect_fit(model: Sequential, data: Dataset) -> None:
 
 
 def evaluate(
-    model: Sequential, data: Dataset, batch_size: int = BATCH_SIZE, *, tta: bool = False, part: Part | None = None
+    model: Sequential,
+    data: Dataset,
+    batch_size: int = BATCH_SIZE,
+    *,
+    tta: bool = False,
+    part: Part | None = None,
+    loss: str = "cross_entropy",
 ) -> tuple[float, float]:
     """Returns the accuracy, a fraction, and the mean loss on the test images. Restores the model's mode.
 
     batch_size: images at a time, at least 1. tta: average the probabilities of each image and its four shifts by one pixel.
     part: "train", "validation" or "test"; None is the test images, or the validation images if there are no test images.
+    loss: "cross_entropy" or "mse", as in a Recipe.
     Raises TypeError or ValueError for a wrong argument, a model that does not match the data, or parameters that are not
     finite.
     """
     if tta:
         probabilities = predict([model], data, batch_size, tta=True, part=part)
-        return score(probabilities, data.part(reported_part(data, part)).labels)
+        return score(probabilities, data.part(reported_part(data, part)).labels, loss=loss)
     batch_size = integer("batch_size", batch_size, 1)
     expect_fit(model, data)
     expect_images(data)
     expect_finite(model)
+    mean_loss = loss_of(loss).op(model.ops)
     all_images, all_labels = data.part(reported_part(data, part))
     ops, count = model.ops, len(all_images)
-    correct, loss = 0, 0.0
+    correct, total = 0, 0.0
     with evaluating(model):
         for start in range(0, count, batch_size):
             images, labels = all_images[start : start + batch_size], all_labels[start : start + batch_size]
             x = ops.gather_images(images, np.arange(len(images)), mean=data.mean, std=data.std)
             logits = model(x)
-            batch_loss, _ = ops.softmax_cross_entropy(logits, labels)
-            loss += float(batch_loss) * len(images)
+            batch_loss, _ = mean_loss(logits, labels)
+            total += float(batch_loss) * len(images)
             correct += int((logits.argmax(axis=1) == labels).sum())
-    return correct / count, loss / count
+    return correct / count, total / count
 
 
 def predict(

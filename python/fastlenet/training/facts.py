@@ -122,7 +122,8 @@ class RunFacts:
     position, loss_sum, correct, images, seconds: of the current epoch, its batches, the sum of the images' losses, the images
     classified correctly, its images and its time.
     normalisation: the mean and standard deviation that normalise the images, or None in files without them.
-    schedule: the checksum of a function that was given as the schedule, or None.
+    schedule: the checksum of a function that was given as the schedule, or None. sample_weight: that of the weights of the
+    images, or None.
     network: the class of the network, then the name and the class of each layer; empty in files without it.
     """
 
@@ -133,6 +134,7 @@ class RunFacts:
     data: str
     normalisation: tuple[PerChannel, PerChannel] | None
     schedule: str | None
+    sample_weight: str | None
     network: tuple[str, ...]
     steps: int
     epoch: int
@@ -163,8 +165,9 @@ class RunFacts:
             pair is None or _is_normalisation(pair),
             f"normalisation expects a mean and a standard deviation, or those of each channel, got {reprlib.repr(pair)}",
         )
-        schedule = facts.get("schedule")
-        _expect(schedule is None or _is_word(schedule), f"schedule expects a word, got {reprlib.repr(schedule)}")
+        checksums = {name: facts.get(name) for name in ("schedule", "sample_weight")}
+        for name, value in checksums.items():
+            _expect(value is None or _is_word(value), f"{name} expects a word, got {reprlib.repr(value)}")
         network = facts.get("network") or []
         _expect(_is_list(network) and all(map(_is_word, network)), f"network expects words, got {reprlib.repr(network)}")
         for number, epoch in enumerate(history, 1):
@@ -174,7 +177,7 @@ class RunFacts:
         made = cls(
             recipe=_recipe(facts["recipe"]),
             normalisation=None if pair is None else (_per_channel(pair[0]), _per_channel(pair[1])),
-            schedule=schedule,
+            **checksums,
             network=tuple(network),
             loss_sum=float(sums[0]),
             correct=sums[1],
@@ -202,7 +205,7 @@ def _recipe(values: dict[str, Any]) -> Recipe:
         kinds = (int, float) if type(expected[name]) is float else (type(expected[name]),)
         fits = type(value) in kinds and (type(value) is not int or 0 <= value < 2**64)
         _expect(fits, f"{name} in its recipe expects {kinds[-1].__name__}, got {reprlib.repr(value)}")
-        _expect(type(value) is not str or _is_word(value), f"{name} in its recipe is no word")
+        _expect(type(value) is not str or name == "class_weight" or _is_word(value), f"{name} in its recipe is no word")
     recipe = Recipe(**values)
     if recipe.batch_size_end:  # the steps of each epoch are then counted
         _expect(recipe.epochs <= _MOST_EPOCHS, f"{recipe.epochs} epochs in its recipe, more than {_MOST_EPOCHS:,}")

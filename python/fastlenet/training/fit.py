@@ -42,6 +42,7 @@ def fit(
     validation_data: tuple[object, object] | None = None,
     callbacks: Sequence[Callback] = (),
     schedule: str | Schedule | None = None,
+    sample_weight: object = None,
     verbose: int | str = "auto",
     test_batch_size: int = BATCH_SIZE,
     evaluate_every_epoch: bool = True,
@@ -58,6 +59,14 @@ def fit(
     argument. changes: fields of the recipe, such as epochs=3 or lr=0.1.
     schedule: the recipe's field; or a function of two numbers, the step (counted from 0) and the number of steps, that returns
     the share of the peak rate lr at that step, such as those of optim.schedules.
+    loss: the recipe's field; "cross_entropy", or "mse", the squared error of the probabilities, averaged over the classes.
+    class_weight: the recipe's field; how much the images of a class count in the training loss. "balanced" gives all classes
+    the same share of it, as in scikit-learn; or weights by class, {8: 2.0}, where the others weigh 1; or a weight for each
+    class in order.
+    sample_weight: a weight for each training image, as an array or a list; it multiplies class_weight.
+    The loss of a batch is the sum of weight * loss of its images, divided by the number of images, as in Keras, not by the sum
+    of the weights, as in PyTorch. So weights of mean 1 keep the size of the steps, and doubling all weights doubles the
+    gradient. Label smoothing comes before the weights. history's "loss" is weighted; "accuracy" and "val_loss" are not.
     validation_data: images and labels, as a pair, that each epoch is evaluated on, in place of the data set's own. Without any,
     there is no evaluation.
     callbacks: Callback objects, called after each step and each epoch, such as EarlyStopping.
@@ -109,6 +118,7 @@ def fit(
         test_batch_size=test_batch_size,
         evaluate_every_epoch=evaluate_every_epoch,
         schedule=schedule if callable(schedule) else None,
+        sample_weight=sample_weight,
     )
     _expect_monitored(callbacks, trainer)
     with nullcontext() if checkpoint is None else reserve(checkpoint, resume):

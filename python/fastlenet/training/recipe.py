@@ -21,7 +21,9 @@ from fastlenet.fields import (
     nearest,
     values_by_field,
 )
+from fastlenet.inference.losses import LOSSES
 from fastlenet.training.schedule import SCHEDULES, batch_starts
+from fastlenet.training.weights import ClassWeight, class_weight_text
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -74,6 +76,8 @@ class ChangesButSchedule(TypedDict, total=False):
     warm_up: float
     weight_decay: float
     clip_norm: float
+    loss: str
+    class_weight: ClassWeight
     label_smoothing: float
     dropout: float
     dropout_fc1: float
@@ -111,7 +115,8 @@ class Recipe:
 
     Every random number depends on the seed and its stream (initial weights, shuffling, augmentation, dropout). So evaluation,
     logging and the number of threads never change a result. Fields accept NumPy's scalars, and become Python's int, float, bool
-    and str. Raises TypeError for a field of the wrong type and ValueError for one out of its range; both name the field.
+    and str. class_weight accepts mappings and sequences too, and becomes a str. Raises TypeError for a field of the wrong type
+    and ValueError for one out of its range; both name the field.
     """
 
     epochs: int = a_field(5, _EPOCHS, "passes over the training images; 0 only evaluates")
@@ -119,12 +124,12 @@ class Recipe:
     batch_size_end: int = a_field(0, _COUNT, "images per step at the end, approached linearly; 0: constant")
     optimizer: str = a_field(
         "sgd",
-        _one_of("sgd", "adamw", "muon"),
-        "sgd, adamw, or muon (orthogonal steps for the convolutions' weights, sgd for the rest)",
+        _one_of("sgd", "adam", "adamw", "muon"),
+        "sgd, adam, adamw, or muon (orthogonal steps for the convolutions' weights, sgd for the rest)",
     )
     lr: float = a_field(0.08, _SIZE, "peak learning rate")
     muon_lr: float = a_field(0.02, _SIZE, "peak learning rate of the convolutions' weights with muon")
-    momentum: float = a_field(0.9, _FRACTION, "momentum, above 0 for muon; with adamw, its first beta")
+    momentum: float = a_field(0.9, _FRACTION, "momentum, above 0 for muon; with adam and adamw, the first beta")
     nesterov: bool = a_field(True, _SWITCH, "Nesterov's momentum, if momentum is above 0")
     schedule: str = a_field(
         "one-cycle",
@@ -134,6 +139,17 @@ class Recipe:
     warm_up: float = a_field(0.2, _SHARE, "share of the steps in which the rate rises, 0 to 1")
     weight_decay: float = a_field(5e-4, _SIZE, "L2 penalty; decoupled with adamw")
     clip_norm: float = a_field(0.0, _NORM, "largest norm of the gradient, over all parameters; 0: no limit")
+    loss: str = a_field(
+        "cross_entropy",
+        _one_of(*LOSSES),
+        "cross_entropy, or mse: the squared error of the probabilities (softmax), averaged over the classes",
+    )
+    class_weight: ClassWeight = a_field(
+        "",
+        Values(str),
+        "weights of the classes in the training loss: balanced, for classes of different sizes; 0=2,8=0.5, where the others "
+        "weigh 1; or one for each class, 1,1,2",
+    )
     label_smoothing: float = a_field(0.0, _SHARE, "share of the target that is spread over all classes, 0 to 1")
     dropout: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc2")
     dropout_fc1: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc1")
@@ -157,6 +173,7 @@ class Recipe:
     seed: int = a_field(0, _SEED, "seed of the initial weights, the order of the images, augmentation and dropout")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_weight", class_weight_text(self.class_weight))
         expect_fields(self)
         if self.optimizer == "muon" and self.momentum == 0:
             raise FieldValueError(

@@ -14,10 +14,11 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.nn import Sequential
 from fastlenet.normalisation import PerChannel
-from fastlenet.optim import SGD, AdamW, Muon, Optimizer
+from fastlenet.optim import SGD, Adam, AdamW, Muon, Optimizer
 from fastlenet.training.history import History
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.schedule import Schedule, expect_schedule, share
+from fastlenet.training.weights import image_weights, sample_weights
 
 __all__ = ["DivergedError", "RunState"]
 
@@ -27,8 +28,9 @@ class DivergedError(FloatingPointError):
 
 
 def _optimizer(model: Sequential, recipe: Recipe) -> Optimizer:
-    if recipe.optimizer == "adamw":
-        return AdamW(model, recipe.lr, (recipe.momentum, 0.999), weight_decay=recipe.weight_decay)
+    if recipe.optimizer in ("adam", "adamw"):
+        kind = Adam if recipe.optimizer == "adam" else AdamW
+        return kind(model, recipe.lr, (recipe.momentum, 0.999), weight_decay=recipe.weight_decay)
     nesterov = recipe.nesterov and recipe.momentum > 0
     if recipe.optimizer == "muon":
         return Muon(model, recipe.lr, recipe.momentum, nesterov, recipe.weight_decay, matrix_lr=recipe.muon_lr)
@@ -39,8 +41,9 @@ class RunState:
     """A run between two steps: the model, its optimizer, and the position in the data. A checkpoint holds all of it.
 
     batches_per_epoch: the largest number of batches of an epoch, or None for all. schedule: a function from a step and the
-    number of steps to the share of the recipe's lr; it replaces the recipe's schedule. settings: data of the caller that every
-    checkpoint stores. passengers: arrays by name that every checkpoint stores and gives back.
+    number of steps to the share of the recipe's lr; it replaces the recipe's schedule. sample_weight: a weight for each
+    training image, or None. settings: data of the caller that every checkpoint stores. passengers: arrays by name that every
+    checkpoint stores and gives back.
 
     epoch: the number of complete epochs. position, images, loss_sum, correct, seconds: of the current epoch, the batches and
     images done, the sum of the images' losses, the images classified correctly, and the time. starts: where the batches of the
@@ -57,12 +60,15 @@ class RunState:
         *,
         batches_per_epoch: int | None = None,
         schedule: Schedule | None = None,
+        sample_weight: object = None,
         settings: Mapping[str, Any] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe
         self.batches_per_epoch, self.schedule = batches_per_epoch, schedule
         self.settings, self.passengers = dict(settings or {}), dict(passengers or {})
+        self.sample_weight = None if sample_weight is None else sample_weights(sample_weight, data)
+        self.weights = image_weights(str(recipe.class_weight), self.sample_weight, data)  # in the loss; None: all are 1
         self._tell_model()
         self.optimizer = _optimizer(model, recipe)
         self.history = History()

@@ -9,6 +9,7 @@ from typing import Any, Literal, SupportsFloat
 import numpy as np
 
 from fastlenet.backend import Array
+from fastlenet.inference.losses import LOSSES
 from fastlenet.philox import permutation
 from fastlenet.training.clipping import GradientClip
 from fastlenet.training.state import DivergedError, RunState
@@ -31,6 +32,7 @@ class TrainingStep:
         self._x: Array = ops.empty((largest, *data.input_shape))
         self._augmentation = recipe.augmentation_for(*data.input_shape[1:])
         self._logits_gradient: Array = ops.empty((largest, data.classes))
+        self._loss = LOSSES[recipe.loss].op(ops)
         self._clip = GradientClip(state.model, recipe.clip_norm) if recipe.clip_norm else None
         self._order: Array
         self._transform: Any = None
@@ -55,7 +57,8 @@ class TrainingStep:
         index = self._order[start:end]
         state.optimizer.lr = self._rate_of(state.optimizer.steps)
         labels = state.data.train_labels[index]
-        loss, logits = self._compute(state.data.train_images, labels, index, self._transform, self._average_due())
+        weights = None if state.weights is None else state.weights[index]
+        loss, logits = self._compute(state.data.train_images, labels, weights, index, self._transform, self._average_due())
         state.loss_sum += float(loss) * images
         np.asarray(logits).argmax(axis=1, out=self._predicted[start:end])
         self._uncounted = range(self._uncounted.start, end)
@@ -78,14 +81,15 @@ class TrainingStep:
         updates, rest = divmod(state.optimizer.steps + 1 - begin, state.recipe.ema_every)
         return None if rest else "update" if updates else "begin"
 
-    def _compute(self, images: Any, labels: Any, index: Any, transform: Any, average: Average) -> tuple[Any, Any]:
+    def _compute(self, images: Any, labels: Any, weights: Any, index: Any, transform: Any, average: Average) -> tuple[Any, Any]:
         """Do the work of a step. Returns the mean loss and the logits."""
         state, model, ops = self._state, self._state.model, self._state.model.ops
         data, n = state.data, len(index)
         x = ops.gather_images(images, index, mean=data.mean, std=data.std, transform=transform, out=self._x[:n])
         smoothing = state.recipe.label_smoothing
         logits = model(x)
-        loss, dlogits = ops.softmax_cross_entropy(logits, labels, label_smoothing=smoothing, out=self._logits_gradient[:n])
+        gradient = self._logits_gradient[:n]
+        loss, dlogits = self._loss(logits, labels, label_smoothing=smoothing, weights=weights, out=gradient)
         self._check(loss)
         model.backward(dlogits)
         if self._clip is not None:

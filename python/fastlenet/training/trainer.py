@@ -52,6 +52,7 @@ class Trainer:
         rate: Callable[[int], float] | None = None,
         batches_per_epoch: int | None = None,
         schedule: Schedule | None = None,
+        sample_weight: object = None,
         settings: Mapping[str, Any] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
@@ -71,6 +72,7 @@ class Trainer:
             recipe,
             batches_per_epoch=batches_per_epoch,
             schedule=schedule,
+            sample_weight=sample_weight,
             settings=settings,
             passengers=passengers,
         )
@@ -192,7 +194,8 @@ class Trainer:
         """
         state, start = self.state, time.perf_counter()
         with state.averaged():
-            result = evaluate(state.model, state.data, self.test_batch_size, tta=state.recipe.tta, part=part or self.watched)
+            recipe, part = state.recipe, part or self.watched
+            result = evaluate(state.model, state.data, self.test_batch_size, tta=recipe.tta, part=part, loss=recipe.loss)
         self.evaluation_seconds += time.perf_counter() - start
         return result
 
