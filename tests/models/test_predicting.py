@@ -206,6 +206,26 @@ def test_on_a_gpu(gray: nn.Sequential, rng: np.random.Generator, device_kind: st
     assert np.allclose(there.predict_proba(images), gray.predict_proba(images), atol=1e-5)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_activations_of_every_layer(training: bool, rng: np.random.Generator) -> None:
+    model = known(LeNet(2, input_shape=(1, 12, 10), classes=3, dropout=0.5))
+    model.train() if training else model.eval()
+    images = rng.integers(0, 256, (4, 12, 10), np.uint8)
+    found = model.activations(images)
+    assert [*found] == model.names and model.training is training
+    x = ((images[:, None] / 255 - 0.25) / 0.5).astype(np.float32)
+    for name, layer in zip(model.names, model, strict=True):
+        assert found[name].shape == (4, *layer.output_shape(x.shape[1:])) and found[name].dtype == np.float32
+        alone = nn.Sequential(layer, names=[name], ops=reference)
+        alone.load_state_dict({key: array for key, array in model.state_dict().items() if key.startswith(f"{name}.")})
+        assert np.allclose(found[name], alone.eval()(x), atol=1e-4)
+        x = found[name]
+    exponentials = np.exp(found["fc2"].astype(np.float64))
+    assert np.allclose(exponentials / exponentials.sum(1, keepdims=True), model.predict_proba(images), atol=1e-6)
+    for name, array in model.activations(images[2]).items():
+        expect_same_bits(array, found[name][2])
+
+
 # --- what does not fit ---------------------------------------------------------------------------------------------------
 
 

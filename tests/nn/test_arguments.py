@@ -290,6 +290,7 @@ ROWS: dict[str, list[Wrong]] = {
     "Sequential.predict": [(lambda: LeNet().predict(None), "^predict: images expects images .* got NoneType")],
     "Sequential.predict_proba": [(lambda: LeNet().predict_proba("x"), "^predict_proba: images expects images .* got str")],
     "Sequential.evaluate": [(lambda: LeNet().evaluate(zeros(1, 28, 28)), "^evaluate: labels expects a label for each image")],
+    "Sequential.activations": [(lambda: LeNet().activations(None), "^activations: images expects images .* got NoneType")],
     "Sequential.set_facts": [
         *each(TINY.set_facts, "input_shape", [28, "28", (), (2.0,)]),
         (lambda: TINY.set_facts(input_shape=(3,)), r"^layer '0': an input expects shape \(2\), got \(3,\)$"),

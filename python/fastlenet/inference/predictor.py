@@ -11,6 +11,7 @@ from fastlenet.backend import Array
 from fastlenet.fields import Values, integer
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.inference.forward import BATCH_SIZE, Network, averaged
+from fastlenet.normalisation import PerChannel
 
 if TYPE_CHECKING:
     from fastlenet.data.dataset import Part
@@ -111,8 +112,18 @@ class Predictor:
     def _probabilities(self, function: str, raw: RawImages, batch_size: int, tta: bool) -> Array:
         batch_size = integer(f"{function}: batch_size", batch_size, 1)
         tta = _FLAG.convert(f"{function}: tta", tta)
+        mean, std = self._normalisation(function)
+        return averaged(self._networks, raw.batches(batch_size), mean=mean, std=std, tta=tta)
+
+    def _input(self, function: str, raw: RawImages) -> Array:
+        """All images, normalised, as the first network takes them."""
+        mean, std = self._normalisation(function)
+        (images,) = raw.batches(len(raw.images))
+        return self._networks[0].ops.gather_images(images, np.arange(len(images)), mean=mean, std=std)
+
+    def _normalisation(self, function: str) -> tuple[PerChannel, PerChannel]:
         mean, std = self._known.mean, self._known.std
         if mean is None or std is None:
             cure = "fit tells it, or model.set_facts(mean=..., std=...)"
             raise ValueError(f"{function}: the model does not know how its images are normalised; {cure}")
-        return averaged(self._networks, raw.batches(batch_size), mean=mean, std=std, tta=tta)
+        return mean, std

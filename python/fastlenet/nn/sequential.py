@@ -20,7 +20,7 @@ from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.described import Described
 from fastlenet.nn.description import output_shape
 from fastlenet.nn.frozen import Frozen
-from fastlenet.nn.fusion import plan, run_backward, run_forward
+from fastlenet.nn.fusion import Step, plan, run_backward, run_forward
 from fastlenet.nn.layers.base import Layer
 from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
@@ -292,6 +292,26 @@ class Sequential(Described, Predictor):
         return Frozen(self._steps, self._views(buffer), self.ops, self.algorithm)
 
     # --- raw images ---
+
+    def activations(self, images: object) -> dict[str, Array]:
+        """Returns each layer's output for raw images by its name: NumPy arrays (n, ...) float32, or (...) for one image.
+
+        images: as predict takes them. Each layer runs alone, as in evaluation mode, so that with the algorithm "winograd" the
+        last bits may differ from those of the fused pass. Raises as predict does.
+
+            >>> import fastlenet
+            >>> from fastlenet.data import load_mnist
+            >>> found = fastlenet.LeNet.pretrained().activations(load_mnist().test_images[:5])
+            >>> found["conv1"].shape, found["fc2"].shape
+            ((5, 20, 24, 24), (5, 10))
+        """
+        raw = self._raw("activations", images)
+        x = self._input("activations", raw)
+        found = {}
+        for at, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            x = run_forward([Step(layer, at, name)], x, Context(self.ops, Workspace(self.ops), self._parameters))
+            found[name] = np.asarray(x)[0] if raw.single else np.asarray(x)
+        return found
 
     @property
     def _known(self) -> ModelFacts:
