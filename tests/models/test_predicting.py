@@ -283,7 +283,7 @@ def test_labels_that_do_not_fit(gray: nn.Sequential, mnist: Dataset) -> None:
     for labels, pattern in (
         (None, "evaluate: labels expects a label for each image, beside images, got None"),
         ([0], "evaluate: labels expects 2 labels, one for each image, got 1"),
-        ([0, 3], "evaluate: labels expects labels of the 3 classes, 0, 1, 2, got 3, first at place 1"),
+        ([0, 3], "evaluate: labels expects labels of the 3 classes, 0, 1, 2, got 3, first at place 1$"),
         (["a", "b"], "evaluate: labels expects labels like those of the classes"),
         ([[1, 0, 0], [0, 1, 0]], r"evaluate: labels .*argmax"),
     ):

@@ -22,6 +22,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("fastlenet.cli.train", "train a network and report its accuracy"),
+    "evaluate": Command("fastlenet.cli.evaluate", "report a model's accuracy, by class too, and its confusion matrix"),
     "predict": Command("fastlenet.cli.predict", "read the handwritten digits on pictures"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
     "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),
