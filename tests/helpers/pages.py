@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 __all__ = [
     "ALIKE",
@@ -36,7 +36,7 @@ Colour = tuple[float, float, float]
 WHITE: Colour = (0.96, 0.95, 0.93)
 BLACK: Colour = (0.1, 0.1, 0.12)
 ALIKE = "OoIilSsZzqgbj"  # letters that look like digits
-LINES = ("ruled", "squared", "hatched", "scribbles")  # pages without a digit
+LINES = ("ruled", "squared", "hatched", "scribbles", "text")  # pages without a digit
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def glyph(letter: str, font: Any) -> Array:
 
 
 def draw_lines(kind: str, seed: int) -> Array:
-    """A page without a digit, of a kind of LINES: paper that is ruled or squared, or hatched by hand, or scribbles."""
+    """A page without a digit, of a kind of LINES: paper that is ruled or squared, hatched by hand, scribbles, or words."""
     rng = np.random.default_rng([seed, 3])
     canvas = Image.new("L", (480, 640))
     draw = ImageDraw.Draw(canvas)
@@ -206,6 +206,10 @@ def draw_lines(kind: str, seed: int) -> Array:
         for _ in range(int(rng.integers(4, 20))):
             x, y = rng.uniform(60, 400), rng.uniform(80, 520)
             draw.line((x, y, x + rng.uniform(-60, 60), y + rng.uniform(60, 110)), fill=255, width=width + 2)
+    elif kind == "text":
+        font, letters = ImageFont.load_default(step), np.array(list("abcdefghijklmnopqrstuvwxyz    "))
+        for y in range(step, 600 - step, 2 * step):
+            draw.text((30, y), "".join(rng.choice(letters, 700 // step)), font=font, fill=255)
     else:
         points = rng.uniform((60, 80), (420, 560), (int(rng.integers(8, 25)), 2))
         draw.line([tuple(point) for point in points], fill=255, width=width + 3, joint="curve")

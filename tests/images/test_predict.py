@@ -88,7 +88,7 @@ def test_few_digits_and_most_letters_are_doubted(model: LeNet, mnist: Dataset) -
     assert sum(doubted(model, page) for page in digits) <= 0.04 * len(digits)
 
 
-@pytest.mark.parametrize("kind", ["squared", "hatched", "scribbles"])
+@pytest.mark.parametrize("kind", ["squared", "hatched", "scribbles", "text"])
 def test_pages_of_lines(model: LeNet, kind: str) -> None:
     assert doubted(model, draw_lines(kind, 0))
 

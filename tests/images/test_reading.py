@@ -184,6 +184,24 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.tiff", "a.bmp"])
+def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (20, 30), np.uint8)).save(tmp_path / name)
+    whole, refused = (tmp_path / name).read_bytes(), 0
+    for _ in range(40):
+        content = np.frombuffer(whole, np.uint8)[: rng.integers(1, 2 * len(whole))].copy()
+        places = rng.integers(0, min(len(content), 10 ** rng.integers(1, 4)), rng.integers(1, 10))
+        content[places] = rng.integers(0, 256, len(places))
+        (tmp_path / name).write_bytes(content.tobytes())
+        try:
+            assert np.isfinite(read(tmp_path / name)).all()
+        except ImageError as error:
+            refused += 1
+            assert "\n" not in str(error) and name in str(error)
+    assert refused > 5
+
+
 def test_a_picture_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(GRAY).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
