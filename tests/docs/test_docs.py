@@ -25,7 +25,7 @@ def test_derivation() -> None:
     assert failed == 0 and tried > 40
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/predict.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/models.md", "docs/predict.md"])
 def test_python_on_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block that needs neither PyTorch nor a file of the reader's, other than a picture."""
     monkeypatch.chdir(tmp_path)
@@ -47,6 +47,15 @@ def test_the_picture_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert main(command.split()) == 0
     without_decimals = re.compile(r"\.\d+")
     assert without_decimals.sub("", capsys.readouterr().out) == without_decimals.sub("", shown)
+
+
+def test_the_evaluation_on_the_page_of_models(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its command prints what the page shows; an image or two may differ at another level of the CPU."""
+    (shown,) = re.findall(r"```\n\$ fastlenet evaluate\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    assert main(["evaluate"]) == 0
+    digits = re.compile(r"[\d,.]+")
+    lines = [digits.sub("", line).split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [digits.sub("", line).split() for line in shown.splitlines()]
 
 
 @pytest.mark.oracle
