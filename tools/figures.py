@@ -24,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ["README.md", "docs/performance.md", "docs/speedrun.md", "docs/design.md"]
+PAGES = ["README.md", "docs/performance.md", "docs/speedrun.md", "docs/design.md", "docs/predict.md"]
 NAMES = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 Cells = list[str]
@@ -177,6 +177,19 @@ def seeds_summary(run: dict[str, Any]) -> Cells:
     return [str(run["recipe"]["epochs"]), f"{percent(ours['accuracy_mean'], 2)} ± {deviation} ({len(ours['runs'])} seeds)"]
 
 
+# What benchmarks/bench_pictures.py writes: rows of its tables.
+
+
+def limits_cells(run: dict[str, Any], key: str) -> Cells:
+    """What a pair of limits does."""
+    return next(row[2:] for row in run["limits"] if ", ".join(row[:2]) == key)
+
+
+STYLES = ["pen width", "colour", "size", "place", "slant", "noise", "uneven light", "photo-like blur", "inverted", "JPEG"]
+NO_DIGITS = ["letters", "letters without look-alikes", "the letter A", "blank pages"]
+NO_DIGITS += [f"pages of lines, {kind}" for kind in ("ruled", "squared", "hatched", "scribbles", "text")]
+LIMITS = ["0.0, 0.0", "0.0, 0.8", "0.3, 0.6", "0.5, 0.8"]
+
 KERNELS = [
     "gather and normalise",
     *(f"{name} forward" for name in ("conv1", "conv2", "fc1", "relu", "fc2")),
@@ -233,6 +246,11 @@ RULES: list[Row | Sentence] = [
         of_five,
     ),
 ]
+
+
+RULES += [Row("docs/predict.md", key, "pictures", lambda run, key=key: list(run["styles"][key])) for key in STYLES]
+RULES += [Row("docs/predict.md", key, "pictures", lambda run, key=key: list(run["no digits"][key])) for key in NO_DIGITS]
+RULES += [Row("docs/predict.md", key, "pictures_best", lambda run, key=key: limits_cells(run, key)) for key in LIMITS]
 
 
 def without_rule(page: str, text: str) -> list[str]:

@@ -67,6 +67,14 @@ def test_blocks_on_a_terminal(pictures: Path, capsys: pytest.CaptureFixture[str]
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_shifts_are_averaged(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    probabilities = []
+    for flags in ([], ["--tta"]):
+        assert main(["predict", "--json", *flags, str(pictures / "seven.png")]) == 0
+        probabilities.append(json.loads(capsys.readouterr().out)["probabilities"])
+    assert probabilities[0] != probabilities[1]
+
+
 def test_what_the_network_saw(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.png"
     assert main(["predict", "--all", "--show", str(out), str(pictures / "row.png")]) == 0

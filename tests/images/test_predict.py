@@ -116,6 +116,15 @@ def test_a_model_that_knows_nothing_is_uncertain(mnist: Dataset) -> None:
     assert warning.startswith("uncertain: ")
 
 
+def test_shifts_are_averaged(model: LeNet, mnist: Dataset) -> None:
+    page = draw_page(mnist.test_images[4], "size", 0)
+    plain, shifted = (predict_image(model, page, tta=tta) for tta in (False, True))
+    np.testing.assert_array_equal(shifted.image, plain.image)
+    np.testing.assert_allclose(shifted.probabilities, model.predict_proba(plain.image, tta=True), atol=1e-12)
+    assert np.abs(shifted.probabilities - plain.probabilities).max() > 1e-4
+    np.testing.assert_array_equal(predict_page(model, page, tta=True).digits[0].probabilities, shifted.probabilities)
+
+
 def test_wrong_models() -> None:
     with pytest.raises(TypeError, match="model expects a Sequential, as LeNet is, got str"):
         predict_image("model", np.zeros((28, 28)))  # type: ignore[arg-type]

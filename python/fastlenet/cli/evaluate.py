@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import fields
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fastlenet._core import DeviceError
 from fastlenet.cli.command import run_command
 from fastlenet.cli.flags import add_flags
+from fastlenet.cli.models import Model, load_model
 from fastlenet.cli.parser import Parser, file_name
 from fastlenet.cli.settings import Options, Settings, Value, build, flags_for
 from fastlenet.config import config, set_num_threads
@@ -24,17 +23,13 @@ from fastlenet.files import CheckpointError
 from fastlenet.inference.raw import reported_part
 from fastlenet.inference.scores import Evaluation
 from fastlenet.models.ensemble import Ensemble
-from fastlenet.models.lenet import LeNet
-from fastlenet.models.loading import load as load_model
 from fastlenet.nn import Sequential
-from fastlenet.streams import one_line, tell
+from fastlenet.streams import one_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = ["main", "make_parser"]
-
-Model = Sequential | Ensemble
 
 _WORDS = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -74,7 +69,7 @@ def _evaluate(given: argparse.Namespace, prog: str) -> int:
         settings, options = build(Settings, _given(Settings, given)), build(Options, _given(Options, given))
     if options.threads is not None:
         set_num_threads(options.threads)
-    model = _load_model(given.model, DEVICES[settings.device].load(), prog)
+    model = load_model(given.model, prog, ops=DEVICES[settings.device].load())
     data = load(settings.data, root=settings.data_dir)
     _expect_fit(given.model, model, data)
     try:
@@ -99,18 +94,6 @@ def _given(kind: type[DataclassInstance], given: argparse.Namespace) -> dict[str
 
 def _name(path: str | None) -> str:
     return "LeNet.pretrained()" if path is None else path
-
-
-def _load_model(path: str | None, ops: ModuleType, prog: str) -> Model:
-    """The model of a file, or the one that the package carries. What is guessed of a file is said in a line."""
-    if path is None:
-        return LeNet.pretrained(ops=ops)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        model = load_model(path, ops=ops)
-    for warning in told:
-        tell(f"{prog}: {one_line(str(warning.message))}")
-    return model
 
 
 def _expect_fit(path: str | None, model: Model, data: Dataset) -> None:

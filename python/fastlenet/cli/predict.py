@@ -13,16 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from fastlenet.cli.command import UsageError, run_command
+from fastlenet.cli.models import Model, load_model
 from fastlenet.cli.parser import Parser, file_name
 from fastlenet.data.folder import SUFFIXES
 from fastlenet.files import CheckpointError, expect_writable, user_path
 from fastlenet.images.framing import SIDE
-from fastlenet.images.predict import Models, Prediction, predict_image, predict_page
+from fastlenet.images.predict import Prediction, predict_image, predict_page
 from fastlenet.images.reading import ImageError, pillow
 from fastlenet.images.showing import as_blocks, expect_picture_name, save_sheet
 from fastlenet.inference.facts import Label
-from fastlenet.models.lenet import LeNet
-from fastlenet.models.loading import load
 from fastlenet.streams import one_line, tell
 
 __all__ = ["add_arguments", "main", "make_parser", "run"]
@@ -69,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="read all digits on a picture, left to right, line by line")
     parser.add_argument("--json", action="store_true", help="print one JSON object a picture, on a line of its own")
+    parser.add_argument("--tta", action="store_true", help="average over what the network saw and its four shifts by one pixel")
     parser.add_argument("--show", type=file_name, metavar="FILE", help="save what the network saw, 28x28 pixels, as a picture")
 
 
@@ -86,11 +86,11 @@ def run(given: argparse.Namespace, prog: str) -> int:
     if given.show is not None:
         expect_picture_name(given.show)
         expect_writable(given.show)
-    model = _load(first) if has_model else LeNet.pretrained()
+    model = _load(first if has_model else None, prog)
     code, seen = 0, []
     for path in _pictures(others if has_model else given.files):
         try:
-            result = _read(model, path, several=given.all)
+            result = _read(model, path, several=given.all, tta=given.tta)
         except ImageError as error:
             tell(f"{prog}: error: {one_line(str(error))}")
             code = _UNREADABLE
@@ -115,9 +115,9 @@ def _is_model(path: str) -> bool:
         return False
 
 
-def _load(path: str) -> Models:
-    """The model or the ensemble of a file. Raises UsageError, before a picture is read, if it is not for such pictures."""
-    model = load(path)
+def _load(path: str | None, prog: str) -> Model:
+    """The model of a file, or the package's. Raises UsageError, before a picture is read, if it is not for such pictures."""
+    model = load_model(path, prog)
     try:
         predict_image(model, np.zeros((SIDE, SIDE)))
     except (TypeError, ValueError) as error:
@@ -139,12 +139,12 @@ def _pictures(names: Sequence[str]) -> Iterator[str]:
         yield from map(str, inside)
 
 
-def _read(model: Models, path: str, *, several: bool) -> _Result:
+def _read(model: Model, path: str, *, several: bool, tta: bool) -> _Result:
     if not several:
-        one = predict_image(model, path)
+        one = predict_image(model, path, tta=tta)
         warnings = tuple(warning.replace("predict_page reads", "--all reads") for warning in one.warnings)
         return _Result(False, one.label, one.probability, (one,), warnings)
-    page = predict_page(model, path)
+    page = predict_page(model, path, tta=tta)
     probability = float(np.prod([digit.probability for digit in page.digits])) if page.digits else 0.0
     return _Result(True, page.number or None, probability, page.digits, page.warnings)
 

@@ -21,8 +21,8 @@ from fastlenet.training.evaluation import probabilities
 
 __all__ = ["Page", "Prediction", "predict_image", "predict_page"]
 
-# Of pages made of MNIST's validation images, about 1 % of those that are read rightly fall below one of these limits.
-# benchmarks/bench_pictures.py --calibrate measures that; docs/predict.md has the figures, and how many letters pass.
+# Set on images and fonts that no network was trained on: docs/predict.md has what passes, benchmarks/bench_pictures.py
+# --calibrate measures it.
 _A_DIGIT = 0.3  # least probability that a shape is a digit at all
 _CERTAIN = 0.6  # least probability of the label
 
@@ -88,7 +88,8 @@ class _Found:
 class _Reader:
     """One model or several, and what they know. Raises TypeError or ValueError for models of other images than 28x28, gray."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, tta: bool) -> None:
+        self.tta = tta
         self.models = [models] if isinstance(models, Sequential) else list(models)
         for model in self.models:
             if not isinstance(model, Sequential):
@@ -104,7 +105,7 @@ class _Reader:
         """Probabilities (n, classes) of uint8 (n, 28, 28), normalised as MNIST if the model does not know better."""
         facts = self.models[0].facts
         mean, std = MEAN_STD if facts.mean is None or facts.std is None else (facts.mean, facts.std)
-        return probabilities(self.models, images, mean=mean, std=std)
+        return probabilities(self.models, images, mean=mean, std=std, tta=self.tta)
 
     def class_names(self, count: int) -> tuple[Label, ...]:
         return self.models[0].facts.class_names or tuple(range(count))
@@ -133,17 +134,18 @@ class _Reader:
         return Prediction(None, 0.0, even, self.class_names(count), black, (trouble,))
 
 
-def predict_image(model: Models, image: Picture) -> Prediction:
+def predict_image(model: Models, image: Picture, *, tta: bool = False) -> Prediction:
     """The digit on a picture: a photograph, a scan, a drawing, of any size and colours, dark on light or light on dark.
 
     model: a network for images of 28x28 pixels as MNIST has them, or several, whose probabilities are averaged. image: a file's
     name, a Pillow image, or an array (h, w), (h, w, c) or (c, h, w) of pixels in 0..1 or 0..255; files need the extra `image`.
-    Where there are several shapes, the largest is read; predict_page reads them all.
+    Where there are several shapes, the largest is read; predict_page reads them all. tta: average the probabilities of what the
+    model sees and of its four shifts by one pixel.
 
     Raises ImageError, a ValueError, for a file that is no picture; TypeError and ValueError for an array that is none and for a
     model of other images.
     """
-    reader, found = _Reader(model), _look_at(image)
+    reader, found = _Reader(model, tta), _look_at(image)
     if not found.figures:
         return reader.nothing(found.trouble)
     prediction = reader.judged(found, found.figures[:1])[0]
@@ -154,9 +156,9 @@ def predict_image(model: Models, image: Picture) -> Prediction:
     return replace(prediction, warnings=(several, *prediction.warnings))
 
 
-def predict_page(model: Models, image: Picture) -> Page:
+def predict_page(model: Models, image: Picture, *, tta: bool = False) -> Page:
     """All digits on a picture, from left to right, then line by line; arguments and errors as of predict_image."""
-    reader, found = _Reader(model), _look_at(image)
+    reader, found = _Reader(model, tta), _look_at(image)
     if not found.figures:
         reader.nothing(found.trouble)  # which raises what a model of other images does
         return Page("", (), (found.trouble,))
