@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -271,47 +273,57 @@ def process(
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+TOGETHER = max(2, len(os.sched_getaffinity(0)))  # processes
 FULL = "fastlenet.train: error: standard output: No space left on device\n"
 NO_FOLDER = "fastlenet.train: error: nowhere: no such folder or file; names are "
 
 
-@pytest.mark.parametrize(
-    ("line", "data", "expected"),
-    [
-        ('"$@" >&-', "small", (0, "", "")),
-        ('"$@" 2>&-', "small", (0, "final accuracy", "")),
-        ('"$@" <&- >&- 2>&-', "small", (0, "", "")),
-        ('"$@" 2>&-', "nowhere", (2, "", "")),
-        ('"$@" --wrong 2>&-', "small", (2, "", "")),
-        ('"$@" 2>/dev/full', "small", (0, "final accuracy", "")),
-        ('"$@" 2>/dev/full', "nowhere", (2, "", "")),
-        ('"$@" --wrong 2>/dev/full', "small", (2, "", "")),
-        ('"$@" >/dev/full 2>/dev/full', "small", (2, "", "")),
-        ('"$@" >/dev/full 2>&-', "small", (2, "", "")),
-        ('PYTHONUNBUFFERED=1 "$@" >/dev/full', "small", (2, "", FULL)),
-        ('PYTHONUNBUFFERED=1 "$@" --help >/dev/full', "small", (2, "", FULL)),
-        ('COLUMNS=200 "$@" --help >/dev/full', "small", (2, "", FULL)),
-        ('{ "$@"; echo $? >&3; } 2>&1 3>code | true; exit $(cat code)', "small", (141, "", "")),
-        ('{ "$@"; echo $? >&3; } 2>&1 3>code | true; exit $(cat code)', "nowhere", (2, "", "")),
-        ('PYTHONIOENCODING=ascii:strict "$@"', "nowhere", (2, "", NO_FOLDER)),
-        ('COLUMNS=1 "$@" --help', "small", (0, "Train", "")),
-        (
-            'COLUMNS=x FASTLENET_NUM_THREADS=x OMP_NUM_THREADS=-1 TERM=dumb TMPDIR=/x TQDM_NCOLS=x LANG=x "$@"',
-            "small",
-            (0, "final", ""),
-        ),
-        ('env -u HOME -u PATH LC_ALL=C "$@"', "small", (0, "final accuracy", "")),
-        ('mkdir gone; cd gone; rmdir ../gone; "$@"', "small", (0, "final accuracy", "")),
-        ('mkdir gone; cd gone; rmdir ../gone; "$@" --save-model m', "small", (2, "", "the working folder is gone")),
-        ('ulimit -n 6; "$@"', "small", (0, "final accuracy", "")),
-    ],
-)
-def test_odd_streams_and_environments(
-    line: str, data: str, expected: tuple[int, str, str], tiny_mnist: Path, tmp_path: Path
-) -> None:
-    folder = tiny_mnist if data == "small" else data
-    result = process(line, "--quiet", "--epochs", "0", "--data-dir", folder, folder=tmp_path)
-    code, out, err = expected
+STREAMS: list[tuple[str, str, tuple[int, str, str]]] = [
+    ('"$@" >&-', "small", (0, "", "")),
+    ('"$@" 2>&-', "small", (0, "final accuracy", "")),
+    ('"$@" <&- >&- 2>&-', "small", (0, "", "")),
+    ('"$@" 2>&-', "nowhere", (2, "", "")),
+    ('"$@" --wrong 2>&-', "small", (2, "", "")),
+    ('"$@" 2>/dev/full', "small", (0, "final accuracy", "")),
+    ('"$@" 2>/dev/full', "nowhere", (2, "", "")),
+    ('"$@" --wrong 2>/dev/full', "small", (2, "", "")),
+    ('"$@" >/dev/full 2>/dev/full', "small", (2, "", "")),
+    ('"$@" >/dev/full 2>&-', "small", (2, "", "")),
+    ('PYTHONUNBUFFERED=1 "$@" >/dev/full', "small", (2, "", FULL)),
+    ('PYTHONUNBUFFERED=1 "$@" --help >/dev/full', "small", (2, "", FULL)),
+    ('COLUMNS=200 "$@" --help >/dev/full', "small", (2, "", FULL)),
+    ('{ "$@"; echo $? >&3; } 2>&1 3>code | true; exit $(cat code)', "small", (141, "", "")),
+    ('{ "$@"; echo $? >&3; } 2>&1 3>code | true; exit $(cat code)', "nowhere", (2, "", "")),
+    ('PYTHONIOENCODING=ascii:strict "$@"', "nowhere", (2, "", NO_FOLDER)),
+    ('COLUMNS=1 "$@" --help', "small", (0, "Train", "")),
+    (
+        'COLUMNS=x FASTLENET_NUM_THREADS=x OMP_NUM_THREADS=-1 TERM=dumb TMPDIR=/x TQDM_NCOLS=x LANG=x "$@"',
+        "small",
+        (0, "final", ""),
+    ),
+    ('env -u HOME -u PATH LC_ALL=C "$@"', "small", (0, "final accuracy", "")),
+    ('mkdir gone; cd gone; rmdir ../gone; "$@"', "small", (0, "final accuracy", "")),
+    ('mkdir gone; cd gone; rmdir ../gone; "$@" --save-model m', "small", (2, "", "the working folder is gone")),
+    ('ulimit -n 6; "$@"', "small", (0, "final accuracy", "")),
+]
+
+
+@pytest.fixture(scope="module")
+def stream_results(tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    """Of all these lines, several at a time, since most of their time is that of starting Python."""
+
+    def result(row: tuple[str, str, object]) -> Result:
+        line, data, _ = row
+        folder = tiny_mnist if data == "small" else data
+        return process(line, "--quiet", "--epochs", "0", "--data-dir", folder, folder=tmp_path_factory.mktemp("streams"))
+
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        return list(pool.map(result, STREAMS))
+
+
+@pytest.mark.parametrize("number", range(len(STREAMS)), ids=lambda number: STREAMS[number][0])
+def test_odd_streams_and_environments(number: int, stream_results: list[Result]) -> None:
+    result, (code, out, err) = stream_results[number], STREAMS[number][2]
     assert result.code == code and result.out.startswith(out) and err in result.err, result
     assert bool(out) == bool(result.out) and result.err.count("\n") == bool(err), result
 
@@ -369,19 +381,34 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-@pytest.mark.parametrize("module", ["numpy", "fastlenet.training.checkpoint", "fastlenet.training.trainer", "safetensors"])
-@pytest.mark.parametrize("what", ["SIGINT", "MemoryError", "RuntimeError"])
-def test_trouble_during_imports(what: str, module: str, tiny_mnist: Path, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(AT_AN_IMPORT)
-    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    arguments = ("--epochs", "0", "--data-dir", tiny_mnist, "--save-model", "model")
-    environment = {"AT": module, "WHAT": what, "PYTHONPATH": paths}
-    result = process('"$@"', *arguments, folder=tmp_path, **environment)
-    code, message = {
-        "SIGINT": (130, "interrupted"),
-        "MemoryError": (2, "error: not enough memory"),
-        "RuntimeError": (70, "internal error: RuntimeError: at an import (please report it"),
-    }[what]
+MODULES = ["numpy", "fastlenet.training.checkpoint", "fastlenet.training.trainer", "safetensors"]
+TROUBLE = {
+    "SIGINT": (130, "interrupted"),
+    "MemoryError": (2, "error: not enough memory"),
+    "RuntimeError": (70, "internal error: RuntimeError: at an import (please report it"),
+}
+
+
+@pytest.fixture(scope="module")
+def import_results(tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Result]:
+    """Of the command with each kind of trouble at the import of each module, several at a time."""
+    folder = tmp_path_factory.mktemp("imports")
+    (folder / "sitecustomize.py").write_text(AT_AN_IMPORT)
+    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+    arguments = ("--epochs", "0", "--data-dir", tiny_mnist, "--save-model")
+
+    def result(case: tuple[str, str]) -> Result:
+        return process('"$@"', *arguments, "-".join(case), folder=folder, WHAT=case[0], AT=case[1], PYTHONPATH=paths)
+
+    cases = list(itertools.product(TROUBLE, MODULES))
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        return dict(zip(cases, pool.map(result, cases), strict=True))
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("what", TROUBLE)
+def test_trouble_during_imports(what: str, module: str, import_results: dict[tuple[str, str], Result]) -> None:
+    result, (code, message) = import_results[what, module], TROUBLE[what]
     assert message in one_line(Result(result.code, result.out, result.err.removeprefix("\n")), code)
 
 

@@ -167,7 +167,7 @@ def test_a_diverging_run_stops(train_here: Train, small_mnist: Path) -> None:
 )
 def test_ctrl_c(flags: list[str], train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """Exit code 130, the state saved, and the line it prints goes on to the bits of an undisturbed run."""
-    settings = ["--data-dir", small_mnist, "--epochs", 5, "--batch-size", 20, "--seed", 6]
+    settings = ["--data-dir", small_mnist, "--epochs", 4, "--batch-size", 40, "--seed", 6]
     process = subprocess.Popen(
         train_command(*settings, *flags), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

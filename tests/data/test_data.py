@@ -31,21 +31,23 @@ def test_mnist(mnist: Dataset) -> None:
     assert np.bincount(mnist.train_labels).tolist() == TRAIN_COUNTS
     assert np.bincount(mnist.test_labels).tolist() == TEST_COUNTS
     assert mnist.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    pixels = mnist.train_images / 255.0
-    assert (mnist.mean, mnist.std) == (round(pixels.mean(), 4), round(pixels.std(), 4))
+    counts, pixels = np.bincount(mnist.train_images.ravel(), minlength=256), np.arange(256) / 255
+    mean = np.average(pixels, weights=counts)
+    std = np.sqrt(np.average((pixels - mean) ** 2, weights=counts))
+    assert (mnist.mean, mnist.std) == (round(mean, 4), round(std, 4))
 
 
 def test_mnist_loads_without_delay() -> None:
     """In at most twice the time that it takes to decompress the files and to hash them, a third of a second."""
-    ratios = []
-    for _ in range(5):
+    for _ in range(5):  # until one of them is undisturbed
         times = []
         for work in (_decompress_and_hash, load_mnist):
             start = time.perf_counter()
             work()
             times.append(time.perf_counter() - start)
-        ratios.append(times[1] / times[0])
-    assert min(ratios) < 2
+        if times[1] < 2 * times[0]:
+            return
+    pytest.fail(f"load_mnist took {times[1]:.2f} s, of which decompressing and hashing take {times[0]:.2f} s")
 
 
 def _decompress_and_hash() -> None:
@@ -258,7 +260,7 @@ def test_a_bomb_after_a_large_file(tmp_path: Path) -> None:
     """The bound is that of all four files together: 200 MB of test images do not come on top of 196 MB for training."""
     block = gzip.compress(bytes(1 << 20), 9)
     fill(tmp_path)
-    (tmp_path / IMAGES).write_bytes(gzip.compress(image_header(250_000)) + gzip.compress(bytes(784 * 250_000), 1))
+    (tmp_path / IMAGES).write_bytes(gzip.compress(image_header(250_000)) + gzip.compress(bytes(784 * 250), 1) * 1000)
     write_idx(tmp_path / LABELS, np.zeros(250_000))
     for name, header in (
         ("t10k-images-idx3-ubyte", image_header(250_000)),

@@ -41,14 +41,14 @@ def test_members_of_one_file() -> None:
 
 def test_an_ensemble(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """Its members are the single runs of their seeds; its accuracy is that of the mean of their probabilities."""
-    settings = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 32, "--dropout", 0.2, "--ema", 0.9]
+    settings = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 64, "--dropout", 0.2, "--ema", 0.9]
     result = train_here(*settings, "--seed", 3, "--ensemble", 3, "--save-model", "three")
     assert result.code == 0
     assert re.findall(r"network (\d) of 3, seed (\d)", result.out) == [("1", "3"), ("2", "4"), ("3", "5")]
     data, models = load_idx_directory(small_mnist), []
     for number, state in enumerate(split_members(load_file(tmp_path / "three"), "three")):
         models.append(LeNet(3 + number, dropout=0.2))
-        fit(models[-1], data, epochs=1, batch_size=32, dropout=0.2, ema=0.9, seed=3 + number, verbose=0)
+        fit(models[-1], data, epochs=1, batch_size=64, dropout=0.2, ema=0.9, seed=3 + number, verbose=0)
         for name, array in models[-1].state_dict().items():
             expect_same_bits(array, state[name])
     accuracy, _ = score(predict(models, data), data.test_labels)
@@ -62,7 +62,7 @@ def test_an_ensemble(train_here: Train, small_mnist: Path, tmp_path: Path) -> No
 
 
 def test_ctrl_c_keeps_the_finished_networks(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
-    settings = ["--data-dir", small_mnist, "--epochs", 2, "--batch-size", 20, "--ensemble", 2, "--shift", 0]
+    settings = ["--data-dir", small_mnist, "--epochs", 2, "--batch-size", 40, "--ensemble", 2, "--shift", 0]
     process = subprocess.Popen(
         train_command(*map(str, settings)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -54,6 +54,14 @@ def data(small_mnist: Path) -> Dataset:
     return load_idx_directory(small_mnist)
 
 
+@pytest.fixture(scope="module")
+def few(data: Dataset) -> Dataset:
+    """Half of them, for what is trained several times."""
+    train, test = slice(1000), slice(200)
+    images, labels = (data.train_images[train], data.test_images[test]), (data.train_labels[train], data.test_labels[test])
+    return replace(data, train_images=images[0], train_labels=labels[0], test_images=images[1], test_labels=labels[1])
+
+
 def trained(data: Dataset, recipe: Recipe, **options: Any) -> tuple[LeNet, list[Epoch]]:
     model = LeNet.of(recipe)
     return model, fit(model, data, recipe, **options).epochs
@@ -187,7 +195,7 @@ def test_batch_sizes() -> None:
     assert whole[0] == 32 and whole[-1] == 128 and (np.diff(whole) >= 0).all()
 
 
-def test_the_steps_are_counted_ahead(data: Dataset) -> None:
+def test_the_steps_are_counted_ahead(few: Dataset) -> None:
     """The rate ends where the schedule ends, whatever the batch sizes."""
     rates = []
 
@@ -195,7 +203,7 @@ def test_the_steps_are_counted_ahead(data: Dataset) -> None:
         def batch(self, trainer: Trainer, loss: float, images: int) -> None:
             rates.append(trainer.state.optimizer.lr)
 
-    trainer = Trainer(LeNet.of(EVERYTHING), data, EVERYTHING)
+    trainer = Trainer(LeNet.of(EVERYTHING), few, EVERYTHING)
     trainer.run(Rates())
     assert len(rates) == trainer.state.steps
     assert rates == [EVERYTHING.rate(step, trainer.state.steps) for step in range(trainer.state.steps)]
@@ -325,14 +333,15 @@ def test_test_time_augmentation(data: Dataset) -> None:
 @pytest.mark.parametrize(
     "optimizer", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adam", "adamw")), "muon"]
 )
-def test_everything_on_is_the_same_to_the_bit(optimizer: str, data: Dataset, tmp_path: Path) -> None:
+def test_everything_on_is_the_same_to_the_bit(optimizer: str, few: Dataset, tmp_path: Path) -> None:
     """With 1 or 3 threads, evaluated in each epoch or at the end, stopped and resumed at awkward places."""
-    recipe = replace(EVERYTHING, optimizer=optimizer, lr=0.002 if "adam" in optimizer else 0.05)
-    straight, epochs = trained(data, recipe)
+    sizes, lr = {"batch_size": 50, "batch_size_end": 150}, 0.002 if "adam" in optimizer else 0.05
+    recipe = replace(EVERYTHING, **sizes, optimizer=optimizer, lr=lr)
+    straight, epochs = trained(few, recipe)
     before = get_num_threads()
     for threads in (1, 3):
         set_num_threads(threads)
-        other, _ = trained(data, recipe, evaluate_every_epoch=False)
+        other, _ = trained(few, recipe, evaluate_every_epoch=False)
         set_num_threads(before)
         expect_same_bits(other.parameter_buffer, straight.parameter_buffer)
 
@@ -342,13 +351,13 @@ def test_everything_on_is_the_same_to_the_bit(optimizer: str, data: Dataset, tmp
 
     path = tmp_path / "state"
     for _ in range(4):
-        trainer = Trainer(LeNet.of(recipe), data, recipe)
+        trainer = Trainer(LeNet.of(recipe), few, recipe)
         if path.exists():
             trainer.restore(path)
         with pytest.raises(InterruptedRunError):
             trainer.run(Stop())
         trainer.save(path)
-    resumed, again = trained(data, recipe, resume=path)
+    resumed, again = trained(few, recipe, resume=path)
     expect_same_bits(resumed.parameter_buffer, straight.parameter_buffer)
     assert History(again).history == History(epochs).history
 

@@ -13,11 +13,11 @@ import pytest
 
 from fastlenet import RECIPES, LeNet, Recipe, fit, nn, ops, reference
 from fastlenet.data import Dataset
-from fastlenet.training.checkpoint import CheckpointError
+from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.training.evaluation import evaluate, predict, score
 from fastlenet.training.lr_finder import find_lr
 from fastlenet.training.trainer import Trainer
-from fastlenet.training.weights import class_weights
+from fastlenet.training.weights import class_weights, weights_digest
 from helpers.command import Result, one_line
 from helpers.expect import expect_same_bits
 
@@ -281,3 +281,29 @@ def test_the_flags(train: Train, small_mnist: Path, tmp_path: Path) -> None:
     assert "--class-weight balanced contradicts" in one_line(other)
     assert "--class-weight expects 10 weights, one for each class, got 2" in one_line(train("--class-weight", "1,2"))
     assert one_line(train("--class-weight", "0=x")).startswith("fastlenet.train: error: --class-weight expects ")
+
+
+@pytest.mark.slow
+def test_a_file_of_weights(train: Train, small_mnist: Path, tmp_path: Path) -> None:
+    """As text or as an array, of the images held out too; a run that goes on reads it again."""
+    weights = np.linspace(0, 2, 2000)
+    np.save(tmp_path / "weights.npy", weights)
+    np.savetxt(tmp_path / "weights.txt", weights)
+    (tmp_path / "words").write_text("one\ntwo\n")
+    command = "--data", small_mnist, "--epochs", 1, "--batch-size", 500, "--validation", 100, "--quiet", "--sample-weight"
+    trained = [train(*command, f"weights.{suffix}", "--checkpoint", f"state_{suffix}") for suffix in ("npy", "txt")]
+    assert [done.code for done in trained] == [0, 0] and trained[0].out == trained[1].out
+    states = [load_checkpoint(tmp_path / f"state_{suffix}") for suffix in ("npy", "txt")]
+    expect_same_bits(states[0][0]["model.fc1.weight"], states[1][0]["model.fc1.weight"])
+    facts = states[0][1]
+    assert facts["sample_weight"] == weights_digest(weights[:1900]) and facts["settings"]["sample_weight"].endswith(
+        "/weights.npy"
+    )
+    assert train("--resume", "state_npy", "--epochs", 2, "--quiet").code == 0
+    (tmp_path / "weights.npy").unlink()
+    assert "weights.npy: cannot be read as weights of images (No such file" in one_line(
+        train("--resume", "state_npy", "--quiet")
+    )
+    assert "words: cannot be read as weights of images (it holds no" in one_line(train(*command, "words"))
+    short = train("--data", small_mnist, "--sample-weight", "words.txt", "--save-model", "words.txt")
+    assert "--sample-weight and --save-model are both words.txt" in one_line(short)

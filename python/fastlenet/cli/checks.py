@@ -37,8 +37,9 @@ def check_arguments(arguments: Arguments) -> None:
 def _check_files(arguments: Arguments) -> None:
     """The files to be written: each another, none that is read (but a checkpoint that goes on), all of them possible."""
     options = arguments.options
-    load_model = arguments.changes.get("load_model")
-    inputs = {"resume": options.resume, "load_model": None if load_model is None else str(load_model)}
+    changes = arguments.changes
+    named = {name: str(changes[name]) for name in ("load_model", "sample_weight") if name in changes}
+    inputs = {"resume": options.resume, **named}
     outputs = {name: getattr(options, name) for name in ("checkpoint", "save_model", "log_json", "plot")}
     taken: dict[str, str] = {}
     for name, path in (inputs | outputs).items():

@@ -75,6 +75,9 @@ class Settings:
     validation: int = a_field(0, _COUNT, "hold out the last N training images and evaluate on them instead of the test set")
     test_batch_size: int = a_field(BATCH_SIZE, _POSITIVE, "images per batch in evaluation")
     dry_run: bool = a_field(False, _SWITCH, "train one batch per epoch, to test that everything works")
+    sample_weight: str | None = a_path(
+        "FILE", "weights of the training images in the loss: a .npy file, or text with one number a line"
+    )
     load_model: str | None = a_path(
         "FILE", "start from the parameters in FILE (safetensors); with --epochs 0, only evaluate them"
     )
@@ -92,8 +95,9 @@ class Settings:
             kept["data"] = os.path.abspath(self.data)
         elif self.data_dir is not None:
             kept["data_dir"] = os.path.abspath(self.data_dir)
-        if self.load_model is not None:
-            kept["load_model"] = os.path.abspath(self.load_model)
+        for name in ("sample_weight", "load_model"):
+            if kept[name] is not None:
+                kept[name] = os.path.abspath(str(kept[name]))
         return kept | {"seed": seed}
 
 

@@ -10,11 +10,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from fastlenet._core import DeviceError
+from fastlenet.backend import Array
 from fastlenet.cli.checks import check_arguments
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.flags import make_parser
 from fastlenet.cli.result import Result
 from fastlenet.cli.resuming import resumed_run
+from fastlenet.cli.sample_weight import read_weights
 from fastlenet.cli.settings import Arguments, Options, Settings, flags_for
 from fastlenet.cli.train_run import run_and_save
 from fastlenet.config import config, set_num_threads
@@ -64,6 +66,7 @@ class _Job:
     recipe: Recipe
     data: Dataset
     profiler: Profiler | None
+    sample_weight: Array | None = None
     loaded: list[Sequential] = field(default_factory=list)
 
     def recipe_of(self, member: int) -> Recipe:
@@ -90,6 +93,7 @@ class _Job:
                 evaluate_every_epoch=not options.quiet or options.log_json is not None or options.plot is not None,
                 batches_per_epoch=1 if settings.dry_run else None,
                 settings=settings.as_json(self.recipe.seed),
+                sample_weight=self.sample_weight,
             )
 
     def load_networks(self, path: str, epochs: object) -> None:
@@ -174,6 +178,8 @@ def _train_alone(arguments: Arguments, signals: StopSignals) -> int:
     data = _load_data(settings)
     seconds = {"data": time.perf_counter() - start}
     job = _Job(options, settings, recipe, data, Profiler() if options.profile else None)
+    if settings.sample_weight is not None:
+        job.sample_weight = read_weights(settings.sample_weight, settings.validation)
     if settings.load_model is not None and options.resume is None:
         job.load_networks(settings.load_model, arguments.changes.get("epochs"))
     run = EnsembleRun(job.trainer, max(settings.ensemble, len(job.loaded)))
@@ -210,7 +216,7 @@ def _restore(run: EnsembleRun, path: str, job: _Job) -> None:
 
 def _find_lr(trainer: Trainer, console: Console, options: Options) -> int:
     state = trainer.state
-    sweep = find_lr(state.model, state.data, state.recipe)
+    sweep = find_lr(state.model, state.data, state.recipe, sample_weight=state.sample_weight)
     console.say(sweep.table())
     if options.json:
         _print(json.dumps({"lr": sweep.suggestion, "rates": sweep.rates, "losses": sweep.losses}))

@@ -77,13 +77,20 @@ class _Record(Callback):
 
 
 def find_lr(
-    model: Sequential, data: Dataset, recipe: Recipe, *, low: float = 1e-4, high: float = 10.0, steps: int = 300
+    model: Sequential,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    low: float = 1e-4,
+    high: float = 10.0,
+    steps: int = 300,
+    sample_weight: object = None,
 ) -> Sweep:
     """Train with a learning rate that grows from low to high by the same factor in each step, until the loss has diverged.
 
-    The model is useless afterwards. All other settings are the recipe's, so the result is valid for this recipe. Returns the
-    sweep; its `suggestion` is the rate to train with. Raises ValueError unless 0 < low < high and steps > 1, the errors of
-    Trainer, and DivergedError if the first loss is not finite. Source: Smith 2017.
+    The model is useless afterwards. All other settings are the recipe's, so the result is valid for this recipe, and for this
+    sample_weight, as fit takes it. Returns the sweep; its `suggestion` is the rate to train with. Raises ValueError unless
+    0 < low < high and steps > 1, the errors of Trainer, and DivergedError if the first loss is not finite. Source: Smith 2017.
     """
     low, high = _RATE.convert("low", low), _RATE.convert("high", high)
     if low >= high:
@@ -96,7 +103,10 @@ def find_lr(
     def rate(step: int) -> float:
         return low * float((high / low) ** (step / (steps - 1)))
 
-    trainer, record = Trainer(model, data, endless, evaluate_every_epoch=False, rate=rate), _Record(steps)
+    trainer, record = (
+        Trainer(model, data, endless, evaluate_every_epoch=False, rate=rate, sample_weight=sample_weight),
+        _Record(steps),
+    )
     with contextlib.suppress(InterruptedRunError, DivergedError):
         trainer.run(record)
     if not record.losses:

@@ -1,0 +1,28 @@
+"""--sample-weight: reads the weights of the training images from a file."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from fastlenet.backend import Array
+from fastlenet.data import DataError
+from fastlenet.files import shown_path
+
+__all__ = ["read_weights"]
+
+
+def read_weights(path: str, held_out: int) -> Array:
+    """Returns the numbers in a .npy file, or in text with one number a line. Raises DataError if there are none.
+
+    held_out: the number of images at the end that are not trained on, whose weights are left out.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about an empty file, which is refused later
+            weights: Array = np.load(path, allow_pickle=False) if path.endswith(".npy") else np.loadtxt(path, ndmin=1)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "it holds no array of numbers, nor text with one number a line"
+        raise DataError(f"{shown_path(path)}: cannot be read as weights of images ({reason})") from None
+    return weights[: max(0, len(weights) - held_out)] if weights.ndim == 1 else weights
