@@ -175,7 +175,9 @@ struct Normalisation {
 
  private:
   static std::vector<double> per_channel(const char* op, const char* argument, py::handle value, std::int64_t channels) {
-    const bool several = channels != 0 && (PyTuple_Check(value.ptr()) || PyList_Check(value.ptr()));
+    const bool is_list = PyTuple_Check(value.ptr()) || PyList_Check(value.ptr());
+    const bool several =
+        channels != 0 && (is_list || (py::isinstance<py::array>(value) && py::array::ensure(value).ndim() == 1));
     if (!several)
       return std::vector<double>(static_cast<std::size_t>(std::max<std::int64_t>(channels, 1)), number(op, argument, value));
     // A tuple of its own: a list may change while an element is asked for its value.

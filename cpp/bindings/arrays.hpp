@@ -60,7 +60,8 @@ inline py::array expect_array(const char* op, const char* argument, py::handle o
   if (is_masked(object)) fail("a masked array, whose mask would be ignored; fill it with .filled(value)");
   py::array array = py::reinterpret_borrow<py::array>(object);
   if (!py::detail::npy_api::get().PyArray_EquivTypes_(array.dtype().ptr(), dtype.ptr())) {
-    const bool keeps = keeps_numbers(array.dtype(), dtype);  // a cast is advised only then
+    // A cast is advised only then. Of several dtypes one means pixels in [0, 1], another 0..255: there it is not to be guessed.
+    const bool keeps = names == nullptr && keeps_numbers(array.dtype(), dtype);
     fail(dtype_name(array.dtype()) + (keeps ? "; convert it with .astype(numpy." + dtype_name(dtype) + ")" : ""));
   }
   return array;

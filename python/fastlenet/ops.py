@@ -440,8 +440,8 @@ def gather_images(
     images: Array,
     index: npt.ArrayLike,
     *,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
+    mean: float | Sequence[float] | Array,
+    std: float | Sequence[float] | Array,
     transform: Array | Transform | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -449,8 +449,8 @@ def gather_images(
 
     images: uint8 (N, h, w), or (N, c, h, w) of c channels; or float32 of these shapes, whose pixels are taken as they are,
     without the division by 255. index: (n,) of any integer dtype, in 0..N-1. mean, std: numbers, or of images with an axis of
-    channels a tuple or list of c numbers; (1 + |mean|) / std must fit float32. Returns x: (n, c, h, w), c = 1 without that
-    axis. The channels of an image are all moved alike.
+    channels a tuple, list or array of c numbers; (1 + |mean|) / std must fit float32. Returns x: (n, c, h, w), c = 1 without
+    that axis. The channels of an image are all moved alike.
     transform: None; or float32 (n, 2, 3): output pixel (i, j) is the bilinear sample of the raw image at
     (row, column) = transform[n] @ (i, j, 1), with zeros outside the image; or an `Augmentation(...).at(seed, epoch)`, which
     distorts each image at random. The distortion depends on the image's number, not on its position in `index`. With a

@@ -118,6 +118,25 @@ def test_a_checkpoint_finds_relative_data(archive: Path, train_here: Train, monk
     assert train_here("--resume", state, "--epochs", 4, "--data", "moved.npz").code == 0
 
 
+def test_pictures_of_several_sizes(train_here: Train, tmp_path: Path) -> None:
+    """The flag that the error names brings them to one size, and a checkpoint remembers it."""
+    picture = pytest.importorskip("PIL.Image")
+    for number, image in enumerate(COLOUR):
+        folder = tmp_path / "photos" / "abc"[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.fromarray(image[: 5 + number % 4]).save(folder / f"{number}.png")
+    message = one_line(train_here("--data", "photos", "--validation", 10))
+    assert message.endswith("bring all to one size, or give --image-size N")
+    line = ("--data", "photos", "--image-size", 12, "--validation", 10, *FEW_STEPS, "--json", "--quiet")
+    assert json.loads(train_here(*line, "--checkpoint", "state").out)["classes"] == 3
+    assert train_here("--resume", "state", "--epochs", 3).code == 0
+    assert "contradicts state" in one_line(train_here("--resume", "state", "--image-size", 14))
+    message = one_line(train_here("--data", "mnist", "--image-size", 14))
+    assert message.endswith(
+        "--image-size expects none for mnist, got (14, 14); only the pictures of a folder are brought to one"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -121,9 +121,21 @@ def test_import_is_light() -> None:
         fastlenet.train_faster  # noqa: B018
 
 
+def test_numbers_for_each_channel_in_any_sequence() -> None:
+    images = np.arange(96, dtype=np.uint8).reshape(2, 3, 4, 4)
+    for module in (ops, reference):
+        expected = module.gather_images(images, [1, 0], mean=(1, 2, 3), std=(2, 1, 4))
+        for kind in (list, np.array, np.float32):
+            got = module.gather_images(images, [1, 0], mean=kind((1, 2, 3)), std=kind((2, 1, 4)))
+            np.testing.assert_array_equal(got, expected)
+        for wrong in ((1, 2), np.array([1.0, 2.0])):
+            with pytest.raises(ValueError, match=r"^gather_images: mean expects a number, or one for each of 3 channels, got "):
+                module.gather_images(images, [0], mean=wrong, std=1.0)
+
+
 @pytest.mark.parametrize(
     ("images", "advice"),
-    [(np.float64, ""), (np.int64, ""), (np.uint16, ""), (bool, "; convert it with .astype(numpy.uint8)")],
+    [(np.float64, ""), (np.int64, ""), (np.uint16, ""), (bool, "")],
 )
 def test_no_cast_is_advised_that_loses(images: type, advice: str) -> None:
     """Whoever made uint8 of pixels in [0, 1] would train on black images; a wider type, or floats, lose nothing to speak of."""

@@ -18,7 +18,7 @@ __all__ = ["add_flags", "add_recipe_flags", "make_parser", "recipe_table"]
 
 # The groups that --help shows after the recipe, and their fields in order.
 _GROUPS = {
-    "data": ("data", "data_dir", "validation", "sample_weight", "test_batch_size"),
+    "data": ("data", "data_dir", "image_size", "validation", "sample_weight", "test_batch_size"),
     "files": ("save_model", "load_model", "checkpoint", "resume", "log_json", "plot"),
     "running": (
         *("device", "threads", "log_interval", "dry_run", "profile", "find_lr", "times", "quiet", "json"),

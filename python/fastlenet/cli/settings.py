@@ -72,6 +72,13 @@ class Settings:
         },
     )
     data_dir: str | None = a_path("DIR", "folder of the files of a named data set; without --data, the same as --data DIR")
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "values": Values(int, "pixels in 1..4096", 1, 4096),
+            "help": "bring the pictures of a folder to N x N pixels",
+        },
+    )
     validation: int = a_field(0, _COUNT, "hold out the last N training images and evaluate on them instead of the test set")
     test_batch_size: int = a_field(BATCH_SIZE, _POSITIVE, "images per batch in evaluation")
     dry_run: bool = a_field(False, _SWITCH, "train one batch per epoch, to test that everything works")

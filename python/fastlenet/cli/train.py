@@ -14,6 +14,7 @@ from fastlenet.backend import Array
 from fastlenet.cli.checks import check_arguments
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.flags import make_parser
+from fastlenet.cli.parser import flag_of
 from fastlenet.cli.result import Result
 from fastlenet.cli.resuming import resumed_run
 from fastlenet.cli.sample_weight import read_weights
@@ -22,6 +23,7 @@ from fastlenet.cli.train_run import run_and_save
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset, load
 from fastlenet.data.dataset import Part
+from fastlenet.data.reading import DataFieldError
 from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError, reserve
@@ -129,11 +131,25 @@ class _Job:
 
 
 def _load_data(settings: Settings) -> Dataset:
-    data = load(settings.data, root=settings.data_dir)
+    side = settings.image_size
+    try:
+        data = load(settings.data, root=settings.data_dir, size=None if side is None else (side, side))
+    except DataFieldError as error:
+        raise _in_words_of_flags(error) from None
     if settings.validation:
         with flags_for(count="validation"):
             data = data.hold_out(settings.validation)
     return data
+
+
+def _in_words_of_flags(error: DataFieldError) -> Exception:
+    """The error about data, in which a flag stands for the argument `size`."""
+    if error.field == "size":
+        return UsageError(error.worded(flag_of("image_size")))
+    if "size=(height, width)" not in error.cure:
+        return error
+    cure = error.cure.replace("size=(height, width)", f"{flag_of('image_size')} N")
+    return DataFieldError(error.field, error.value, error.expected, error.where, cure, error.got)
 
 
 def _announce(console: Console, job: _Job, trainer: Trainer) -> None:

@@ -16,7 +16,7 @@ from fastlenet.data.folder import SUFFIXES, holds_pictures, load_folder
 from fastlenet.data.idx_folder import holds_idx, load_idx, load_idx_directory
 from fastlenet.data.mnist import load_mnist
 from fastlenet.data.npz import holds_npz, load_npz
-from fastlenet.data.reading import DataError, listing
+from fastlenet.data.reading import DataError, DataFieldError, listing
 from fastlenet.data.torchvision import TORCHVISION, load_torchvision
 from fastlenet.fields import FieldTypeError, nearest
 from fastlenet.files import shown_path, user_path
@@ -82,14 +82,20 @@ def _key(source: str | os.PathLike[str]) -> str:
     return str(source).lower().replace("-", "").replace("_", "")
 
 
-def load(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> Dataset:
+def load(
+    source: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Dataset:
     """A data set by its name, or in a file or a folder.
 
     Names: "mnist", which is part of this package; "digits", scikit-learn's; "fashion-mnist", "kmnist", "qmnist", "emnist",
     "cifar10", "cifar100", "svhn" and "usps", which torchvision reads from `root` (default: data), and downloads where they are
     missing. Upper case, - and _ do not matter; ./mnist is a folder of that name. Files: four IDX files in a folder, under any
     of the names that they have in practice; a NumPy archive (Keras's mnist.npz, MedMNIST's); a table (Kaggle's digit
-    recognizer); a folder with a folder of pictures for each class; CIFAR's binary files.
+    recognizer); a folder with a folder of pictures for each class, which are brought to `size`, height and width, if it is
+    given; CIFAR's binary files.
 
     Raises DataError, in one line that names the file and says what is wrong and how to mend it.
 
@@ -100,11 +106,15 @@ def load(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None 
     if not isinstance(source, (str, os.PathLike)):
         raise FieldTypeError("source", source, "the name of a data set, or a path", "load: ")
     if isinstance(source, str) and named(source):
+        _expect_no(size, source)
         return NAMES[_key(source)](root)
     path = user_path(source)
     try:
         for form in FORMATS:
             if form.holds(path):
+                if form.load is load_folder:
+                    return load_folder(path, size=size)
+                _expect_no(size, form.what)
                 return form.load(path)
         there = path.exists()
     except PermissionError:
@@ -117,6 +127,12 @@ def load(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None 
         raise DataError(f"{shown_path(path)}: no such folder or file; {cure}")
     kinds = "; ".join(form.what for form in FORMATS)
     raise DataError(f"{shown_path(path)}: no data set that is known here ({kinds}); {_what_it_is(path)}")
+
+
+def _expect_no(size: object, what: str) -> None:
+    """Raise DataFieldError for a size that has no meaning."""
+    if size is not None:
+        raise DataFieldError("size", size, f"none for {what}", "load: ", "only the pictures of a folder are brought to one")
 
 
 def _what_it_is(path: Path) -> str:

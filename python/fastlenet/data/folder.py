@@ -162,14 +162,14 @@ def _survey(root: Path, paths: Sequence[Path], opened: Opener, size: tuple[int, 
             gray = gray and picture.mode in _GRAY
         if size is None and first is not None and first != (height, width):
             expected = f"{first[0]}x{first[1]} pixels, as {shown_path(paths[0])} has"
-            cure = "bring all to one size, or give load_folder(..., size=(height, width))"
+            cure = "bring all to one size, or give size=(height, width)"
             raise wrong(path, "picture", expected, f"{height}x{width}", cure)
         first = first or (height, width)
     assert first is not None
     form = _Form(*first, 1 if gray else 3)
     limit, claimed = at_most(total), len(paths) * form.height * form.width * form.channels
     if claimed > limit:
-        cure = "load_folder(..., size=(height, width)) makes them smaller"
+        cure = "size=(height, width) makes them smaller"
         raise wrong(root, "pictures", f"at most {limit:,} bytes of pixels", f"{claimed:,}", cure)
     return form
 

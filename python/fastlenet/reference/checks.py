@@ -211,11 +211,12 @@ class Call:
         return np.reshape(centres, (-1, 1, 1)), np.reshape(scales, (-1, 1, 1))
 
     def _per_channel(self, name: str, value: object, channels: int) -> list[float]:
-        if not channels or not isinstance(value, (tuple, list)):
+        values = tuple(value) if isinstance(value, np.ndarray) and value.ndim == 1 else value
+        if not channels or not isinstance(values, (tuple, list)):
             return [self.number(name, value)] * max(channels, 1)
-        if len(value) != channels:
+        if len(values) != channels:
             raise ValueError(self._wanted(name, f"a number, or one for each of {channels} channels", _shown(value)))
-        return [self.number(name, number) for number in value]
+        return [self.number(name, number) for number in values]
 
     def integer(self, name: str, value: object, least: int, most: int, expected: str) -> int:
         try:
