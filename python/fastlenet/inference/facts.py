@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -51,6 +50,8 @@ class ModelFacts:
 
     def as_metadata(self) -> dict[str, str]:
         """Returns the known facts as the words of a file: each as JSON, and the version of fastlenet."""
+        import json  # here, since only files need it
+
         known = {name: json.dumps(value) for name, value in asdict(self).items() if value not in (None, ())}
         return {"fastlenet_version": config()["version"], **known}
 
@@ -63,6 +64,8 @@ class ModelFacts:
 
 def from_json(name: str, text: str) -> object:
     """Returns what the JSON of a file's metadata says. Raises FieldValueError for text that is no JSON."""
+    import json
+
     try:
         value: object = json.loads(text)
     except MemoryError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from html import escape
@@ -136,6 +135,8 @@ class Evaluation:
 
     def as_json(self) -> str:
         """Returns as_dict() as one line of JSON."""
+        import json  # here, since only files and commands need it
+
         return json.dumps(self.as_dict(), allow_nan=False)
 
     def __repr__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -134,6 +133,8 @@ class Described:
 
         Raises TypeError for a layer that is not of the library, and ValueError if the facts do not fit the layers.
         """
+        import json  # here, since only files need it
+
         kind = type(self)
         if kind.__module__.partition(".")[0] != _LIBRARY:
             kind = _plain_kind(kind)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import SupportsIndex, cast
+from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import numpy as np
 
 from fastlenet.backend import Array
-from fastlenet.data.dataset import Dataset
 from fastlenet.fields import FieldError, FieldTypeError, FieldValueError, Values, nearest, shown
+
+if TYPE_CHECKING:  # `import fastlenet` reads no data
+    from fastlenet.data.dataset import Dataset
 
 __all__ = ["ClassWeight", "class_weight_text", "class_weights", "image_weights", "sample_weights", "weights_digest"]
 
