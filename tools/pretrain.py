@@ -8,6 +8,8 @@ docs/predict.md states; seed and recipe are not chosen by it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastlenet import RECIPES, LeNet, fit
 from fastlenet.data import load_mnist
 from fastlenet.models.lenet import PRETRAINED
@@ -21,8 +23,8 @@ def main() -> None:
     data, recipe = load_mnist(), RECIPES[RECIPE]
     model = LeNet.of(recipe)
     fit(model, data, recipe)
-    PRETRAINED.parent.mkdir(exist_ok=True)
-    save_bfloat16(PRETRAINED, model.state_dict(), model.metadata())
+    Path(PRETRAINED).parent.mkdir(exist_ok=True)
+    save_bfloat16(Path(PRETRAINED), model.state_dict(), model.metadata())
     accuracy, _ = evaluate(LeNet.pretrained(), data)
     print(f"test accuracy of the rounded weights: {accuracy:.2%}")
 
