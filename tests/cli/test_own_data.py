@@ -137,6 +137,21 @@ def test_pictures_of_several_sizes(train_here: Train, tmp_path: Path) -> None:
     )
 
 
+def test_data_without_test_images(train_here: Train, tmp_path: Path) -> None:
+    """A tenth of the training images, of each class alike, is held out; the same ones in every run."""
+    np.savez(tmp_path / "mine.npz", X=np.repeat(COLOUR, 2, 0), y=np.repeat(LABELS, 2))
+    result = train_here("--data", "mine.npz", *FEW_STEPS, "--checkpoint", "state")
+    assert "mine: 12 validation images, 108 training images" in result.out and "there are no test images: the val" in result.out
+    assert train_here("--resume", "state", "--epochs", 3, "--quiet").code == 0
+    found = json.loads(train_here("--data", "mine.npz", *FEW_STEPS, "--json", "--quiet").out)
+    assert found["part"] == "validation" and result.out.endswith(f"final accuracy {found['accuracy']:.2%}\n")
+    np.save(tmp_path / "weights.npy", np.ones(120))
+    message = one_line(train_here("--data", "mine.npz", "--sample-weight", "weights.npy"))
+    assert message.endswith("mine has no test images; hold out the last N images by --validation N")
+    np.savez(tmp_path / "one.npz", X=COLOUR[:1], y=LABELS[:1])
+    assert "one: no test images, and too few images to hold some out, 1" in one_line(train_here("--data", "one.npz"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -42,6 +42,7 @@ from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.callbacks.step_times import StepProfile
 from fastlenet.training.checkpoint import OtherLevelError
 from fastlenet.training.ensemble import EnsembleRun, load_members, split_members
+from fastlenet.training.evaluation import has_images
 from fastlenet.training.figures import PlotError
 from fastlenet.training.lr_finder import find_lr
 from fastlenet.training.recipe import RECIPES, Recipe
@@ -139,7 +140,20 @@ def _load_data(settings: Settings) -> Dataset:
     if settings.validation:
         with flags_for(count="validation"):
             data = data.hold_out(settings.validation)
+    elif not has_images(data):
+        data = _with_some_for_validation(data, settings)
     return data
+
+
+def _with_some_for_validation(data: Dataset, settings: Settings) -> Dataset:
+    """With a tenth of the training images, always the same ones, as the validation part of a data set without test images."""
+    if settings.sample_weight is not None:
+        cure = f"hold out the last N images by {flag_of('validation')} N"
+        raise UsageError(f"{flag_of('sample_weight')} {settings.sample_weight}: {data.name} has no test images; {cure}")
+    try:
+        return data.split(_SHARE)
+    except FieldError as error:
+        raise DataError(f"{one_line(data.name)}: no test images, and too few images to hold some out, {error.got}") from None
 
 
 def _in_words_of_flags(error: DataFieldError) -> Exception:
@@ -160,6 +174,8 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
         f"fastlenet {config()['version']}   {DEVICES[settings.device].words()}   seed {recipe.seed}\n"
         f"{one_line(data.name)}: {', '.join(counts)}\n"
     )
+    if len(data.validation_labels) and not len(data.test_labels) and not settings.validation:
+        console.say("there are no test images: the validation images, held out from training, take their place\n")
     for name, array in state.model.parameters().items():
         console.say(f"  {name:<13} {array.shape}")
     console.say(f"  {state.model.parameter_buffer.size} parameters\n")
@@ -171,6 +187,7 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
         console.say(f"{settings.load_model} is not read: {job.options.resume} holds the weights")
 
 
+_SHARE = 0.1  # of the training images, where there are no others to report on
 _WORDS: Mapping[Part, str] = {"test": "test", "validation": "validation", "train": "training"}
 
 
