@@ -13,7 +13,7 @@ from fastlenet import LeNet, predict_image, predict_page
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.images.detector import how_likely_a_digit
 from fastlenet.training.evaluation import evaluate
-from helpers.pages import ALIKE, STYLES, draw_letter, draw_lines, draw_page, draw_row
+from helpers.pages import ALIKE, STYLES, draw_blank, draw_letter, draw_lines, draw_page, draw_row
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,21 @@ def test_blank_pages(model: LeNet, seed: int) -> None:
         seen = predict_image(model, page)
         assert seen.label is None and seen.probability == 0 and seen.warnings[0].startswith("blank: ")
         assert predict_page(model, page).number == ""
+
+
+@pytest.mark.parametrize("seed", [2, 6, 7, 15])
+def test_the_edge_of_a_shadow_is_no_digit(model: LeNet, seed: int) -> None:
+    """On a page with nothing on it, it is the strongest there is."""
+    assert doubted(model, draw_blank("uneven light", seed))
+
+
+def test_what_the_border_cuts_off_is_uncertain(model: LeNet, mnist: Dataset) -> None:
+    """But not what is cropped tightly."""
+    page = draw_page(mnist.test_images[0], "size", 0)
+    top, left, bottom, right = predict_image(model, page).box or ()
+    assert not doubted(model, page) and not doubted(model, page[top:bottom, left:right])
+    cut = predict_image(model, page[bottom - 40 :])
+    assert any(warning.startswith(("uncertain: the border", "no digit: ")) for warning in cut.warnings)
 
 
 def doubted(model: LeNet, page: np.ndarray) -> bool:

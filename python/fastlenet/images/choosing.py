@@ -10,7 +10,7 @@ from fastlenet.backend import Array
 from fastlenet.images.ink import Ink
 from fastlenet.images.shapes import Shape, connected_shapes
 
-__all__ = ["find_figures", "in_reading_order", "of_one_size"]
+__all__ = ["cut_off", "find_figures", "in_reading_order", "of_one_size"]
 
 _SMALLEST = 8  # pixels high or wide: what is smaller is a speck
 _SPECK = 0.12  # of the largest figure's size: what is smaller is a speck
@@ -39,6 +39,11 @@ def of_one_size(figures: Sequence[Shape]) -> list[Shape]:
     return [figure for figure in figures if figure.size >= _FIGURE * figures[0].size]
 
 
+def cut_off(figure: Shape, page: tuple[int, ...]) -> bool:
+    """Whether the picture's border cuts it off, or it is a shadow's edge. What touches all four sides is cropped tightly."""
+    return 0 < sum(_touched(figure, page)) < 4
+
+
 def in_reading_order(figures: Sequence[Shape]) -> list[list[Shape]]:
     """Lines from top to bottom, figures from left to right. A figure belongs to the line that its middle lies in."""
     lines: list[list[Shape]] = []
@@ -58,9 +63,14 @@ def _is_line(shape: Shape, page: tuple[int, ...]) -> bool:
     return (wide > 0.98 and high < _LINE) or (high > 0.98 and wide < _LINE)
 
 
+def _touched(shape: Shape, page: tuple[int, ...]) -> tuple[bool, bool, bool, bool]:
+    """Which sides of the picture it touches: top, left, bottom, right."""
+    return shape.top == 0, shape.left == 0, shape.bottom == page[0], shape.right == page[1]
+
+
 def _without_edges(shapes: list[Shape], page: tuple[int, ...]) -> list[Shape]:
     """Without what the picture's border cuts off, unless nothing large lies within it."""
-    inside = [s for s in shapes if s.top > 0 and s.left > 0 and s.bottom < page[0] and s.right < page[1]]
+    inside = [shape for shape in shapes if not any(_touched(shape, page))]
     largest = max((shape.size for shape in shapes), default=0)
     return inside if any(shape.size >= 0.25 * largest for shape in inside) else shapes
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.data.mnist import MEAN_STD
-from fastlenet.images.choosing import find_figures, in_reading_order, of_one_size
+from fastlenet.images.choosing import cut_off, find_figures, in_reading_order, of_one_size
 from fastlenet.images.detector import how_likely_a_digit
 from fastlenet.images.framing import SIDE, frame
 from fastlenet.images.ink import Ink, find_ink
@@ -72,6 +72,9 @@ class _Found:
     figures: list[Shape]
     scale: int
 
+    def cuts_off(self, figure: Shape) -> bool:
+        return cut_off(figure, self.ink.smooth.shape)
+
     @property
     def trouble(self) -> str:
         """Why there is no figure."""
@@ -122,7 +125,7 @@ class _Reader:
                 row,
                 names,
                 image,
-                _doubts(row, float(digit), names),
+                _doubts(row, float(digit), names, found.cuts_off(figure)),
                 found.box(figure),
             )
             for image, row, digit, figure in zip(images, scores, likely, figures, strict=True)
@@ -182,10 +185,12 @@ def _are_digits(names: Sequence[Label]) -> bool:
     return tuple(map(str, names)) == tuple(map(str, range(10)))
 
 
-def _doubts(scores: Array, digit: float, names: Sequence[Label]) -> tuple[str, ...]:
-    """The warnings about one shape. digit: the probability that it is one at all."""
+def _doubts(scores: Array, digit: float, names: Sequence[Label], cut: bool) -> tuple[str, ...]:
+    """The warnings about one shape. digit: the probability that it is one at all. cut: whether a part of it may be missing."""
     if digit < _A_DIGIT:
         return (f"no digit: the shape looks like one by {digit:.1%} only; the nearest is {names[int(scores.argmax())]}",)
+    if cut:
+        return ("uncertain: the border of the picture cuts the shape off",)
     if scores.max() >= _CERTAIN or len(scores) < 2:
         return ()
     first, second = np.argsort(-scores, kind="stable")[:2]
