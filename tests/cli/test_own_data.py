@@ -156,6 +156,7 @@ def test_data_without_test_images(train_here: Train, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--data", "mnits"), "mnits: no such folder or file; did you mean mnist?"),
+        (("--data", "."), "data_batch_1.bin: length expects records of 3,073 bytes"),
         (("--data", "flowers.npz", "--validation", 60), "--validation expects 1..59 images, got 60"),
         (("--data", "tiny.npz"), "tiny: LeNet: input_shape expects (channels, height, width), at least 1 channel and 4 pixels"),
         (("--data", "flowers.npz", "--network", "vgg"), "vgg"),
@@ -163,6 +164,7 @@ def test_data_without_test_images(train_here: Train, tmp_path: Path) -> None:
 )
 def test_wrong_data(arguments: tuple[object, ...], message: str, archive: Path, train_here: Train) -> None:
     np.savez("tiny.npz", X=COLOUR[:, :3], y=LABELS)
+    Path("data_batch_1.bin").write_bytes(b"x")
     assert message in one_line(train_here(*arguments))
 
 

@@ -409,8 +409,8 @@ def test_bad_cifar(tmp_path: Path) -> None:
     folder = write_cifar(tmp_path / "c")
     good = (folder / "test_batch.bin").read_bytes()
     for content, message in (
-        (good[:-1], "size expects records of 3,073 bytes, .* got 9,218 bytes; download it again, in the binary version"),
-        (b"", "size expects records of 3,073 bytes, .*got 0 bytes"),
+        (good[:-1], "length expects records of 3,073 bytes, .* got 9,218 bytes; download it again, in the binary version"),
+        (b"", "length expects records of 3,073 bytes, .*got 0 bytes"),
         (b"\x0a" + good[1:], r"label of record 0 expects a number in 0\.\.9, got 10"),
     ):
         (folder / "test_batch.bin").write_bytes(content)

@@ -158,7 +158,7 @@ def _with_some_for_validation(data: Dataset, settings: Settings) -> Dataset:
 
 def _in_words_of_flags(error: DataFieldError) -> Exception:
     """The error about data, in which a flag stands for the argument `size`."""
-    if error.field == "size":
+    if (error.where, error.field) == ("load: ", "size"):
         return UsageError(error.worded(flag_of("image_size")))
     if "size=(height, width)" not in error.cure:
         return error

@@ -101,7 +101,7 @@ def _records(path: Path, one: _Set) -> tuple[Bytes, Bytes]:
         raise wrong(path, "file", f"at most {limit:,} bytes", "more")
     if not content or len(content) % size:
         expected = f"records of {size:,} bytes, a label and 32x32 pixels in three colours"
-        raise wrong(path, "size", expected, f"{len(content):,} bytes", "download it again, in the binary version")
+        raise wrong(path, "length", expected, f"{len(content):,} bytes", "download it again, in the binary version")
     records = np.frombuffer(content, np.uint8).reshape(-1, size)
     labels = records[:, one.label_bytes - 1]
     if labels.max() >= one.classes:
