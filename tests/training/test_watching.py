@@ -95,7 +95,7 @@ def test_a_suggestion_outlives_its_picture(train_here: Train, small_mnist: Path,
 
     monkeypatch.setattr("fastlenet.cli.checks.expect_plottable", lambda path: None)
     monkeypatch.setattr("fastlenet.training.lr_finder.Sweep.plot", fail)
-    monkeypatch.setattr("fastlenet.cli.train.find_lr", lambda *arguments: Sweep([0.1], [2.3]))
+    monkeypatch.setattr("fastlenet.cli.train.find_lr", lambda *arguments, **options: Sweep([0.1], [2.3]))
     result = train_here("--data-dir", small_mnist, "--find-lr", "--plot", "curves.png")
     assert one_line(result).endswith("cannot be drawn (no fonts)") and result.out.endswith("suggested --lr 0.05\n")
 
