@@ -11,20 +11,16 @@ exceed 100 %. Ops that only move memory have GB/s instead, for the arrays that t
 from __future__ import annotations
 
 import argparse
-import functools
 import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastlenet import get_num_threads, ops, reference, set_num_threads
-from fastlenet.testing import OPS, Op
-from fastlenet.testing.description import Arguments, Benchmark
-from fastlenet.testing.values import Numbers
+from fastlenet.testing.timing import Line, alternate, lines, peak
 from lenet_step import measure_kernels
-from measuring import alternate, peak, print_machine, print_table, save
+from measuring import print_machine, print_table, save
 
 try:
     import torch
@@ -34,72 +30,32 @@ except ImportError:
 Run = Callable[[], Any]
 
 
-@dataclass
-class Line:
-    """One op on one shape, as its description has it."""
+def in_torch(line: Line) -> Run | None:
+    """The call in PyTorch, if it has the op; a gradient is that of its autograd."""
+    gradient = line.op.gradient
+    function = (line.op if gradient is None else gradient.forward).torch
+    if not line.in_torch or function is None:
+        return None
+    arguments = {name: tensor(value) for name, value in {**line.arguments, **line.inputs}.items()}
+    if line.op.changes:
+        step: Run = function(torch, arguments)
+        return step
+    if gradient is not None:
+        wanted = [n for n, r in zip(gradient.of, line.op.results, strict=True) if line.arguments.get(r.optional, True)]
+        leaves = [arguments[name].requires_grad_() for name in wanted]
+        out = function(torch, arguments)
+        y = out[0] if isinstance(out, tuple) else out
+        return lambda: torch.autograd.grad(y, leaves, arguments["dy"], retain_graph=True)
 
-    name: str
-    op: Op
-    arguments: Arguments
-    inputs: Arguments  # of the forward op, if it is a gradient
-    in_torch: bool
+    def run() -> Any:
+        with torch.no_grad():
+            return function(torch, arguments)
 
-    @property
-    def flops(self) -> float:
-        """Of a dense pass."""
-        return self.op.flops(self.arguments)
-
-    @functools.cached_property
-    def bytes(self) -> float:
-        """That must be read and written, for ops that compute little."""
-        if self.flops:
-            return 0.0
-        if self.op.traffic:
-            return self.op.traffic(self.arguments)
-        arrays = *self.arguments.values(), *self.op.run(ops, self.arguments)
-        return float(sum(array.nbytes for array in arrays if isinstance(array, np.ndarray)))
-
-    def run(self, backend: Any) -> Run:
-        """The call on ops or on the reference."""
-        return functools.partial(getattr(backend, self.op.name), **self.arguments)
-
-    def torch(self) -> Run | None:
-        """The call in PyTorch, if it has the op; a gradient is that of its autograd."""
-        gradient = self.op.gradient
-        function = (self.op if gradient is None else gradient.forward).torch
-        if not self.in_torch or function is None:
-            return None
-        arguments = {name: tensor(value) for name, value in {**self.arguments, **self.inputs}.items()}
-        if self.op.changes:
-            step: Run = function(torch, arguments)
-            return step
-        if gradient is not None:
-            wanted = [n for n, r in zip(gradient.of, self.op.results, strict=True) if self.arguments.get(r.optional, True)]
-            leaves = [arguments[name].requires_grad_() for name in wanted]
-            out = function(torch, arguments)
-            y = out[0] if isinstance(out, tuple) else out
-            return lambda: torch.autograd.grad(y, leaves, arguments["dy"], retain_graph=True)
-
-        def run() -> Any:
-            with torch.no_grad():
-                return function(torch, arguments)
-
-        return run
+    return run
 
 
 def tensor(value: Any) -> Any:
     return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
-
-
-def line_of(op: Op, timed: Benchmark) -> Line:
-    """A call that follows a forward pass of ours."""
-    inputs, _, arguments = op.chain(timed.case, Numbers("normals", op.name), ops, timed.changes)
-    return Line(f"{op.name}{timed.label}", op, arguments, inputs, timed.torch)
-
-
-def all_lines(only: str) -> Iterator[Line]:
-    """Those with that text in their names."""
-    return (line_of(op, timed) for op in OPS.values() for timed in op.benchmarks if only in f"{op.name}{timed.label}")
 
 
 def print_step(rounds: int, threads: int) -> None:
@@ -136,13 +92,13 @@ def main() -> None:
     top = peak(arguments.threads)
     print(f"{arguments.threads} threads, multiply-add peak {top / 1e9:.0f} GFLOP/s\n")
     rows, results = [], []
-    for line in all_lines(arguments.only):
-        contenders = {"fastlenet": line.run(ops)}
-        in_torch = None if torch is None else line.torch()
-        if in_torch is not None:
-            contenders["torch"] = in_torch
+    for line in lines(arguments.only):
+        contenders = {"fastlenet": line.call(ops)}
+        theirs = None if torch is None else in_torch(line)
+        if theirs is not None:
+            contenders["torch"] = theirs
         if not arguments.without_numpy:
-            contenders["numpy"] = line.run(reference)
+            contenders["numpy"] = line.call(reference)
         medians = {name: statistics.median(times) for name, times in alternate(contenders, arguments.rounds).items()}
         ours = medians["fastlenet"]
         rate = f"{line.flops / ours / 1e9:,.0f} GFLOP/s" if line.flops else f"{line.bytes / ours / 1e9:,.1f} GB/s"

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from contest import Contender, add_arguments, prepare, run_rounds, start, temporary_folder
-from measuring import peak, print_machine, print_table, save, spread
+from fastlenet.testing.timing import peak
+from measuring import print_machine, print_table, save, spread
 
 FLOP_PER_IMAGE = 13.18e6
 

@@ -9,8 +9,8 @@ from typing import Any
 from fastlenet import LeNet, fit, get_num_threads, set_num_threads
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.profiling import Line, Profiler
+from fastlenet.testing.timing import peak
 from fastlenet.training.callbacks.step_times import StepTimes
-from measuring import peak
 from peers import LR, MOMENTUM, PLAIN, TRAINED
 
 __all__ = ["Kernel", "measure_kernels"]

@@ -7,21 +7,17 @@ import os
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastlenet
-from fastlenet import _core
 from fastlenet.files import write_atomically
 
-__all__ = ["RESULTS", "alternate", "machine", "peak", "print_machine", "print_table", "save", "spread"]
+__all__ = ["RESULTS", "machine", "print_machine", "print_table", "save", "spread"]
 
-# The threads of OpenBLAS spin for up to 100 ms after their last work, on the CPUs of whoever is measured next.
-_REST = 0.12
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -45,35 +41,6 @@ def machine() -> dict[str, Any]:
 def print_machine() -> None:
     facts = machine()
     print(f"{facts['cpu']}, {facts['cpus']} CPUs; level {facts['fastlenet level']}; {facts['fastlenet compiler']}\n")
-
-
-def peak(threads: int, seconds: float = 0.3) -> float:
-    """Multiply-adds as fast as this CPU does them at the level in use, in FLOP/s: the best of three runs."""
-    return max(_core.multiply_add_peak(threads, seconds) for _ in range(3))
-
-
-def alternate(functions: dict[str, Callable[[], Any]], rounds: int, seconds: float = 0.02) -> dict[str, list[float]]:
-    """Seconds per call of each function, in rounds of all in turn: what disturbs the machine disturbs them alike.
-
-    In each round a function is called as often as fits in `seconds`, at least once; before that comes a rest for the last
-    one's threads to fall asleep, and a call to wake its own.
-    """
-    repeats = {}
-    for name, function in functions.items():
-        function()
-        start = time.perf_counter()
-        function()
-        repeats[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            time.sleep(_REST)
-            function()
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                function()
-            times[name].append((time.perf_counter() - start) / repeats[name])
-    return times
 
 
 def spread(values: Sequence[float]) -> str:

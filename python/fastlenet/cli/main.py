@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": Command("fastlenet.cli.evaluate", "report a model's accuracy, by class too, and its confusion matrix"),
     "predict": Command("fastlenet.cli.predict", "read the handwritten digits on pictures"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
+    "bench": Command("fastlenet.cli.bench", "time each op, beside what this CPU could reach"),
     "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),
     "completion": Command("fastlenet.cli.completion", "print a script that lets your shell complete commands and flags"),
 }
