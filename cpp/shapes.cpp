@@ -111,6 +111,7 @@ PoolShape pool_shape(const char* op, const Dims& x, Pair kernel_size, Pair strid
   expect_at_least(op, "stride", 1, stride);
   expect_at_least(op, "padding", 0, padding);
   expect_pixels(op, argument, x);
+  expect_addressable(op, {x[0], x[1], 4});  // first, since a shape that was given as numbers may be of any size
   if (padding.h > kernel_size.h / 2 || padding.w > kernel_size.w / 2) {
     fail(op, "padding expects at most half of kernel_size " + to_string(kernel_size) + ", got " + to_string(padding));
   }

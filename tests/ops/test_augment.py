@@ -49,6 +49,19 @@ def test_whole_shifts_and_holes_are_exact(shape: tuple[int, int], n: int, rng: R
 
 
 @pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("w", [1, 2, 6, 14, 30, 62])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_past_the_lower_right_corner_are_zeros(dtype: type[np.generic], w: int) -> None:
+    """And not what an op before it has left in the scratch memory: w + 2 fills whole vectors at one level or another."""
+    nan = np.full((40, 17, 6, 7), np.nan, np.float32)
+    ops.conv2d_relu_max_pool2d_forward(nan, np.ones((18, 17, 3, 3), np.float32))
+    images = np.ones((3, 5, w), dtype)
+    matrices = np.tile(np.array([[1, 0, 7], [0, 1, w + 2]], np.float32), (3, 1, 1))
+    x = ops.gather_images(images, np.arange(3), mean=0, std=1, transform=matrices)
+    expect_equal(x, np.zeros((3, 1, 5, w), np.float32))
+
+
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     "augmentation",

@@ -134,6 +134,7 @@ def test_empty_work_takes_no_time_and_no_memory() -> None:
         (cpu_ops.linear_forward, (zeros(many, 0), zeros(many, 0))),
         (cpu_ops.conv2d_forward, (zeros(2**30, 0, 1, 1), zeros(2**31, 0, 1, 1))),
         (cpu_ops.max_pool2d_backward, (zeros(0, 1, 1, 1), no_indices, (0, 1, many, many))),
+        (cpu_ops.avg_pool2d_backward, (zeros(0, 1, 1, 1), (2**63 - 1, 1, 2, 2), 2)),
         (
             cpu_ops.conv2d_relu_max_pool2d_backward,
             (zeros(0, 2, 1, 1), no_winners, zeros(0, 1, 4, 2**28), zeros(2, 1, 3, 2**28 - 1)),
