@@ -190,6 +190,14 @@ NO_DIGITS = ["letters", "letters without look-alikes", "the letter A", "blank pa
 NO_DIGITS += [f"pages of lines, {kind}" for kind in ("ruled", "squared", "hatched", "scribbles", "text")]
 LIMITS = ["0.0, 0.0", "0.0, 0.8", "0.3, 0.6", "0.5, 0.8"]
 
+# What benchmarks/bench_sklearn.py writes.
+
+
+def classifier_cells(run: dict[str, Any], name: str) -> Cells:
+    found = run["classifiers"][name]
+    return [f"{percent(found['accuracy'], 2)} ± {100 * found['deviation']:.2f}", f"{found['seconds']:.2f}"]
+
+
 KERNELS = [
     "gather and normalise",
     *(f"{name} forward" for name in ("conv1", "conv2", "fc1", "relu", "fc2")),
@@ -198,6 +206,11 @@ KERNELS = [
     *(f"{name} backward" for name in ("fc2", "relu", "fc1", "conv2", "conv1")),
     "SGD with momentum",
 ]
+CLASSIFIERS = {  # of the README, as SUMMARIES
+    "`LeNetClassifier()`": "LeNetClassifier",
+    "`MLPClassifier(max_iter=1000)`": "MLPClassifier",
+    "`SVC()`": "SVC",
+}
 SUMMARIES = {"`fast`": "fast", "default": "default", "`best`": "best"}  # of the README: a row's first cell, and its recipe
 RULES: list[Row | Sentence] = [
     Row(
@@ -235,6 +248,10 @@ RULES: list[Row | Sentence] = [
     ),
     *(Row("docs/performance.md", key, "lenet_step", lambda run, key=key: kernel_cells(run["kernels"][key])) for key in KERNELS),
     *(Row("README.md", key, f"speedrun_{name}", seeds_summary) for key, name in SUMMARIES.items()),
+    *(
+        Row("README.md", key, "bench_sklearn", lambda run, name=name: classifier_cells(run, name))
+        for key, name in CLASSIFIERS.items()
+    ),
     *(Row("docs/speedrun.md", f"`{name}`", f"speedrun_{name}", seeds_cells) for name in SUMMARIES.values()),
     Sentence(
         "docs/speedrun.md", r"search_recipe\.json\), (\d+) trials", "search_recipe", lambda search: [str(len(search["trials"]))]

@@ -34,6 +34,10 @@ def test_own_layer() -> None:
     assert own_layer.main() > 0.85  # by chance it would be 0.1
 
 
+def test_custom_loop() -> None:
+    assert example("custom_loop").main(images=3200, epochs=1) > 0.8
+
+
 def test_own_data() -> None:
     assert example("own_data").main() > 0.9  # by chance it would be 0.33
 
@@ -43,6 +47,11 @@ def test_own_digit(capsys: pytest.CaptureFixture[str]) -> None:
     (seen,) = own_digit.main(own_digit.PHOTO)
     assert seen.label == 5 and not seen.warnings
     assert f"{own_digit.PHOTO}: 5 with 9" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_scikit_learn() -> None:
+    assert example("scikit_learn").main() > 0.97
 
 
 def test_gradients_of_the_own_layer(rng: np.random.Generator) -> None:

@@ -1,0 +1,378 @@
+"""LeNet as a classifier of scikit-learn: for pipelines, searches and cross-validation.
+
+Needs scikit-learn: `pip install 'fastlenet[sklearn]'`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.backend import Array
+from fastlenet.config import get_num_threads, set_num_threads
+from fastlenet.data.dataset import Dataset
+from fastlenet.data.images import Images, arranged, mean_std
+from fastlenet.data.splitting import held_out
+from fastlenet.fields import FieldTypeError, FieldValueError, Values, integer
+from fastlenet.models.lenet import LeNet
+from fastlenet.normalisation import PerChannel
+from fastlenet.training.callbacks import EarlyStopping
+from fastlenet.training.evaluation import BATCH_SIZE
+from fastlenet.training.fit import fit
+from fastlenet.training.history import History
+from fastlenet.training.recipe import Recipe, named_recipe
+
+try:
+    from joblib.parallel import get_active_backend
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import Tags, check_random_state, compute_sample_weight
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"fastlenet.sklearn needs scikit-learn 1.6 or newer ({error}); pip install 'fastlenet[sklearn]'"
+    ) from None
+
+__all__ = ["LeNetClassifier"]
+
+_LEAST_SIDE = 4  # of an image that LeNet takes
+_SHARE = Values(float, "a number above 0 and below 1", 0, 1, above=True, below=True)
+_SWITCH = Values(bool)
+
+Labels = npt.NDArray[np.generic]
+
+
+class _Pixels(NamedTuple):
+    """How rows of X become images: their shape, and the range of their numbers, which becomes 0..1."""
+
+    shape: tuple[int, int, int]
+    low: float
+    high: float
+
+    def images(self, X: Array) -> Images:
+        """(n, h, w), or (n, c, h, w). Bytes stay as they are. Rows that do not fill the shape end in pixels of 0."""
+        c, h, w = self.shape
+        shape = (len(X), h, w) if c == 1 else (len(X), c, h, w)
+        if X.dtype != np.uint8:
+            X = ((X - self.low) / ((self.high - self.low) or 1.0)).astype(np.float32)
+        rows: Images = np.pad(X, ((0, 0), (0, c * h * w - X.shape[1])))
+        return np.ascontiguousarray(rows.reshape(shape))
+
+
+class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A LeNet as scikit-learn's classifiers are: `fit(X, y)`, `predict(X)`, `score(X, y)`, and what builds on them.
+
+    X: rows of pixels (n, h*w), or images (n, h, w), (n, c, h, w) or (n, h, w, c); of bytes, or of numbers of any range, which
+    the smallest and the largest number of the training images bring to 0..1. y: labels of any kind, (n,). With the same
+    random_state, the results have the same bits for any number of threads.
+
+    recipe: a Recipe, or the name of one in fastlenet.RECIPES. epochs, batch_size, shift, lr: these fields of the recipe; None
+    leaves the recipe's. image_shape: (h, w) or (c, h, w) of an image, where X has rows; None takes squares, and lays rows of
+    another length, as features that are no pixels, into the smallest square that holds them.
+    class_weight: None, "balanced", or a dict of weights by label.
+    early_stopping: hold out validation_fraction of the training images, of each class alike, stop after n_iter_no_change epochs
+    without a better accuracy on them, and take the weights of the best epoch.
+    warm_start: let `fit` start from the weights that the last `fit` ended with, where classes and shape are the same.
+    random_state: None, an int or a RandomState; for the initial weights, the order of images, augmentation and dropout.
+    threads: how many to use; None is one inside a worker of joblib (as GridSearchCV with n_jobs starts), which other workers
+    run beside, and else what set_num_threads says. verbose: as that of fastlenet.fit.
+
+    After `fit`: classes_, n_features_in_, model_ (the LeNet, in evaluation mode), history_, n_iter_ (epochs), loss_ and
+    loss_curve_ (the training loss), validation_scores_ and best_validation_score_ (accuracies, with early_stopping, else None).
+    Raises scikit-learn's errors for X and y, and TypeError or ValueError for a parameter, when `fit` is called.
+
+        >>> from sklearn.datasets import load_digits
+        >>> from fastlenet.sklearn import LeNetClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> classifier = LeNetClassifier(epochs=3, random_state=0).fit(X[:1000], y[:1000])
+        >>> classifier.score(X[1000:], y[1000:]) > 0.9
+        True
+    """
+
+    classes_: Labels
+    model_: LeNet
+    history_: History
+    n_iter_: int
+    loss_: float
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    _pixels_: _Pixels
+    _mean_std_: tuple[PerChannel, PerChannel]
+    _shape_of_images: tuple[int, ...] | None
+
+    def __init__(
+        self,
+        *,
+        recipe: str | Recipe = "default",
+        epochs: int | None = 10,
+        batch_size: int | None = 32,
+        shift: int | None = 0,
+        lr: float | None = None,
+        image_shape: Sequence[int] | None = None,
+        class_weight: str | dict[object, float] | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        threads: int | None = None,
+        verbose: int | str = 0,
+    ) -> None:
+        self.recipe = recipe
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.shift = shift
+        self.lr = lr
+        self.image_shape = image_shape
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.threads = threads
+        self.verbose = verbose
+
+    # --- training --------------------------------------------------------------------------------------------------------
+
+    def fit(self, X: object, y: object, sample_weight: object = None) -> LeNetClassifier:
+        """Train a LeNet on the images X, (n, ...), and their labels y, (n,). sample_weight: (n,) weights of their losses."""
+        again = _SWITCH.convert("warm_start", self.warm_start) and hasattr(self, "model_")
+        rows, labels = self._checked(X, y, reset=True)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        if again and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"warm_start expects the classes of the last fit, {self.classes_}, got {classes} in y")
+        pixels = self._pixels(rows)
+        if again and pixels.shape != self._pixels_.shape:
+            raise ValueError(f"warm_start expects images of the last fit's shape, {self._pixels_.shape}, got {pixels.shape}")
+        self.classes_ = classes
+        if not again:
+            self._pixels_ = pixels
+        self._train(rows, numbers, labels, sample_weight, self._recipe(), model=self.model_ if again else None)
+        return self
+
+    def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> LeNetClassifier:
+        """Train for one epoch on X and y, starting from the weights as they are, at the recipe's peak learning rate.
+
+        classes: all labels that will ever occur; the first call needs them, others may repeat them. The first call also fixes
+        the range of the pixels. The momentum of the steps starts anew in each call. sample_weight: as for fit.
+        """
+        again = hasattr(self, "model_")
+        if classes is None and not again:
+            raise ValueError("classes must be passed on the first call to partial_fit: an array of all labels there will be")
+        known = self.classes_ if classes is None else np.unique(np.asarray(classes))
+        if again and not np.array_equal(known, self.classes_):
+            raise ValueError(f"classes expects those of the first call, {self.classes_}, got {known}")
+        rows, labels = self._checked(X, y, reset=not again)
+        numbers = np.searchsorted(known, labels).clip(max=len(known) - 1)
+        if not np.array_equal(known[numbers], labels):
+            strange = sorted(set(labels.tolist()) - set(known.tolist()))
+            raise ValueError(f"y expects labels that are in classes, {known}, got {strange}")
+        if not again:
+            self.classes_, self._pixels_ = known, self._pixels(rows)
+        recipe = replace(self._recipe(), epochs=1)
+        self._train(rows, numbers, labels, sample_weight, recipe, model=getattr(self, "model_", None), more=True)
+        return self
+
+    def _train(
+        self,
+        rows: Array,
+        numbers: npt.NDArray[np.int64],
+        labels: Labels,
+        sample_weight: object,
+        recipe: Recipe,
+        *,
+        model: LeNet | None,
+        more: bool = False,
+    ) -> None:
+        """Train a new model, or the one given. more: go on with the curves of earlier calls."""
+        weights = self._weights(labels, sample_weight)
+        recipe = replace(recipe, seed=int(check_random_state(self.random_state).randint(2**31 - 1)))
+        stays, out = self._validation(numbers, recipe.seed) if not more else (np.arange(len(numbers)), np.arange(0))
+        images = self._pixels_.images(rows)
+        mean, std = mean_std(images[stays]) if model is None else self._mean_std_
+        data = Dataset(
+            "X",
+            images[stays],
+            numbers[stays],
+            images[:0],
+            numbers[:0],
+            len(self.classes_),
+            mean,
+            std,
+            images[out],
+            numbers[out],
+            tuple(map(str, self.classes_)),
+        )
+        callbacks = [EarlyStopping("val_accuracy", patience=self.n_iter_no_change, restore_best=True)] if len(out) else []
+        if model is None:
+            model = LeNet.of(recipe, input_shape=data.input_shape, classes=data.classes)
+        with self._own_threads():
+            history = fit(
+                model,
+                data,
+                recipe=recipe,
+                sample_weight=None if weights is None else weights[stays],
+                callbacks=callbacks,
+                schedule=_constant if more else None,
+                verbose=self.verbose,
+                evaluate_every_epoch=bool(callbacks),
+            )
+        self.model_, self._mean_std_ = model, (mean, std)
+        self._keep(history, more)
+
+    def _keep(self, history: History, more: bool) -> None:
+        self.history_ = history
+        self.loss_curve_ = (self.loss_curve_ if more and hasattr(self, "loss_curve_") else []) + history.history["loss"]
+        self.n_iter_ = len(self.loss_curve_)
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan
+        scores = history.history.get("val_accuracy")
+        self.validation_scores_ = scores
+        self.best_validation_score_ = max(scores) if scores else None
+
+    def _recipe(self) -> Recipe:
+        if not isinstance(self.recipe, (str, Recipe)):
+            raise FieldTypeError("recipe", self.recipe, "a Recipe, or the name of one")
+        recipe = named_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
+        return replace(
+            recipe,
+            epochs=recipe.epochs if self.epochs is None else self.epochs,
+            batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
+            shift=recipe.shift if self.shift is None else self.shift,
+            lr=recipe.lr if self.lr is None else self.lr,
+        )
+
+    def _weights(self, labels: Labels, sample_weight: object) -> npt.NDArray[np.float64] | None:
+        """The product of the weights of the images and of their classes, or None if all are 1."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if weights.shape == ():
+            weights = np.full(len(labels), weights)
+        if weights.shape != (len(labels),):
+            raise ValueError(f"sample_weight expects shape ({len(labels)},), one weight for each image, got {weights.shape}")
+        if not weights.any():
+            raise ValueError("sample_weight expects a weight above zero for at least one image, got zero for all")
+        if self.class_weight is not None:
+            weights = weights * compute_sample_weight(self.class_weight, labels)
+        return weights
+
+    def _validation(self, numbers: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The places of the images to train on, and of those to validate on."""
+        if not _SWITCH.convert("early_stopping", self.early_stopping):
+            return np.arange(len(numbers)), np.arange(0)
+        share = _SHARE.convert("validation_fraction", self.validation_fraction)
+        integer("n_iter_no_change", self.n_iter_no_change, 1)
+        if len(numbers) < 2:
+            raise ValueError("early_stopping expects at least two images, one of them to validate on, got 1")
+        count = min(max(1, round(share * len(numbers))), len(numbers) - 1)
+        return held_out(numbers, count, stratify=True, seed=seed)
+
+    @contextmanager
+    def _own_threads(self) -> Iterator[None]:
+        """Compute with the threads of this classifier."""
+        before, (backend, _) = get_num_threads(), get_active_backend()
+        threads = self.threads
+        if threads is None:
+            threads = 1 if (backend.nesting_level or 0) > 0 else before
+        set_num_threads(integer("threads", threads, 1))
+        try:
+            yield
+        finally:
+            set_num_threads(before)
+
+    # --- prediction ------------------------------------------------------------------------------------------------------
+
+    def predict(self, X: object) -> Labels:
+        """Returns the label of each image, (n,), as they were in y."""
+        best = self._logits(X).argmax(axis=1)
+        predicted: Labels = self.classes_[best]
+        return predicted
+
+    def predict_proba(self, X: object) -> npt.NDArray[np.float32]:
+        """Returns the probability of each class, (n, classes), in the order of classes_. A row sums to 1."""
+        return _softmax(self._logits(X))
+
+    def predict_log_proba(self, X: object) -> npt.NDArray[np.float32]:
+        """Returns the logarithms of the probabilities, (n, classes)."""
+        logits = self._logits(X)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        logs: npt.NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return logs
+
+    def decision_function(self, X: object) -> npt.NDArray[np.float32]:
+        """Returns the network's outputs, (n, classes); of two classes the second's minus the first's, (n,)."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def _logits(self, X: object) -> npt.NDArray[np.float32]:
+        check_is_fitted(self, "model_")
+        images = self._pixels_.images(self._checked(X, reset=False)[0])
+        mean, std = self._mean_std_
+        logits = np.empty((len(images), len(self.classes_)), np.float32)
+        with self._own_threads():
+            for start in range(0, len(images), BATCH_SIZE):
+                batch = images[start : start + BATCH_SIZE]
+                x = self.model_.ops.gather_images(batch, np.arange(len(batch)), mean=mean, std=std)
+                logits[start : start + BATCH_SIZE] = self.model_(x)
+        return logits
+
+    # --- checks ----------------------------------------------------------------------------------------------------------
+
+    def _checked(self, X: object, y: object = None, *, reset: bool) -> tuple[Array, Labels]:
+        """The rows of X, uint8 or floats, and the labels of y, if there are any, after scikit-learn's checks."""
+        dimensions = np.ndim(X) if isinstance(X, (list, tuple)) else getattr(X, "ndim", 2)
+        if dimensions in (3, 4):
+            images = arranged("X", X)
+            shape = (1, *images.shape[1:]) if images.ndim == 3 else images.shape[1:]
+            if reset:
+                self._shape_of_images = shape
+            X = images.reshape(len(images), -1)
+        elif reset:
+            self._shape_of_images = None
+        dtypes = (np.float32, np.float64, np.uint8)  # the first is what others become
+        if y is None and not reset:
+            return validate_data(self, X, dtype=dtypes, reset=False), np.empty(0)
+        rows, labels = validate_data(self, X, y, dtype=dtypes, reset=reset)
+        check_classification_targets(labels)
+        return rows, labels
+
+    def _pixels(self, rows: Array) -> _Pixels:
+        low, high = (0.0, 255.0) if rows.dtype == np.uint8 else (float(rows.min()), float(rows.max()))
+        return _Pixels(self._image_shape(rows.shape[1]), low, high)
+
+    def _image_shape(self, features: int) -> tuple[int, int, int]:
+        """(c, h, w) of the images that rows of so many features are."""
+        shape = self._shape_of_images
+        if self.image_shape is not None:
+            shape = tuple(integer("image_shape", side, 1) for side in self.image_shape)
+        if shape is None:
+            side = max(_LEAST_SIDE, math.isqrt(features - 1) + 1)
+            return 1, side, side
+        if len(shape) not in (2, 3) or math.prod(shape) != features:
+            expected = f"(h, w) or (c, h, w) whose product is {features}, the number of features"
+            raise FieldValueError("image_shape", self.image_shape, expected)
+        c, h, w = shape if len(shape) == 3 else (1, *shape)
+        return c, h, w
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _constant(step: int, steps: int) -> float:
+    return 1.0
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
