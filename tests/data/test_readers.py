@@ -113,6 +113,7 @@ BAD_ARCHIVES: dict[str, tuple[bytes, str]] = {
     ),
     "no array": (npz(X=b"rubbish", y=of(LABELS)), "X expects a NumPy array, got "),
     "code for a header": (npz(X=npy("__import__('os').mkdir('exploded')"), y=of(LABELS)), "X expects a NumPy array, got "),
+    "a header without an end": (npz(X=npy("{'descr': '|u1', 'shape': (20, 6,"), y=of(LABELS)), "X expects a NumPy array, got "),
     "a header that lies": (
         npz(X=npy("{'descr': '|u1', 'fortran_order': False, 'shape': (4000000000, 4000000000), }"), y=of(LABELS)),
         "X expects 16,000,000,000,000,000,000 bytes, as its header of .* says, got 0; the file is damaged",

@@ -13,7 +13,7 @@ import numpy as np
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.images import Array
 from fastlenet.data.reading import DataError, limit_of, opened, wrong
-from fastlenet.fields import FieldError
+from fastlenet.fields import FieldError, shown
 from fastlenet.files import shown_path
 
 __all__ = ["holds_npz", "load_npz"]
@@ -57,7 +57,8 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
             with zipfile.ZipFile(stream) as archive:
                 return _of_archive(path, archive, limit_of(path))
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise DataError(f"{shown_path(path)}: damaged, or no NumPy archive ({error})") from None
+            reason = shown(" ".join(str(error).split()))
+            raise DataError(f"{shown_path(path)}: damaged, or no NumPy archive ({reason})") from None
 
 
 def _of_archive(path: Path, archive: zipfile.ZipFile, limit: int) -> Dataset:
@@ -105,7 +106,9 @@ def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str
             if version not in readers:
                 raise ValueError(f"version {version[0]}.{version[1]}")
             shape, fortran, dtype = readers[version](stream)
-        except ValueError as error:
+        except (MemoryError, OSError, EOFError, zlib.error, zipfile.BadZipFile):
+            raise
+        except Exception as error:  # what a stranger's header makes NumPy's parsers raise is not to be listed
             raise wrong(path, name, "a NumPy array", f"{' '.join(str(error).split())[:100]}") from None
         if dtype.hasobject:
             cure = "save it again from numbers or fixed-width text, numpy.asarray(labels, str)"
