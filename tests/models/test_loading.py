@@ -110,6 +110,15 @@ def test_labels_stay_as_the_user_gave_them(labels: Any, known: tuple[object, ...
     assert loaded.facts.class_names == known and [type(name) for name in loaded.facts.class_names] == [*map(type, known)]
 
 
+def test_a_recipe_of_many_numbers(tmp_path: Path) -> None:
+    """Weights of two hundred classes are a long word."""
+    model, weights = LeNet(input_shape=(1, 8, 8), classes=200), [1 + number / 7 for number in range(200)]
+    fit(model, np.zeros((200, 8, 8)), np.arange(200), epochs=0, verbose=0, class_weight=weights)
+    model.save(tmp_path / "m.safetensors")
+    recipe = fastlenet.load(tmp_path / "m.safetensors").facts.recipe
+    assert recipe == model.recipe and recipe is not None and len(str(recipe["class_weight"])) > 1000
+
+
 def test_fit_tells_the_model_at_its_start(mnist: Dataset) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     seen = []
