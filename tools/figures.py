@@ -7,7 +7,7 @@
 
 A rule names a page, a place in it, a file of results and the figures at that place. The place is a table's row, found by its
 first cell, or a sentence, found by a pattern whose groups are the figures. The rule leaves the row's other cells as they are.
-If the file of results does not exist yet, the rule is listed and changes nothing.
+If the file of results does not exist yet, the rule is listed, with the command that makes the file, and changes nothing.
 """
 
 from __future__ import annotations
@@ -153,6 +153,12 @@ def of_five(search: dict[str, Any]) -> list[str]:
     ]
 
 
+def of_lenet5(search: dict[str, Any]) -> list[str]:
+    """The number of trials, and the mean accuracies on the validation split of the first, which is `default`, and the best."""
+    means = [trial["accuracy_mean"] for trial in search["trials"]]
+    return [str(len(means)), percent(means[0], 2), percent(max(means), 2)]
+
+
 # What benchmarks/bench_kernels.py --step and python -m fastlenet.speedrun --json write.
 
 
@@ -163,16 +169,31 @@ def kernel_cells(kernel: dict[str, float]) -> Cells:
     return [limit, f"{kernel['seconds'] * 1e6:.3g}", share]
 
 
+TANH_CYCLES = 22 / 8  # instructions for so many elements, one each cycle
+
+
+def op_cells(op: str, figures: dict[str, float]) -> Cells:
+    """An op of benchmarks/bench_lenet5.py: its time over that of a copy, its cycles, and the share of its bound."""
+    share = TANH_CYCLES / figures["cycles"] if op == "tanh forward" else 1 / figures["over_copy"]
+    return [f"{figures['over_copy']:.2f} x", f"{figures['cycles']:.2f}", percent(share, 0)]
+
+
+def of_fastlenet(run: dict[str, Any]) -> dict[str, Any]:
+    """What a speedrun measured of fastlenet, whose name there ends with its version."""
+    [ours] = (found for name, found in run["results"].items() if name.startswith("fastlenet "))
+    return dict(ours)
+
+
 def seeds_cells(run: dict[str, Any]) -> Cells:
     """Epochs, seeds, mean, deviation, lowest, and how many reach the target."""
-    ours = run["results"]["fastlenet"]
+    ours = of_fastlenet(run)
     seeds = len(ours["runs"])
     figures = [percent(ours["accuracy_mean"], 3), percent(ours["accuracy_deviation"], 3), percent(ours["accuracy_lowest"], 2)]
     return [str(run["recipe"]["epochs"]), f"0 to {seeds - 1}", *figures, f"{ours['share_at_target'] * seeds:.0f} of {seeds}"]
 
 
 def seeds_summary(run: dict[str, Any]) -> Cells:
-    ours = run["results"]["fastlenet"]
+    ours = of_fastlenet(run)
     deviation = f"{100 * ours['accuracy_deviation']:.2f}"
     return [str(run["recipe"]["epochs"]), f"{percent(ours['accuracy_mean'], 2)} ± {deviation} ({len(ours['runs'])} seeds)"]
 
@@ -198,6 +219,16 @@ def classifier_cells(run: dict[str, Any], name: str) -> Cells:
     return [f"{percent(found['accuracy'], 2)} ± {100 * found['deviation']:.2f}", f"{found['seconds']:.2f}"]
 
 
+# What makes a file of results that may not exist yet, and what it takes.
+MADE_BY = {
+    "speedrun_fast": "-m fastlenet.speedrun --recipe fast --json benchmarks/results/speedrun_fast.json: 20 runs, 2 minutes",
+    "speedrun_default": "-m fastlenet.speedrun --json benchmarks/results/speedrun_default.json: 20 runs, 8 minutes",
+    "speedrun_best": "-m fastlenet.speedrun --recipe best --seeds 10 --json benchmarks/results/speedrun_best.json: 20 minutes",
+    "lenet_step": "benchmarks/bench_kernels.py --step: only where nothing else runs, since it measures microseconds",
+    "pictures": "benchmarks/bench_pictures.py",
+    "pictures_best": "benchmarks/bench_pictures.py --calibrate best",
+    "bench_sklearn": "benchmarks/bench_sklearn.py",
+}
 KERNELS = [
     "gather and normalise",
     *(f"{name} forward" for name in ("conv1", "conv2", "fc1", "relu", "fc2")),
@@ -211,7 +242,12 @@ CLASSIFIERS = {  # of the README, as SUMMARIES
     "`MLPClassifier(max_iter=1000)`": "MLPClassifier",
     "`SVC()`": "SVC",
 }
-SUMMARIES = {"`fast`": "fast", "default": "default", "`best`": "best"}  # of the README: a row's first cell, and its recipe
+SUMMARIES = {
+    "`fast`": "fast",
+    "default": "default",
+    "`best`": "best",
+    "default, for LeNet-5 of 1998": "lenet5",
+}  # of the README: a row's first cell, and its recipe
 RULES: list[Row | Sentence] = [
     Row(
         "README.md",
@@ -247,12 +283,23 @@ RULES: list[Row | Sentence] = [
         lambda run: [percent(run["mean"], 3), f"{100 * run['standard_deviation']:.3f}"],
     ),
     *(Row("docs/performance.md", key, "lenet_step", lambda run, key=key: kernel_cells(run["kernels"][key])) for key in KERNELS),
+    *(
+        Row("docs/performance.md", key, "lenet5_ops", lambda run, key=key: op_cells(key, run["ops"][key]))
+        for key in (f"{op} {way}" for op in ("tanh", "avg pool", "leaky relu") for way in ("forward", "backward"))
+    ),
+    Row("docs/speedrun.md", "LeNet-5, `default`", "speedrun_lenet5", seeds_cells),
+    Sentence(
+        "docs/speedrun.md",
+        r"search_lenet5\.json\), (\d+) trials of three seeds: `default` has ([\d.]+ %), the best ([\d.]+ %)",
+        "search_lenet5",
+        of_lenet5,
+    ),
     *(Row("README.md", key, f"speedrun_{name}", seeds_summary) for key, name in SUMMARIES.items()),
     *(
         Row("README.md", key, "bench_sklearn", lambda run, name=name: classifier_cells(run, name))
         for key, name in CLASSIFIERS.items()
     ),
-    *(Row("docs/speedrun.md", f"`{name}`", f"speedrun_{name}", seeds_cells) for name in SUMMARIES.values()),
+    *(Row("docs/speedrun.md", f"`{name}`", f"speedrun_{name}", seeds_cells) for name in ("fast", "default", "best")),
     Sentence(
         "docs/speedrun.md", r"search_recipe\.json\), (\d+) trials", "search_recipe", lambda search: [str(len(search["trials"]))]
     ),
@@ -301,7 +348,7 @@ def main() -> int:
             print(f"{page}: no rule for {len(rows := without_rule(page, new))} rows: {'; '.join(rows)}")
     for source in sorted(missing):
         places = sum(rule.source == source for rule in RULES)
-        print(f"NOT CHECKED: {places} rows, whose benchmarks/results/{source}.json does not exist yet")
+        print(f"NOT CHECKED: {places} rows; benchmarks/results/{source}.json does not exist yet; python {MADE_BY[source]}")
     if arguments.check and different:
         print("FAILED: the documentation's figures are not those of benchmarks/results; tools/figures.py rewrites them")
         return 1

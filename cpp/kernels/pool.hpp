@@ -92,7 +92,22 @@ inline Range holding_range(std::int64_t element, std::int64_t stride, std::int64
   return {begin, end < outputs ? end : outputs};
 }
 
+// Each element lies in one window, or after the last one in none: no window is looked for.
+inline void avg_pool2d_backward_disjoint(float* dx, const float* dy, const PoolShape& shape) {
+  const Average average(shape);
+  for (std::int64_t row = 0; row < shape.h; ++row) {
+    const std::int64_t p = row / shape.r, outputs = p < shape.p ? shape.q : 0;
+    for (std::int64_t q = 0; q < outputs; ++q) {
+      const Vector share = average.of(Vector{} + load(dy + (p * shape.q + q) * kLanes));  // of -0 it is 0, as that of a sum
+      for (std::int64_t column = 0; column < shape.s; ++column, dx += kLanes) store(dx, share);
+    }
+    for (std::int64_t column = outputs * shape.s; column < shape.w; ++column, dx += kLanes) store(dx, Vector{});
+  }
+}
+
 void avg_pool2d_backward(float* dx, const float* dy, const PoolShape& shape) {
+  const bool disjoint = shape.stride.h == shape.r && shape.stride.w == shape.s && shape.padding.h + shape.padding.w == 0;
+  if (disjoint) return avg_pool2d_backward_disjoint(dx, dy, shape);
   const Average average(shape);
   for (std::int64_t row = 0; row < shape.h; ++row) {
     const Range ps = holding_range(row, shape.stride.h, shape.padding.h, shape.r, shape.p);
