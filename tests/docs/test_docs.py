@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib
 import io
 import re
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import fastlenet
 from fastlenet.cli.main import main
+from fastlenet.data import Dataset
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,6 +26,22 @@ def test_derivation() -> None:
     test = doctest.DocTestParser().get_doctest(text, {}, "derivation.md", "docs/derivation.md", 0)
     failed, tried = doctest.DocTestRunner().run(test)
     assert failed == 0 and tried > 40
+
+
+def modules_with_examples() -> list[str]:
+    package = Path(fastlenet.__file__).parent
+    paths = [path for path in sorted(package.rglob("*.py")) if ">>> " in path.read_text()]
+    return [".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_in_docstrings(name: str, mnist: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "fastlenet.sklearn":
+        pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastlenet.data.load_mnist", lambda: mnist)
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert failed == 0 and tried > 0
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/training.md", "docs/models.md", "docs/predict.md"])

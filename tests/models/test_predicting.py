@@ -346,3 +346,9 @@ def test_a_report_fits_a_terminal(names: tuple[Any, ...], rng: np.random.Generat
     assert ("the most frequent mistakes" in str(result)) == (len(names) > 30)
     perfect = Evaluation.of(np.eye(len(names)), np.arange(len(names)), names)
     assert ("no image was taken for another class" in str(perfect)) == (len(names) > 30)
+
+
+def test_columns_of_wide_letters() -> None:
+    """Japanese letters take two columns of a terminal, so that three of them are as wide as six others."""
+    rows = str(Evaluation.of(np.eye(2), np.arange(2), ("\u65e5\u672c\u8a9e", "abcdef"))).splitlines()[4:6]
+    assert rows[0].removeprefix("\u65e5\u672c\u8a9e") == rows[1].removeprefix("abcdef")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
+from unicodedata import combining, east_asian_width
 
 import numpy as np
 import numpy.typing as npt
@@ -153,7 +154,7 @@ class Evaluation:
             "",
         ]
         matrix = _aligned(self._matrix_rows(), left=1)
-        if max(map(len, matrix)) <= _MATRIX_WIDTH:
+        if max(map(_width, matrix)) <= _MATRIX_WIDTH:
             return "\n".join([*lines, "confusion matrix: a row for each class, a column for what it was taken for", *matrix])
         return "\n".join([*lines, *self._most_frequent()])
 
@@ -210,6 +211,13 @@ def _aligned(rows: list[list[str]], left: int) -> list[str]:
     """The rows as lines; the first `left` columns are aligned at their left, the others at their right."""
     columns = []
     for number, column in enumerate(zip(*rows, strict=True)):
-        width = max(map(len, column))
-        columns.append([cell.ljust(width) if number < left else cell.rjust(width) for cell in column])
+        width = max(map(_width, column))
+        spaces = [" " * (width - _width(cell)) for cell in column]
+        pairs = zip(column, spaces, strict=True)
+        columns.append([cell + space if number < left else space + cell for cell, space in pairs])
     return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+
+
+def _width(text: str) -> int:
+    """The columns that a text takes on a terminal, where Chinese and Japanese letters take two, and accents none."""
+    return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)
