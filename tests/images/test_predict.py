@@ -13,7 +13,7 @@ from fastlenet import LeNet, predict_image, predict_page
 from fastlenet.data import Dataset, load_mnist
 from fastlenet.images.detector import how_likely_a_digit
 from fastlenet.training.evaluation import evaluate
-from helpers.pages import ALIKE, STYLES, draw_blank, draw_letter, draw_lines, draw_page, draw_row
+from helpers.pages import ALIKE, STYLES, Page, draw_blank, draw_letter, draw_lines, draw_page, draw_row, stroke
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,13 @@ def test_blank_pages(model: LeNet, seed: int) -> None:
 def test_the_edge_of_a_shadow_is_no_digit(model: LeNet, seed: int) -> None:
     """On a page with nothing on it, it is the strongest there is."""
     assert doubted(model, draw_blank("uneven light", seed))
+
+
+@pytest.mark.parametrize("index", [15, 17, 58, 136])
+def test_digits_that_fill_the_picture(model: LeNet, mnist: Dataset, index: int) -> None:
+    """A surface of second degree, taken for the light on the paper, went through their ink."""
+    ink = np.pad(stroke(mnist.test_images[2000 + index], Page(size=110)), 1)
+    assert predict_image(model, 1 - 0.85 * ink).label == mnist.test_labels[2000 + index]
 
 
 def test_what_the_border_cuts_off_is_uncertain(model: LeNet, mnist: Dataset) -> None:

@@ -19,6 +19,7 @@ _NEAR = 0.15  # of a figure's size: where a stroke above, below, or a small one,
 _TOUCHING = 0.06  # of a figure's size: where anything beside still belongs to it
 _SAMPLE = 600  # pixels of an outline, at most, between which distances are measured
 _MOST = 200  # shapes; on a page with more, the smallest are left out
+_TIGHT = 0.9  # of the picture, in height and in width: what is larger was cropped so
 _LINE = 0.2  # of the page: what crosses it from edge to edge and is not higher than that is a ruled line
 
 
@@ -40,8 +41,9 @@ def of_one_size(figures: Sequence[Shape]) -> list[Shape]:
 
 
 def cut_off(figure: Shape, page: tuple[int, ...]) -> bool:
-    """Whether the picture's border cuts it off, or it is a shadow's edge. What touches all four sides is cropped tightly."""
-    return 0 < sum(_touched(figure, page)) < 4
+    """Whether the picture's border cuts it off, or it is a shadow's edge. What fills the picture is cropped tightly."""
+    fills = figure.height > _TIGHT * page[0] and figure.width > _TIGHT * page[1]
+    return any(_touched(figure, page)) and not fills
 
 
 def in_reading_order(figures: Sequence[Shape]) -> list[list[Shape]]:

@@ -12,6 +12,7 @@ __all__ = ["Ink", "find_ink", "ink_level"]
 
 _GRID = 96  # squares along the picture's longer side, on which light and paper are estimated
 _WINDOW = 25  # squares: what is wider is paper, not a stroke
+_BEYOND = 0.1  # of white: how far light may be above the brightest square, and below the darkest
 _EVEN = 1  # squares over which the paper is smoothed: the edges of shadows stay
 _FAINTEST = 0.06  # of the paper's brightness: what differs by less is no ink
 _NOISE = 4.5  # standard deviations of the noise: what differs by less is no ink
@@ -98,12 +99,22 @@ def _interpolated(rows: Array, size: int, side: int) -> Array:
 
 
 def _fitted_light(squares: Array) -> Array:
-    """A smooth surface of second degree through the paper: first through the border, then through all that lies near it."""
+    """The light on the paper: a smooth surface of second degree, or a plane where that cannot be light, or one value."""
     h, w = squares.shape
     y, x = np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1)
     values = squares.reshape(-1).astype(np.float64)
     border = (np.maximum(np.abs(x), np.abs(y)) > 0.9).reshape(-1)
+    for count in (6, 3, 1):
+        fitted = _through_paper(terms[:count], values, border)
+        # Light is not brighter than all that it falls on. Where ink fills the picture, a surface bends through the ink.
+        if fitted.max() < values.max() + _BEYOND and fitted.min() > values.min() - _BEYOND:
+            break
+    return np.asarray(fitted.reshape(h, w), np.float32)
+
+
+def _through_paper(terms: Array, values: Array, border: Array) -> Array:
+    """The sum of terms (k, n) that fits the values (n,) on the border, and then all values near it, best."""
     fitted = np.full_like(values, np.median(values[border]))
     trusted = border
     for turn in range(8):
@@ -115,7 +126,7 @@ def _fitted_light(squares: Array) -> Array:
         fitted = np.linalg.lstsq(moments, np.einsum("in,n->i", weighted, values), rcond=1e-12)[0] @ terms
         if turn == 3:
             trusted = np.ones_like(border)
-    return np.asarray(fitted.reshape(h, w), np.float32)
+    return fitted
 
 
 def _tail(values: Array) -> float:
