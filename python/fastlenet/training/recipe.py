@@ -22,6 +22,7 @@ from fastlenet.fields import (
     values_by_field,
 )
 from fastlenet.inference.losses import LOSSES
+from fastlenet.training.optimizers import OPTIMIZERS
 from fastlenet.training.schedule import SCHEDULES, batch_starts
 from fastlenet.training.weights import ClassWeight, class_weight_text
 
@@ -124,7 +125,7 @@ class Recipe:
     batch_size_end: int = a_field(0, _COUNT, "images per step at the end, approached linearly; 0: constant")
     optimizer: str = a_field(
         "sgd",
-        _one_of("sgd", "adam", "adamw", "muon"),
+        _one_of(*OPTIMIZERS),
         "sgd, adam, adamw, or muon (orthogonal steps for the convolutions' weights, sgd for the rest)",
     )
     lr: float = a_field(0.08, _SIZE, "peak learning rate")

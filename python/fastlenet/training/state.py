@@ -14,8 +14,8 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.nn import Sequential
 from fastlenet.normalisation import PerChannel
-from fastlenet.optim import SGD, Adam, AdamW, Muon, Optimizer
 from fastlenet.training.history import History
+from fastlenet.training.optimizers import OPTIMIZERS
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.schedule import Schedule, expect_schedule, share
 from fastlenet.training.weights import image_weights, sample_weights
@@ -25,16 +25,6 @@ __all__ = ["DivergedError", "RunState"]
 
 class DivergedError(FloatingPointError):
     """The loss or the weights are no longer finite. The message names the epoch and the step."""
-
-
-def _optimizer(model: Sequential, recipe: Recipe) -> Optimizer:
-    if recipe.optimizer in ("adam", "adamw"):
-        kind = Adam if recipe.optimizer == "adam" else AdamW
-        return kind(model, recipe.lr, (recipe.momentum, 0.999), weight_decay=recipe.weight_decay)
-    nesterov = recipe.nesterov and recipe.momentum > 0
-    if recipe.optimizer == "muon":
-        return Muon(model, recipe.lr, recipe.momentum, nesterov, recipe.weight_decay, matrix_lr=recipe.muon_lr)
-    return SGD(model, recipe.lr, recipe.momentum, nesterov, recipe.weight_decay)
 
 
 class RunState:
@@ -70,7 +60,7 @@ class RunState:
         self.sample_weight = None if sample_weight is None else sample_weights(sample_weight, data)
         self.weights = image_weights(str(recipe.class_weight), self.sample_weight, data)  # in the loss; None: all are 1
         self._tell_model()
-        self.optimizer = _optimizer(model, recipe)
+        self.optimizer = OPTIMIZERS[recipe.optimizer](model, recipe)
         self.history = History()
         self.epoch = 0
         self.begin_epoch()
