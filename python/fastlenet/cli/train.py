@@ -174,6 +174,11 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
         f"fastlenet {config()['version']}   {DEVICES[settings.device].words()}   seed {recipe.seed}\n"
         f"{one_line(data.name)}: {', '.join(counts)}\n"
     )
+    held_out = data.validation_labels
+    if settings.validation > 1 and len(set(data.train_labels.tolist())) > 1 and (held_out == held_out[0]).all():
+        name = one_line(data.class_names[held_out[0]])
+        why = f"all {len(held_out)} validation images are of class {name}, since they are sorted by class"
+        console.say(f"{why}; leave {flag_of('validation')} out to evaluate images of every class\n")
     if len(data.validation_labels) and not len(data.test_labels) and not settings.validation:
         console.say("there are no test images: the validation images, held out from training, take their place\n")
     for name, array in state.model.parameters().items():
