@@ -142,6 +142,12 @@ def torchvision(session: nox.Session) -> None:
     script(session, "torchvision", BUILD / "torchvision")
 
 
+@session(".[dev]")
+def notebook(session: nox.Session) -> None:
+    """Run the notebook of examples/, and write it with its pictures to build/checks/notebook/tour.html."""
+    script(session, "notebook", BUILD / "notebook")
+
+
 @session(".[docs]")
 def docs(session: nox.Session) -> None:
     """Build the documentation site in build/site, with warnings as errors."""

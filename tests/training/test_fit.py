@@ -142,7 +142,11 @@ def test_a_bar_in_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel of Jupyter's tells itself apart by its configuration; a shell of IPython's is a terminal like any other."""
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert not console.shows_bars()
-    for config, expected in (({"IPKernelApp": {}}, True), ({}, False)):
+    widgets: list[object] = []  # of the package ipywidgets, which tqdm needs for its bar
+    monkeypatch.setattr(console, "find_spec", lambda name: widgets[0] if widgets else None)
+    kernel: dict[str, object] = {"IPKernelApp": {}}
+    for config, found, expected in ((kernel, [object()], True), (kernel, [], False), ({}, [object()], False)):
+        widgets[:] = found
         shell = type("Shell", (), {"config": config})
         monkeypatch.setitem(
             sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(lambda shell=shell: shell)})

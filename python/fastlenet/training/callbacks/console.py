@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, SupportsFloat
 
 from fastlenet.streams import one_line, tell
@@ -15,9 +16,11 @@ __all__ = ["Console", "shows_bars"]
 
 
 def shows_bars() -> bool:
-    """Whether standard error is a terminal, or this is a notebook."""
+    """Whether standard error is a terminal, or this is a notebook that has the widgets which tqdm makes a bar of."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return "IPKernelApp" in getattr(shell, "config", ()) or (sys.stderr is not None and sys.stderr.isatty())
+    if "IPKernelApp" in getattr(shell, "config", ()):
+        return find_spec("ipywidgets") is not None
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 class Console(Callback):
