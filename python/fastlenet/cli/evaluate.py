@@ -25,6 +25,7 @@ from fastlenet.inference.scores import Evaluation
 from fastlenet.models.ensemble import Ensemble
 from fastlenet.nn import Sequential
 from fastlenet.streams import one_line
+from fastlenet.training.evaluation import has_images
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -50,7 +51,7 @@ def make_parser(prog: str) -> Parser:
     what = "a file that fastlenet train --save-model or model.save wrote (default: the network that the package carries)"
     parser.add_argument("model", nargs="?", type=file_name, metavar="MODEL", help=what)
     add_flags(parser, Settings, ("data", "data_dir"))
-    part = "the images to evaluate on (default: the test images, or those for validation if there are none)"
+    part = "the images to evaluate on (default: the test images; if there are none, those for validation, or else all)"
     parser.add_argument("--part", choices=PARTS, help=part)
     parser.add_argument("--tta", action="store_true", help="average over each image and its four shifts by one pixel")
     add_flags(parser, Settings, ("test_batch_size", "device"))
@@ -73,7 +74,7 @@ def _evaluate(given: argparse.Namespace, prog: str) -> int:
     data = load(settings.data, root=settings.data_dir)
     _expect_fit(given.model, model, data)
     try:
-        part: Part = reported_part(data, given.part)
+        part: Part = reported_part(data, given.part) if given.part or has_images(data) else "train"
         result = model.evaluate(data, part=part, batch_size=settings.test_batch_size, tta=given.tta)
     except FieldError as error:
         raise DataError(f"{one_line(data.name)}: {error.worded(error.field)}") from None
