@@ -134,6 +134,17 @@ def test_a_dark_batch_among_bright_ones(gray: nn.Sequential) -> None:
     expect_same_bits(gray.predict_proba(images, batch_size=1)[0], gray.predict_proba(images.astype(np.uint8))[0])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_zeros_and_ones_are_black_and_white(dtype: type[np.generic], gray: nn.Sequential, rng: np.random.Generator) -> None:
+    """As truth values are; they were taken as two shades of black."""
+    white = rng.random((5, 12, 10)) < 0.5
+    expected = gray.predict_proba(white)
+    np.testing.assert_array_equal(gray.predict_proba(white.astype(dtype)), expected)
+    np.testing.assert_array_equal(gray.predict_proba(white * np.uint8(255)), expected)
+    data = [Dataset.from_arrays(images, range(5)) for images in (white, white.astype(dtype))]
+    np.testing.assert_array_equal(data[0].train_images, data[1].train_images)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_and_the_run_stay(training: bool, gray: nn.Sequential, rng: np.random.Generator) -> None:
     """A prediction between a forward pass and its backward pass changes neither mode nor gradients."""

@@ -105,11 +105,12 @@ class Dataset:
         """A data set of your own images and labels.
 
         X: images (n, h, w), (n, c, h, w), (n, h, w, c), or rows (n, h*w) of square ones, as an array or anything that becomes
-        one (lists, data frames, tensors on the CPU); bytes, other integers in 0..255, or floats in [0, 1] or [0, 255]. Floats
-        are trained on as they are, in float32. y: a label for each image, (n,): whole numbers, words or letters. validation,
-        test: images and labels for these parts, as a pair; or the share of X that is taken for them, of each class alike.
-        classes: None for the labels that occur in y, sorted; a number k for the labels 0..k-1; or the names of the classes in
-        their order, where y has names, or numbers of names. name: of the data set, for messages.
+        one (lists, data frames, tensors on the CPU); bytes, other integers in 0..255, or floats in [0, 1] or [0, 255]. Integers
+        that are only 0 and 1 are black and white. Floats are trained on as they are, in float32. y: a label for each image,
+        (n,): whole numbers, words or letters. validation, test: images and labels for these parts, as a pair; or the share of
+        X that is taken for them, of each class alike. classes: None for the labels that occur in y, sorted; a number k for the
+        labels 0..k-1; or the names of the classes in their order, where y has names, or numbers of names. name: of the data
+        set, for messages.
 
         The labels become `class_names`; mean and standard deviation, of each channel, are those of the training images. Arrays
         that are as training needs them are kept, others are copied once. Raises, before anything is trained, FieldTypeError or

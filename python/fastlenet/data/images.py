@@ -17,6 +17,7 @@ __all__ = [
     "arranged",
     "as_array",
     "as_images",
+    "black_or_white",
     "converted",
     "mean_std",
     "owner_of",
@@ -80,6 +81,7 @@ def arranged(name: str, value: object) -> Array:
     images = as_array(name, value, _LAYOUTS)
     if images.dtype.kind not in "biuf":
         raise type_error(name, value, f"{_LAYOUTS} of numbers", str(images.dtype))
+    images = black_or_white(images)
     if images.ndim == 2:
         images = _of_rows(name, images)
     if images.ndim not in (3, 4):
@@ -106,6 +108,13 @@ def _of_rows(name: str, rows: Array) -> Array:
 
 
 # --- pixels --------------------------------------------------------------------------------------------------------------
+
+
+def black_or_white(images: Array) -> Array:
+    """The same; integers that are only 0 and 1 become truth values: they are black and white, not two shades of black."""
+    if images.dtype.kind in "iu" and images.size and images.min() == 0 and images.max() == 1:
+        return images.astype(np.bool_)
+    return images
 
 
 def scale_of(name: str, images: Array) -> int:
