@@ -39,7 +39,7 @@ def flags_for(**names: str) -> Iterator[None]:
         raise UsageError(error.worded(flag_of(names.get(error.field, error.field)))) from None
 
 
-def build(kind: Callable[..., Made], values: Mapping[str, Value]) -> Made:
+def build(kind: Callable[..., Made], values: Mapping[str, object]) -> Made:
     """A dataclass of these fields, whose values it checks itself."""
     return kind(**values)
 

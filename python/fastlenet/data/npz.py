@@ -77,9 +77,10 @@ def _of_archive(path: Path, archive: zipfile.ZipFile, limit: int) -> Dataset:
                 if total > limit:
                     raise wrong(path, name, f"at most {limit:,} bytes of arrays in a file of this size", f"{total:,} and more")
                 read[name] = _read(path, archive, members[name], name)
-    pairs = [_pair(path, part, read) for part in layout]
+    train, validation, test = (_pair(path, part, read) for part in layout)
+    assert train is not None  # by which the layout was chosen
     try:
-        return Dataset.from_arrays(*pairs[0], validation=pairs[1], test=pairs[2], name=path.stem)  # type: ignore[misc]
+        return Dataset.from_arrays(*train, validation=validation, test=test, name=path.stem)
     except FieldError as error:
         fields = ("X", "y", "validation[0]", "validation[1]", "test[0]", "test[1]")
         named = dict(zip(fields, (*layout.train, *layout.validation, *layout.test), strict=True))

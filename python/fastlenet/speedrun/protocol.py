@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.flags import add_flags, add_recipe_flags
@@ -119,6 +119,18 @@ class Protocol:
         expect_fields(self)
 
 
+class Statistics(TypedDict):
+    """What the JSON file holds of a contender. median: of the whole run and its parts, in seconds."""
+
+    accuracy_mean: float
+    accuracy_deviation: float
+    accuracy_lowest: float
+    share_at_target: float
+    median: dict[str, float]
+    images_per_second: float
+    runs: list[dict[str, object]]
+
+
 class Contender:
     """Something that trains a recipe as a process of its own, on data that are also here."""
 
@@ -145,7 +157,7 @@ class Contender:
         self.runs.append(_run(self.command(replace(self.recipe, seed=seed), folder), seed, self._signals))
         return self.runs[-1]
 
-    def result(self, target: float) -> dict[str, Any]:
+    def result(self, target: float) -> Statistics:
         """Statistics of the runs so far."""
         accuracies = [run.accuracy for run in self.runs]
         images = self.recipe.epochs * len(self.data.train_images)
@@ -197,7 +209,7 @@ class PyTorch(Contender):
         return [self.interpreter, str(_TWIN), str(folder / "job.json")]
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> dict[str, object]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
@@ -228,7 +240,7 @@ def make_parser(prog: str) -> Parser:
     return parser
 
 
-def _report(contender: Contender, target: float) -> dict[str, Any]:
+def _report(contender: Contender, target: float) -> Statistics:
     result = contender.result(target)
     median = result["median"]
     print(

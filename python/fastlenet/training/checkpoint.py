@@ -8,7 +8,6 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import zip_longest
-from typing import Any
 
 from fastlenet.backend import Array
 from fastlenet.config import config
@@ -77,7 +76,7 @@ def _network(model: Sequential) -> tuple[str, ...]:
     return tuple((word if word.isprintable() else ascii(word))[:100] for word in (type(model).__name__, *layers))
 
 
-def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
+def _digest(tensors: Mapping[str, Array], facts: Mapping[str, object]) -> str:
     import hashlib  # here, because loading OpenSSL takes a fiftieth of the time of importing NumPy
 
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
@@ -88,13 +87,13 @@ def _digest(tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], tensors: Mapping[str, Array], facts: Mapping[str, object]) -> None:
     """Write a training state: arrays, and facts that JSON can represent. If it raises CheckpointError, the old file stays."""
     metadata = {"format": _FORMAT, "digest": _digest(tensors, facts), "facts": facts}
     write_tensors(path, tensors, {_KEY: json.dumps(metadata)})
 
 
-def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Array], dict[str, Any]]:
+def load_checkpoint(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Array], dict[str, object]]:
     """Returns the arrays and facts that save_checkpoint wrote. Raises CheckpointError for any other or a damaged file.
 
     max_bytes: the largest size of all arrays; a file with more is refused before they are read.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from fastlenet.backend import Array
 from fastlenet.nn import Sequential
 
 __all__ = ["GradientClip"]
@@ -19,9 +18,9 @@ class GradientClip:
     def __init__(self, model: Sequential, most: float) -> None:
         self._model, self._most = model, most
         shape = model.gradient_buffer.shape
-        self._zeros: Any = model.ops.empty(shape)
+        self._zeros: Array = model.ops.empty(shape)
         self._zeros.fill(0)
-        self._scaled: Any = model.ops.empty(shape)
+        self._scaled: Array = model.ops.empty(shape)
 
     def apply(self) -> None:
         """Clip the gradient of the last backward pass."""

@@ -37,7 +37,7 @@ class CapturedStep(TrainingStep):
         self._index, self._labels = empty((size,), np.int64), empty((size,), np.int64)
         self._weights = None if state.weights is None else empty((size,))
         self._rate = empty((), np.float64)
-        self._layout: np.dtype[Any] = device().progress
+        self._layout: np.dtype[np.void] = device().progress
         self._progress = empty((self._layout.itemsize,), np.uint8)
         self._host_rates: list[float] = []
         self._graphs: dict[tuple[int, bool, Average], Graph] = {}
@@ -125,7 +125,8 @@ class CapturedStep(TrainingStep):
         """A context in which optimizer and model use the numbers on the device. Gives the transform with these numbers."""
         optimizer: Any = self._state.optimizer
         model: Any = self._state.model
-        transform, kept = self._transform, (optimizer.lr, optimizer.steps, model.dropout_counter)
+        transform: Any = self._transform
+        kept = optimizer.lr, optimizer.steps, model.dropout_counter
         optimizer.lr, optimizer.steps = Rate(self._rate), self._count("all_steps")
         model.dropout_counter = self._count("dropout_counter")
         try:
@@ -139,7 +140,7 @@ class CapturedStep(TrainingStep):
         start = fields[name][1]
         return Count(self._progress[start : start + 8])
 
-    def _check(self, loss: Any) -> None:
+    def _check(self, loss: object) -> None:
         """Do nothing: the loss is known only after the graph has run."""
 
 

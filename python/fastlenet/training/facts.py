@@ -6,7 +6,7 @@ import math
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 from fastlenet.normalisation import PerChannel
 from fastlenet.training.history import Epoch
@@ -15,69 +15,70 @@ from fastlenet.training.recipe import Recipe
 __all__ = ["RunFacts", "Schema", "is_count", "judge"]
 
 
-def _is_word(value: Any) -> bool:
+def _is_word(value: object) -> bool:
     """Whether it is short text that fits in an error message."""
     return isinstance(value, str) and len(value) <= 100 and value.isprintable()
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
     """Whether it is an integer in 0..2^63-1."""
     return type(value) is int and 0 <= value < 2**63
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return (type(value) is float and math.isfinite(value)) or is_count(value)
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return _is_number(value) and value >= 0
 
 
-def _is_share(value: Any) -> bool:
+def _is_share(value: object) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
-def _is_share_or_none(value: Any) -> bool:
+def _is_share_or_none(value: object) -> bool:
     return value is None or _is_share(value)
 
 
-def _is_loss(value: Any) -> bool:
+def _is_loss(value: object) -> bool:
     """Whether it is a loss of the test images; it may be infinite, even if the weights are finite."""
     return value is None or type(value) is float or is_count(value)
 
 
-def _are_sums(values: list[Any]) -> bool:
+def _are_sums(values: list[object]) -> bool:
     """Of the losses, of the images that were right, of all images, of the seconds."""
-    if len(values) != 4 or not all(map(is_count, values[1:3])):
+    if len(values) != 4:
         return False
-    return _is_number(values[0]) and values[1] <= values[2] and _is_size(values[3])
+    loss, right, images, seconds = values
+    return _is_number(loss) and is_count(right) and is_count(images) and right <= images and _is_size(seconds)
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list)
 
 
-def _is_normalisation(value: Any) -> bool:
+def _is_normalisation(value: object) -> bool:
     """Whether it is two numbers, or two lists of the same length; the second must be positive."""
     if not (_is_list(value) and len(value) == 2):
         return False
     mean, std = ([part] if not _is_list(part) else part for part in value)
     same = 0 < len(mean) == len(std) and _is_list(value[0]) == _is_list(value[1])
-    return same and all(map(_is_number, [*mean, *std])) and min(std) > 0
+    return same and all(map(_is_number, mean)) and all(_is_number(part) and part > 0 for part in std)
 
 
-def _per_channel(value: Any) -> PerChannel:
-    return tuple(map(float, value)) if _is_list(value) else float(value)
+def _per_channel(value: float | list[float]) -> PerChannel:
+    return tuple(map(float, value)) if isinstance(value, list) else float(value)
 
 
 _MOST_EPOCHS = 10**5  # with growing batches, whose steps are counted epoch by epoch
 
 # Each name's check, and its words in an error.
-Schema = Mapping[str, tuple[Callable[[Any], bool], str]]
+Schema = Mapping[str, tuple[Callable[[object], bool], str]]
 _FACTS: Schema = {
     "version": (_is_word, "a word"),
     "level": (_is_word, "a word"),
@@ -107,12 +108,14 @@ def _expect(holds: bool, what: str) -> None:
         raise ValueError(what)
 
 
-def judge(where: str, values: Any, schema: Schema) -> None:
-    """Raise ValueError unless `values` is an object that satisfies the schema."""
-    _expect(isinstance(values, dict), f"{where} expects an object, got {reprlib.repr(values)}")
+def judge(where: str, values: object, schema: Schema) -> dict[str, Any]:
+    """Returns `values`, an object that satisfies the schema. Raises ValueError for anything else."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} expects an object, got {reprlib.repr(values)}")
     for name, (holds, expected) in schema.items():
         _expect(name in values, f"{where} lacks {name}")
         _expect(holds(values[name]), f"{name} in {where} expects {expected}, got {reprlib.repr(values[name])}")
+    return values
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class RunFacts:
     version: str
     level: str
     recipe: Recipe
-    settings: dict[str, Any]
+    settings: dict[str, object]
     data: str
     normalisation: tuple[PerChannel, PerChannel] | None
     schedule: str | None
@@ -146,16 +149,16 @@ class RunFacts:
     seconds: float
     history: tuple[Epoch, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Returns the metadata in a checkpoint's form."""
         facts = asdict(self)
         facts["sums"] = [facts.pop(name) for name in ("loss_sum", "correct", "images", "seconds")]
         return facts
 
     @classmethod
-    def of(cls, facts: Any) -> RunFacts:
+    def of(cls, values: object) -> RunFacts:
         """Returns the facts from as_json's result. Raises ValueError, with one line, for anything else."""
-        judge("the facts", facts, _FACTS)
+        facts = judge("the facts", values, _FACTS)
         sums, history, pair = facts["sums"], facts["history"], facts.get("normalisation")
         _expect(
             _are_sums(sums),
@@ -177,7 +180,8 @@ class RunFacts:
         made = cls(
             recipe=_recipe(facts["recipe"]),
             normalisation=None if pair is None else (_per_channel(pair[0]), _per_channel(pair[1])),
-            **checksums,
+            schedule=checksums["schedule"],
+            sample_weight=checksums["sample_weight"],
             network=tuple(network),
             loss_sum=float(sums[0]),
             correct=sums[1],

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastlenet.files import CheckpointError, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["PlotError", "expect_plottable", "new_axes", "new_figure", "save_figure"]
 
@@ -28,18 +32,19 @@ def _importing() -> Iterator[None]:
         raise PlotError(f"a plot needs matplotlib, which cannot be imported ({_first_line(error)})") from None
 
 
-def new_figure() -> Any:
+def new_figure() -> Figure:
     """Returns an empty figure for a file. Raises PlotError if matplotlib is missing or cannot be imported."""
     with _importing():
-        from matplotlib.figure import Figure
-    return Figure(figsize=(8, 4.5), layout="constrained")
+        from matplotlib import figure
+    return figure.Figure(figsize=(8, 4.5), layout="constrained")
 
 
-def new_axes(count: int) -> Any:
-    """Returns axes side by side in a figure of pyplot, which notebooks show. Raises PlotError as new_figure does."""
+def new_axes(count: int) -> tuple[Figure, Sequence[Axes]]:
+    """Returns a figure of pyplot, which notebooks show, and axes side by side in it. Raises PlotError as new_figure does."""
     with _importing():
         from matplotlib import pyplot
-    return pyplot.subplots(1, count, figsize=(5 * count, 4), layout="constrained")[1]
+    figure, axes = pyplot.subplots(1, count, figsize=(5 * count, 4), layout="constrained")
+    return figure, list(axes)
 
 
 def _first_line(error: Exception) -> str:
@@ -53,7 +58,7 @@ def expect_plottable(path: str | os.PathLike[str]) -> None:
         raise PlotError(f"{path}: the name of a plot expects one of the endings {', '.join(sorted(known))}")
 
 
-def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure to a file as a whole. Raises PlotError if it cannot be drawn, CheckpointError if it cannot be written."""
     picture = io.BytesIO()
     try:

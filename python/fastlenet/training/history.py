@@ -7,10 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
 __all__ = ["METRICS", "Epoch", "History"]
 
@@ -81,24 +82,26 @@ class History:
         }
         return DataFrame(columns, index=Index([epoch.epoch for epoch in self.epochs], name="epoch"))
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Sequence[Any]:
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Sequence[Axes]:
         """Draw the losses and the accuracies over the epochs, side by side, with matplotlib.pyplot. Returns the two axes.
 
         path: a file for the picture, such as "history.png", .svg or .pdf. Raises PlotError if matplotlib is missing.
         """
         from fastlenet.training.figures import new_axes, save_figure
 
-        axes: Sequence[Any] = new_axes(2)
+        figure, axes = new_axes(2)
+        from matplotlib.ticker import MaxNLocator  # which new_axes has found
+
         numbers = [epoch.epoch for epoch in self.epochs]
         for name, values in self.history.items():
             axes[int("accuracy" in name)].plot(numbers, values, marker="o", label=name)
         for part, label in zip(axes, ("loss", "accuracy"), strict=True):
             part.set(xlabel="epoch", ylabel=label)
-            part.xaxis.get_major_locator().set_params(integer=True)
+            part.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
             if self.epochs:
                 part.legend()
         if path is not None:
-            save_figure(axes[0].figure, path)
+            save_figure(figure, path)
         return axes
 
     def __repr__(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,7 @@ class RunState:
         batches_per_epoch: int | None = None,
         schedule: Schedule | None = None,
         sample_weight: object = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe

@@ -8,6 +8,7 @@ from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 
+from fastlenet.augment import Transform
 from fastlenet.backend import Array
 from fastlenet.inference.losses import LOSSES
 from fastlenet.philox import permutation
@@ -35,7 +36,7 @@ class TrainingStep:
         self._loss = LOSSES[recipe.loss].op(ops)
         self._clip = GradientClip(state.model, recipe.clip_norm) if recipe.clip_norm else None
         self._order: Array
-        self._transform: Any = None
+        self._transform: Transform | None = None
         self._predicted = np.empty(
             len(data.train_images), np.int64
         )  # the predicted classes of the epoch's images, in their order
@@ -101,8 +102,8 @@ class TrainingStep:
             ops.ema_step(state.average["parameters"], model.parameter_buffer, decay=state.recipe.ema)
         return loss, logits
 
-    def _check(self, loss: Any) -> None:
+    def _check(self, loss: SupportsFloat) -> None:
         """Raise DivergedError for a loss that is not finite, before it reaches the weights."""
-        if not math.isfinite(loss):
+        if not math.isfinite(float(loss)):
             where = f"in epoch {self._state.epoch + 1} at step {self._state.position + 1}"
             raise DivergedError(f"the loss is {loss} {where}")

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset, Part
@@ -53,7 +52,7 @@ class Trainer:
         batches_per_epoch: int | None = None,
         schedule: Schedule | None = None,
         sample_weight: object = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
         if not isinstance(recipe, Recipe):
@@ -95,11 +94,11 @@ class Trainer:
 
         return CapturedStep(self.state, rate)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         self._step.wait()
         return {name: value for name, value in vars(self).items() if name != "_step"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._step = self._make_step()
 

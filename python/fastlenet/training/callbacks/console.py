@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, NoReturn, SupportsFloat
 
 from fastlenet.streams import one_line, tell
 from fastlenet.training.callbacks.base import Callback, Run
 from fastlenet.training.history import Epoch
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["Console", "shows_bars"]
 
@@ -40,7 +43,7 @@ class Console(Callback):
     ) -> None:
         self.quiet, self.log_interval = quiet, log_interval
         self._write = write or partial(print, flush=True)
-        self._bar: Any = None
+        self._bar: tqdm[NoReturn] | None = None
         self._has_bar = not quiet and (shows_bars() if bar is None else bar)
 
     def say(self, text: str = "") -> None:
@@ -72,7 +75,7 @@ class Console(Callback):
         except Exception:
             self._has_bar = False
 
-    def _on_bar(self, method: str, *arguments: Any) -> Any:
+    def _on_bar(self, method: str, *arguments: object) -> object:
         """Call a method of the bar, if there is one. After any error there is no bar any more, since it must not stop a
         training.
 

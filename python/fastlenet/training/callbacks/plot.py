@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 from fastlenet.files import user_path
 from fastlenet.training.callbacks.base import Run, Writer
 from fastlenet.training.figures import new_figure, save_figure
 from fastlenet.training.history import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Plot"]
 
@@ -80,6 +83,6 @@ class _Curve:
         self._images, self._loss_sum = images, loss_sum
 
 
-def _points(axes: Any, points: Sequence[tuple[float, float]], label: str, color: str) -> None:
+def _points(axes: Axes, points: Sequence[tuple[float, float]], label: str, color: str) -> None:
     if points:
         axes.plot(*zip(*points, strict=True), marker="o", label=label, color=color)
