@@ -473,6 +473,29 @@ def test_emnist(split: str, labels: Array, names: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.train_images, images.transpose(0, 2, 1))
 
 
+def test_names_whose_files_are_there(tmp_path: Path, mnist: Dataset) -> None:
+    """Without torchvision: MNIST, normalised as ever, and the letters of EMNIST, whose folder has other splits too."""
+    raw = {name: tmp_path / name / "raw" for name in ("MNIST", "EMNIST")}
+    letters = np.arange(1, 27)
+    images = RNG.integers(0, 256, (26, 28, 28), np.uint8)
+    for folder in raw.values():
+        folder.mkdir(parents=True)
+    for prefix, second, folder in (
+        ("", "t10k", raw["MNIST"]),
+        *((f"emnist-{s}-", "test", raw["EMNIST"]) for s in ("letters", "mnist")),
+    ):
+        labels = letters if prefix == "emnist-letters-" else letters % 10
+        for part in ("train", second):
+            write_idx(folder / f"{prefix}{part}-images-idx3-ubyte", images)
+            write_idx(folder / f"{prefix}{part}-labels-idx1-ubyte", labels)
+    data = load("mnist", root=tmp_path)
+    assert (data.mean, data.std) == (mnist.mean, mnist.std) and data.train_labels.tolist() == (letters % 10).tolist()
+    data = load("emnist", root=tmp_path)
+    assert data.class_names == tuple("abcdefghijklmnopqrstuvwxyz")
+    np.testing.assert_array_equal(data.train_images, images.transpose(0, 2, 1))
+    refused(raw["EMNIST"], "several data sets, emnist-letters, emnist-mnist; copy the files of one to a folder of its own")
+
+
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refused("mnits", "^mnits: no such folder or file; did you mean mnist")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,8 @@ from fastlenet.data.csv import holds_csv, load_csv
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.digits import load_digits
 from fastlenet.data.folder import SUFFIXES, holds_pictures, load_folder
-from fastlenet.data.idx_folder import holds_idx, load_idx, load_idx_directory
-from fastlenet.data.mnist import load_mnist
+from fastlenet.data.idx_folder import EMNIST_LETTERS, holds_idx, load_idx, load_idx_directory, prefixes
+from fastlenet.data.mnist import MEAN_STD, load_mnist
 from fastlenet.data.npz import holds_npz, load_npz
 from fastlenet.data.reading import DataError, DataFieldError, listing
 from fastlenet.data.torchvision import TORCHVISION, load_torchvision
@@ -45,7 +46,12 @@ FORMATS: tuple[Format, ...] = (
 
 
 def _mnist(root: Root) -> Dataset:
-    return load_mnist() if root is None else load_torchvision("MNIST", root)
+    """The bundled files, or others, normalised by the same numbers."""
+    if root is None:
+        return load_mnist()
+    raw = user_path(root) / "MNIST" / "raw"
+    mean, std = MEAN_STD
+    return replace(load_idx_directory(raw), mean=mean, std=std) if raw.is_dir() else load_torchvision("MNIST", root)
 
 
 def _digits(root: Root) -> Dataset:
@@ -59,8 +65,11 @@ def _of_torchvision(name: str, root: Root) -> Dataset:
         found = find_cifar(folder / {"CIFAR10": "cifar-10-batches-bin", "CIFAR100": "cifar-100-binary"}[name])
         if found is not None:
             return load_cifar(found[1])
-    if (folder / name / "raw").is_dir() and name in ("FashionMNIST", "KMNIST"):
-        return load_idx_directory(folder / name / "raw")
+    raw = folder / name / "raw"
+    if raw.is_dir() and name in ("FashionMNIST", "KMNIST"):
+        return load_idx_directory(raw)
+    if name == "EMNIST" and EMNIST_LETTERS in prefixes(raw):
+        return load_idx_directory(raw, prefix=EMNIST_LETTERS)
     return load_torchvision(name, folder)
 
 

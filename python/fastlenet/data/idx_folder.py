@@ -16,18 +16,28 @@ from fastlenet.data.names import class_names
 from fastlenet.data.reading import MAX_BYTES, DataError, listing
 from fastlenet.files import user_path
 
-__all__ = ["TORCHVISION_NAMES", "IdxSet", "find_set", "holds_idx", "load_idx", "load_idx_directory"]
+__all__ = [
+    "EMNIST_LETTERS",
+    "TORCHVISION_NAMES",
+    "IdxSet",
+    "find_set",
+    "holds_idx",
+    "load_idx",
+    "load_idx_directory",
+    "prefixes",
+]
 
 TORCHVISION_NAMES = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST")
 # Where torchvision keeps them under its root, and where EMNIST's archive has them.
 _SUBFOLDERS = ("raw", *(f"{name}/raw" for name in TORCHVISION_NAMES), "gzip")
 # EMNIST puts the name of the split in front, and calls the second part test.
 _PREFIXED = re.compile(r"(?P<prefix>.+-)train-images[-.]idx3-ubyte(\.gz)?")
+EMNIST_LETTERS = "emnist-letters-"
 _SECOND_PARTS = ("t10k", "test")
 _ONE_FILE = re.compile(r"(.+-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 
 
-def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
+def load_idx_directory(directory: str | os.PathLike[str], *, prefix: str | None = None) -> Dataset:
     """Returns the data set of four IDX files in a folder, raw or gzipped.
 
     The files are called train-images-idx3-ubyte or train-images.idx3-ubyte, and so on. They may lie in folders of these names,
@@ -36,9 +46,11 @@ def load_idx_directory(directory: str | os.PathLike[str]) -> Dataset:
     as there are labels if labels above 9 are used. Labels that count from 1 to 10 or more become 0, 1, ... The class_names are
     the published ones of Fashion-MNIST, KMNIST and EMNIST, else the labels. `~` is the home folder.
 
-    Raises DataError, in one line that names the file, for anything that is not such a set, or more than one.
+    prefix: of the files' names, where a folder has several sets, as "emnist-letters-". Raises DataError, in one line that names
+    the file, for anything that is not such a set, or more than one.
     """
-    found = find_set(user_path(directory))
+    folder = user_path(directory)
+    found = find_set(folder) if prefix is None else _prefixed(folder, prefix)
     arrays, first, classes = found.read()
     names = class_names(found.prefix.rstrip("-") or found.name, first, classes)
     return Dataset(found.name, *arrays, classes, *mean_std(arrays[0]), class_names=names)
@@ -159,12 +171,20 @@ def _sets(folder: Path, name: str) -> list[IdxSet]:
     """The data sets in a folder: the one with the standard names, else all those with prefixed names."""
     if _find(folder, "train-images-idx3") is not None:
         return [IdxSet(folder, name)]
+    return [_prefixed(folder, prefix) for prefix in prefixes(folder)]
+
+
+def prefixes(folder: Path) -> list[str]:
+    """What stands in front of the standard names of the data sets in a folder."""
     if not folder.is_dir():
         return []
     matches = (_PREFIXED.fullmatch(entry) for entry in os.listdir(folder))
-    prefixes = sorted({match["prefix"] for match in matches if match is not None})
-    sets = [IdxSet(folder, prefix.rstrip("-"), prefix) for prefix in prefixes]
-    return [IdxSet(one.folder, f"{one.name} (turned upright)", one.prefix) if one.lies_on_its_side else one for one in sets]
+    return sorted({match["prefix"] for match in matches if match is not None})
+
+
+def _prefixed(folder: Path, prefix: str) -> IdxSet:
+    one = IdxSet(folder, prefix.rstrip("-"), prefix)
+    return IdxSet(folder, f"{one.name} (turned upright)", prefix) if one.lies_on_its_side else one
 
 
 def _find(folder: Path, stem: str) -> Path | None:
