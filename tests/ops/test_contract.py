@@ -105,6 +105,7 @@ def test_import_is_light() -> None:
     """`import fastlenet` leaves what only training and files need until it is asked for."""
     heavy = [
         "fastlenet.cuda",
+        "fastlenet.reference.conv",
         "fastlenet.testing",
         "fastlenet.training.trainer",
         "hashlib",
