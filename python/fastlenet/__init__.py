@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fastlenet.training.callbacks import Callback, EarlyStopping
     from fastlenet.training.fit import fit
 
+    __version__: str
+
 __all__ = [
     "RECIPES",
     "Augmentation",
@@ -72,6 +74,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return config()["version"]
     if name in _MODULES_LATER:
         return importlib.import_module(f"fastlenet.{name}")  # this makes it an attribute here
     if name not in _LATER:

@@ -101,6 +101,10 @@ def test_in_place_only_where_it_can_be_written(op: Op) -> None:
             expect_same_bits(array, expected[name])
 
 
+def test_version() -> None:
+    assert fastlenet.__version__ == fastlenet.config()["version"]
+
+
 def test_import_is_light() -> None:
     """`import fastlenet` leaves what only training and files need until it is asked for."""
     heavy = [
