@@ -57,8 +57,8 @@ inline void frame_image(std::int32_t* frame, std::int64_t pitch, const std::uint
   }
 }
 
-// The same for floats: frame[h + 3][pitch] and one more zero, in which element (i, j) is the pixel (i - 1, j - 1). The sample at
-// the lower right end reads (h + 2, w + 2), which is the one behind the last row where pitch is w + 2.
+// The same for floats: frame[h + 3][pitch] and one more zero, in which element (i, j) is the pixel (i - 1, j - 1). The sample
+// at the lower right end reads (h + 2, w + 2), which is the one behind the last row where pitch is w + 2.
 inline void frame_image(float* frame, std::int64_t pitch, const float* image, std::int64_t h, std::int64_t w) {
   for (std::int64_t i = 0; i <= (h + 3) * pitch; i += kLanes) store(frame + i, Vector{});
   for (std::int64_t i = 0; i < h; ++i) {
