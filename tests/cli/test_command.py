@@ -191,7 +191,7 @@ def test_an_interrupted_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytest
             "--test-batch-size expects a positive integer below 2^63",
         ),
         (train.main, ["--epochs=--"], "argument --epochs: "),  # the rest is of argparse, whose words change
-        (train.main, ["--data-dir="], "argument --data-dir: a name is expected, got ''"),
+        (train.main, ["--data-dir="], "argument --data-dir: expected the name of a file or a folder, got ''"),
         (train.main, ["--find-lr", "--save-model", "m"], "--find-lr does not train; leave out --save-model"),
         (speedrun.main, ["--momentum", "0"], "--momentum expects a number above 0 for optimizer muon, got 0.0"),
         (speedrun.main, ["--seed", str(2**64 - 1), "--seeds", "2"], f"--seed expects at most {2**64 - 2} for 2 networks"),

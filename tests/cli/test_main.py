@@ -66,8 +66,8 @@ def test_every_command_has_its_version(name: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], r"fastlenet: error: 'trian' is no command; the commands are .*; did you mean train\?"),
-        (["zzz"], "fastlenet: error: 'zzz' is no command; the commands are .*completion"),
+        (["trian"], r"fastlenet: error: 'trian' is not a command; the commands are .*; did you mean train\?"),
+        (["zzz"], "fastlenet: error: 'zzz' is not a command; the commands are .*completion"),
         (["--verison"], r"fastlenet: error: unrecognized arguments: --verison; did you mean --version\? .*"),
         (["train", "--epoch", "3"], r"fastlenet train: error: unrecognized arguments: --epoch 3; did you mean --epochs\? .*"),
         (["train", "--epochz=3"], r"fastlenet train: error: unrecognized arguments: --epochz=3; did you mean --epochs\? .*"),

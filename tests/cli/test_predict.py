@@ -134,7 +134,7 @@ def test_without_pillow(pictures: Path, capsys: pytest.CaptureFixture[str], monk
         (["model.safetensors"], "model.safetensors is a model; name the pictures after it"),
         (["absent.safetensors", "a.png"], "absent.safetensors: no such file"),
         (["."], ".: a folder without pictures"),
-        (["--show", "out.txt", "a.png"], "out.txt: the name of a picture expects an ending as .png or .jpg"),
+        (["--show", "out.txt", "a.png"], "out.txt: the name of a picture expects an ending such as .png or .jpg"),
         (["--show", "no/folder/out.png", "a.png"], "no/folder/out.png"),
         (["--al", "a.png"], "did you mean --all?"),
     ],
@@ -158,7 +158,7 @@ def test_what_can_be_read_is_read(pictures: Path, tmp_path: Path, capsys: pytest
     (tmp_path / "b.png").write_bytes((pictures / "seven.png").read_bytes())
     assert main(["predict", str(tmp_path)]) == 2
     captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1 and "a text.png: no picture that Pillow reads" in captured.err
+    assert captured.err.count("\n") == 1 and "a text.png: not a picture that Pillow reads" in captured.err
     assert captured.out.startswith(f"{tmp_path / 'b.png'}: 7\n") and captured.out.count("\n") == 2
     assert main(["predict", "absent.png", str(pictures / "seven.png")]) == 2
     captured = capsys.readouterr()

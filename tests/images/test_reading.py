@@ -152,11 +152,11 @@ def test_arrays_of_other_libraries() -> None:
 @pytest.mark.parametrize(
     ("image", "kind", "expected"),
     [
-        (np.zeros((3, 28, 28, 1)), ValueError, r"got shape \(3, 28, 28, 1\); one picture at a time"),
-        (np.zeros((5, 28, 28)), ValueError, r"got shape \(5, 28, 28\); one picture at a time"),
+        (np.zeros((3, 28, 28, 1)), ValueError, r"got shape \(3, 28, 28, 1\); give one picture at a time"),
+        (np.zeros((5, 28, 28)), ValueError, r"got shape \(5, 28, 28\); give one picture at a time"),
         (np.zeros(784), ValueError, r"got shape \(784,\)"),
         (np.zeros((0, 28)), ValueError, r"got shape \(0, 28\)"),
-        (GRAY - 300.0, ValueError, "pixels of 0..1 or 0..255, got float64 of -300..-68; give it as it was before"),
+        (GRAY - 300.0, ValueError, "pixels of 0..1 or 0..255, got float64 of -300..-68; give the pixels as they were before"),
         (np.full((9, 9), np.nan), ValueError, "got float64 of nan..nan"),
         (np.full((9, 9), 1e5), ValueError, "got float64 of 1e"),
         (GRAY.astype(complex), TypeError, "image expects a file's name, a Pillow image, or an array"),
@@ -178,9 +178,9 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:900])
     (tmp_path / "empty.jpg").touch()
     for name, expected in {
-        "text.png": "no picture that Pillow reads; convert it to PNG or JPEG",
+        "text.png": "not a picture that Pillow reads; convert it to PNG or JPEG",
         "cut.png": "cannot be read as a picture",
-        "empty.jpg": "no picture that Pillow reads",
+        "empty.jpg": "not a picture that Pillow reads",
         "absent.png": "no such file",
         ".": "not a file",
     }.items():
@@ -221,5 +221,5 @@ def test_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert read(GRAY).shape == (6, 5, 1)
-    with pytest.raises(ImageError, match=r"needs Pillow \(.*\); pip install 'fastlenet\[image\]'"):
+    with pytest.raises(ImageError, match=r"reading or writing a picture needs Pillow \(.*\); pip install 'fastlenet\[image\]'"):
         read_picture(tmp_path / "a.png")

@@ -24,7 +24,7 @@ __all__ = ["main", "make_parser"]
 class _Settings:
     """What is measured, and how."""
 
-    only: str = field(default="", metadata={"values": Values(str), "metavar": "TEXT", "help": "only lines with this text"})
+    only: str = field(default="", metadata={"values": Values(str), "metavar": "TEXT", "help": "only lines that contain TEXT"})
     rounds: int = a_field(5, Values(int, "an integer in 1..1000", 1, 1000), "repeat each measurement N times; take the median")
     numpy: bool = a_field(False, Values(bool), "time the same ops in NumPy too (fastlenet.reference); takes minutes")
 
@@ -46,13 +46,13 @@ def make_parser(prog: str) -> Parser:
         prog,
         "Time each op at LeNet's shapes and some others, and compare it with what this CPU could reach.",
         [
-            (prog, "all ops, a quarter of a minute"),
-            (f"{prog} --only conv2d --threads 1", "one thread, the convolutions"),
-            (f"{prog} --only linear --numpy", "beside the same ops in NumPy"),
+            (prog, "time all ops, a quarter of a minute"),
+            (f"{prog} --only conv2d --threads 1", "time the convolutions on one thread"),
+            (f"{prog} --only linear --numpy", "compare with the same ops in NumPy"),
         ],
-        "The rate counts a dense pass, even if an op skips zeros or the losers of pooling windows, so it can exceed the peak. "
-        "Ops that only move memory have GB/s. Let no other program work meanwhile. Exit codes: 0 success, 2 wrong usage, "
-        "130 Ctrl-C.",
+        "Run no other program meanwhile. The rate counts every product of a dense pass, even if an op skips products with "
+        "zeros, so it can exceed the peak. For ops that only move memory, the rate is in GB/s. Exit codes: 0 success, 2 wrong "
+        "usage, 70 a fault in fastlenet, 130 Ctrl-C.",
     )
     add_flags(parser, _Settings)
     add_flags(parser, Options, ("threads", "json"))

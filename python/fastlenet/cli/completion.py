@@ -17,9 +17,9 @@ def make_parser(prog: str) -> Parser:
         prog,
         "Print a script that lets your shell complete the commands and flags of fastlenet.",
         [
-            (f'eval "$({prog} bash)"', "in ~/.bashrc"),
-            (f'eval "$({prog} zsh)"', "in ~/.zshrc, after compinit"),
-            (f"{prog} tcsh", "into a file that ~/.tcshrc sources"),
+            (f'eval "$({prog} bash)"', "put this line into ~/.bashrc"),
+            (f'eval "$({prog} zsh)"', "put this line into ~/.zshrc, after compinit"),
+            (f"{prog} tcsh", "write the output to a file that ~/.tcshrc sources"),
         ],
     )
     parser.add_argument("shell", choices=_SHELLS)

@@ -40,18 +40,18 @@ def make_parser(prog: str) -> Parser:
         prog,
         "Evaluate a model: accuracy with its 95 % interval, accuracy and precision of each class, and the confusion matrix.",
         [
-            (f"{prog} m.safetensors", "on the test images of MNIST"),
-            (f"{prog} m.safetensors --data photos", "on the pictures in photos/CLASS/"),
-            (f"{prog} m.safetensors --tta", "average over shifted images"),
-            (f"{prog} m.safetensors --json", "one JSON object, for other programs"),
+            (f"{prog} m.safetensors", "evaluate on the test images of MNIST"),
+            (f"{prog} m.safetensors --data photos", "evaluate on the pictures in photos/CLASS/"),
+            (f"{prog} m.safetensors --tta", "average over each image and its four shifts"),
+            (f"{prog} m.safetensors --json", "print one JSON object, for other programs"),
         ],
-        "The images are normalised by the model's own numbers, which its file holds. Exit codes: 0 success, 2 wrong usage or "
-        "input, 70 a fault in fastlenet, 130 Ctrl-C.",
+        "The images are normalised by the mean and the standard deviation in the model's file. Exit codes: 0 success, 2 wrong "
+        "usage or input, 70 a fault in fastlenet, 130 Ctrl-C.",
     )
-    what = "a file that fastlenet train --save-model or model.save wrote (default: the network that the package carries)"
+    what = "a file that fastlenet train --save-model or model.save wrote (default: the package's network)"
     parser.add_argument("model", nargs="?", type=file_name, metavar="MODEL", help=what)
     add_flags(parser, Settings, ("data", "data_dir"))
-    part = "the images to evaluate on (default: the test images; if there are none, those for validation, or else all)"
+    part = "the part of the data to evaluate on (default: test; if it has no images, validation, or else train)"
     parser.add_argument("--part", choices=PARTS, help=part)
     parser.add_argument("--tta", action="store_true", help="average over each image and its four shifts by one pixel")
     add_flags(parser, Settings, ("test_batch_size", "device"))

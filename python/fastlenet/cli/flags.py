@@ -76,7 +76,7 @@ def add_flags(
 
 def add_recipe_flags(parser: argparse.ArgumentParser, *others: str) -> None:
     """Add --recipe, the settings of these other names, and a flag for every field of a Recipe."""
-    group = parser.add_argument_group("recipe", "Named recipes, and a flag for each of their fields; 0 is off.")
+    group = parser.add_argument_group("recipe", "Choose a named recipe, and change its fields by flags; 0 turns a setting off.")
     add_flags(group, Settings, ("recipe",))
     group.add_argument("--list-recipes", action=_ListRecipes, help="print the named recipes as a table, and exit")
     add_flags(group, Settings, others)
@@ -108,7 +108,7 @@ def recipe_table() -> str:
 def make_parser(prog: str) -> Parser:
     parser = Parser(
         prog,
-        "Train LeNet (431,080 parameters) on MNIST, which is part of the package, or on your own images, and report the test "
+        "Train LeNet (431,080 parameters) on MNIST, which is part of the package, or on your own images, and report the "
         "accuracy after each epoch. The same seed gives the same bits, for any number of threads.",
         [
             (prog, "the default recipe, about 99.6 %"),

@@ -22,10 +22,10 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("fastlenet.cli.train", "train a network and report its accuracy"),
-    "evaluate": Command("fastlenet.cli.evaluate", "report a model's accuracy, by class too, and its confusion matrix"),
+    "evaluate": Command("fastlenet.cli.evaluate", "report a model's accuracy, in all and by class, and its confusion matrix"),
     "predict": Command("fastlenet.cli.predict", "read the handwritten digits on pictures"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
-    "bench": Command("fastlenet.cli.bench", "time each op, beside what this CPU could reach"),
+    "bench": Command("fastlenet.cli.bench", "time each op, and compare it with what this CPU could reach"),
     "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),
     "completion": Command("fastlenet.cli.completion", "print a script that lets your shell complete commands and flags"),
 }
@@ -76,4 +76,4 @@ def _without_command(arguments: Sequence[str]) -> int:
     if arguments[0].startswith("-"):
         parser.parse(arguments)
     word = arguments[0]
-    raise UsageError(f"{word!r} is no command; the commands are {', '.join(COMMANDS)}{did_you_mean(word, COMMANDS)}")
+    raise UsageError(f"{word!r} is not a command; the commands are {', '.join(COMMANDS)}{did_you_mean(word, COMMANDS)}")

@@ -27,7 +27,7 @@ def flag_of(name: str) -> str:
 def file_name(text: str) -> str:
     """The argparse type of a flag that names a file or a folder."""
     if not text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"a name is expected, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected the name of a file or a folder, got {text!r}")
     return os.path.expanduser(text)  # a shell does not expand --flag=~/name
 
 

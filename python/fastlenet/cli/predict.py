@@ -46,13 +46,13 @@ def make_parser(prog: str) -> Parser:
         prog,
         "Read the handwritten digit on each picture: a photograph, a scan, a drawing.",
         [
-            (f"{prog} photo.jpg", "by the network that the package carries"),
-            (f"{prog} model.safetensors scans", "by your own network, all pictures of a folder"),
-            (f"{prog} --all page.jpg", "read a number, left to right"),
-            (f"{prog} --json *.png", "one JSON object a picture"),
+            (f"{prog} photo.jpg", "read one digit with the package's network"),
+            (f"{prog} model.safetensors scans", "read all pictures in a folder with your own network"),
+            (f"{prog} --all page.jpg", "read a number of several digits, from left to right"),
+            (f"{prog} --json *.png", "print one JSON object per picture"),
         ],
-        "Exit codes: 0 every digit is clear, 3 a picture is blank, has no digit or several shapes, or its digit is uncertain; "
-        "2 wrong usage, or a file that cannot be read.",
+        "Exit codes: 0 every digit is clear, 3 a picture is blank, has no digit or several shapes, or its digit is uncertain, "
+        "2 wrong usage, or a file that cannot be read, 70 a fault in fastlenet, 130 Ctrl-C.",
     )
     add_arguments(parser)
     return parser
@@ -64,12 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=file_name,
         metavar="[MODEL] IMAGE",
-        help="a file that fastlenet train --save-model wrote, if it comes first; then pictures, or folders of pictures",
+        help="pictures, or folders of pictures; the first file may be a model that fastlenet train --save-model wrote "
+        "(default: the package's network)",
     )
-    parser.add_argument("--all", action="store_true", help="read all digits on a picture, left to right, line by line")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a picture, on a line of its own")
-    parser.add_argument("--tta", action="store_true", help="average over what the network saw and its four shifts by one pixel")
-    parser.add_argument("--show", type=file_name, metavar="FILE", help="save what the network saw, 28x28 pixels, as a picture")
+    parser.add_argument("--all", action="store_true", help="read all digits on a picture, line by line, from left to right")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per picture, each on one line")
+    parser.add_argument("--tta", action="store_true", help="average over the image and its four shifts by one pixel")
+    parser.add_argument("--show", type=file_name, metavar="FILE", help="save what the network saw, 28x28 pixels, to FILE")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet predict") -> int:
@@ -134,7 +135,7 @@ def _pictures(names: Sequence[str]) -> Iterator[str]:
         inside = sorted(path for path in Path(name).iterdir() if path.suffix.lower() in SUFFIXES)
         if not inside:
             raise ImageError(
-                f"{name}: a folder without pictures ({', '.join(SUFFIXES[:3])}, ...); folders in it are not searched"
+                f"{name}: a folder without pictures ({', '.join(SUFFIXES[:3])}, ...); its subfolders are not searched"
             )
         yield from map(str, inside)
 

@@ -68,15 +68,16 @@ class Settings:
             "values": Values(str),
             "flags": ("--dataset",),
             "metavar": "NAME|PATH",
-            "help": f"{', '.join(NAMES)}; or a folder of IDX files, of pictures by class, of CIFAR's binaries; a .npz or .csv",
+            "help": f"{', '.join(NAMES)}; or a path: a folder of IDX files, of CIFAR's binary files, or of folders of "
+            "pictures by class; a .npz or .csv file",
         },
     )
-    data_dir: str | None = a_path("DIR", "folder of the files of a named data set; without --data, the same as --data DIR")
+    data_dir: str | None = a_path("DIR", "folder with the files of a named data set; without --data, the same as --data DIR")
     image_size: int | None = field(
         default=None,
         metadata={
             "values": Values(int, "pixels in 1..4096", 1, 4096),
-            "help": "bring the pictures of a folder to N x N pixels",
+            "help": "resize the pictures of a folder to N x N pixels",
         },
     )
     validation: int = a_field(0, _COUNT, "hold out the last N training images and evaluate on them instead of the test set")

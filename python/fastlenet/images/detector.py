@@ -1,7 +1,7 @@
-"""Whether an image of 28x28 pixels is a digit at all: a small network, trained on digits and on what is none.
+"""A small network that tells whether an image of 28x28 pixels is a digit. It was trained on digits and on other shapes.
 
-A network that was trained to tell ten digits apart is often sure of a letter, too. docs/predict.md has the figures of both
-networks. tools/detector.py makes the weights.
+A network that was trained on the ten digits alone often gives a letter a high probability too. docs/predict.md has the figures
+of both networks. tools/detector.py makes the weights.
 """
 
 from __future__ import annotations

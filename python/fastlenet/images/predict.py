@@ -1,4 +1,4 @@
-"""Read the digit, or the digits, on a picture, and say what is wrong with it."""
+"""Read the digit, or the digits, on a picture, and warn of reasons to doubt them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ Models = Sequential | Iterable[Sequential]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model makes of one shape on a picture.
+    """What a model predicts for one shape on a picture.
 
-    label: the most probable of class_names, None where there was no shape. probability: the label's, 0.0 without one.
-    probabilities: float64 (classes,), which add to 1; all alike without a shape. class_names: of each probability; 0, 1, ... if
-    the model does not know them. image: uint8 (28, 28), what the model saw: white on black, as MNIST. warnings: what speaks
-    against the label, each a line that starts with "blank", "no digit", "several shapes" or "uncertain"; empty where nothing
-    does. box: the shape's place on the picture in pixels, (top, left, bottom, right), or None.
+    label: the most probable class, one of class_names, or None if there is no shape. probability: the probability of the label,
+    or 0.0 if there is no shape.
+    probabilities: float64 (classes,), the probability of each class. They add to 1, and are all equal if there is no shape.
+    class_names: the class of each probability; 0, 1, ... if the model does not know the names.
+    image: uint8 (28, 28), what the model saw, white on black as in MNIST.
+    warnings: the reasons to doubt the label, each a line that starts with "blank", "no digit", "several shapes" or "uncertain";
+    empty if there are none.
+    box: the place of the shape on the picture in pixels, (top, left, bottom, right), or None.
     """
 
     label: Label | None
@@ -55,8 +58,10 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """The digits on a picture. number: their labels as text, in reading order, lines apart by line breaks. digits: each one's
-    prediction. warnings: of the page and of its digits; empty where nothing speaks against the number.
+    """The digits on a picture.
+
+    number: their labels as text, in reading order, with a line break between lines. digits: the prediction for each digit.
+    warnings: the reasons to doubt the number, of the page and of its digits; empty if there are none.
     """
 
     number: str
@@ -80,7 +85,7 @@ class _Found:
         """Why there is no figure."""
         if not self.ink.clear:
             return "blank: nothing on the picture differs enough from its background"
-        return "no digit: nothing but specks, and lines that cross the picture"
+        return "no digit: there are only specks, and lines that cross the picture"
 
     def box(self, figure: Shape) -> tuple[int, int, int, int]:
         corners = (figure.top, figure.left, figure.bottom, figure.right)
@@ -138,15 +143,16 @@ class _Reader:
 
 
 def predict_image(model: Models, image: Picture, *, tta: bool = False) -> Prediction:
-    """The digit on a picture: a photograph, a scan, a drawing, of any size and colours, dark on light or light on dark.
+    """Returns the digit on a picture: a photograph, a scan or a drawing, of any size and colours, dark on light or the reverse.
 
-    model: a network for images of 28x28 pixels as MNIST has them, or several, whose probabilities are averaged. image: a file's
-    name, a Pillow image, or an array (h, w), (h, w, c) or (c, h, w) of pixels in 0..1 or 0..255; files need the extra `image`.
-    Where there are several shapes, the largest is read; predict_page reads them all. tta: average the probabilities of what the
-    model sees and of its four shifts by one pixel.
+    If there are several shapes, the largest is read, with a warning; predict_page reads them all.
+    model: a network for images of 28x28 pixels such as MNIST's, or several networks, whose probabilities are averaged.
+    image: a file's name, a Pillow image, or an array (h, w), (h, w, c) or (c, h, w) of pixels in 0..1 or 0..255. To read files,
+    install the extra `image`.
+    tta: average the probabilities of what the model sees and of its four shifts by one pixel.
 
-    Raises ImageError, a ValueError, for a file that is no picture; TypeError and ValueError for an array that is none and for a
-    model of other images.
+    Raises ImageError, a ValueError, for a file that is not a picture, and TypeError or ValueError for an array that is not a
+    picture or for a model that takes other images.
     """
     reader, found = _Reader(model, tta), _look_at(image)
     if not found.figures:
@@ -160,7 +166,10 @@ def predict_image(model: Models, image: Picture, *, tta: bool = False) -> Predic
 
 
 def predict_page(model: Models, image: Picture, *, tta: bool = False) -> Page:
-    """All digits on a picture, from left to right, then line by line; arguments and errors as of predict_image."""
+    """Returns all digits on a picture, line by line, and in each line from left to right.
+
+    Arguments and errors are those of predict_image.
+    """
     reader, found = _Reader(model, tta), _look_at(image)
     if not found.figures:
         reader.nothing(found.trouble)  # which raises what a model of other images does
@@ -181,14 +190,15 @@ def _look_at(image: Picture) -> _Found:
 
 
 def _are_digits(names: Sequence[Label]) -> bool:
-    """Whether the classes are the ten digits, so that what is no digit is none of them."""
+    """Whether the classes are the ten digits, so that a shape that is not a digit has none of them."""
     return tuple(map(str, names)) == tuple(map(str, range(10)))
 
 
 def _doubts(scores: Array, digit: float, names: Sequence[Label], cut: bool) -> tuple[str, ...]:
-    """The warnings about one shape. digit: the probability that it is one at all. cut: whether a part of it may be missing."""
+    """The warnings about one shape. digit: the probability that it is a digit. cut: whether a part of it may be missing."""
     if digit < _A_DIGIT:
-        return (f"no digit: the shape looks like one by {digit:.1%} only; the nearest is {names[int(scores.argmax())]}",)
+        nearest = names[int(scores.argmax())]
+        return (f"no digit: the shape is a digit with a probability of only {digit:.1%}; the nearest digit is {nearest}",)
     if cut:
         return ("uncertain: the border of the picture cuts the shape off",)
     if scores.max() >= _CERTAIN or len(scores) < 2:

@@ -32,7 +32,7 @@ _EXPECTED = "a file's name, a Pillow image, or an array (h, w), (h, w, c) or (c,
 
 
 class ImageError(ValueError):
-    """A picture that cannot be read or written; one line that names it and says what is wrong."""
+    """A picture that cannot be read or written. The message is one line that names the picture and says what is wrong."""
 
 
 def pillow() -> ModuleType:
@@ -40,7 +40,7 @@ def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImageError(f"a picture's file needs Pillow ({error}); pip install 'fastlenet[image]'") from None
+        raise ImageError(f"reading or writing a picture needs Pillow ({error}); pip install 'fastlenet[image]'") from None
     return Image
 
 
@@ -52,8 +52,8 @@ def read_picture(image: Picture) -> tuple[Array, int]:
     """A picture as float32 (h, w, 1 or 3) in 0..1, turned as its camera says, over white where it is transparent; and how many
     of its pixels, in height and in width, each of these is the mean of, so that no side has more than 1,000.
 
-    Strokes in white on a transparent ground are laid over black. Takes some 100 MB beside the decoded file.
-    Raises ImageError for a file that is no picture, TypeError and ValueError for an array that is none.
+    White strokes on a transparent ground are laid over black. This takes some 100 MB beside the decoded file. Raises ImageError
+    for a file that is not a picture, and TypeError or ValueError for an array that is not a picture.
     """
     if is_path(image):
         return _read_file(os.fspath(image))
@@ -80,7 +80,7 @@ def _read_file(path: str) -> tuple[Array, int]:
     except PermissionError:
         raise ImageError(f"{shown_path(path)}: no permission to read it") from None
     except library.UnidentifiedImageError:
-        raise ImageError(f"{shown_path(path)}: no picture that Pillow reads; convert it to PNG or JPEG") from None
+        raise ImageError(f"{shown_path(path)}: not a picture that Pillow reads; convert it to PNG or JPEG") from None
     except library.DecompressionBombError:
         most = 2 * library.MAX_IMAGE_PIXELS
         raise ImageError(f"{shown_path(path)}: more than {most:,} pixels, which Pillow refuses; make it smaller") from None
@@ -130,7 +130,7 @@ def _expect_array(image: object) -> Array:
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 2, 3, 4) and pixels.shape[0] in (1, 2, 3, 4):
         pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim not in (2, 3) or 0 in pixels.shape or (pixels.ndim == 3 and pixels.shape[2] > 4):
-        batch = "; one picture at a time, as image[0] is" if pixels.ndim == 4 or pixels.ndim == 3 else ""
+        batch = "; give one picture at a time, such as image[0]" if pixels.ndim == 4 or pixels.ndim == 3 else ""
         raise ValueError(f"image expects {_EXPECTED}, got shape {pixels.shape}{batch}")
     return _scaled(pixels)
 
@@ -146,7 +146,7 @@ def _scaled(pixels: Array) -> Array:
     if not (low >= 0 and high <= most):  # NaN too
         raise ValueError(
             f"image expects pixels of 0..1 or 0..255, got {pixels.dtype} of {low:.4g}..{high:.4g}; "
-            "give it as it was before it was normalised"
+            "give the pixels as they were before they were normalised"
         )
     return pixels.astype(np.float32) / most
 

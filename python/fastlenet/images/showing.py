@@ -33,12 +33,12 @@ def as_blocks(image: Array, encoding: str | None = "utf-8") -> str:
 
 
 def expect_picture_name(path: str | os.PathLike[str]) -> None:
-    """Raises ImageError for a file whose ending Pillow does not write, or without Pillow."""
+    """Raises ImageError if Pillow does not write files with this ending, or if Pillow is not installed."""
     library = pillow()
     library.init()
     endings = {ending for ending, kind in library.registered_extensions().items() if kind in library.SAVE}
     if Path(path).suffix.lower() not in endings:
-        raise ImageError(f"{path}: the name of a picture expects an ending as .png or .jpg")
+        raise ImageError(f"{path}: the name of a picture expects an ending such as .png or .jpg")
 
 
 def save_sheet(images: Sequence[Array], path: str | os.PathLike[str]) -> None:
