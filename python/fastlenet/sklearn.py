@@ -66,26 +66,30 @@ class _Pixels(NamedTuple):
 
 
 class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A LeNet as scikit-learn's classifiers are: `fit(X, y)`, `predict(X)`, `score(X, y)`, and what builds on them.
+    """A LeNet as a classifier of scikit-learn: `fit(X, y)`, `predict(X)`, `score(X, y)`, in pipelines and searches too.
 
-    X: rows of pixels (n, h*w), or images (n, h, w), (n, c, h, w) or (n, h, w, c); of bytes, or of numbers of any range, which
-    the smallest and the largest number of the training images bring to 0..1. y: labels of any kind, (n,). With the same
-    random_state, the results have the same bits for any number of threads.
+    X: images (n, h, w), (n, c, h, w) or (n, h, w, c), or rows of pixels (n, h*w). They are bytes, or numbers of any range:
+    `fit` scales numbers so that the smallest one in the training images becomes 0 and the largest one 1.
+    y: labels of any kind, (n,).
+    With the same random_state, the results have the same bits for any number of threads.
 
-    recipe: a Recipe, or the name of one in fastlenet.RECIPES. epochs, batch_size, shift, lr: these fields of the recipe; None
-    leaves the recipe's. image_shape: (h, w) or (c, h, w) of an image, where X has rows; None takes squares, and lays rows of
-    another length, as features that are no pixels, into the smallest square that holds them.
-    class_weight: None, "balanced", or a dict of weights by label.
-    early_stopping: hold out validation_fraction of the training images, of each class alike, stop after n_iter_no_change epochs
-    without a better accuracy on them, and take the weights of the best epoch.
-    warm_start: let `fit` start from the weights that the last `fit` ended with, where classes and shape are the same.
-    random_state: None, an int or a RandomState; for the initial weights, the order of images, augmentation and dropout.
-    threads: how many to use; None is one inside a worker of joblib (as GridSearchCV with n_jobs starts), which other workers
-    run beside, and else what set_num_threads says. verbose: as that of fastlenet.fit.
+    recipe: a Recipe, or the name of one in fastlenet.RECIPES.
+    epochs, batch_size, shift, lr: fields of the recipe; None keeps the recipe's value.
+    image_shape: the shape of an image, (h, w) or (c, h, w), if X has rows. None makes each row a square image. If a row does
+    not fill a square, it is filled up with zeros.
+    class_weight: None, "balanced", or a dict from labels to weights.
+    early_stopping: hold out validation_fraction of the training images, the same share of each class; stop after
+    n_iter_no_change epochs without a better accuracy on them; keep the weights of the best epoch.
+    warm_start: start `fit` from the weights of the last `fit`. Classes and image shape must be the same.
+    random_state: None, an int or a RandomState. It decides the initial weights, the order of the images, augmentation and
+    dropout.
+    threads: the number of threads. None is one thread inside a worker of joblib, such as GridSearchCV with n_jobs starts, since
+    other workers run at the same time. Elsewhere None is the number that set_num_threads set.
+    verbose: as in fastlenet.fit.
 
     After `fit`: classes_, n_features_in_, model_ (the LeNet, in evaluation mode), history_, n_iter_ (epochs), loss_ and
-    loss_curve_ (the training loss), validation_scores_ and best_validation_score_ (accuracies, with early_stopping, else None).
-    Raises scikit-learn's errors for X and y, and TypeError or ValueError for a parameter, when `fit` is called.
+    loss_curve_ (the training loss), validation_scores_ and best_validation_score_ (accuracies; None without early_stopping).
+    Raises, when `fit` is called, scikit-learn's errors for X and y, and TypeError or ValueError for a parameter.
 
         >>> from sklearn.datasets import load_digits
         >>> from fastlenet.sklearn import LeNetClassifier
@@ -159,10 +163,10 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         return self
 
     def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> LeNetClassifier:
-        """Train for one epoch on X and y, starting from the weights as they are, at the recipe's peak learning rate.
+        """Train for one epoch on X and y, starting from the current weights, at the recipe's peak learning rate.
 
-        classes: all labels that will ever occur; the first call needs them, others may repeat them. The first call also fixes
-        the range of the pixels. The momentum of the steps starts anew in each call. sample_weight: as for fit.
+        classes: all labels that will ever occur. The first call needs them; later calls may repeat them. The first call also
+        fixes the range of the pixels. The momentum starts anew in each call. sample_weight: as for fit.
         """
         again = hasattr(self, "model_")
         if classes is None and not again:
@@ -291,7 +295,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     # --- prediction ------------------------------------------------------------------------------------------------------
 
     def predict(self, X: object) -> Labels:
-        """Returns the label of each image, (n,), as they were in y."""
+        """Returns the label of each image, (n,), as the labels were in y."""
         best = self._logits(X).argmax(axis=1)
         predicted: Labels = self.classes_[best]
         return predicted
@@ -308,7 +312,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         return logs
 
     def decision_function(self, X: object) -> npt.NDArray[np.float32]:
-        """Returns the network's outputs, (n, classes); of two classes the second's minus the first's, (n,)."""
+        """Returns the network's outputs, (n, classes); for two classes, the second output minus the first, (n,)."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 

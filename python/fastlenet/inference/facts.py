@@ -1,4 +1,4 @@
-"""What a model knows of its images, its classes and its training, and how a file says it."""
+"""What a model knows about its images, its classes and its training, and how a file stores it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _INTEGER = Values(int, "integers of 64 bits", -(2**63), 2**63 - 1)
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model knows beside its layers. Each is None, or empty, where it is not known.
+    """What a model knows beside its layers. A fact that is not known is None, or empty.
 
-    input_shape: of one example, (c, h, w) of an image. mean, std: they normalise the pixels, scaled to [0, 1]; numbers, or one
-    for each channel. class_names: the label of each output, as the training labels were: all words or all integers. recipe: the
-    fields of the recipe that trained it. Raises FieldTypeError or FieldValueError, which names the fact.
+    input_shape: the shape of one example; (c, h, w) for an image. mean, std: they normalise the pixels, scaled to [0, 1]; a
+    number, or one for each channel. class_names: the label of each output, as the training labels were: all words or all
+    integers. recipe: the fields of the recipe that trained the model. Raises FieldTypeError or FieldValueError, which names the
+    fact.
     """
 
     input_shape: tuple[int, ...] | None = None

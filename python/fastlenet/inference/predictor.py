@@ -1,4 +1,4 @@
-"""What models and ensembles do with raw images: labels, probabilities, scores."""
+"""What models and ensembles compute from raw images: labels, probabilities, scores."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ class Predictor:
     def predict(self, images: object, *, batch_size: int = BATCH_SIZE, tta: bool = False) -> Any:
         """Returns the label of each image, (n,): words or integers, as the training labels were; or one label for one image.
 
-        images: as users have them, for a model of 28x28 gray images (n, 28, 28), (n, 1, 28, 28), (n, 28, 28, 1) or (n, 784), or
-        one image; uint8 or other integers in 0..255, or floats in [0, 1] or [0, 255], an array or whatever holds one. They are
-        not to be normalised: the model does it by its own numbers. batch_size: images at a time, which bounds the memory.
+        images: raw images, or one image, as an array or anything that becomes one. A model for 28x28 gray images takes
+        (n, 28, 28), (n, 1, 28, 28), (n, 28, 28, 1) or (n, 784). Pixels are uint8 or other integers in 0..255, or floats in
+        [0, 1] or [0, 255]. Do not normalise them: the model does so by its own mean and standard deviation.
+        batch_size: the number of images at a time, which bounds the memory.
         tta: average the probabilities of each image and its four shifts by one pixel.
 
-        The model's mode stays as it is. Raises TypeError or ValueError, in one line, for images that do not fit the model and
+        The model's mode does not change. Raises TypeError or ValueError, in one line, for images that do not fit the model and
         for a model that does not know how its images are normalised.
 
             >>> import fastlenet
@@ -79,9 +80,10 @@ class Predictor:
     ) -> Evaluation:
         """Returns accuracy, loss and confusion matrix on images whose labels are known.
 
-        data: images as predict takes them, with a label for each as `labels`; or a Dataset, of which part "test" is taken, or
-        "validation" if there are no test images, or the part that is named. labels: class names, or numbers of classes whose
-        names are words. Raises as predict does.
+        data: images as in predict, with a label for each as `labels`; or a Dataset.
+        part: the part of the Dataset; by default "test", or "validation" if there are no test images.
+        labels: class names, or the numbers of the classes if their names are words.
+        batch_size, tta, errors: as in predict.
 
             >>> import fastlenet
             >>> from fastlenet.data import load_mnist

@@ -52,7 +52,7 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model makes of images whose labels are known.
+    """The result of evaluating a model on images whose labels are known.
 
     loss: the mean of -log p[label]. confusion_matrix: int64 (classes, classes); row i, column j counts the images of class i
     that were taken for class j. class_names: the label of each class. print(evaluation) shows tables.
@@ -98,11 +98,11 @@ class Evaluation:
 
     @property
     def precision(self) -> Array:
-        """The share of the images taken for a class that are of it, float64 (classes,); NaN if none was taken for it."""
+        """The share of the images taken for a class that belong to it, float64 (classes,); NaN if none was taken for it."""
         return _share(np.diag(self.confusion_matrix), self.confusion_matrix.sum(axis=0))
 
     def confusions(self) -> list[tuple[Label, Label, int]]:
-        """Returns the mistakes, the most frequent first: the class, the class it was taken for, and how often."""
+        """Returns the mistakes, the most frequent first: the true class, the predicted class, and how often it happened."""
         wrong = self.confusion_matrix - np.diag(np.diag(self.confusion_matrix))
         places = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
         pairs = zip(*np.unravel_index(places, wrong.shape), strict=True)

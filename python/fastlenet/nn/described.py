@@ -1,4 +1,4 @@
-"""What a model tells of itself: its layers by name, a summary, what it knows of its images, a file."""
+"""What a model says about itself: its layers by name, a summary, the facts about its images and classes, a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIBRARY = "fastlenet"
 
 
 class Described:
-    """The part of a Sequential that describes it. facts: what the model knows of its images and classes."""
+    """The part of a Sequential that describes it. facts: what the model knows about its images and classes."""
 
     layers: tuple[Layer, ...]
     names: list[str]
@@ -43,7 +43,7 @@ class Described:
         return iter(self.layers)
 
     def __getitem__(self, key: int | str) -> Layer:
-        """Returns a layer by its name or its position. Raises KeyError or IndexError, which names the nearest or the count."""
+        """Returns a layer by its name or its position. Raises KeyError, which suggests the nearest name, or IndexError."""
         if isinstance(key, str):
             if key not in self.names:
                 near = nearest(key, self.names)
@@ -65,12 +65,12 @@ class Described:
 
     @property
     def mean(self) -> PerChannel | None:
-        """The mean that normalises pixels scaled to [0, 1], or one for each channel; None if it is not known."""
+        """The mean, or one mean for each channel, that normalises pixels scaled to [0, 1]; None if it is not known."""
         return self.facts.mean
 
     @property
     def std(self) -> PerChannel | None:
-        """The standard deviation that normalises pixels, as mean."""
+        """The standard deviation that normalises pixels, in the same form as mean."""
         return self.facts.std
 
     @property
@@ -91,11 +91,11 @@ class Described:
         std: PerChannel | Sequence[float] | None = None,
         class_names: Sequence[Label] | None = None,
     ) -> None:
-        """Set what the model knows of its images and classes; what is not given stays. `fit` does this from its data set.
+        """Set facts about the model's images and classes. Facts that are not given stay. `fit` sets them from its data set.
 
-        input_shape: of one example, as (1, 28, 28). mean, std: they normalise pixels scaled to [0, 1]; numbers, or one for each
-        channel. class_names: the label of each output, all words or all integers. Raises TypeError or ValueError, and then
-        changes nothing.
+        input_shape: the shape of one example, such as (1, 28, 28). mean, std: they normalise pixels scaled to [0, 1]; a number,
+        or one for each channel. class_names: the label of each output, all words or all integers. Raises TypeError or
+        ValueError, and then changes nothing.
         """
         given = {"input_shape": input_shape, "mean": mean, "std": std, "class_names": class_names}
         changes = {name: _tuple(value) for name, value in given.items() if value is not None}
@@ -129,7 +129,7 @@ class Described:
     # --- a file ---
 
     def metadata(self) -> dict[str, str]:
-        """Returns what a file says of the model: its architecture and its facts, each as JSON.
+        """Returns what a file says about the model: its architecture and its facts, each as JSON.
 
         Raises TypeError for a layer that is not of the library, and ValueError if the facts do not fit the layers.
         """
@@ -148,9 +148,9 @@ class Described:
         return {"architecture": json.dumps(architecture), **self.facts.as_metadata()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a safetensors file: parameters, architecture, and facts. `fastlenet.load` reads it.
+        """Write the model to a safetensors file: parameters, architecture and facts. `fastlenet.load` reads it.
 
-        PyTorch's users can load the parameters too. A file that exists is replaced as a whole. Raises TypeError for a layer
+        PyTorch's users can load the parameters too. If the file exists, it is replaced as a whole. Raises TypeError for a layer
         that is not of the library, and CheckpointError if the file cannot be written or a parameter is not finite.
         """
         from fastlenet.formats.parameters import save_model  # here, since it imports files and their locks

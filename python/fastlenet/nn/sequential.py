@@ -37,11 +37,11 @@ class Sequential(Described, Predictor):
     layers: the layers, in order. names: their names in the state_dict, by default "0", "1", ... as in PyTorch. seed: an integer
     in 0..2^64-1, for dropout and for the initial parameters, which are uniform in +-1/sqrt(fan_in) as in PyTorch. ops: the
     backend.
-    algorithm: of fused convolutions, "direct" or "winograd", as in ops.conv2d_relu_max_pool2d_forward. input_shape: of one
-    example, as (1, 28, 28); `fit` fills it in from its images.
+    algorithm: the algorithm of fused convolutions, "direct" or "winograd", as in ops.conv2d_relu_max_pool2d_forward.
+    input_shape: the shape of one example, such as (1, 28, 28); `fit` sets it from its images.
 
-    len(model), iteration, model[0] and model["conv1"] give the layers. `facts` is what the model knows of its images and
-    classes; `fit` and `fastlenet.load` fill it in, and `save` writes it.
+    len(model), iteration, model[0] and model["conv1"] give the layers. `facts` is what the model knows about its images and
+    classes; `fit` and `fastlenet.load` set it, and `save` writes it.
 
     Conv2d, ReLU and MaxPool2d in a row run as one fused op. In evaluation mode, after `eval()`, several threads may call the
     model at once. In training mode they may not, because the model keeps the activations of a forward pass for its backward
@@ -168,7 +168,8 @@ class Sequential(Described, Predictor):
     def __call__(self, x: Array) -> Array:
         """Returns the last layer's output for x, (n, ...) float32. The array belongs to the caller.
 
-        x: a NumPy array, or a tensor in the host's memory, as torch's on the CPU, which is read by DLPack without a copy.
+        x: a NumPy array, or a tensor in the host's memory, such as torch's on the CPU. A tensor is read by DLPack without a
+        copy.
         In training mode, raises RuntimeError if a pass of this model is running: in a signal handler, a finaliser or another
         thread.
         """
@@ -294,10 +295,10 @@ class Sequential(Described, Predictor):
     # --- raw images ---
 
     def activations(self, images: object) -> dict[str, Array]:
-        """Returns each layer's output for raw images by its name: NumPy arrays (n, ...) float32, or (...) for one image.
+        """Returns the output of each layer for raw images, by the layer's name: float32 (n, ...), or (...) for one image.
 
-        images: as predict takes them. Each layer runs alone, as in evaluation mode, so that with the algorithm "winograd" the
-        last bits may differ from those of the fused pass. Raises as predict does.
+        images: as in predict. Each layer runs alone, as in evaluation mode. With the algorithm "winograd" the last bits may
+        therefore differ from the fused pass. Raises the errors of predict.
 
             >>> import fastlenet
             >>> from fastlenet.data import load_mnist

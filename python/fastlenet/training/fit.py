@@ -57,24 +57,26 @@ def fit(
     data, y: a Dataset, without y; or images and a label for each of them.
     recipe: a Recipe, or the name of one in fastlenet.RECIPES, by default "default"; after a Dataset it may be the third
     argument. changes: fields of the recipe, such as epochs=3 or lr=0.1.
-    schedule: the recipe's field; or a function of two numbers, the step (counted from 0) and the number of steps, that returns
-    the share of the peak rate lr at that step, such as those of optim.schedules.
+    schedule: the recipe's field; or a function, such as those in optim.schedules, that takes the step (counted from 0) and the
+    number of steps and returns the share of the peak rate lr at that step.
     loss: the recipe's field; "cross_entropy", or "mse", the squared error of the probabilities, averaged over the classes.
     class_weight: the recipe's field; how much the images of a class count in the training loss. "balanced" gives all classes
     the same share of it, as in scikit-learn; or weights by class, {8: 2.0}, where the others weigh 1; or a weight for each
     class in order.
-    sample_weight: a weight for each training image, as an array or a list; it multiplies class_weight.
-    The loss of a batch is the sum of weight * loss of its images, divided by the number of images, as in Keras, not by the sum
-    of the weights, as in PyTorch. So weights of mean 1 keep the size of the steps, and doubling all weights doubles the
-    gradient. Label smoothing comes before the weights. history's "loss" is weighted; "accuracy" and "val_loss" are not.
-    validation_data: images and labels, as a pair, that each epoch is evaluated on, in place of the data set's own. Without any,
-    there is no evaluation.
+    sample_weight: a weight for each training image, as an array or a list. It is multiplied by the weight of the image's class.
+    The loss of a batch is the sum of weight * loss over its images, divided by the number of images, as in Keras. PyTorch
+    divides by the sum of the weights instead. So weights of mean 1 keep the size of the steps, and doubling all weights doubles
+    the gradient. Label smoothing is applied before the weights. history's "loss" is weighted; "accuracy" and "val_loss" are
+    not.
+    validation_data: a pair of images and labels, on which each epoch is evaluated. Without it, the validation part of the data
+    set is used, or else its test part. If the data have neither, there is no evaluation.
     callbacks: Callback objects, called after each step and each epoch, such as EarlyStopping.
     verbose: "auto", or True or 1 for a progress bar and a line per epoch, 2 for the lines alone, False or 0 for no output.
     "auto" shows the bar on a terminal and in a notebook only.
-    test_batch_size: images at a time in evaluation. evaluate_every_epoch: if false, evaluate after the last epoch only.
-    checkpoint: a file to write after every epoch and every checkpoint_seconds. It must not exist, unless this run resumes from
-    it, and no other run may write it meanwhile. If a save fails, a RuntimeWarning reports it, and the next save tries again.
+    test_batch_size: the number of images at a time in evaluation.
+    evaluate_every_epoch: if false, evaluate after the last epoch only.
+    checkpoint: a file to write after every epoch and every checkpoint_seconds. It must not exist yet, unless this run resumes
+    from it. No other run may write it meanwhile. If a save fails, a RuntimeWarning reports it, and the next save tries again.
     resume: a checkpoint to continue from; the result has the same bits as a run without interruption. You may change epochs,
     even after the run has finished, but not to fewer than are done; from the current step on, the learning rate then follows
     the schedule of the new length.
