@@ -347,7 +347,7 @@ def test_names_that_cannot_be_printed(encoding: str, data: bytes, model: bytes, 
     lines = result.out.splitlines()
     assert "test images" in lines[1] and re.fullmatch(r"saved \S+", lines[-2]) and lines[-1].startswith("final accuracy ")
     wrong = process('"$@"', "--data-dir", os.fsdecode(model), folder=tmp_path, **environment)
-    assert "no data set that is known here" in one_line(wrong)
+    assert "not a known kind of data set" in one_line(wrong)
     assert "\x1b" not in result.out + wrong.err
 
 

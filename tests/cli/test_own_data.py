@@ -133,7 +133,7 @@ def test_pictures_of_several_sizes(train_here: Train, tmp_path: Path) -> None:
     assert "contradicts state" in one_line(train_here("--resume", "state", "--image-size", 14))
     message = one_line(train_here("--data", "mnist", "--image-size", 14))
     assert message.endswith(
-        "--image-size expects none for mnist, got (14, 14); only the pictures of a folder are brought to one"
+        "--image-size expects none for mnist, got (14, 14); only the pictures of a folder are resized"
     )
 
 

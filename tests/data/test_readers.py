@@ -320,7 +320,7 @@ def test_sizes(picture: Any, tmp_path: Path) -> None:
     assert load_folder(folder, size=(8, 4)).input_shape == load(folder, size=(8, 4)).input_shape == (1, 8, 4)
     for source in ("mnist", write_cifar(tmp_path / "c")):
         with pytest.raises(
-            ValueError, match=r"^load: size expects none for .*; only the pictures of a folder are brought to one"
+            ValueError, match=r"^load: size expects none for .*; only the pictures of a folder are resized"
         ):
             load(source, size=(8, 8))
     with pytest.raises(ValueError, match=r"load_folder: size\[0\] expects a positive integer, got 0"):
@@ -329,7 +329,7 @@ def test_sizes(picture: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "no picture that can be read"), (b"GIF89a", "no picture that can be read"), (b"x" * 99, "no picture")],
+    [(b"", "not a picture that can be read"), (b"GIF89a", "not a picture that can be read"), (b"x" * 99, "not a picture")],
 )
 def test_bad_pictures(content: bytes, message: str, picture: Any, tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "p", picture)
@@ -341,7 +341,7 @@ def test_a_truncated_picture(picture: Any, tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "p", picture, np.repeat(np.repeat(IMAGES, 20, 1), 20, 2))
     path = folder / "c" / "02.png"
     path.write_bytes(path.read_bytes()[:200])
-    refused(folder, r"02\.png: no picture that can be read")
+    refused(folder, r"02\.png: not a picture that can be read")
 
 
 def test_a_picture_that_is_too_large(picture: Any, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_picture_that_is_too_large(picture: Any, tmp_path: Path) -> None:
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
         )
     )
-    refused(tmp_path, r"x\.png: no picture that can be read \(.*(exceeds limit|decompression bomb)")
+    refused(tmp_path, r"x\.png: not a picture that can be read \(.*(exceeds limit|decompression bomb)")
 
 
 def test_folders_that_are_no_classes(picture: Any, tmp_path: Path) -> None:
@@ -505,7 +505,7 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     refused("x.zip", "unpack the archive, and name its folder$")
     Path("x.npy").write_bytes(b"")
     refused("x.npy", "it is a file with the ending .npy$")
-    refused(tmp_path, r"no data set that is known here \(.*\); it has x.npy, x.zip$")
+    refused(tmp_path, r"not a known kind of data set \(.*\); it has x.npy, x.zip$")
     for odd in (None, 3, ["mnist"]):
         with pytest.raises(TypeError, match=r"^load: source expects the name of a data set, or a path, got "):
             load(odd)  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ NAMES: Mapping[str, Callable[[Root], Dataset]] = {
 
 
 def named(source: str | os.PathLike[str]) -> bool:
-    """Whether it is the name of a data set, and not a path."""
+    """Returns whether the source is the name of a data set, and not a path."""
     return _key(source) in NAMES
 
 
@@ -97,16 +97,17 @@ def load(
     root: str | os.PathLike[str] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Dataset:
-    """A data set by its name, or in a file or a folder.
+    """Returns a data set by its name, or from a file or a folder.
 
-    Names: "mnist", which is part of this package; "digits", scikit-learn's; "fashion-mnist", "kmnist", "qmnist", "emnist",
-    "cifar10", "cifar100", "svhn" and "usps", which torchvision reads from `root` (default: data), and downloads where they are
-    missing. Upper case, - and _ do not matter; ./mnist is a folder of that name. Files: four IDX files in a folder, under any
-    of the names that they have in practice; a NumPy archive (Keras's mnist.npz, MedMNIST's); a table (Kaggle's digit
-    recognizer); a folder with a folder of pictures for each class, which are brought to `size`, height and width, if it is
-    given; CIFAR's binary files.
+    Names: "mnist", which is part of the package; "digits", which is part of scikit-learn; "fashion-mnist", "kmnist", "qmnist",
+    "emnist", "cifar10", "cifar100", "svhn" and "usps", whose files lie in `root` (default: data); torchvision downloads missing
+    ones. Upper case, - and _ do not matter. Write ./mnist for a folder of that name.
 
-    Raises DataError, in one line that names the file and says what is wrong and how to mend it.
+    Files: four IDX files in a folder, under any of the names that are in use; a NumPy archive (Keras's mnist.npz, MedMNIST's);
+    a table (Kaggle's digit recognizer); a folder with a folder of pictures for each class; CIFAR's binary files.
+    size: (height, width) to which the pictures of a folder are resized.
+
+    Raises DataError, in one line that names the file and says what is wrong and what to do.
 
         >>> from fastlenet.data import load
         >>> load("mnist")
@@ -135,13 +136,13 @@ def load(
         cure = f"did you mean {near}?" if near else f"names are {', '.join(NAMES)}"
         raise DataError(f"{shown_path(path)}: no such folder or file; {cure}")
     kinds = "; ".join(form.what for form in FORMATS)
-    raise DataError(f"{shown_path(path)}: no data set that is known here ({kinds}); {_what_it_is(path)}")
+    raise DataError(f"{shown_path(path)}: not a known kind of data set ({kinds}); {_what_it_is(path)}")
 
 
 def _expect_no(size: object, what: str) -> None:
     """Raise DataFieldError for a size that has no meaning."""
     if size is not None:
-        raise DataFieldError("size", size, f"none for {what}", "load: ", "only the pictures of a folder are brought to one")
+        raise DataFieldError("size", size, f"none for {what}", "load: ", "only the pictures of a folder are resized")
 
 
 def _what_it_is(path: Path) -> str:

@@ -65,11 +65,11 @@ def _has_pickles(path: Path) -> bool:
 
 
 def load_cifar(path: str | os.PathLike[str]) -> Dataset:
-    """The data set in a folder of CIFAR-10's binary version (data_batch_1.bin, ...), or of CIFAR-100's, with its fine labels.
+    """Returns the data set in a folder of CIFAR-10's binary version (data_batch_1.bin, ...), or CIFAR-100's with fine labels.
 
-    Images are (3, 32, 32), red, green, blue. class_names come from the file of names, where it is there. Memory: twice the
-    files' size. Raises DataError, in one line that names the file; for the version of Python pickles too, which are not read
-    since loading one can run any code.
+    Images are (3, 32, 32): red, green, blue. class_names come from the file of names, if there is one. Memory: twice the files'
+    size. Raises DataError, in one line that names the file. It also raises DataError for the version of Python pickles, because
+    loading a pickle can run any code.
     """
     root = user_path(path)
     found = find_cifar(root)

@@ -56,13 +56,13 @@ def _training_table(folder: Path) -> Path | None:
 
 
 def load_csv(path: str | os.PathLike[str]) -> Dataset:
-    """The data set in a table of a label and the pixels of a square image in each row, values 0..255 or 0..1.
+    """Returns the data set in a table. Each row has a label and the pixels of a square image, in 0..255 or 0..1.
 
-    path: the table, .csv or .csv.gz, or a folder with one. With a header the label is the column of that name (label, class,
-    target, ...), else the first column. Labels may be words. The table for testing is the one beside it with "test" for "train"
-    in its name, where that has labels (Kaggle's has none, and is left out). Memory: at most five times the tables, which may
-    come to 200 MiB when they are decompressed, or 20 times their size. Raises DataError, in one line that names file, line and
-    column.
+    path: the table, .csv or .csv.gz, or a folder with one. If the header names a column label, class, target, ..., this column
+    has the labels, else the first column has them. Labels may be words. The test part is read from the file beside it that has
+    "test" for "train" in its name, if this file has labels (Kaggle's has none, and is left out). Memory: at most five times the
+    size of the tables, which may decompress to 200 MiB, or to 20 times their size if that is more. Raises DataError, in one
+    line that names file, line and column.
     """
     path = user_path(path)
     if path.is_dir():

@@ -35,19 +35,20 @@ def _no_labels() -> Labels:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images and labels in three parts: for training, for validation while one trains, and for the test at the end.
+    """Images and labels in three parts: for training, for validation during training, and for the test at the end.
 
-    Make one of your own arrays by `Dataset.from_arrays`, of files by `fastlenet.data.load`; this constructor takes what is
-    ready to be trained on. Images: uint8, or float32 in [0, 1]; (N, h, w), or (N, c, h, w) of c channels; of one type and size
-    in all parts. Labels: integers (N,) in 0..classes-1. mean and std normalise the pixels, scaled to [0, 1]: numbers, or one
-    for each channel. class_names: of each class; "0", "1", ... where none are given. class_labels: what a trained model answers
-    for each class; by default the class_names, or 0, 1, ... if these are "0", "1", ... or not distinct. There is at least one
-    training image; the other parts may be empty, and `split` or `hold_out` takes a validation part from the training images.
+    To make a data set of your own arrays, call `Dataset.from_arrays`; of files, `fastlenet.data.load`. This constructor takes
+    arrays that need no conversion. Images: uint8, or float32 in [0, 1]; (N, h, w), or (N, c, h, w) for c channels; of one type
+    and size in all parts. Labels: integers (N,) in 0..classes-1. mean and std normalise the pixels, scaled to [0, 1]; each is a
+    number, or a tuple with one for each channel. class_names: the name of each class, by default "0", "1", ... class_labels:
+    the label that a trained model returns for each class; by default the class_names, or 0, 1, ... if these are "0", "1", ...
+    or not distinct. There is at least one training image. The other parts may be empty; `split` and `hold_out` take a
+    validation part from the training images.
 
     Labels become uint8 (int64 for more than 256 classes), and views (transposed, cropped, reversed) become contiguous copies.
     Other arrays are kept, not copied: do not change them afterwards. Two data sets are equal if they are the same object.
-    Raises TypeError for a field of another type and ValueError for what does not fit, in one line that says what was expected,
-    what came, and how to mend it.
+    Raises TypeError for a field of a wrong type and ValueError for a wrong value, in one line that says what was expected, what
+    came, and what to do.
     """
 
     name: str
@@ -102,19 +103,20 @@ class Dataset:
         classes: int | Sequence[object] | None = None,
         name: str = "arrays",
     ) -> Dataset:
-        """A data set of your own images and labels.
+        """Returns a data set of your own images and labels.
 
-        X: images (n, h, w), (n, c, h, w), (n, h, w, c), or rows (n, h*w) of square ones, as an array or anything that becomes
-        one (lists, data frames, tensors on the CPU); bytes, other integers in 0..255, or floats in [0, 1] or [0, 255]. Integers
-        that are only 0 and 1 are black and white. Floats are trained on as they are, in float32. y: a label for each image,
-        (n,): whole numbers, words or letters. validation, test: images and labels for these parts, as a pair; or the share of
-        X that is taken for them, of each class alike. classes: None for the labels that occur in y, sorted; a number k for the
-        labels 0..k-1; or the names of the classes in their order, where y has names, or numbers of names. name: of the data
-        set, for messages.
+        X: images (n, h, w), (n, c, h, w) or (n, h, w, c), or rows (n, h*w) of square images, as an array or anything that
+        becomes one (lists, data frames, tensors on the CPU). Pixels are bytes, other integers in 0..255, or floats in [0, 1] or
+        [0, 255]. Integers that are only 0 and 1 are black and white. Floats become float32.
+        y: a label for each image, (n,): whole numbers, words or letters.
+        validation, test: a pair of images and labels for this part, or the share of X to take for it, the same of each class.
+        classes: None takes the labels that occur in y, sorted. A number k takes the labels 0..k-1. A list has the names of the
+        classes in order; y then has these names, or their positions in the list.
+        name: the name of the data set, for messages.
 
-        The labels become `class_names`; mean and standard deviation, of each channel, are those of the training images. Arrays
-        that are as training needs them are kept, others are copied once. Raises, before anything is trained, FieldTypeError or
-        FieldValueError in one line that names the argument, what was expected, what came, and the cure.
+        The labels become `class_names`. The mean and the standard deviation of each channel are those of the training images.
+        Arrays that need no conversion are kept, others are copied once. Raises FieldTypeError or FieldValueError in one line
+        that names the argument, what was expected, what came, and the cure.
 
             >>> import numpy as np
             >>> from fastlenet.data import Dataset
@@ -148,13 +150,13 @@ class Dataset:
         classes: int | Sequence[object] | None = None,
         name: str = "arrays",
     ) -> Dataset:
-        """A data set of a torch.utils.data.Dataset, or of anything else with a length whose items are (image, label).
+        """Returns a data set of a torch.utils.data.Dataset, or of any other collection of pairs (image, label).
 
-        Each item is asked for once, so a random transform is applied once: augment by the recipe instead. Images: PIL's, or
-        tensors and arrays as in from_arrays, which have not been normalised; leave out transforms.Normalize. Labels: numbers or
-        words. validation, test: other such data sets, or the shares of this one to take. classes: as in from_arrays; None
-        takes the names that the data set has as `classes`, as torchvision's have. All images are held in memory. Raises as
-        from_arrays does.
+        Each item is read once, so a random transform is applied only once: augment by the recipe instead. Images: PIL images,
+        or tensors and arrays as in from_arrays, not normalised; leave out transforms.Normalize. Labels: numbers or words.
+        validation, test: other such data sets, or the shares of this one to take. classes: as in from_arrays. None takes the
+        names in the data set's attribute `classes`, which torchvision's data sets have. All images are held in memory. Raises
+        the errors of from_arrays.
         """
         where = "Dataset.from_torch: "
         train = items_of(f"{where}dataset", dataset)
@@ -169,9 +171,9 @@ class Dataset:
             raise type(error)(named, error.value, error.expected, where, error.cure, error.got) from None
 
     def split(self, fraction: float, stratify: bool = True, seed: int = 0) -> Dataset:
-        """The same, with that fraction of the training images as the validation part; the test part stays as it is.
+        """Returns the data set with this fraction of the training images as its validation part. The test part stays the same.
 
-        stratify: of each class the same share. seed: another one chooses other images. Raises ValueError where there is a
+        stratify: take the same share of each class. seed: another seed takes other images. Raises ValueError if there is a
         validation part already.
         """
         where = "Dataset.split: "
@@ -185,10 +187,10 @@ class Dataset:
         return self._with(train.at(stay), train.at(out), self.part("test"))
 
     def with_validation(self, images: object, labels: object) -> Dataset:
-        """The same, with these images and labels as the validation part.
+        """Returns the data set with these images and labels as its validation part.
 
-        images: of the training images' size, in any layout and type that from_arrays takes. labels: names of the classes, or
-        their numbers. Raises FieldTypeError and FieldValueError.
+        images: of the training images' size, in any layout and type that from_arrays takes. labels: the names of the classes,
+        or their numbers. Raises FieldTypeError and FieldValueError.
         """
         more = more_arrays("Dataset.with_validation: ", images, labels, self.train_images, self.class_names)
         train, validation, test = alike([self.train_images, more.images, self.test_images])
@@ -196,10 +198,10 @@ class Dataset:
         return self._with(*parts)
 
     def hold_out(self, count: int) -> Dataset:
-        """The same, with the last `count` training images as the validation part, and without the test images.
+        """Returns the data set with the last `count` training images as its validation part, and without its test images.
 
-        So that whatever is chosen by the validation part has not seen the test images. Raises ValueError for a count that is
-        not in 1..N-1.
+        So no choice that you make by the validation part depends on the test images. Raises ValueError for a count that is not
+        in 1..N-1.
         """
         most, where = len(self.train_labels) - 1, "Dataset.hold_out: "
         if most < 1:
@@ -223,18 +225,18 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Of an image: channels, height, width."""
+        """The shape of an image: channels, height, width."""
         shape = self.train_images.shape
         return (1, shape[1], shape[2]) if len(shape) == 3 else (shape[1], shape[2], shape[3])
 
     def part(self, name: Part) -> Arrays:
-        """The images and labels of a part: "train", "validation" or "test"."""
+        """Returns the images and labels of a part: "train", "validation" or "test"."""
         arrays = Values(str, choices=PARTS).convert("Dataset.part: name", name)
         return Arrays(getattr(self, f"{arrays}_images"), getattr(self, f"{arrays}_labels"))
 
     @cached_property
     def fingerprint(self) -> str:
-        """The MD5 sum of the training images and labels: whether two runs see the same data."""
+        """The MD5 sum of the training images and labels, which shows whether two runs see the same data."""
         import hashlib  # loads OpenSSL
 
         digest = hashlib.md5(self.train_images.data, usedforsecurity=False)

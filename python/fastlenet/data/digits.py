@@ -11,14 +11,15 @@ __all__ = ["load_digits"]
 
 
 def load_digits(test: float = 0.2) -> Dataset:
-    """scikit-learn's digits, of which the share `test`, of each class alike, are test images; always the same ones.
+    """Returns scikit-learn's digits.
 
-    Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits (UCI), its test set, as
-    sklearn.datasets.load_digits has it. Raises DataError where scikit-learn is not installed.
+    test: the share of the images for the test part, the same of each class; always the same images. Raises DataError if
+    scikit-learn is not installed. Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits (UCI), its test
+    set, as sklearn.datasets.load_digits returns it.
     """
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DataError(f"the digits of scikit-learn need it ({error}); pip install 'fastlenet[sklearn]'") from None
+        raise DataError(f"the digits need scikit-learn ({error}); pip install 'fastlenet[sklearn]'") from None
     digits = datasets.load_digits()
     return Dataset.from_arrays(digits.images.astype(np.uint8), digits.target, test=test, classes=10, name="digits")

@@ -58,15 +58,15 @@ def holds_pictures(path: Path) -> bool:
 
 
 def load_folder(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> Dataset:
-    """The data set of the pictures in a folder, which has a folder for each class, of the class's name.
+    """Returns the data set of the pictures in a folder, which has a folder for each class, with the name of the class.
 
-    Or it has folders train (or training), test (testing) and validation (val, valid), with the folders of the classes in them;
-    only the first must be there. Pictures: PNG, JPEG, BMP, GIF, WebP, TIFF, PNM; files with other endings are left out. If all
-    are gray, so are the images; else all have three channels: red, green, blue. What is transparent is white. size: height and
-    width to which all pictures are brought; without it they must be of one size. Memory: a byte for each pixel and channel, in
-    all at most 200 MiB, or 20 times the files' size if that is more.
+    Or the folder has folders train (or training), test (testing) and validation (val, valid), with the folders of the classes
+    in them; only the first is needed. Pictures: PNG, JPEG, BMP, GIF, WebP, TIFF, PNM; files with other endings are left out. If
+    all pictures are gray, the images have one channel; else all have three: red, green, blue. Transparent parts become white.
+    size: (height, width) to which all pictures are resized; without it they must have one size. Memory: a byte for each pixel
+    and channel, in all at most 200 MiB, or 20 times the files' size if that is more.
 
-    Raises DataError, in one line that names the file, and where Pillow is not installed.
+    Raises DataError, in one line that names the file, and if Pillow is not installed.
     """
     root, open_picture = user_path(path), _opener()
     if size is not None:
@@ -147,7 +147,7 @@ def _opener() -> Opener:
             raise
         except Exception as error:  # what a stranger's bytes make Pillow raise is not to be listed
             reason = " ".join(str(error).split())[:100] or type(error).__name__
-            raise DataError(f"{shown_path(path)}: no picture that can be read ({reason})") from None
+            raise DataError(f"{shown_path(path)}: not a picture that can be read ({reason})") from None
 
     return opened
 

@@ -43,11 +43,11 @@ def load_idx_directory(directory: str | os.PathLike[str], *, prefix: str | None 
     The files are called train-images-idx3-ubyte or train-images.idx3-ubyte, and so on. They may lie in folders of these names,
     or in a subfolder of torchvision (raw, MNIST/raw, FashionMNIST/raw, ...). One split of EMNIST is read too; its images, which
     lie on their side in the files, are turned upright, and the data set's name mentions it. There are ten classes, or as many
-    as there are labels if labels above 9 are used. Labels that count from 1 to 10 or more become 0, 1, ... The class_names are
-    the published ones of Fashion-MNIST, KMNIST and EMNIST, else the labels. `~` is the home folder.
+    as there are labels if labels above 9 are used. Labels that count from 1 to 10 or more become 0, 1, ... For Fashion-MNIST,
+    KMNIST and EMNIST the class_names are the published names, else the labels. `~` is the home folder.
 
-    prefix: of the files' names, where a folder has several sets, as "emnist-letters-". Raises DataError, in one line that names
-    the file, for anything that is not such a set, or more than one.
+    prefix: the beginning of the files' names, such as "emnist-letters-", if the folder has several data sets. Raises DataError,
+    in one line that names the file, if there is no such data set, or more than one.
     """
     folder = user_path(directory)
     found = find_set(folder) if prefix is None else _prefixed(folder, prefix)

@@ -45,12 +45,12 @@ def holds_npz(path: Path) -> bool:
 
 
 def load_npz(path: str | os.PathLike[str]) -> Dataset:
-    """The data set in a NumPy archive, with the names of arrays that Keras or MedMNIST use, or images and labels alone.
+    """Returns the data set in a NumPy archive, with Keras's or MedMNIST's names of arrays, or with only images and labels.
 
     Known names: x_train, y_train, x_test, y_test; train_images, train_labels, val_images, ...; images, labels; X, y; and so on.
-    Without images for testing the test part is empty. Nothing is executed: an array of Python objects is refused. A compressed
-    file may come to 200 MiB, or to 20 times its size if that is more, and three times that is used at most. Raises DataError,
-    in one line that names file and array.
+    Without test images the test part is empty. Nothing is executed: an array of Python objects is refused. A compressed file
+    may decompress to 200 MiB, or to 20 times its size if that is more. Memory: at most three times that. Raises DataError, in
+    one line that names file and array.
     """
     with opened(path) as (path, stream):
         try:

@@ -47,7 +47,7 @@ TORCHVISION: Mapping[str, _Set] = {
 
 
 def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Dataset:
-    """Returns a data set of torchvision.datasets, one of the table TORCHVISION. EMNIST: its letters, turned upright.
+    """Returns a data set of torchvision.datasets, one of the table TORCHVISION. Of EMNIST it returns the letters, upright.
 
     Reads the files that torchvision left in `root`, and downloads only missing ones. Colour images are (3, h, w). Raises
     DataError if torchvision is not installed, or the files can be neither read nor downloaded.
@@ -57,7 +57,7 @@ def load_torchvision(name: str, root: str | os.PathLike[str] = "data") -> Datase
     try:
         from torchvision import datasets
     except ImportError as error:
-        raise DataError(f"the data sets of torchvision need it ({error}); pip install 'fastlenet[torchvision]'") from None
+        raise DataError(f"this data set needs torchvision ({error}); pip install 'fastlenet[torchvision]'") from None
     chosen = TORCHVISION[name]
     parts = [_part(getattr(datasets, name), name, root, options) for options in (chosen.train, chosen.test)]
     try:

@@ -21,8 +21,8 @@ class Network(Protocol):
     def of(self, recipe: Recipe, *, input_shape: Sequence[int], classes: int, ops: ModuleType) -> Sequential:
         """Returns the network that a run with this recipe starts from.
 
-        input_shape: (c, h, w) of an image. classes: the number of outputs. ops: the backend. Raises ValueError for images that
-        it cannot take.
+        input_shape: (c, h, w), the shape of an image. classes: the number of outputs. ops: the backend. Raises ValueError for
+        images that the network cannot take.
         """
 
 

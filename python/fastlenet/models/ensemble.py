@@ -17,10 +17,9 @@ __all__ = ["Ensemble"]
 class Ensemble(Predictor):
     """Networks of one architecture, trained from different seeds, whose probabilities are averaged.
 
-    members: at least one model; they know the same of their images and classes, as those of one data set do. `fastlenet.load`
-    makes it of a file that `fastlenet train --ensemble` wrote. predict, predict_proba and evaluate are those of Sequential.
-    len(ensemble), iteration and ensemble[0] give the members.
-    Raises TypeError or ValueError.
+    members: at least one model, all of the same layers, input shape, normalisation and classes. `fastlenet.load` returns an
+    ensemble for a file that `fastlenet train --ensemble` wrote. predict, predict_proba and evaluate are used as those of
+    Sequential. len(ensemble), iteration and ensemble[0] give the members. Raises TypeError or ValueError.
     """
 
     def __init__(self, members: Sequence[Sequential]) -> None:
@@ -37,7 +36,7 @@ class Ensemble(Predictor):
 
     @property
     def facts(self) -> ModelFacts:
-        """What the members know of their images and classes, as Sequential.facts; the recipe is the first member's."""
+        """What the members know about their images and classes, as Sequential.facts; the recipe is the first member's."""
         return self.members[0].facts
 
     @property

@@ -22,15 +22,15 @@ _LEAST, _UNPADDED = 4, 16  # pixels a side: what two poolings need, and what two
 
 
 class LeNet(Sequential):
-    """A LeNet, for 28x28 images unless it is told otherwise, with 431,080 parameters for ten classes.
+    """A LeNet. By default it takes 28x28 gray images, and has ten classes and 431,080 parameters.
 
     The model maps normalised images x, (n, c, h, w) float32, to logits (n, classes). Its state_dict has the keys and shapes of
     a PyTorch module with layers conv1, conv2, fc1 and fc2.
-    seed: of the initial weights and of dropout. classes: the number of outputs. input_shape: (c, h, w) of an image, at least 4
-    pixels a side; the size of fc1 follows. Along a side of fewer than 16 pixels both convolutions pad with 2 zeros, since 5x5
-    filters would leave nothing of it.
-    dropout, dropout_fc1: probability in [0, 1) of dropping an input of fc2, or of fc1, in training; they change no parameter or
-    key.
+    seed: decides the initial weights and dropout. classes: the number of outputs.
+    input_shape: (c, h, w), the shape of an image, at least 4 pixels a side. It decides the size of fc1. Along a side of fewer
+    than 16 pixels both convolutions pad with 2 zeros, since nothing would be left of it without padding.
+    dropout, dropout_fc1: the probability in [0, 1) of dropping an input of fc2, or of fc1, in training. They change neither the
+    parameters nor the keys.
     ops: the backend. algorithm: "direct" or "winograd", see Sequential.
     Raises TypeError or ValueError, which names the argument.
     Source: LeCun et al. 1998, with the sizes of Caffe's LeNet and a ReLU after each layer.
@@ -81,9 +81,9 @@ class LeNet(Sequential):
 
     @classmethod
     def pretrained(cls, *, ops: ModuleType = kernel_ops, algorithm: str = "direct") -> LeNet:
-        """Returns the network that the package carries, in evaluation mode: trained on MNIST by the recipe `best`, seed 0.
+        """Returns the package's network, in evaluation mode. It was trained on MNIST by the recipe `best` with seed 0.
 
-        Its weights are rounded to bfloat16, 0.86 MB; test accuracy 99.62 %. Raises CheckpointError if the file is damaged.
+        Its weights are rounded to bfloat16, 0.86 MB. Its test accuracy is 99.62 %. Raises CheckpointError for a damaged file.
         """
         from fastlenet.formats.tensor_file import TensorFile  # which only this needs
 

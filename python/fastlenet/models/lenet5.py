@@ -32,19 +32,22 @@ class LeNet5(Sequential):
 
     It differs from the network of the paper as follows:
 
-    - conv2 is dense. The paper connects each of its 16 filters with 3, 4 or 6 of the 6 channels, so it has 1,516 parameters in
-      place of 2,416 there.
-    - Pooling has no parameters. The paper multiplies each channel's sum by a coefficient, adds a bias, and applies tanh again.
-      Those would be 12 and 32 parameters.
-    - The activation is tanh(x). The paper's is 1.7159 tanh(2x/3).
+    - conv2 is dense, with 2,416 parameters. The paper connects each of the 16 filters with 3, 4 or 6 of the 6 channels, which
+      gives 1,516 parameters.
+    - Pooling has no parameters. The paper multiplies each channel's sum by a coefficient, adds a bias, and applies tanh again,
+      with 12 and 32 parameters.
+    - The activation is tanh(x). The paper uses 1.7159 tanh(2x/3).
     - fc3 with softmax and cross-entropy takes the place of ten radial basis functions, which have fixed centres (images of the
       characters of 7x12 pixels, the reason for 84) and a loss of their own.
-    - Padding is zero after normalisation, which is the mean grey of the training images. The paper pads with the background.
-    - fc1 is the paper's C5, a convolution of 5x5 on 5x5 pixels. Initial weights are those of every layer here.
+    - Images are padded with zeros after normalisation, and zero stands for the mean gray of the training images. The paper pads
+      with the background.
+    - fc1 stands for the paper's C5, a convolution of 5x5 on 5x5 pixels, which is the same.
+    - The initial weights are those of all layers in fastlenet, not the paper's.
 
-    seed: of the initial weights and of dropout. input_shape: (c, h, w) of an image. classes: the number of outputs.
-    dropout, dropout_fc1: probability in [0, 1) of dropping an input of fc2, or of fc1, in training; the paper has none.
-    ops: the backend. algorithm: accepted as by LeNet; it has no effect, since it concerns max pooling.
+    seed: decides the initial weights and dropout. classes: the number of outputs.
+    input_shape: (c, h, w), the shape of an image.
+    dropout, dropout_fc1: the probability in [0, 1) of dropping an input of fc2, or of fc1, in training; the paper has none.
+    ops: the backend. algorithm: as in LeNet; it has no effect, since it concerns only convolutions with max-pooling.
     Raises TypeError or ValueError, which names the argument.
     Source: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, Proceedings of the IEEE
     86(11), 1998, section II.B; its test error on MNIST is 0.95 % (section III.B).

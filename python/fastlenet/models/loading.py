@@ -35,15 +35,15 @@ _MNIST = ModelFacts((1, 28, 28), 0.1307, 0.3081, tuple(range(10)))  # MEAN_STD o
 
 
 def load(path: str | os.PathLike[str], *, ops: ModuleType = kernel_ops) -> Sequential | Ensemble:
-    """Returns the model in a file, in evaluation mode: one that `model.save` or `fastlenet train --save-model` wrote.
+    """Returns the model in a file that `model.save` or `fastlenet train --save-model` wrote, in evaluation mode.
 
-    An ensemble's file gives an Ensemble. Files without an architecture load too if the names and shapes of their arrays are
-    those of LeNet or Chain: files of older versions, and state_dicts of PyTorch that safetensors wrote. Such a file does not
-    say how its images were normalised; a LeNet for 28x28 gray images and ten classes is taken as one for MNIST, with a
-    UserWarning. ops: the backend.
+    For the file of an ensemble it returns an Ensemble. Files without an architecture load too if the names and shapes of their
+    arrays are those of LeNet or Chain: files of older versions, and state_dicts of PyTorch that safetensors wrote. Such a file
+    does not say how its images were normalised. For a LeNet with 28x28 gray images and ten classes, `load` assumes MNIST's mean
+    and standard deviation, and gives a UserWarning. ops: the backend.
 
-    The file is checked before an array is made, and nothing in it is executed. Raises CheckpointError, with one line, for any
-    other file, and for a damaged or hostile one.
+    The file is checked before an array is made, and nothing in it is executed. Raises CheckpointError, in one line, for any
+    other file and for a damaged or hostile one.
 
         >>> import fastlenet
         >>> fastlenet.LeNet().save("lenet.safetensors")
@@ -53,7 +53,7 @@ def load(path: str | os.PathLike[str], *, ops: ModuleType = kernel_ops) -> Seque
     """
     file = TensorFile(path)
     if "fastlenet" in file.metadata:
-        cure = "fit(resume=...) goes on from it, and fastlenet train --resume FILE --save-model MODEL makes a model of it"
+        cure = "fit(resume=...) continues it, and fastlenet train --resume FILE --save-model MODEL makes a model of it"
         raise CheckpointError(f"{shown_path(path)}: a checkpoint of a run, not a model; {cure}")
     file.expect_known_types()
     try:
