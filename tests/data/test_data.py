@@ -109,7 +109,7 @@ IMAGE = np.zeros((3, 28, 28), np.uint8)
 
 # Name, what to write to the images' file, and the error.
 BAD_IMAGES: list[tuple[str, bytes, str]] = [
-    ("empty", b"", "truncated, 0 bytes are no IDX file"),
+    ("empty", b"", "truncated, 0 bytes are not an IDX file"),
     ("half a header", image_header(3)[:9], "truncated inside the header"),
     (
         "truncated",

@@ -61,8 +61,8 @@ IMAGES: list[tuple[str, Any, type, str]] = [
 ONE_HOT = np.eye(10, dtype=int)[LABELS]
 LABEL_ERRORS: list[tuple[str, Any, type, str]] = [
     ("list", lambda y: y.tolist(), TypeError, f"a numpy array of integers (N,) in 0..9, got list{OTHER}"),
-    ("column", lambda y: y[:, None], ValueError, "got shape (12, 1); [:, 0] makes it so"),
-    ("one-hot", lambda y: ONE_HOT, ValueError, "got shape (12, 10); .argmax(axis=1) is the label of a one-hot row"),
+    ("column", lambda y: y[:, None], ValueError, "got shape (12, 1); take [:, 0] of it"),
+    ("one-hot", lambda y: ONE_HOT, ValueError, "got shape (12, 10); take .argmax(axis=1) of one-hot rows"),
     ("matrix", lambda y: ONE_HOT[:, :7], ValueError, "got shape (12, 7)"),
     ("words", lambda y: np.array(["cat"] * COUNT), TypeError, f"got <U3{OTHER}"),
     ("floats", lambda y: y.astype(float), TypeError, f"got float64{OTHER}"),

@@ -91,11 +91,11 @@ class Loader:
         return iter([])
 
 
-A_DATASET = "dataset expects a data set of pairs (image, label), as torch.utils.data.Dataset is, got "
+A_DATASET = "dataset expects a data set of pairs (image, label), such as a torch.utils.data.Dataset, got "
 WRONG: dict[str, tuple[object, type, str]] = {
     "None": (None, TypeError, f"{A_DATASET}NoneType"),
     "loader": (Loader(), TypeError, f"{A_DATASET}a Loader, which makes batches; give its .dataset"),
-    "no labels": (Items(lambda number: (IMAGES[number],)), TypeError, "dataset[0] expects a pair (image, label), got 1 things"),
+    "no labels": (Items(lambda number: (IMAGES[number],)), TypeError, "dataset[0] expects a pair (image, label), got 1 items"),
     "images": (IMAGES, TypeError, "dataset[0] expects a pair (image, label), got ndarray"),
     "name": ("mnist", TypeError, "dataset[0] expects a pair (image, label), got str"),
     "empty": (Items(pair, 0), ValueError, "dataset expects at least one image, got none"),
@@ -143,7 +143,7 @@ def test_of_torch(torch: Any) -> None:
     of_tensors = Dataset.from_arrays(pixels, torch.arange(20) % 4)
     assert of_tensors.fingerprint == Dataset.from_torch(whole).fingerprint
     with pytest.raises(
-        TypeError, match=r"X expects .* got Tensor that is no array .*\.detach\(\)\.cpu\(\)\.float\(\)\.numpy\(\)"
+        TypeError, match=r"X expects .* got Tensor that is not an array .*\.detach\(\)\.cpu\(\)\.float\(\)\.numpy\(\)"
     ):
         Dataset.from_arrays(pixels.clone().requires_grad_(), torch.arange(20))
 

@@ -99,9 +99,9 @@ def of(array: Array) -> bytes:
 
 GOOD = npz(X=of(IMAGES), y=of(LABELS))
 BAD_ARCHIVES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "damaged, or no NumPy archive"),
-    "text": (b"x,y\n" * 99, "damaged, or no NumPy archive"),
-    "truncated": (GOOD[: len(GOOD) // 2], "damaged, or no NumPy archive"),
+    "empty": (b"", "damaged, or not a NumPy archive"),
+    "text": (b"x,y\n" * 99, "damaged, or not a NumPy archive"),
+    "truncated": (GOOD[: len(GOOD) // 2], "damaged, or not a NumPy archive"),
     "no arrays": (npz(), "archive expects arrays x_train and y_train, .*, got none; numpy.savez"),
     "other names": (npz(pixels=of(IMAGES)), "archive expects arrays .*, got pixels; numpy.savez"),
     "no labels for test": (

@@ -230,7 +230,7 @@ def test_an_ensemble_is_judged_before_it_is_read(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"abc", "3 bytes are no header"),
+        (b"abc", "3 bytes are not a header"),
         ((1 << 60).to_bytes(8, "little") + b"{}", "a header of 1,152,921,504,606,846,976 bytes"),
         ((9).to_bytes(8, "little") + b"{}", "a header of 9 bytes in a file of 10"),
         ((2).to_bytes(8, "little") + b"[]", "no object of JSON"),

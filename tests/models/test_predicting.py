@@ -255,7 +255,7 @@ WRONG_IMAGES: list[tuple[Any, str]] = [
     (zeros(0, 12, 10), "at least one image"),
     (zeros(), r"got shape \(\)"),
     (np.full((2, 12, 10), -1.0), "expects pixels in 0..255, .* got float64 in -1.0..-1.0; give the pixels as they were"),
-    (np.full((2, 12, 10), np.nan), "numpy.isfinite says where"),
+    (np.full((2, 12, 10), np.nan), "numpy.isfinite finds them"),
     (np.full((2, 12, 10), 65535, np.uint16), "divide them by 65535"),
     (np.full((2, 12, 10), "a"), "of numbers, got <U1"),
     (np.ma.masked_equal(np.ones((2, 12, 10)), 1), "got a masked array"),

@@ -169,7 +169,7 @@ def test_a_class_weight_is_a_word() -> None:
         ({"class_weight": [0] * 10}, "class_weight expects a weight above 0 of at least one training image, got 0 for all"),
         ({"class_weight": {1: 1e300}}, r"class_weight expects weights that fit float32, got one of 1e\+300"),
         ({"sample_weight": np.ones(3)}, "sample_weight expects a number for each of the 200 training images, got 3 numbers"),
-        ({"sample_weight": np.ones((200, 1))}, r"sample_weight expects .*, got shape \(200, 1\); \[:, 0\] makes it so"),
+        ({"sample_weight": np.ones((200, 1))}, r"sample_weight expects .*, got shape \(200, 1\); take \[:, 0\] of it"),
         ({"sample_weight": 1.0}, r"sample_weight expects .*, got shape \(\)"),
         ({"sample_weight": "x"}, "sample_weight expects .*, got 'x'"),
         ({"sample_weight": [[1], [2, 3]]}, "sample_weight expects "),

@@ -112,7 +112,7 @@ def _raw(images_name: str, images: object, labels_name: str, labels: object) -> 
 
 def _raw_pair(name: str, given: tuple[object, object] | list[object], train: Array) -> _Raw:
     if len(given) != 2:
-        raise value_error(name, given, "a pair (images, labels), or the share of X to take", f"{len(given)} things")
+        raise value_error(name, given, "a pair (images, labels), or the share of X to take", f"{len(given)} items")
     made = _raw(f"{name}[0]", given[0], f"{name}[1]", given[1])
     if made.images.shape[1:] != train.shape[1:]:
         expected = f"images of the size of X, {_size(train)}"

@@ -303,8 +303,8 @@ def _expect_labels(name: str, value: object, classes: int) -> Labels:
     expected = f"a numpy array of integers (N,) in 0..{classes - 1}"
     labels = _expect_array(name, value, expected)
     if labels.ndim != 1:
-        cure = ".argmax(axis=1) is the label of a one-hot row" if labels.ndim == 2 and labels.shape[1] == classes else ""
-        cure = "[:, 0] makes it so" if labels.ndim == 2 and labels.shape[1] == 1 else cure
+        cure = "take .argmax(axis=1) of one-hot rows" if labels.ndim == 2 and labels.shape[1] == classes else ""
+        cure = "take [:, 0] of it" if labels.ndim == 2 and labels.shape[1] == 1 else cure
         raise value_error(name, labels, expected, f"shape {labels.shape}", cure)
     if labels.dtype.kind not in "iu":
         raise type_error(name, labels, expected, str(labels.dtype), _OTHERWISE)
@@ -334,5 +334,5 @@ def _class_labels(labels: object, names: tuple[str, ...]) -> tuple[str | int, ..
     if not isinstance(labels, tuple) or not (words or all(type(label) is int for label in labels)):
         raise type_error("class_labels", labels, "a tuple of words, or of integers", type(labels).__name__)
     if len(labels) != len(names) or len(set(labels)) < len(labels):
-        raise value_error("class_labels", labels, f"a label for each of {len(names)} classes, each another", f"{len(labels)}")
+        raise value_error("class_labels", labels, f"a different label for each of {len(names)} classes", f"{len(labels)}")
     return labels

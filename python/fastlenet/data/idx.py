@@ -36,7 +36,7 @@ def read_idx(path: str | os.PathLike[str], ndim: int, max_bytes: int = MAX_BYTES
 def _read(path: Path, stream: BufferedIOBase, ndim: int, max_bytes: int) -> Bytes:
     header = stream.read(4 + 4 * ndim)
     if len(header) < 4:
-        raise DataError(f"{path}: truncated, {len(header)} bytes are no IDX file")
+        raise DataError(f"{path}: truncated, {len(header)} bytes are not an IDX file")
     expected = bytes([0, 0, _UNSIGNED_BYTES, ndim])
     if header[:4] != expected:
         raise DataError(

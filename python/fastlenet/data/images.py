@@ -68,8 +68,8 @@ def as_array(name: str, value: object, expected: str) -> Array:
         raise type_error(name, value, expected, "parts of different shapes", "bring all of them to one size") from None
     except Exception as error:  # a tensor that is not on the CPU, or that needs gradients: libraries raise what they please
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:100]
-        cure = "of a tensor, .detach().cpu().float().numpy() is one"
-        raise type_error(name, value, expected, f"{type(value).__name__} that is no array ({reason})", cure) from None
+        cure = "for a tensor, give .detach().cpu().float().numpy()"
+        raise type_error(name, value, expected, f"{type(value).__name__} that is not an array ({reason})", cure) from None
 
 
 def arranged(name: str, value: object) -> Array:
@@ -101,7 +101,7 @@ def _of_rows(name: str, rows: Array) -> Array:
     side, third = math.isqrt(size), math.isqrt(size // 3)
     if side * side == size:
         return rows.reshape(count, side, side)
-    cure = "one image alone is [numpy.newaxis] of it; .reshape(-1, h, w) makes images of rows that are not squares"
+    cure = "give one image as image[numpy.newaxis]; .reshape(-1, h, w) makes images of rows that are not squares"
     if 3 * third * third == size:
         cure = f".reshape(-1, 3, {third}, {third}) makes images of rows of three channels, one after the other"
     raise value_error(name, rows, f"{_LAYOUTS}, where h*w is a square", f"shape {rows.shape}", cure)
@@ -135,12 +135,12 @@ def scale_of(name: str, images: Array) -> int:
 
 def _cure_of(low: float, high: float, dtype: np.dtype[np.generic]) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
-        return "numpy.isfinite says where"
+        return "numpy.isfinite finds them"
     if low >= 0:
         return f"divide them by {2 ** (8 * dtype.itemsize) - 1 if dtype.kind == 'u' else high:g}"
     if low >= -0.5 and high <= 1.5:
         return "numpy.clip(images, 0, 1), if resizing brought them there"
-    return "give the pixels as they were before they were normalised, which is done here by their mean and deviation"
+    return "give the pixels as they were before they were normalised; fastlenet normalises them"
 
 
 def as_images(name: str, images: Array, scale: int) -> Images:
@@ -151,7 +151,7 @@ def as_images(name: str, images: Array, scale: int) -> Images:
     found = scale_of(name, images)
     if found not in (0, scale):
         expected = f"pixels in the same range as the training images, {'[0, 1]' if scale == 1 else '0..255'}"
-        raise value_error(name, images, expected, f"{images.dtype} in {images.min()}..{images.max()}", "scale both alike")
+        raise value_error(name, images, expected, f"{images.dtype} in {images.min()}..{images.max()}", "scale all parts alike")
     return converted(images, scale)
 
 

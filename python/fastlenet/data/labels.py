@@ -43,7 +43,7 @@ class Classes:
         else:
             self.labels = as_labels(field, classes)
             if len(np.unique(self.labels)) < len(self.labels) or not len(self.labels):
-                raise value_error(field, classes, "a name for each class, each another", _some(self.labels) or "none")
+                raise value_error(field, classes, "a different name for each class", _some(self.labels) or "none")
         if len(self.labels) > MAX_CLASSES:
             cure = "classes are few, and have several images each"
             raise value_error(name, labels, f"at most {MAX_CLASSES:,} classes", f"{len(self.labels):,} different labels", cure)
@@ -81,7 +81,7 @@ class Classes:
     def _cure(self, strangers: Array, labels: Array) -> str:
         if strangers.dtype.kind in "iu" and (int(labels.min()), int(labels.max())) == (1, len(self.labels)):
             return "subtract 1 from labels that count from 1"
-        return "classes=[...] names all classes, in their order"
+        return "pass the names of all classes in order as classes=[...]"
 
 
 def _numbered(name: str, field: str, occurring: Array, classes: object) -> Array:
@@ -93,7 +93,7 @@ def _numbered(name: str, field: str, occurring: Array, classes: object) -> Array
         return np.arange(count)
     if len(occurring) == count:
         return occurring
-    cure = "classes=[...] names all of them"
+    cure = "pass the names of all classes as classes=[...]"
     raise value_error(name, occurring, f"{count} different labels, one for each class", f"{len(occurring)}", cure)
 
 
@@ -132,9 +132,9 @@ def as_numbers(words: Sequence[str]) -> Array:
 
 def _cure_of_shape(labels: Array) -> str:
     if labels.ndim == 2 and labels.shape[1] == 1:
-        return "[:, 0] makes it so"
+        return "take [:, 0] of it"
     if labels.ndim == 2:
-        return ".argmax(axis=1) is the label of a one-hot row"
+        return "take .argmax(axis=1) of one-hot rows"
     return ""
 
 
@@ -146,7 +146,7 @@ def _of_objects(name: str, labels: Array) -> Array:
     if all(isinstance(value, (int, float, np.number)) for value in values):
         return np.asarray(values, np.float64 if any(isinstance(value, (float, np.floating)) for value in values) else None)
     kinds = sorted({type(value).__name__ for value in values})
-    raise type_error(name, labels, _EXPECTED, f"a mixture of {', '.join(kinds[:_SHOWN])}", "str of each makes words of them")
+    raise type_error(name, labels, _EXPECTED, f"a mixture of {', '.join(kinds[:_SHOWN])}", "make words of them by str")
 
 
 def _some(labels: Array) -> str:

@@ -58,7 +58,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
                 return _of_archive(path, archive, limit_of(path))
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             reason = shown(" ".join(str(error).split()))
-            raise DataError(f"{shown_path(path)}: damaged, or no NumPy archive ({reason})") from None
+            raise DataError(f"{shown_path(path)}: damaged, or not a NumPy archive ({reason})") from None
 
 
 def _of_archive(path: Path, archive: zipfile.ZipFile, limit: int) -> Dataset:

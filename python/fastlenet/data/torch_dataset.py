@@ -12,7 +12,7 @@ from fastlenet.data.labels import as_labels
 
 __all__ = ["Items", "items_of"]
 
-_EXPECTED = "a data set of pairs (image, label), as torch.utils.data.Dataset is"
+_EXPECTED = "a data set of pairs (image, label), such as a torch.utils.data.Dataset"
 
 
 class Items(NamedTuple):
@@ -33,7 +33,7 @@ def items_of(name: str, dataset: object) -> Items:
     for number, item in enumerate(_items(name, dataset)):
         place = f"{name}[{number}]"
         if not isinstance(item, (tuple, list)) or len(item) != 2:
-            got = f"{len(item)} things" if isinstance(item, (tuple, list)) else type(item).__name__
+            got = f"{len(item)} items" if isinstance(item, (tuple, list)) else type(item).__name__
             raise type_error(place, item, "a pair (image, label)", got)
         image = as_array(place, item[0], "an image (h, w), (c, h, w) or (h, w, c) first")
         if images and image.shape != images[0].shape:

@@ -171,12 +171,12 @@ def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
         other = what_it_is(head, Path(stream.name))
         if other is not None:
             raise _OtherFormatError(other)
-    _expect(size > 8, "empty" if size == 0 else f"{size} bytes are no header")
+    _expect(size > 8, "empty" if size == 0 else f"{size} bytes are not a header")
     _expect(length <= _MAX_HEADER, f"a header of {length:,} bytes, where at most {_MAX_HEADER:,} are expected")
     _expect(8 + length <= size, f"a header of {length:,} bytes in a file of {size:,}")
     stream.seek(8)
     header = json.loads(stream.read(length).decode(), object_pairs_hook=_without_twins)
-    _expect(isinstance(header, dict), "a header that is no object of JSON")
+    _expect(isinstance(header, dict), "a header that is not a JSON object")
     metadata = header.pop("__metadata__", {})
     _expect(
         isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values()), "metadata that is not text"

@@ -102,7 +102,7 @@ def _class_names(names: object) -> tuple[Label, ...]:
     else:
         made = tuple(Values(str).convert(f"class_names[{place}]", name) for place, name in enumerate(names))
     if len(set(made)) < len(made):
-        raise FieldValueError("class_names", names, "a name for each class, each another")
+        raise FieldValueError("class_names", names, "a different name for each class")
     return made
 
 

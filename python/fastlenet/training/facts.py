@@ -209,7 +209,7 @@ def _recipe(values: dict[str, Any]) -> Recipe:
         kinds = (int, float) if type(expected[name]) is float else (type(expected[name]),)
         fits = type(value) in kinds and (type(value) is not int or 0 <= value < 2**64)
         _expect(fits, f"{name} in its recipe expects {kinds[-1].__name__}, got {reprlib.repr(value)}")
-        _expect(type(value) is not str or name == "class_weight" or _is_word(value), f"{name} in its recipe is no word")
+        _expect(type(value) is not str or name == "class_weight" or _is_word(value), f"{name} in its recipe is not a word")
     recipe = Recipe(**values)
     if recipe.batch_size_end:  # the steps of each epoch are then counted
         _expect(recipe.epochs <= _MOST_EPOCHS, f"{recipe.epochs} epochs in its recipe, more than {_MOST_EPOCHS:,}")

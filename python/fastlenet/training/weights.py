@@ -167,7 +167,7 @@ def sample_weights(value: object, data: Dataset) -> Array:
     if weights.dtype.kind not in "fiub":
         raise FieldTypeError("sample_weight", value, expected)
     if weights.shape != (count,):
-        cure = "[:, 0] makes it so" if weights.shape == (count, 1) else ""
+        cure = "take [:, 0] of it" if weights.shape == (count, 1) else ""
         got = f"{len(weights)} numbers" if weights.ndim == 1 else f"shape {weights.shape}"
         raise FieldValueError("sample_weight", value, expected, cure=cure, got=got)
     weights = weights.astype(np.float64)
