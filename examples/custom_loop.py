@@ -1,8 +1,9 @@
-"""A training loop of one's own, with the ops and the optimizer of fastlenet: plain gradient steps, and an accuracy per epoch.
+"""Trains LeNet in a loop of your own, with the ops and an optimizer of fastlenet, and prints the accuracy after each epoch.
 
     python examples/custom_loop.py
 
-`fastlenet.fit` does more: schedules, augmentation, checkpoints, early stopping. Write a loop where you need something else.
+`fastlenet.fit` also has schedules, augmentation, checkpoints and early stopping. Write your own loop if you need something that
+`fit` does not do.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ def train_epoch(model: LeNet, optimizer: optim.Optimizer, data: Dataset, order: 
         batch = order[start : start + BATCH]
         x = ops.gather_images(data.train_images, batch, mean=data.mean, std=data.std)
         loss, dlogits = ops.softmax_cross_entropy(model(x), data.train_labels[batch])
-        model.backward(dlogits)  # writes the gradients: there is nothing to set to zero
+        model.backward(dlogits)  # overwrites the gradients, so you need not set them to zero
         optimizer.step()
         losses.append(float(loss))
     return float(np.mean(losses))
 
 
 def accuracy(model: LeNet, data: Dataset, count: int) -> float:
-    """Of the first `count` test images."""
+    """Returns the accuracy on the first `count` test images."""
     model.eval()
     x = ops.gather_images(data.test_images, np.arange(count), mean=data.mean, std=data.std)
     return float((model(x).argmax(axis=1) == data.test_labels[:count]).mean())

@@ -1,8 +1,9 @@
-"""Trains a network on images of your own: here on shapes that this program draws, in three colours.
+"""Trains a network on your own images: here on colour images of shapes that this program draws.
 
     python examples/own_data.py
 
-Replace `draw` by your images, (n, h, w) or (n, h, w, 3), of uint8 or of floats in [0, 1], and their labels, which may be words.
+Replace `draw` by a function that returns your images, (n, h, w) or (n, h, w, 3), of uint8 or of floats in [0, 1], and their
+labels, which may be words.
 """
 
 import numpy as np
@@ -34,7 +35,7 @@ def draw(count: int, seed: int = 0) -> tuple[Array, Array]:
 
 
 def main() -> float:
-    """Trains the network. Returns the share of the test images that it names right."""
+    """Trains the network. Returns the share of the test images that it classifies correctly."""
     data = Dataset.from_arrays(*draw(1500), validation=0.1, test=draw(300, seed=1), name="shapes")
     print(data, "of", ", ".join(data.class_names))
     model = fastlenet.LeNet(input_shape=data.input_shape, classes=data.classes)
@@ -47,4 +48,4 @@ def main() -> float:
 
 
 if __name__ == "__main__":
-    print(f"{main():.1%} of the test images are right")
+    print(f"{main():.1%} of the test images are classified correctly")

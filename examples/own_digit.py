@@ -1,4 +1,4 @@
-"""Reads the digit on a picture of your own: a photograph, a scan, a drawing. Needs Pillow, by pip install '.[image]'.
+"""Reads the digit on your own picture: a photograph, a scan or a drawing. Needs Pillow: pip install '.[image]'.
 
 python examples/own_digit.py             reads photo.png, which lies beside this program
 python examples/own_digit.py FILE...     reads your pictures
@@ -13,7 +13,7 @@ PHOTO = Path(__file__).parent / "photo.png"
 
 
 def main(*files: str | Path) -> list[fastlenet.Prediction]:
-    """Prints what is read on each picture. Returns the predictions."""
+    """Prints the digit on each picture. Returns the predictions."""
     model = fastlenet.LeNet.pretrained()  # or your own: fastlenet.load("model.safetensors")
     predictions = []
     for file in files:

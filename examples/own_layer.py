@@ -1,4 +1,4 @@
-"""Writes a new layer and trains a network with it on MNIST: Swish with a learned slope, y = x * s(beta * x), s the sigmoid.
+"""Writes a new layer and trains a network with it on MNIST: Swish with a learned slope, y = x * s(beta * x). s is the sigmoid.
 
     python examples/own_layer.py
 

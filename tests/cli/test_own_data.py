@@ -155,7 +155,7 @@ def test_data_without_test_images(train_here: Train, tmp_path: Path) -> None:
 def test_sorted_data(train_here: Train, tmp_path: Path) -> None:
     order = np.argsort(LABELS, kind="stable")
     np.savez(tmp_path / "sorted.npz", X=COLOUR[order], y=np.array(list("abc"))[LABELS[order]])
-    message = "all 10 validation images are of class c, since they are sorted by class; leave --validation out"
+    message = "all 10 validation images are of class c, because the images are sorted by class; leave --validation out"
     assert message in train_here("--data", "sorted.npz", *FEW_STEPS, "--validation", 10).out
     assert message not in train_here("--data", "sorted.npz", *FEW_STEPS).out
 

@@ -127,7 +127,7 @@ class _Job:
             except (CheckpointError, DataError):
                 continue
             expected = f"{path}: network expects parameters of {self.settings.network}, got those of {name}"
-            return CheckpointError(f"{expected}; take them with --network {name}, or leave the file out")
+            return CheckpointError(f"{expected}; pass --network {name}, or another file")
         return None
 
 
@@ -177,10 +177,10 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
     held_out = data.validation_labels
     if settings.validation > 1 and len(set(data.train_labels.tolist())) > 1 and (held_out == held_out[0]).all():
         name = one_line(data.class_names[held_out[0]])
-        why = f"all {len(held_out)} validation images are of class {name}, since they are sorted by class"
+        why = f"all {len(held_out)} validation images are of class {name}, because the images are sorted by class"
         console.say(f"{why}; leave {flag_of('validation')} out to evaluate images of every class\n")
     if len(data.validation_labels) and not len(data.test_labels) and not settings.validation:
-        console.say("there are no test images: the validation images, held out from training, take their place\n")
+        console.say("there are no test images: the accuracy is that of the validation images, held out from training\n")
     for name, array in state.model.parameters().items():
         console.say(f"  {name:<13} {array.shape}")
     console.say(f"  {state.model.parameter_buffer.size} parameters\n")
