@@ -141,7 +141,7 @@ def test_data_without_test_images(train_here: Train, tmp_path: Path) -> None:
     """A tenth of the training images, of each class alike, is held out; the same ones in every run."""
     np.savez(tmp_path / "mine.npz", X=np.repeat(COLOUR, 2, 0), y=np.repeat(LABELS, 2))
     result = train_here("--data", "mine.npz", *FEW_STEPS, "--checkpoint", "state")
-    assert "mine: 12 validation images, 108 training images" in result.out and "there are no test images: the val" in result.out
+    assert "mine: 12 validation images, 108 training images" in result.out and "there are no test images: the acc" in result.out
     assert train_here("--resume", "state", "--epochs", 3, "--quiet").code == 0
     found = json.loads(train_here("--data", "mine.npz", *FEW_STEPS, "--json", "--quiet").out)
     assert found["part"] == "validation" and result.out.endswith(f"final accuracy {found['accuracy']:.2%}\n")

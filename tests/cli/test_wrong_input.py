@@ -56,7 +56,7 @@ OUTPUTS = ("--checkpoint", "--save-model", "--log-json", "--plot")
         ),
         (["--recipe", "slow"], "argument --recipe: invalid choice: 'slow'"),
         (["--ensemble", 0], r"--ensemble expects an integer in 1\.\.1000, got 0"),
-        (["--ensemble", 2, "--load-model", "m"], "--load-model m: the networks of an ensemble start anew"),
+        (["--ensemble", 2, "--load-model", "m"], "--load-model m: an ensemble's networks start from new weights"),
         (["--elastic-sigma", 0], r"--elastic-sigma expects pixels in \[0\.001, 1000\], got 0\.0"),
         (["--speed", "fast"], "unrecognized arguments: --speed fast"),
     ],

@@ -285,7 +285,7 @@ def test_the_command_says_what_the_rate_does(run_of_one_epoch: Path, train_here:
     again = train_here("--resume", "state")
     assert again.code == 0 and "instead of" not in again.out and again.out.splitlines()[-1] == result.out.splitlines()[-1]
     message = one_line(train_here("--resume", "state", "--epochs", 2))
-    assert message.endswith("--epochs 2: state stands in epoch 3; it expects at least 3")
+    assert message.endswith("--epochs 2: state has reached epoch 3; give at least 3")
 
 
 def test_ensembles(train_here: Train, tiny_mnist: Path, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_ensembles(train_here: Train, tiny_mnist: Path, tmp_path: Path) -> None:
     settings = ["--data-dir", tiny_mnist, "--epochs", 1, "--ensemble", 2]
     assert train_here(*settings, "--checkpoint", "state").code == 0
     message = one_line(train_here("--resume", "state", "--epochs", 2))
-    assert message.endswith("--epochs 2: state holds a network finished after 1 epochs, which cannot go on; leave it out")
+    assert message.endswith("--epochs 2: state holds a network finished after 1 epoch; leave --epochs out")
     assert train_here("--resume", "state", "--epochs", 1).code == 0
     first = Trainer(LeNet(), load_idx_directory(tiny_mnist), replace(recipe_in("state"), seed=0), settings=settings_in("state"))
     first.run()

@@ -24,7 +24,7 @@ def check_arguments(arguments: Arguments) -> None:
     """UsageError or CheckpointError for what can be seen ahead."""
     options, changes = arguments.options, arguments.changes
     if "load_model" in changes and int(changes.get("ensemble", 1)) > 1:
-        raise UsageError(f"--load-model {changes['load_model']}: the networks of an ensemble start anew; leave it out")
+        raise UsageError(f"--load-model {changes['load_model']}: an ensemble's networks start from new weights; leave it out")
     undone = [name for name in _NOT_WITH_FIND_LR if getattr(options, name)] + ["ensemble"] * ("ensemble" in changes)
     if options.find_lr and undone:
         raise UsageError(f"--find-lr does not train; leave out {', '.join(map(flag_of, undone))}")

@@ -95,9 +95,8 @@ def _expect_epochs(path: str, facts: RunFacts, seed: int, epochs: int) -> None:
     before, finished = facts.recipe.epochs, facts.recipe.seed - seed
     least = facts.epoch + (facts.position > 0)
     if epochs < least:
-        raise UsageError(f"--epochs {epochs}: {path} stands in epoch {least}; it expects at least {least}")
+        raise UsageError(f"--epochs {epochs}: {path} has reached epoch {least}; give at least {least}")
     if epochs != before and finished:
         networks = "a network" if finished == 1 else f"{finished} networks"
-        raise UsageError(
-            f"--epochs {epochs}: {path} holds {networks} finished after {before} epochs, which cannot go on; leave it out"
-        )
+        done = f"{before} epoch{'s' * (before != 1)}"
+        raise UsageError(f"--epochs {epochs}: {path} holds {networks} finished after {done}; leave --epochs out")

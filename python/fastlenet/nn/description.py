@@ -20,7 +20,7 @@ LAYERS: Mapping[str, type[Layer]] = {
     if isinstance(kind := getattr(module, name), type) and issubclass(kind, Layer)
 }
 # How to keep what no file can describe.
-OF_YOUR_OWN = "keep model.state_dict() by safetensors.numpy.save_file; load_state_dict of the model that you build takes it"
+OF_YOUR_OWN = "save model.state_dict() by safetensors.numpy.save_file, and load it by load_state_dict of a model that you build"
 _MOST_LAYERS, _MOST_LETTERS = 10_000, 200
 
 
