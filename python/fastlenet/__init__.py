@@ -1,6 +1,7 @@
 """fastlenet: LeNet on hand-written kernels.
 
-Start with `LeNet` and `fit`. `fastlenet.ops` has every op, and `fastlenet.reference` has the same ops in plain NumPy.
+Start with `LeNet` and `fit` to train, and with `load` or `LeNet.pretrained()` and `predict_image` to predict. `fastlenet.ops`
+has every op, and `fastlenet.reference` has the same ops in plain NumPy.
 """
 
 import importlib
