@@ -97,7 +97,7 @@ def test_a_file_without_facts(evaluate: Command, tmp_path: Path) -> None:
     [
         (("nowhere.safetensors",), "nowhere.safetensors: no such file"),
         (("text",), "text: damaged, or not a safetensors file"),
-        (("new.safetensors",), "new.safetensors: does not say how its images are normalised; in Python, model.set_facts"),
+        (("new.safetensors",), "new.safetensors: does not say how its images are normalised; in Python, call model.set_facts"),
         (("--data", "nowhere"), "nowhere"),
         (("small.safetensors",), "images of 1x28x28, where small.safetensors takes images of 1x8x8"),
         (("three.safetensors",), ": labels expects labels of the 3 classes, 0, 1, 2, got [^;]*$"),

@@ -148,6 +148,6 @@ def test_shifts_are_averaged(model: LeNet, mnist: Dataset) -> None:
 
 
 def test_wrong_models() -> None:
-    with pytest.raises(TypeError, match="model expects a Sequential, as LeNet is, got str"):
+    with pytest.raises(TypeError, match="model expects a Sequential such as LeNet, got str"):
         predict_image("model", np.zeros((28, 28)))  # type: ignore[arg-type]
     assert fastlenet.predict_image is predict_image

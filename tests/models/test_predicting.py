@@ -278,9 +278,9 @@ def test_rows_of_colours(colour: nn.Sequential) -> None:
 
 
 def test_a_model_that_does_not_know() -> None:
-    with pytest.raises(ValueError, match=r"^predict: the model does not know the shape of its images; fit tells it, or"):
+    with pytest.raises(ValueError, match=r"^predict: the model does not know the shape of its images; fit sets it, or"):
         nn.Sequential(nn.Flatten(), nn.Linear(784, 2)).predict(zeros(1, 28, 28))
-    with pytest.raises(ValueError, match=r"^predict_proba: the model does not know how its images are normalised; fit tells"):
+    with pytest.raises(ValueError, match=r"^predict_proba: the model does not know how its images are normalised; fit sets"):
         LeNet().predict_proba(zeros(1, 28, 28))
     with pytest.raises(ValueError, match=r"^predict: the model takes examples of shape \(1,\), not images; call it"):
         fastlenet.Chain().predict(zeros(1, 28, 28))

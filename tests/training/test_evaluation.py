@@ -74,7 +74,7 @@ def test_models_and_data_that_do_not_go_together(use: Callable[..., Any], few: D
     unflattened = nn.Sequential(nn.Conv2d(1, 10, 28))
     refused(ValueError, r"model expects 10 outputs, .*got an output of shape \(10, 1, 1\) for an image", use, unflattened, few)
     refused(TypeError, r"data expects a Dataset\b.*, got ndarray", use, model, few.train_images)
-    refused(TypeError, "model expects a Sequential, as LeNet is, got str", use, "LeNet", few)
+    refused(TypeError, "model expects a Sequential such as LeNet, got str", use, "LeNet", few)
     np.testing.assert_array_equal(model.parameter_buffer, before)
     assert model.training
 

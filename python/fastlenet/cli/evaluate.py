@@ -102,7 +102,7 @@ def _expect_fit(path: str | None, model: Model, data: Dataset) -> None:
     facts = model.facts
     if facts.input_shape is None or facts.mean is None:
         what = "the shape of its images" if facts.input_shape is None else "how its images are normalised"
-        cure = "in Python, model.set_facts(...) tells it, and model.save keeps it"
+        cure = "in Python, call model.set_facts(...), then model.save"
         raise CheckpointError(f"{_name(path)}: does not say {what}; {cure}")
     if facts.input_shape != data.input_shape:
         size, other = ("x".join(map(str, shape)) for shape in (facts.input_shape, data.input_shape))

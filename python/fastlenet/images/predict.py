@@ -101,7 +101,7 @@ class _Reader:
         self.models = [models] if isinstance(models, Sequential) else list(models)
         for model in self.models:
             if not isinstance(model, Sequential):
-                raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
+                raise TypeError(f"model expects a Sequential such as LeNet, got {type(model).__name__}")
             shape = model.facts.input_shape
             if shape not in (None, (1, SIDE, SIDE)):
                 cure = "model.predict takes images of its own shape"

@@ -79,7 +79,7 @@ def from_json(name: str, text: str) -> object:
 def expect_example_shape(name: str, value: object) -> tuple[int, ...]:
     """Returns the shape of one example as a tuple. Raises FieldTypeError or FieldValueError."""
     owner, colon, field = name.rpartition(": ")
-    expected = "the shape of one example, as (1, 28, 28)"
+    expected = "the shape of one example, such as (1, 28, 28)"
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise FieldTypeError(field, value, expected, owner + colon)
     if not 1 <= len(value) <= _MOST_AXES:

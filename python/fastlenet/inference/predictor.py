@@ -107,7 +107,7 @@ class Predictor:
         shape = self._known.input_shape
         if shape is None or len(shape) != 3:
             takes = "does not know the shape of its images" if shape is None else f"takes examples of shape {shape}, not images"
-            cure = "; fit tells it, or model.set_facts(input_shape=(1, 28, 28))" if shape is None else "; call it: model(x)"
+            cure = "; fit sets it, or call model.set_facts(input_shape=(1, 28, 28))" if shape is None else "; call it: model(x)"
             raise ValueError(f"{function}: the model {takes}{cure}")
         return RawImages.of(f"{function}: images", images, shape)
 
@@ -126,6 +126,6 @@ class Predictor:
     def _normalisation(self, function: str) -> tuple[PerChannel, PerChannel]:
         mean, std = self._known.mean, self._known.std
         if mean is None or std is None:
-            cure = "fit tells it, or model.set_facts(mean=..., std=...)"
+            cure = "fit sets this, or call model.set_facts(mean=..., std=...)"
             raise ValueError(f"{function}: the model does not know how its images are normalised; {cure}")
         return mean, std

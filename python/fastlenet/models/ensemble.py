@@ -28,7 +28,7 @@ class Ensemble(Predictor):
             raise FieldValueError("members", members, "at least one model", "Ensemble: ")
         for number, member in enumerate(members):
             if not isinstance(member, Sequential):
-                raise FieldTypeError(f"members[{number}]", member, "a Sequential, as LeNet is", "Ensemble: ")
+                raise FieldTypeError(f"members[{number}]", member, "a Sequential such as LeNet", "Ensemble: ")
             if _seen(member) != _seen(members[0]) or repr(member) != repr(members[0]):
                 expected = "a model of the same layers, input shape, normalisation and classes as the first"
                 raise FieldValueError(f"members[{number}]", member, expected, "Ensemble: ", got="another")

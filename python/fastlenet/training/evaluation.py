@@ -43,7 +43,7 @@ def expect_fit(model: Sequential, data: Dataset) -> None:
     if not isinstance(data, Dataset):
         raise TypeError(f"data expects a Dataset, got {type(data).__name__}")
     if not isinstance(model, Sequential):
-        raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
+        raise TypeError(f"model expects a Sequential such as LeNet, got {type(model).__name__}")
     x = model.ops.gather_images(data.train_images[:1], np.arange(1), mean=data.mean, std=data.std)
     try:
         with evaluating(model):
@@ -146,5 +146,5 @@ def _listed(models: Sequential | Sequence[Sequential]) -> list[Sequential]:
         raise ValueError("models expects at least one model, got none")
     for model in listed:
         if not isinstance(model, Sequential):
-            raise TypeError(f"model expects a Sequential, as LeNet is, got {type(model).__name__}")
+            raise TypeError(f"model expects a Sequential such as LeNet, got {type(model).__name__}")
     return listed
