@@ -233,7 +233,7 @@ def test_an_ensemble_is_judged_before_it_is_read(tmp_path: Path) -> None:
         (b"abc", "3 bytes are not a header"),
         ((1 << 60).to_bytes(8, "little") + b"{}", "a header of 1,152,921,504,606,846,976 bytes"),
         ((9).to_bytes(8, "little") + b"{}", "a header of 9 bytes in a file of 10"),
-        ((2).to_bytes(8, "little") + b"[]", "no object of JSON"),
+        ((2).to_bytes(8, "little") + b"[]", "not a JSON object"),
         ((200000).to_bytes(8, "little") + b'{"a":' + b"[" * 199995, "recursion"),
         ((2).to_bytes(8, "little") + b"{}" + bytes(4), "14 bytes, but its header describes 10"),
     ],
