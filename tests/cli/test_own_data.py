@@ -132,9 +132,7 @@ def test_pictures_of_several_sizes(train_here: Train, tmp_path: Path) -> None:
     assert train_here("--resume", "state", "--epochs", 3).code == 0
     assert "contradicts state" in one_line(train_here("--resume", "state", "--image-size", 14))
     message = one_line(train_here("--data", "mnist", "--image-size", 14))
-    assert message.endswith(
-        "--image-size expects none for mnist, got (14, 14); only the pictures of a folder are resized"
-    )
+    assert message.endswith("--image-size expects none for mnist, got (14, 14); only the pictures of a folder are resized")
 
 
 def test_data_without_test_images(train_here: Train, tmp_path: Path) -> None:

@@ -319,9 +319,7 @@ def test_sizes(picture: Any, tmp_path: Path) -> None:
     refused(folder, r"z\.png: picture expects 6x6 pixels, as .*00\.png has, got 4x6; bring all to one size, or give size=")
     assert load_folder(folder, size=(8, 4)).input_shape == load(folder, size=(8, 4)).input_shape == (1, 8, 4)
     for source in ("mnist", write_cifar(tmp_path / "c")):
-        with pytest.raises(
-            ValueError, match=r"^load: size expects none for .*; only the pictures of a folder are resized"
-        ):
+        with pytest.raises(ValueError, match=r"^load: size expects none for .*; only the pictures of a folder are resized"):
             load(source, size=(8, 8))
     with pytest.raises(ValueError, match=r"load_folder: size\[0\] expects a positive integer, got 0"):
         load_folder(folder, size=(0, 4))
