@@ -343,7 +343,7 @@ FUSED = "conv2d_relu_max_pool2d_forward"
         ({"Packed": AnyWord}, "Packed filters", "Packed(weight, 'winograd').algorithm expected 'winograd', got 'direct'"),
         ({"Packed": AnyShape}, "Packed matrix", "Packed of shape (2, 3, 4) expected a ValueError, got a result"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else " ".join(value.__name__ for value in given.values()),
 )
 def test_a_fault_of_packed_weights_is_found_and_named(changes: dict[str, Any], name: str, line: str) -> None:
     _, check = PACKED[name]
