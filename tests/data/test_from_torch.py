@@ -117,7 +117,7 @@ WRONG: dict[str, tuple[object, type, str]] = {
     "one-hot": (
         Items(lambda number: (IMAGES[number], np.eye(4)[number % 4])),
         ValueError,
-        "dataset: labels expects a label for each image, (n,): whole numbers, words or letters, got shape (20, 4); .argmax",
+        "dataset: labels expects a label for each image, (n,): whole numbers, words or letters, got shape (20, 4); take",
     ),
 }
 

@@ -119,7 +119,10 @@ BAD_ARCHIVES: dict[str, tuple[bytes, str]] = {
         npz(X=npy("{'descr': '|u1', 'fortran_order': False, 'shape': (4000000000, 4000000000), }"), y=of(LABELS)),
         "X expects 16,000,000,000,000,000,000 bytes, as its header of .* says, got 0; the file is damaged",
     ),
-    "one-hot": (npz(X=of(IMAGES), y=of(np.eye(5)[LABELS])), r"y expects a label for each image.* got shape \(20, 5\); .argmax"),
+    "one-hot": (
+        npz(X=of(IMAGES), y=of(np.eye(5)[LABELS])),
+        r"y expects a label for each image.* got shape \(20, 5\); take .arg",
+    ),
     "too few labels": (npz(X=of(IMAGES), y=of(LABELS[:3])), "y expects 20 labels, one for each image of X, got 3"),
     "NaN": (npz(X=of(IMAGES * np.nan), y=of(LABELS)), "X expects pixels in 0..255, .*got float64 in nan..nan"),
 }
