@@ -20,10 +20,10 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.data.images import Images, arranged, mean_std
 from fastlenet.data.splitting import held_out
 from fastlenet.fields import FieldTypeError, FieldValueError, Values, integer
+from fastlenet.inference.forward import BATCH_SIZE, logits_of, softmax
 from fastlenet.models.lenet import LeNet
 from fastlenet.normalisation import PerChannel
 from fastlenet.training.callbacks import EarlyStopping
-from fastlenet.training.evaluation import BATCH_SIZE
 from fastlenet.training.fit import fit
 from fastlenet.training.history import History
 from fastlenet.training.recipe import Recipe, named_recipe
@@ -42,6 +42,7 @@ except ImportError as error:
 __all__ = ["LeNetClassifier"]
 
 _LEAST_SIDE = 4  # of an image that LeNet takes
+_BYTES = 0.0, 255.0  # the range of bytes, whichever of them occur
 _SHARE = Values(float, "a number above 0 and below 1", 0, 1, above=True, below=True)
 _SWITCH = Values(bool)
 
@@ -49,18 +50,18 @@ Labels = npt.NDArray[np.generic]
 
 
 class _Pixels(NamedTuple):
-    """How rows of X become images: their shape, and the range of their numbers, which becomes 0..1."""
+    """How rows of X become images: their shape, and the range of their numbers, which becomes 0..1. Others become 0 or 1."""
 
     shape: tuple[int, int, int]
     low: float
     high: float
 
     def images(self, X: Array) -> Images:
-        """(n, h, w), or (n, c, h, w). Bytes stay as they are. Rows that do not fill the shape end in pixels of 0."""
+        """(n, h, w), or (n, c, h, w). Bytes stay bytes where the range is theirs. Short rows end in pixels of 0."""
         c, h, w = self.shape
         shape = (len(X), h, w) if c == 1 else (len(X), c, h, w)
-        if X.dtype != np.uint8:
-            X = ((X - self.low) / ((self.high - self.low) or 1.0)).astype(np.float32)
+        if X.dtype != np.uint8 or (self.low, self.high) != _BYTES:
+            X = np.clip((X - self.low) / ((self.high - self.low) or 1.0), 0, 1).astype(np.float32)
         rows: Images = np.pad(X, ((0, 0), (0, c * h * w - X.shape[1])))
         return np.ascontiguousarray(rows.reshape(shape))
 
@@ -70,6 +71,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     X: images (n, h, w), (n, c, h, w) or (n, h, w, c), or rows of pixels (n, h*w). They are bytes, or numbers of any range:
     `fit` scales numbers so that the smallest one in the training images becomes 0 and the largest one 1.
+    In other images, a smaller number counts as 0, and a larger one as 1.
     y: labels of any kind, (n,).
     With the same random_state, the results have the same bits for any number of threads.
 
@@ -78,7 +80,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     image_shape: the shape of an image, (h, w) or (c, h, w), if X has rows. None makes each row a square image. If a row does
     not fill a square, it is filled up with zeros.
     class_weight: None, "balanced", or a dict from labels to weights.
-    early_stopping: hold out validation_fraction of the training images, the same share of each class; stop after
+    early_stopping: hold out validation_fraction of the training images whose weight is above 0, the same share of each class; stop after
     n_iter_no_change epochs without a better accuracy on them; keep the weights of the best epoch.
     warm_start: start `fit` from the weights of the last `fit`. Classes and image shape must be the same.
     random_state: None, an int or a RandomState. It decides the initial weights, the order of the images, augmentation and
@@ -199,7 +201,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         """Train a new model, or the one given. more: go on with the curves of earlier calls."""
         weights = self._weights(labels, sample_weight)
         recipe = replace(recipe, seed=int(check_random_state(self.random_state).randint(2**31 - 1)))
-        stays, out = self._validation(numbers, recipe.seed) if not more else (np.arange(len(numbers)), np.arange(0))
+        stays, out = self._validation(numbers, weights, recipe.seed) if not more else (np.arange(len(numbers)), np.arange(0))
         images = self._pixels_.images(rows)
         mean, std = mean_std(images[stays]) if model is None else self._mean_std_
         data = Dataset(
@@ -268,16 +270,21 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             weights = weights * compute_sample_weight(self.class_weight, labels)
         return weights
 
-    def _validation(self, numbers: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The places of the images to train on, and of those to validate on."""
+    def _validation(
+        self, numbers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64] | None, seed: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The places of the images to train on, and of those to validate on. Images of weight 0 are not validated on."""
+        everywhere = np.arange(len(numbers))
         if not _SWITCH.convert("early_stopping", self.early_stopping):
-            return np.arange(len(numbers)), np.arange(0)
+            return everywhere, everywhere[:0]
         share = _SHARE.convert("validation_fraction", self.validation_fraction)
         integer("n_iter_no_change", self.n_iter_no_change, 1)
-        if len(numbers) < 2:
-            raise ValueError("early_stopping expects at least two images, one of them to validate on, got 1")
-        count = min(max(1, round(share * len(numbers))), len(numbers) - 1)
-        return held_out(numbers, count, stratify=True, seed=seed)
+        seen = everywhere if weights is None else np.flatnonzero(weights)
+        if len(seen) < 2:
+            raise ValueError(f"early_stopping expects at least two images of a weight above 0, got {len(seen)}")
+        count = min(max(1, round(share * len(seen))), len(seen) - 1)
+        _, out = held_out(numbers[seen], count, stratify=True, seed=seed)
+        return np.delete(everywhere, seen[out]), seen[out]
 
     @contextmanager
     def _own_threads(self) -> Iterator[None]:
@@ -300,33 +307,30 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         predicted: Labels = self.classes_[best]
         return predicted
 
-    def predict_proba(self, X: object) -> npt.NDArray[np.float32]:
-        """Returns the probability of each class, (n, classes), in the order of classes_. A row sums to 1."""
-        return _softmax(self._logits(X))
+    def predict_proba(self, X: object) -> Array:
+        """Returns the probability of each class, float64 (n, classes), in the order of classes_. A row sums to 1."""
+        return softmax(self._logits(X))
 
-    def predict_log_proba(self, X: object) -> npt.NDArray[np.float32]:
-        """Returns the logarithms of the probabilities, (n, classes)."""
-        logits = self._logits(X)
+    def predict_log_proba(self, X: object) -> Array:
+        """Returns the logarithms of the probabilities, float64 (n, classes)."""
+        logits = self._logits(X).astype(np.float64)
         shifted = logits - logits.max(axis=1, keepdims=True)
-        logs: npt.NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return logs
 
-    def decision_function(self, X: object) -> npt.NDArray[np.float32]:
-        """Returns the network's outputs, (n, classes); for two classes, the second output minus the first, (n,)."""
+    def decision_function(self, X: object) -> Array:
+        """Returns the network's outputs, float32 (n, classes); for two classes, the second output minus the first, (n,)."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def _logits(self, X: object) -> npt.NDArray[np.float32]:
+    def _logits(self, X: object) -> Array:
         check_is_fitted(self, "model_")
         images = self._pixels_.images(self._checked(X, reset=False)[0])
-        mean, std = self._mean_std_
-        logits = np.empty((len(images), len(self.classes_)), np.float32)
+        starts = range(0, len(images), BATCH_SIZE)
         with self._own_threads():
-            for start in range(0, len(images), BATCH_SIZE):
-                batch = images[start : start + BATCH_SIZE]
-                x = self.model_.ops.gather_images(batch, np.arange(len(batch)), mean=mean, std=std)
-                logits[start : start + BATCH_SIZE] = self.model_(x)
-        return logits
+            return np.concatenate(
+                [logits_of(self.model_, images[start : start + BATCH_SIZE], *self._mean_std_) for start in starts]
+            )
 
     # --- checks ----------------------------------------------------------------------------------------------------------
 
@@ -338,6 +342,8 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             shape = (1, *images.shape[1:]) if images.ndim == 3 else images.shape[1:]
             if reset:
                 self._shape_of_images = shape
+            elif shape != (known := self._shape_of_images or self._pixels_.shape):
+                raise ValueError(f"X expects images of shape {known}, as the training images, or rows, got shape {shape}")
             X = images.reshape(len(images), -1)
         elif reset:
             self._shape_of_images = None
@@ -349,7 +355,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         return rows, labels
 
     def _pixels(self, rows: Array) -> _Pixels:
-        low, high = (0.0, 255.0) if rows.dtype == np.uint8 else (float(rows.min()), float(rows.max()))
+        low, high = _BYTES if rows.dtype == np.uint8 else (float(rows.min()), float(rows.max()))
         return _Pixels(self._image_shape(rows.shape[1]), low, high)
 
     def _image_shape(self, features: int) -> tuple[int, int, int]:
@@ -374,9 +380,3 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
 def _constant(step: int, steps: int) -> float:
     return 1.0
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: npt.NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return shares

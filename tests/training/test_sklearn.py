@@ -86,6 +86,30 @@ def test_layouts_and_types_of_images_change_nothing() -> None:
     assert with_bytes.score((X[:200] * 15.9375).astype(np.uint8), Y[:200]) > 0.5
 
 
+def test_bytes_and_numbers_beyond_the_range_are_read_as_the_training_images_were() -> None:
+    fitted = classifier(epochs=1).fit(X[:100], Y[:100])
+    expected = fitted.predict_proba(X[100:150])
+    np.testing.assert_array_equal(fitted.predict_proba(X[100:150].astype(np.uint8)), expected)
+    loud = np.where(X[100:150] == 16, 99, np.where(X[100:150] == 0, -5, X[100:150]))
+    np.testing.assert_array_equal(fitted.predict_proba(loud), expected)
+    dim, first = X[:100].clip(max=15), classifier(warm_start=True, epochs=1)
+    online = [clone(first).partial_fit(dim, Y[:100], classes=range(10)).partial_fit(x, Y[:100]) for x in (dim, X[:100])]
+    assert same_bits(*online)  # 16 counts as 15
+    assert same_bits(*(clone(first).fit(dim, Y[:100]).fit(x, Y[:100]) for x in (dim, X[:100])))
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    """Though they have as many pixels."""
+    fitted = classifier(epochs=0).fit(X[:50].reshape(-1, 8, 8), Y[:50])
+    assert len(fitted.predict(X[:5])) == len(fitted.predict(X[:5].reshape(-1, 8, 8, 1))) == 5
+    with pytest.raises(ValueError, match=r"X expects images of shape \(1, 8, 8\), .* got shape \(1, 4, 16\)"):
+        fitted.predict(X[:5].reshape(-1, 4, 16))
+    of_rows = classifier(epochs=0).fit(X[:50], Y[:50])
+    assert len(of_rows.predict(X[:5].reshape(-1, 8, 8))) == 5
+    with pytest.raises(ValueError, match=r"X expects images of shape \(1, 8, 8\)"):
+        of_rows.predict(X[:5].reshape(-1, 16, 4))
+
+
 def test_colours() -> None:
     colours = np.stack([X.reshape(-1, 8, 8)] * 3, axis=-1)
     fitted = classifier().fit(colours[:200], Y[:200])
@@ -189,6 +213,17 @@ def test_early_stopping() -> None:
     assert fitted.validation_scores_.index(fitted.best_validation_score_) == fitted.n_iter_ - 3
     assert "has not improved for 2 epochs" in fitted.history_.stopped
     assert classifier().fit(X[:50], Y[:50]).best_validation_score_ is None
+
+
+def test_early_stopping_validates_on_no_image_of_weight_zero() -> None:
+    """However few have a weight: one of them is trained on, too."""
+    for pair in ((0, 1), (11, 12), (3, 49)):
+        weights = np.zeros(50)
+        weights[list(pair)] = 1
+        fitted = classifier(epochs=1, early_stopping=True).fit(X[:50], Y[:50], sample_weight=weights)
+        assert fitted.best_validation_score_ in (0.0, 1.0)  # of one image
+    with pytest.raises(ValueError, match="early_stopping expects at least two images of a weight above 0, got 1"):
+        classifier(early_stopping=True).fit(X[:50], Y[:50], sample_weight=np.eye(50)[7])
 
 
 def test_partial_fit() -> None:

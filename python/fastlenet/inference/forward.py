@@ -11,7 +11,7 @@ import numpy as np
 from fastlenet.backend import Array, Backend
 from fastlenet.normalisation import PerChannel
 
-__all__ = ["BATCH_SIZE", "Network", "averaged", "evaluating", "expect_finite"]
+__all__ = ["BATCH_SIZE", "Network", "averaged", "evaluating", "expect_finite", "logits_of", "softmax"]
 
 BATCH_SIZE = 250  # the default number of images at a time; their activations stay below 10 MB
 
@@ -68,17 +68,22 @@ def averaged(
     means, shifts = [], _SHIFTS if tta else _SHIFTS[:1]
     for batch in batches:
         views = [_shifted(batch, down, right) for down, right in shifts]
-        seen = [_of_one_view(network, view, mean, std) for network in networks for view in views]
+        seen = [softmax(logits_of(network, view, mean, std)) for network in networks for view in views]
         means.append(np.sum(seen, axis=0) / len(seen))
     return np.concatenate(means)
 
 
-def _of_one_view(
-    network: Network, images: Array, mean: PerChannel | Sequence[float], std: PerChannel | Sequence[float]
-) -> Array:
+def logits_of(network: Network, images: Array, mean: PerChannel | Sequence[float], std: PerChannel | Sequence[float]) -> Array:
+    """Returns the outputs (n, classes) for a batch, in evaluation mode. images, mean, std: as gather_images takes them.
+
+    Raises ValueError for images that do not fit the network, and for a network with outputs of another shape.
+    """
     x = network.ops.gather_images(images, np.arange(len(images)), mean=mean, std=std)
     with evaluating(network):
-        return _softmax(np.asarray(network(x)))
+        logits = np.asarray(network(x))
+    if logits.ndim != 2:
+        raise ValueError(f"model expects to give scores (n, classes), got an output of shape {logits.shape}")
+    return logits
 
 
 def _shifted(images: Array, down: int, right: int) -> Array:
@@ -90,9 +95,8 @@ def _shifted(images: Array, down: int, right: int) -> Array:
     return np.ascontiguousarray(framed[..., 1 - down : 1 - down + h, 1 - right : 1 - right + w])
 
 
-def _softmax(logits: Array) -> Array:
-    if logits.ndim != 2:
-        raise ValueError(f"model expects to give scores (n, classes), got an output of shape {logits.shape}")
+def softmax(logits: Array) -> Array:
+    """Returns the class probabilities, float64 (n, classes), of logits (n, classes)."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities
