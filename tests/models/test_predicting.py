@@ -359,6 +359,18 @@ def test_a_report_fits_a_terminal(names: tuple[Any, ...], rng: np.random.Generat
     assert ("no image was taken for another class" in str(perfect)) == (len(names) > 30)
 
 
+def test_a_report_of_a_thousand_classes_is_made_of_its_mistakes() -> None:
+    """Not of a million cells."""
+    names = tuple(f"<{number}>" for number in range(1000))
+    labels = np.arange(1000)
+    taken = np.where(labels == 7, 8, labels)
+    result = Evaluation.of(np.eye(1000)[taken], labels, names)
+    assert len(result._repr_html_()) < 1000 and "&lt;7&gt;  taken for  &lt;8&gt;  1 times" in result._repr_html_()
+    lines = str(result).splitlines()
+    assert lines[-1].split() == ["<7>", "taken", "for", "<8>", "1", "times"] and len(lines) == 1000 + 7
+    assert lines[4 + 7].split() == ["<7>", "1", "0", "0.00%", "-"]
+
+
 def test_columns_of_wide_letters() -> None:
     """Japanese letters take two columns of a terminal, so that three of them are as wide as six others."""
     rows = str(Evaluation.of(np.eye(2), np.arange(2), ("\u65e5\u672c\u8a9e", "abcdef"))).splitlines()[4:6]

@@ -18,6 +18,8 @@ __all__ = ["Evaluation", "score", "wilson_interval"]
 
 _Z = 1.959963984540054  # of the normal distribution: 95 % lie within +-z
 _MATRIX_WIDTH, _CONFUSIONS = 80, 10
+_COLUMN = 3  # characters of a matrix's column, at least: two spaces and a digit
+_MOST_CELLS = 100  # classes of which a notebook shows the matrix
 
 
 def score(probabilities: Array, labels: Array, *, loss: str = "cross_entropy") -> tuple[float, float]:
@@ -103,10 +105,13 @@ class Evaluation:
 
     def confusions(self) -> list[tuple[Label, Label, int]]:
         """Returns the mistakes, the most frequent first: the true class, the predicted class, and how often it happened."""
-        wrong = self.confusion_matrix - np.diag(np.diag(self.confusion_matrix))
-        places = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
-        pairs = zip(*np.unravel_index(places, wrong.shape), strict=True)
-        return [(self.class_names[i], self.class_names[j], int(wrong[i, j])) for i, j in pairs]
+        rows, columns = np.nonzero(self.confusion_matrix)
+        mistaken = rows != columns
+        rows, columns = rows[mistaken], columns[mistaken]
+        counts = self.confusion_matrix[rows, columns]
+        places = np.argsort(-counts, kind="stable")
+        pairs = zip(rows[places].tolist(), columns[places].tolist(), counts[places].tolist(), strict=True)
+        return [(self.class_names[i], self.class_names[j], count) for i, j, count in pairs]
 
     def as_dict(self) -> dict[str, object]:
         """Returns everything as JSON can represent it; null stands for NaN and for an infinite loss.
@@ -153,17 +158,20 @@ class Evaluation:
             *_aligned(self._class_rows(), left=1),
             "",
         ]
-        matrix = _aligned(self._matrix_rows(), left=1)
-        if max(map(_width, matrix)) <= _MATRIX_WIDTH:
-            return "\n".join([*lines, "confusion matrix: a row for each class, a column for what it was taken for", *matrix])
+        if len(self.class_names) <= _MATRIX_WIDTH // _COLUMN:
+            matrix = _aligned(self._matrix_rows(), left=1)
+            if max(map(_width, matrix)) <= _MATRIX_WIDTH:
+                return "\n".join(
+                    [*lines, "confusion matrix: a row for each class, a column for what it was taken for", *matrix]
+                )
         return "\n".join([*lines, *self._most_frequent()])
 
     def _class_rows(self) -> list[list[str]]:
-        rows = [["class", "images", "correct", "accuracy (recall)", "precision"]]
-        for name, row, number in zip(self.class_names, self.confusion_matrix, range(len(self.class_names)), strict=True):
-            shares = [_percent(self.recall[number]), _percent(self.precision[number])]
-            rows.append([_word(name), f"{row.sum():,}", f"{row[number]:,}", *shares])
-        return rows
+        shown = [["class", "images", "correct", "accuracy (recall)", "precision"]]
+        rows = zip(self.class_names, self.confusion_matrix, self.recall, self.precision, strict=True)
+        for number, (name, row, recall, precision) in enumerate(rows):
+            shown.append([_word(name), f"{row.sum():,}", f"{row[number]:,}", _percent(recall), _percent(precision)])
+        return shown
 
     def _matrix_rows(self) -> list[list[str]]:
         head = ["", *map(_word, self.class_names)]
@@ -180,7 +188,9 @@ class Evaluation:
         return ["the most frequent mistakes", *_aligned(rows, left=3), *more]
 
     def _repr_html_(self) -> str:
-        """The accuracy and the confusion matrix, for notebooks."""
+        """The accuracy and the confusion matrix, or with many classes the most frequent mistakes, for notebooks."""
+        if len(self.class_names) > _MOST_CELLS:
+            return f"<div>{escape(repr(self))}<pre>{escape(chr(10).join(self._most_frequent()))}</pre></div>"
         head, *rows = [[escape(cell) for cell in row] for row in self._matrix_rows()]
         body = "".join(f"<tr><th>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in rows)
         top = "".join(f"<th>{cell}</th>" for cell in head)
