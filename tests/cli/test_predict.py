@@ -96,6 +96,17 @@ def test_a_model_of_ones_own(name: str, pictures: Path, tmp_path: Path, capsys: 
     assert set(capsys.readouterr().out.splitlines()[1].split()) >= {"cat", "dog", "owl"}
 
 
+def test_class_names_do_not_steer_the_terminal(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = LeNet(seed=4, classes=2)
+    model.set_facts(mean=0.1307, std=0.3081, class_names=("cat\nowl", "\x1b[31mred"))
+    model.save(tmp_path / "m.safetensors")
+    for flags in ((), ("--all",)):
+        main(["predict", *flags, str(tmp_path / "m.safetensors"), str(pictures / "seven.png")])
+        captured = capsys.readouterr()
+        assert all(line.isprintable() for line in captured.out.splitlines()) and r"\x1b[31mred" in captured.out
+        assert flags or r"cat\nowl" in captured.out
+
+
 def test_an_ensemble(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The probabilities are the members' mean; here both are one."""
     member = LeNet.pretrained()
@@ -154,7 +165,8 @@ def test_wrong_usage(
 def test_what_can_be_read_is_read(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unreadable pictures among others, by name and in a folder."""
     (tmp_path / "a text.png").write_text("no picture")
-    (tmp_path / "notes.txt").write_text("left out")
+    for left_out in ("notes.txt", "._b.png"):  # a Mac writes the latter beside b.png
+        (tmp_path / left_out).write_text("no picture")
     (tmp_path / "b.png").write_bytes((pictures / "seven.png").read_bytes())
     assert main(["predict", str(tmp_path)]) == 2
     captured = capsys.readouterr()

@@ -112,6 +112,17 @@ BAD_ARCHIVES: dict[str, tuple[bytes, str]] = {
         npz(X=of(IMAGES), y=npy("{'descr': '|O', 'fortran_order': False, 'shape': (20,), }", pickle.dumps([Bomb()]))),
         "y expects numbers or text, got Python objects, which could run any code when they are loaded; save it again",
     ),
+    "nothing, of any size": (
+        npz(
+            X=npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': (0, {1 << 62}, {1 << 62}), }}"),
+            y=of(LABELS),
+        ),
+        "X expects at least one number or word, got none, uint8 of shape",
+    ),
+    "words without letters": (
+        npz(X=of(IMAGES), y=npy("{'descr': '<U0', 'fortran_order': False, 'shape': (20,), }")),
+        r"y expects at least one number or word, got none, <U0 of shape \(20,\)",
+    ),
     "no array": (npz(X=b"rubbish", y=of(LABELS)), "X expects a NumPy array, got "),
     "code for a header": (npz(X=npy("__import__('os').mkdir('exploded')"), y=of(LABELS)), "X expects a NumPy array, got "),
     "a header without an end": (npz(X=npy("{'descr': '|u1', 'shape': (20, 6,"), y=of(LABELS)), "X expects a NumPy array, got "),
@@ -326,6 +337,9 @@ def test_sizes(picture: Any, tmp_path: Path) -> None:
             load(source, size=(8, 8))
     with pytest.raises(ValueError, match=r"load_folder: size\[0\] expects a positive integer, got 0"):
         load_folder(folder, size=(0, 4))
+    for size in (8, (8,), "88"):
+        with pytest.raises(TypeError, match=r"load_folder: size expects a pair of integers, height and width, got"):
+            load(folder, size=size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

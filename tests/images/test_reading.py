@@ -32,6 +32,7 @@ def read(image: Any) -> np.ndarray:
         GRAY / 255,
         (GRAY / 255).astype(np.float32),
         GRAY.astype(np.uint16) * 257,
+        (GRAY.astype(np.uint16) * 257).astype(">u2"),  # as TIFF, PNM and FITS hold them
         GRAY.tolist(),
         GRAY[::-1].copy()[::-1],
         Image.fromarray(GRAY),
@@ -149,6 +150,13 @@ def test_arrays_of_other_libraries() -> None:
     np.testing.assert_allclose(read(Tensor())[:, :, 0], GRAY / 255, atol=1e-6)
 
 
+class NeedsGradients:
+    """As a tensor of PyTorch whose gradient is computed."""
+
+    def __array__(self, *arguments: object, **named: object) -> None:
+        raise RuntimeError("it needs gradients")
+
+
 @pytest.mark.parametrize(
     ("image", "kind", "expected"),
     [
@@ -162,7 +170,8 @@ def test_arrays_of_other_libraries() -> None:
         (GRAY.astype(complex), TypeError, "image expects a file's name, a Pillow image, or an array"),
         (np.ma.masked_array(GRAY), TypeError, "got a masked array"),
         (None, TypeError, "got NoneType"),
-        ([[1, 2], [3]], ValueError, "rows of different lengths"),
+        ([[1, 2], [3]], TypeError, "parts of different shapes"),
+        (NeedsGradients(), TypeError, r"got NeedsGradients that is no array \(it needs gradients\)"),
     ],
 )
 def test_what_is_no_picture(image: Any, kind: type[Exception], expected: str) -> None:

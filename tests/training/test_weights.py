@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fastlenet import RECIPES, LeNet, Recipe, fit, nn, ops, reference
-from fastlenet.data import Dataset
+from fastlenet.cli.sample_weight import read_weights
+from fastlenet.data import DataError, Dataset
 from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
 from fastlenet.training.evaluation import evaluate, predict, score
 from fastlenet.training.lr_finder import find_lr
@@ -280,6 +281,19 @@ def test_the_flags(train: Train, small_mnist: Path, tmp_path: Path) -> None:
     other = train("--resume", tmp_path / "state", "--class-weight", "balanced")
     assert "--class-weight balanced contradicts" in one_line(other)
     assert "--class-weight expects 10 weights, one for each class, got 2" in one_line(train("--class-weight", "1,2"))
+
+
+def test_files_that_hold_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive under the name of an array; and an address, which is a name like any other: nothing is downloaded."""
+    with (tmp_path / "archive.npy").open("wb") as file:
+        np.savez(file, a=np.ones(3))
+    with pytest.raises(DataError, match=r"archive\.npy: cannot be read as weights of images \(it holds no array"):
+        read_weights(str(tmp_path / "archive.npy"), 0)
+    asked: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *address, **options: asked.append(address))
+    with pytest.raises(DataError, match="cannot be read as weights of images"):
+        read_weights("http://localhost/weights.txt", 0)
+    assert not asked
 
 
 @pytest.mark.slow

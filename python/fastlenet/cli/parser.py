@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
 from fastlenet import _core
+from fastlenet.fields import nearest
 from fastlenet.streams import one_line, tell
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def file_name(text: str) -> str:
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Returns "; did you mean X?" with the nearest of the words, "" if none is near."""
-    nearest = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    near = nearest(word, words)
+    return f"; did you mean {near}?" if near else ""
 
 
 class Parser(argparse.ArgumentParser):

@@ -132,7 +132,11 @@ def _pictures(names: Sequence[str]) -> Iterator[str]:
         if not Path(name).is_dir():
             yield name
             continue
-        inside = sorted(path for path in Path(name).iterdir() if path.suffix.lower() in SUFFIXES)
+        try:
+            visible = [path for path in Path(name).iterdir() if not path.name.startswith(".")]
+        except OSError as error:
+            raise ImageError(f"{name}: cannot be read ({error.strerror or error})") from None
+        inside = sorted(path for path in visible if path.suffix.lower() in SUFFIXES)
         if not inside:
             raise ImageError(
                 f"{name}: a folder without pictures ({', '.join(SUFFIXES[:3])}, ...); its subfolders are not searched"
@@ -165,15 +169,17 @@ def _as_json(path: str, result: _Result) -> str:
 
 def _as_text(path: str, result: _Result) -> str:
     """The name, the label, the three most probable classes; on a terminal what the network saw, too; then the warnings."""
-    lines = [f"{one_line(path)}: {'-' if result.label is None else result.label}"]
+    words = ["-"] if result.label is None else str(result.label).split("\n") if result.several else [str(result.label)]
+    number = "\n".join(map(one_line, words))
+    lines = [f"{one_line(path)}: {number}"]
     shown = sys.stdout.isatty() and shutil.get_terminal_size().columns >= SIDE
     for digit in result.digits:
         if digit.label is None:
             continue
         if shown:
             lines.append(as_blocks(digit.image, sys.stdout.encoding))
-        lines.append("  " + "   ".join(f"{name} {probability:6.2%}" for name, probability in _top(digit)))
-    lines += [f"  {warning}" for warning in result.warnings]
+        lines.append("  " + "   ".join(f"{one_line(str(name))} {probability:6.2%}" for name, probability in _top(digit)))
+    lines += [f"  {one_line(warning)}" for warning in result.warnings]
     return "\n".join(lines)
 
 

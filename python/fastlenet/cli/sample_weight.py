@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.data import DataError
-from fastlenet.files import shown_path
+from fastlenet.files import shown_path, user_path
 
 __all__ = ["read_weights"]
 
@@ -21,8 +22,16 @@ def read_weights(path: str, held_out: int) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about an empty file, which is refused later
-            weights: Array = np.load(path, allow_pickle=False) if path.endswith(".npy") else np.loadtxt(path, ndmin=1)
+            weights = _numbers(user_path(path))  # a Path: NumPy would download a word that is an address
     except (OSError, ValueError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "it holds no array of numbers, nor text with one number a line"
         raise DataError(f"{shown_path(path)}: cannot be read as weights of images ({reason})") from None
     return weights[: max(0, len(weights) - held_out)] if weights.ndim == 1 else weights
+
+
+def _numbers(path: Path) -> Array:
+    if path.suffix != ".npy":
+        return np.loadtxt(path, ndmin=1)
+    with path.open("rb") as file:
+        numbers: Array = np.lib.format.read_array(file, allow_pickle=False)
+        return numbers

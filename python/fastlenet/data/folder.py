@@ -15,7 +15,7 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.data.idx import Bytes
 from fastlenet.data.labels import as_numbers
 from fastlenet.data.reading import DataError, at_most, wrong
-from fastlenet.fields import FieldError, integer
+from fastlenet.fields import FieldError, FieldTypeError, integer
 from fastlenet.files import shown_path, user_path
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def load_folder(path: str | os.PathLike[str], *, size: tuple[int, int] | None = 
     """
     root, open_picture = user_path(path), _opener()
     if size is not None:
+        if not isinstance(size, (tuple, list)) or len(size) != 2:
+            raise FieldTypeError("size", size, "a pair of integers, height and width", "load_folder: ")
         h, w = size
         size = integer("load_folder: size[0]", h, 1), integer("load_folder: size[1]", w, 1)
     try:

@@ -114,6 +114,8 @@ def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str
         if dtype.hasobject:
             cure = "save it again from numbers or fixed-width text, numpy.asarray(labels, str)"
             raise wrong(path, name, "numbers or text", "Python objects, which could run any code when they are loaded", cure)
+        if 0 in shape or dtype.itemsize == 0:
+            raise wrong(path, name, "at least one number or word", f"none, {dtype} of shape {shape}")
         size, there = int(np.prod(shape, dtype=object)) * dtype.itemsize, info.file_size - stream.tell()
         if size != there:
             raise wrong(path, name, f"{size:,} bytes, as its header of {shape} says", f"{there:,}", "the file is damaged")

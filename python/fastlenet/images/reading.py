@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet.backend import Array
+from fastlenet.data.images import as_array
 from fastlenet.files import shown_path, user_path
 
 if TYPE_CHECKING:
@@ -119,12 +120,7 @@ def _brightest(image: Image) -> float:
 
 def _expect_array(image: object) -> Array:
     """An array of pixels with the channels last; TypeError or ValueError for anything else."""
-    if isinstance(image, np.ma.MaskedArray):
-        raise TypeError(f"image expects {_EXPECTED}, got a masked array; fill it with .filled(value)")
-    try:
-        pixels = np.asarray(image)
-    except ValueError:
-        raise ValueError(f"image expects {_EXPECTED}, got rows of different lengths") from None
+    pixels = as_array("image", image, _EXPECTED)
     if pixels.dtype.kind not in "bfiu":
         raise TypeError(f"image expects {_EXPECTED}, got {type(image).__name__}")
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 2, 3, 4) and pixels.shape[0] in (1, 2, 3, 4):
@@ -142,7 +138,7 @@ def _scaled(pixels: Array) -> Array:
         return pixels.astype(np.float32)
     if pixels.dtype == np.uint8:
         return pixels
-    most = 65535 if pixels.dtype == np.uint16 and high > 255 else 255
+    most = 65535 if pixels.dtype.newbyteorder("=") == np.uint16 and high > 255 else 255
     if not (low >= 0 and high <= most):  # NaN too
         raise ValueError(
             f"image expects pixels of 0..1 or 0..255, got {pixels.dtype} of {low:.4g}..{high:.4g}; "
