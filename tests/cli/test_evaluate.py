@@ -83,6 +83,21 @@ def test_named_classes(evaluate: Command, tmp_path: Path) -> None:
     assert [row["label"] for row in said["classes"]] == ["ant", "bee"] and said["images"] == 8
 
 
+def test_pictures_of_several_sizes(evaluate: Command, tmp_path: Path) -> None:
+    """They are brought to the size of the model by the flag that brought them to it in training."""
+    from PIL import Image
+
+    for number in range(4):
+        (tmp_path / "pictures" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (12 + number, 12)).save(tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png")
+    model = LeNet(input_shape=(1, 16, 16), classes=2)
+    model.set_facts(mean=0.5, std=0.5, class_names=("a", "b"))
+    model.save("m.safetensors")
+    assert one_line(evaluate("m.safetensors", "--data", "pictures")).endswith("or give --image-size N")
+    said = json.loads(evaluate("m.safetensors", "--data", "pictures", "--image-size", "16", "--json").out)
+    assert said["images"] == 4
+
+
 def test_a_file_without_facts(evaluate: Command, tmp_path: Path) -> None:
     save_file(LeNet().state_dict(), tmp_path / "old.safetensors")
     done = evaluate("old.safetensors")

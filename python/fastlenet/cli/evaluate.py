@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from fastlenet._core import DeviceError
 from fastlenet.cli.command import run_command
+from fastlenet.cli.data import load_data
 from fastlenet.cli.flags import add_flags
 from fastlenet.cli.models import Model, load_model
 from fastlenet.cli.parser import Parser, file_name
 from fastlenet.cli.settings import Options, Settings, Value, build, flags_for
 from fastlenet.config import config, set_num_threads
-from fastlenet.data import DataError, Dataset, load
+from fastlenet.data import DataError, Dataset
 from fastlenet.data.dataset import PARTS, Part
 from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
@@ -50,7 +51,7 @@ def make_parser(prog: str) -> Parser:
     )
     what = "a file that fastlenet train --save-model or model.save wrote (default: the package's network)"
     parser.add_argument("model", nargs="?", type=file_name, metavar="MODEL", help=what)
-    add_flags(parser, Settings, ("data", "data_dir"))
+    add_flags(parser, Settings, ("data", "data_dir", "image_size"))
     part = "the part of the data to evaluate on (default: test; if it has no images, validation, or else train)"
     parser.add_argument("--part", choices=PARTS, help=part)
     parser.add_argument("--tta", action="store_true", help="average over each image and its four shifts by one pixel")
@@ -71,7 +72,7 @@ def _evaluate(given: argparse.Namespace, prog: str) -> int:
     if options.threads is not None:
         set_num_threads(options.threads)
     model = load_model(given.model, prog, ops=DEVICES[settings.device].load())
-    data = load(settings.data, root=settings.data_dir)
+    data = load_data(settings)
     _expect_fit(given.model, model, data)
     try:
         part: Part = reported_part(data, given.part) if given.part or has_images(data) else "train"

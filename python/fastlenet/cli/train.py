@@ -13,6 +13,7 @@ from fastlenet._core import DeviceError
 from fastlenet.backend import Array
 from fastlenet.cli.checks import check_arguments
 from fastlenet.cli.command import UsageError, run_command
+from fastlenet.cli.data import load_data
 from fastlenet.cli.flags import make_parser
 from fastlenet.cli.parser import flag_of
 from fastlenet.cli.result import Result
@@ -21,9 +22,8 @@ from fastlenet.cli.sample_weight import read_weights
 from fastlenet.cli.settings import Arguments, Options, Settings, flags_for
 from fastlenet.cli.train_run import run_and_save
 from fastlenet.config import config, set_num_threads
-from fastlenet.data import DataError, Dataset, load
+from fastlenet.data import DataError, Dataset
 from fastlenet.data.dataset import Part
-from fastlenet.data.reading import DataFieldError
 from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError, reserve
@@ -132,11 +132,7 @@ class _Job:
 
 
 def _load_data(settings: Settings) -> Dataset:
-    side = settings.image_size
-    try:
-        data = load(settings.data, root=settings.data_dir, size=None if side is None else (side, side))
-    except DataFieldError as error:
-        raise _in_words_of_flags(error) from None
+    data = load_data(settings)
     if settings.validation:
         with flags_for(count="validation"):
             data = data.hold_out(settings.validation)
@@ -154,16 +150,6 @@ def _with_some_for_validation(data: Dataset, settings: Settings) -> Dataset:
         return data.split(_SHARE)
     except FieldError as error:
         raise DataError(f"{one_line(data.name)}: no test images, and too few images to hold some out, {error.got}") from None
-
-
-def _in_words_of_flags(error: DataFieldError) -> Exception:
-    """The error about data, in which a flag stands for the argument `size`."""
-    if (error.where, error.field) == ("load: ", "size"):
-        return UsageError(error.worded(flag_of("image_size")))
-    if "size=(height, width)" not in error.cure:
-        return error
-    cure = error.cure.replace("size=(height, width)", f"{flag_of('image_size')} N")
-    return DataFieldError(error.field, error.value, error.expected, error.where, cure, error.got)
 
 
 def _announce(console: Console, job: _Job, trainer: Trainer) -> None:

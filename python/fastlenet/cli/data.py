@@ -1,0 +1,30 @@
+"""The data set that a command is given."""
+
+from __future__ import annotations
+
+from fastlenet.cli.command import UsageError
+from fastlenet.cli.parser import flag_of
+from fastlenet.cli.settings import Settings
+from fastlenet.data import Dataset, load
+from fastlenet.data.reading import DataFieldError
+
+__all__ = ["load_data"]
+
+
+def load_data(settings: Settings) -> Dataset:
+    """The data set of --data, --data-dir and --image-size. Raises UsageError and DataError, which name these flags."""
+    side = settings.image_size
+    try:
+        return load(settings.data, root=settings.data_dir, size=None if side is None else (side, side))
+    except DataFieldError as error:
+        raise _in_words_of_flags(error) from None
+
+
+def _in_words_of_flags(error: DataFieldError) -> Exception:
+    """The error about data, in which a flag stands for the argument `size`."""
+    if (error.where, error.field) == ("load: ", "size"):
+        return UsageError(error.worded(flag_of("image_size")))
+    if "size=(height, width)" not in error.cure:
+        return error
+    cure = error.cure.replace("size=(height, width)", f"{flag_of('image_size')} N")
+    return DataFieldError(error.field, error.value, error.expected, error.where, cure, error.got)
