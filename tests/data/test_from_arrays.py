@@ -89,6 +89,12 @@ def test_floats_that_need_no_copy_are_kept() -> None:
     assert np.shares_memory(Dataset.from_arrays(BYTES, LABELS).train_images, BYTES)
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of matrices
+def test_a_matrix_is_rows_of_pixels() -> None:
+    rows = BYTES[:, :10].reshape(COUNT, 100)
+    np.testing.assert_array_equal(Dataset.from_arrays(np.matrix(rows), LABELS).train_images, BYTES[:, :10])
+
+
 def test_one_colour_has_deviation_one() -> None:
     assert Dataset.from_arrays(np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]).std == 1
 
@@ -107,7 +113,7 @@ WRONG_IMAGES: dict[str, tuple[Any, type, str]] = {
     "rows of colours": (np.zeros((COUNT, 300)), ValueError, "; .reshape(-1, 3, 10, 10) makes images of rows"),
     "ragged": ([BYTES[0], BYTES[0, :5]], TypeError, "got parts of different shapes; bring all of them to one size"),
     "words": (BYTES.astype(str), TypeError, f"{LAYOUTS} of numbers, got <U3"),
-    "objects": (BYTES.astype(object), TypeError, "of numbers, got object"),
+    "objects": (BYTES.astype(object), TypeError, "of numbers, got object; .astype(float) makes numbers"),
     "complex": (BYTES * 1j, TypeError, "of numbers, got complex128"),
     "masked": (np.ma.masked_equal(BYTES, 0), TypeError, "got a masked array, whose mask would be ignored; fill it"),
     "NaN": (np.where(BYTES == 7, np.nan, BYTES), ValueError, f"{RANGES}float64 in nan..nan; numpy.isfinite finds them"),

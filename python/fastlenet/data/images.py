@@ -17,7 +17,7 @@ __all__ = [
     "arranged",
     "as_array",
     "as_images",
-    "black_or_white",
+    "as_pixels",
     "converted",
     "mean_std",
     "owner_of",
@@ -59,7 +59,7 @@ def as_array(name: str, value: object, expected: str) -> Array:
         got = "a masked array, whose mask would be ignored"
         raise type_error(name, value, expected, got, "fill it with .filled(value)")
     if isinstance(value, np.ndarray):
-        return value
+        return np.asarray(value)  # of the base class: a matrix would keep its two dimensions
     if value is None or isinstance(value, (str, bytes, dict, set)):
         raise type_error(name, value, expected, type(value).__name__, "numpy.asarray makes an array of a list")
     try:
@@ -72,16 +72,22 @@ def as_array(name: str, value: object, expected: str) -> Array:
         raise type_error(name, value, expected, f"{type(value).__name__} that is not an array ({reason})", cure) from None
 
 
+def as_pixels(name: str, value: object, expected: str) -> Array:
+    """The same of numbers: integers, floats, or truth values where they are only 0 and 1. Raises FieldTypeError."""
+    pixels = as_array(name, value, expected)
+    if pixels.dtype.kind not in "biuf":
+        cure = ".astype(float) makes numbers of Python's objects" if pixels.dtype.kind == "O" else ""
+        raise type_error(name, value, f"{expected} of numbers", str(pixels.dtype), cure)
+    return _black_or_white(pixels)
+
+
 def arranged(name: str, value: object) -> Array:
     """Images of any of the layouts as (n, h, w), or (n, c, h, w) for several channels; a view where that is possible.
 
     Of four dimensions the channels are the second or the fourth: the one that is 1 to 4, or else the smaller one; if that does
     not decide it, the second. Raises FieldTypeError and FieldValueError.
     """
-    images = as_array(name, value, _LAYOUTS)
-    if images.dtype.kind not in "biuf":
-        raise type_error(name, value, f"{_LAYOUTS} of numbers", str(images.dtype))
-    images = black_or_white(images)
+    images = as_pixels(name, value, _LAYOUTS)
     if images.ndim == 2:
         images = _of_rows(name, images)
     if images.ndim not in (3, 4):
@@ -110,7 +116,7 @@ def _of_rows(name: str, rows: Array) -> Array:
 # --- pixels --------------------------------------------------------------------------------------------------------------
 
 
-def black_or_white(images: Array) -> Array:
+def _black_or_white(images: Array) -> Array:
     """The same; integers that are only 0 and 1 become truth values: they are black and white, not two shades of black."""
     if images.dtype.kind in "iu" and images.size and images.min() == 0 and images.max() == 1:
         return images.astype(np.bool_)

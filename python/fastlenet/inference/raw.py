@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlenet.backend import Array, Shape
 from fastlenet.data.dataset import Dataset, Part
-from fastlenet.data.images import as_array, black_or_white, converted, scale_of, type_error, value_error
+from fastlenet.data.images import as_pixels, converted, scale_of, type_error, value_error
 from fastlenet.data.labels import Classes, Labels, as_labels
 from fastlenet.fields import FieldError
 from fastlenet.inference.facts import Label
@@ -37,10 +37,7 @@ class RawImages:
         """
         c, h, w = shape
         expected = _expected(shape)
-        images = as_array(name, value, expected)
-        if images.dtype.kind not in "biuf":
-            raise type_error(name, value, f"{expected} of numbers", str(images.dtype))
-        images = black_or_white(images)
+        images = as_pixels(name, value, expected)
         layouts: dict[Shape, tuple[int, ...]] = {(h, w, c): (0, 3, 1, 2), (c, h, w): (0, 1, 2, 3)}
         if c == 1:
             layouts |= {(h, w): (0, 1, 2), (h * w,): (0, 1)}
