@@ -216,6 +216,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             images[out],
             numbers[out],
             tuple(map(str, self.classes_)),
+            _labels_of(self.classes_),
         )
         callbacks = [EarlyStopping("val_accuracy", patience=self.n_iter_no_change, restore_best=True)] if len(out) else []
         if model is None:
@@ -362,6 +363,8 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         """(c, h, w) of the images that rows of so many features are."""
         shape = self._shape_of_images
         if self.image_shape is not None:
+            if not isinstance(self.image_shape, (Sequence, np.ndarray)):
+                raise FieldTypeError("image_shape", self.image_shape, "(h, w) or (c, h, w)")
             shape = tuple(integer("image_shape", side, 1) for side in self.image_shape)
         if shape is None:
             side = max(_LEAST_SIDE, math.isqrt(features - 1) + 1)
@@ -376,6 +379,11 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _labels_of(classes: Labels) -> tuple[int, ...]:
+    """What model_ answers for each class: integers where the labels are; () for its name."""
+    return tuple(classes.tolist()) if classes.dtype.kind in "iu" and np.can_cast(classes.dtype, np.int64) else ()
 
 
 def _constant(step: int, steps: int) -> float:

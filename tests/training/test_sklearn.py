@@ -272,6 +272,7 @@ def test_rows_that_are_no_squares() -> None:
         ({"recipe": 3}, "recipe .*a Recipe, or the name of one"),
         ({"epochs": -1}, "epochs"),
         ({"threads": 0}, "threads"),
+        ({"image_shape": 8}, r"image_shape expects \(h, w\) or \(c, h, w\), got 8"),
         ({"early_stopping": 1}, "early_stopping"),
         ({"early_stopping": True, "validation_fraction": 1.0}, "validation_fraction"),
         ({"class_weight": "even"}, "class_weight"),
@@ -288,6 +289,14 @@ def test_a_recipe_of_ones_own() -> None:
     fitted = classifier(recipe=recipe, epochs=None, batch_size=None).fit(X[:100], Y[:100])
     assert fitted.n_iter_ == 1
     assert same_bits(fitted, classifier(recipe=recipe, epochs=1, batch_size=8).fit(X[:100], Y[:100]))
+
+
+def test_the_network_answers_with_the_labels() -> None:
+    images = (X[:60] * 15).astype(np.uint8)
+    fitted = classifier(epochs=1).fit(images, Y[:60] + 1)
+    assert fitted.model_.class_names == tuple(range(1, 11))
+    np.testing.assert_array_equal(fitted.model_.predict(images.reshape(-1, 8, 8)), fitted.predict(images))
+    assert classifier(epochs=0).fit(images, Y[:60] > 4).model_.class_names == ("False", "True")
 
 
 def test_without_scikit_learn() -> None:
