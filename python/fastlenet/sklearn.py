@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fastlenet.backend import Array
 from fastlenet.config import get_num_threads, set_num_threads
+from fastlenet.data.arrays import expect_share
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.images import Images, arranged, mean_std
 from fastlenet.data.splitting import held_out
@@ -43,7 +44,6 @@ __all__ = ["LeNetClassifier"]
 
 _LEAST_SIDE = 4  # of an image that LeNet takes
 _BYTES = 0.0, 255.0  # the range of bytes, whichever of them occur
-_SHARE = Values(float, "a number above 0 and below 1", 0, 1, above=True, below=True)
 _SWITCH = Values(bool)
 
 Labels = npt.NDArray[np.generic]
@@ -278,12 +278,11 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         everywhere = np.arange(len(numbers))
         if not _SWITCH.convert("early_stopping", self.early_stopping):
             return everywhere, everywhere[:0]
-        share = _SHARE.convert("validation_fraction", self.validation_fraction)
         integer("n_iter_no_change", self.n_iter_no_change, 1)
         seen = everywhere if weights is None else np.flatnonzero(weights)
         if len(seen) < 2:
             raise ValueError(f"early_stopping expects at least two images of a weight above 0, got {len(seen)}")
-        count = min(max(1, round(share * len(seen))), len(seen) - 1)
+        count = expect_share("validation_fraction", self.validation_fraction, len(seen))
         _, out = held_out(numbers[seen], count, stratify=True, seed=seed)
         return np.delete(everywhere, seen[out]), seen[out]
 

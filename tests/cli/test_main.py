@@ -53,6 +53,7 @@ def test_help_begins_with_a_sentence(name: str, run: Run) -> None:
     sentence, usage = re.split(r"\n\n", result.out)[:2]
     assert result.code == 0 and re.fullmatch(r"[A-Z][^\n]*(\n[^\n]+){0,4}\.", sentence), sentence
     assert re.fullmatch(rf"usage: fastlenet {name}( [^\n]+)?", usage)
+    assert set(re.findall(r"(\d+)\s+a\s+fault", result.out)) <= {"70"}  # the exit code of run_command
     examples = result.out.partition("examples:")[2].partition("options:")[0]
     for line in re.findall(rf"^  (?:eval .\$\()?fastlenet {name}(.*?)(?:\).)?   ", examples, re.MULTILINE):
         parser_of(name).parse(line.split())

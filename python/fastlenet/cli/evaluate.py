@@ -17,7 +17,7 @@ from fastlenet.cli.parser import Parser, file_name
 from fastlenet.cli.settings import Options, Settings, Value, build, flags_for
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset
-from fastlenet.data.dataset import PARTS, Part
+from fastlenet.data.dataset import PART_WORDS, PARTS, Part
 from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = ["main", "make_parser"]
-
-_WORDS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def make_parser(prog: str) -> Parser:
@@ -120,7 +118,7 @@ def _as_text(name: str, model: Model, data: Dataset, part: Part, tta: bool, resu
     return "\n".join(
         [
             f"{one_line(name)}: {networks} for images of {shape}",
-            f"{one_line(data.name)}: {result.count:,} {_WORDS[part]} images{', test-time augmentation' * tta}",
+            f"{one_line(data.name)}: {result.count:,} {PART_WORDS[part]} images{', test-time augmentation' * tta}",
             "",
             str(result),
         ]

@@ -23,7 +23,7 @@ from fastlenet.cli.settings import Arguments, Options, Settings, flags_for
 from fastlenet.cli.train_run import run_and_save
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset
-from fastlenet.data.dataset import Part
+from fastlenet.data.dataset import PART_WORDS, PARTS
 from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError, reserve
@@ -155,7 +155,8 @@ def _with_some_for_validation(data: Dataset, settings: Settings) -> Dataset:
 def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
     state, settings = trainer.state, job.settings
     recipe, data = state.recipe, state.data
-    counts = [f"{len(data.part(part).labels)} {word} images" for part, word in _WORDS.items() if len(data.part(part).labels)]
+    sizes = {part: len(data.part(part).labels) for part in reversed(PARTS)}  # what is reported on stands first
+    counts = [f"{size} {PART_WORDS[part]} images" for part, size in sizes.items() if size]
     console.say(
         f"fastlenet {config()['version']}   {DEVICES[settings.device].words()}   seed {recipe.seed}\n"
         f"{one_line(data.name)}: {', '.join(counts)}\n"
@@ -179,7 +180,6 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
 
 
 _SHARE = 0.1  # of the training images, where there are no others to report on
-_WORDS: Mapping[Part, str] = {"test": "test", "validation": "validation", "train": "training"}
 
 
 def _train(arguments: Arguments, signals: StopSignals) -> int:

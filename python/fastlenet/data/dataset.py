@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -17,10 +17,11 @@ from fastlenet.data.torch_dataset import items_of
 from fastlenet.fields import FieldError, Values, integer
 from fastlenet.normalisation import PerChannel, expect_normalisation
 
-__all__ = ["PARTS", "Dataset", "Part"]
+__all__ = ["PARTS", "PART_WORDS", "Dataset", "Part"]
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
+PART_WORDS: Mapping[Part, str] = {"train": "training", "validation": "validation", "test": "test"}  # of its images
 
 _OTHERWISE = "Dataset.from_arrays takes arrays of other kinds"
 
@@ -244,7 +245,7 @@ class Dataset:
         return digest.hexdigest()
 
     def __repr__(self) -> str:
-        counts = [f"{len(self.part(part).labels):,} {word}" for part, word in _WORDS.items() if len(self.part(part).labels)]
+        counts = [f"{len(self.part(part).labels):,} {word}" for part, word in PART_WORDS.items() if len(self.part(part).labels)]
         listed = counts[0] if len(counts) == 1 else f"{', '.join(counts[:-1])} and {counts[-1]}"
         shape, words = "x".join(map(str, self.input_shape)), "class" if self.classes == 1 else "classes"
         return f"Dataset({self.name!r}, {listed} images of {shape} {self.train_images.dtype}, {self.classes} {words})"
@@ -254,9 +255,6 @@ class Dataset:
         from fastlenet.data.display import as_html  # and with it zlib
 
         return as_html(repr(self), self.train_images, self.train_labels, self.class_names)
-
-
-_WORDS: dict[Part, str] = {"train": "training", "validation": "validation", "test": "test"}
 
 
 # --- what the constructor takes ------------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ def make_parser(prog: str) -> Parser:
             (f"{prog} --json results.json", "write all measurements"),
             (f"{prog} --pytorch", "run the same recipe in PyTorch too, in turns"),
         ],
-        "Exit codes: 0 success, 1 the mean is below the target, 2 wrong usage or a failed run, 3 a fault in fastlenet, "
+        "Exit codes: 0 success, 1 the mean is below the target, 2 wrong usage or a failed run, 70 a fault in fastlenet, "
         "130 Ctrl-C, 141 the output was closed (SIGPIPE).",
     )
     add_flags(parser, Protocol)
