@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypedDict
 
 from fastlenet import _core
 from fastlenet.fields import Values
 
-__all__ = ["THREADS", "Config", "config", "get_num_threads", "set_num_threads", "show_config"]
+__all__ = ["THREADS", "Config", "config", "get_num_threads", "own_threads", "set_num_threads", "show_config"]
 
 THREADS = Values(int, "an integer in 1..4096", 1, 4096)
 
@@ -39,6 +42,30 @@ def set_num_threads(count: int) -> None:
     Raises TypeError or ValueError for another count.
     """
     _core.set_num_threads(THREADS.convert("set_num_threads: count", count))
+
+
+_lock = threading.Lock()
+_before: list[int] = []  # the number before the first of the contexts under way, once for each of them
+
+
+@contextmanager
+def own_threads(count: int) -> Iterator[None]:
+    """A context in which the whole process uses `count` threads, 1..4096.
+
+    Contexts of several Python threads may overlap. When the last one ends, the number is again what it was before the first.
+    Raises as set_num_threads does.
+    """
+    with _lock:
+        before = _before[0] if _before else get_num_threads()
+        set_num_threads(count)
+        _before.append(before)
+    try:
+        yield
+    finally:
+        with _lock:
+            before = _before.pop()
+            if not _before:
+                set_num_threads(before)
 
 
 def config() -> Config:

@@ -6,8 +6,8 @@ Needs scikit-learn: `pip install 'fastlenet[sklearn]'`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet.backend import Array
-from fastlenet.config import get_num_threads, set_num_threads
+from fastlenet.config import own_threads
 from fastlenet.data.arrays import expect_share
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.images import Images, arranged, mean_std
@@ -286,18 +286,13 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         _, out = held_out(numbers[seen], count, stratify=True, seed=seed)
         return np.delete(everywhere, seen[out]), seen[out]
 
-    @contextmanager
-    def _own_threads(self) -> Iterator[None]:
-        """Compute with the threads of this classifier."""
-        before, (backend, _) = get_num_threads(), get_active_backend()
-        threads = self.threads
-        if threads is None:
-            threads = 1 if (backend.nesting_level or 0) > 0 else before
-        set_num_threads(integer("threads", threads, 1))
-        try:
-            yield
-        finally:
-            set_num_threads(before)
+    def _own_threads(self) -> AbstractContextManager[None]:
+        """A context in which this classifier's threads compute."""
+        backend, _ = get_active_backend()
+        in_worker = (backend.nesting_level or 0) > 0
+        if self.threads is None:
+            return own_threads(1) if in_worker else nullcontext()
+        return own_threads(integer("threads", self.threads, 1))
 
     # --- prediction ------------------------------------------------------------------------------------------------------
 

@@ -134,6 +134,18 @@ def test_the_number_of_threads_is_restored() -> None:
         set_num_threads(before)
 
 
+def test_overlapping_fits_restore_the_number_of_threads() -> None:
+    """As of two Python threads, where the first one ends first."""
+    before = get_num_threads()
+    one, two = (classifier(threads=threads)._own_threads() for threads in (before + 1, before + 2))
+    for context in (one, two):
+        context.__enter__()
+    assert get_num_threads() == before + 2
+    for context in (one, two):
+        context.__exit__(None, None, None)
+    assert get_num_threads() == before
+
+
 _IN_WORKERS = """
 import joblib
 from fastlenet import get_num_threads, set_num_threads

@@ -1,4 +1,4 @@
-"""Batches of images, from the data set's bytes."""
+"""Batches of images, from a data set of bytes or floats."""
 
 from __future__ import annotations
 
