@@ -330,6 +330,8 @@ def test_with_validation(data: Dataset) -> None:
         ValueError, f"{start}images expects images of the size", "3x10", lambda: data.with_validation(BYTES[:1, :3], [3])
     )
     expect_error(ValueError, f"{start}labels expects labels of", "'fig'", lambda: data.with_validation(BYTES[:1], ["fig"]))
+    with pytest.raises(ValueError, match=r"first at place 0$"):  # no argument of it can change the classes
+        data.with_validation(BYTES[:1], ["fig"])
 
 
 # --- what comes of it -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import asdict
@@ -131,6 +132,22 @@ def test_fit_tells_the_model_at_its_start(mnist: Dataset) -> None:
     assert seen[0] == model.facts
     assert model.input_shape == (1, 28, 28) and model.mean is not None and model.std is not None
     assert pickle.loads(pickle.dumps(model)).facts == model.facts
+
+
+def test_a_refused_fit_leaves_what_the_model_knows(mnist: Dataset, tmp_path: Path) -> None:
+    few = Dataset.from_arrays(mnist.train_images[:8] // 2, mnist.train_labels[:8], classes=10)
+    model = LeNet.pretrained()
+    known = model.facts
+    (tmp_path / "there").touch()
+    wrong: list[dict[str, Any]] = [
+        {"schedule": lambda step, steps: math.nan},
+        {"callbacks": [fastlenet.EarlyStopping()]},
+        {"checkpoint": tmp_path / "there"},
+    ]
+    for arguments in wrong:
+        with pytest.raises(ValueError):
+            fit(model, few, epochs=1, verbose=0, **arguments)
+        assert model.facts == known
 
 
 def test_a_file_of_the_command(train_here: Callable[..., Result], small_mnist: Path, tmp_path: Path) -> None:

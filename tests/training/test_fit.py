@@ -85,6 +85,11 @@ def test_a_recipe_in_every_place(few: Dataset) -> None:
         (lambda few: (few, "fsat"), ValueError, "; did you mean fast\\?$"),
         (lambda few: (few, None, 3), TypeError, "^recipe expects a Recipe, or one of default, fast, best, got 3$"),
         (lambda few: (few.train_images, few.train_labels[1:]), ValueError, "labels"),
+        (
+            lambda few: (few.train_images, np.full(len(few.train_images), 10**6)),
+            ValueError,
+            "^y expects numbers of classes below 65,536, or words, got 1000000$",
+        ),
     ],
 )
 def test_wrong_arguments(arguments: Any, error: type[Exception], message: str, few: Dataset) -> None:

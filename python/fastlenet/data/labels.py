@@ -33,6 +33,8 @@ class Classes:
     and FieldValueError.
     """
 
+    _is_fixed = False
+
     def __init__(self, name: str, labels: Array, classes: int | Sequence[object] | Array | None) -> None:
         occurring = np.unique(labels)
         field = f"{owner_of(name)}classes"
@@ -60,7 +62,14 @@ class Classes:
             words = np.asarray(names, np.str_)
         elif words.dtype.kind == "U" or not np.isin(labels, words).all():
             words = np.arange(len(names))
-        return cls("labels", words, words)
+        return cls.fixed(words)
+
+    @classmethod
+    def fixed(cls, labels: Array) -> Classes:
+        """The classes of a data set or a model that is there, by their labels: no cure for a label can change them."""
+        made = cls("labels", labels, labels)
+        made._is_fixed = True
+        return made
 
     def encode(self, name: str, labels: Array) -> Labels:
         """The numbers of labels, (n,). Raises FieldValueError for one that is of no class."""
@@ -81,7 +90,7 @@ class Classes:
     def _cure(self, strangers: Array, labels: Array) -> str:
         if strangers.dtype.kind in "iu" and (int(labels.min()), int(labels.max())) == (1, len(self.labels)):
             return "subtract 1 from labels that count from 1"
-        return "pass the names of all classes in order as classes=[...]"
+        return "" if self._is_fixed else "pass the names of all classes in order as classes=[...]"
 
 
 def _numbered(name: str, field: str, occurring: Array, classes: object) -> Array:

@@ -11,7 +11,6 @@ from fastlenet.backend import Array, Shape
 from fastlenet.data.dataset import Dataset, Part
 from fastlenet.data.images import as_pixels, converted, scale_of, type_error, value_error
 from fastlenet.data.labels import Classes, Labels, as_labels
-from fastlenet.fields import FieldError
 from fastlenet.inference.facts import Label
 
 __all__ = ["RawImages", "labelled", "numbers_of", "reported_part"]
@@ -118,7 +117,4 @@ def numbers_of(name: str, labels: object, count: int, names: tuple[Label, ...], 
     known = np.asarray(names) if names else np.arange(outputs)
     if known.dtype.kind == "U" and array.dtype.kind in "iu":
         known = np.arange(len(names))
-    try:
-        return Classes(name, known, known).encode(name, array)
-    except FieldError as error:  # whose cure is for a data set that one makes
-        raise type(error)(error.field, error.value, error.expected, error.where, got=error.got) from None
+    return Classes.fixed(known).encode(name, array)

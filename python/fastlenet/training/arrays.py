@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from fastlenet.data.dataset import Dataset
-from fastlenet.data.labels import as_labels
-from fastlenet.fields import FieldError, FieldTypeError
+from fastlenet.data.labels import MAX_CLASSES, as_labels
+from fastlenet.fields import FieldError, FieldTypeError, FieldValueError
 
 __all__ = ["dataset_of", "with_validation"]
 
@@ -32,6 +32,9 @@ def dataset_of(data: object, y: object) -> Dataset:
     with _arguments(X="data"):
         labels = as_labels("y", y)
         counted = labels.dtype == np.int64 and labels.size and labels.min() >= 0
+        if counted and labels.max() >= MAX_CLASSES:
+            expected = f"numbers of classes below {MAX_CLASSES:,}, or words"
+            raise FieldValueError("y", y, expected, got=str(labels.max()))
         return Dataset.from_arrays(data, labels, classes=int(labels.max()) + 1 if counted else None)
 
 

@@ -142,6 +142,7 @@ class EnsembleRun:
         trainer.save then saves everything that was trained.
         """
         while True:
+            self.trainer.state.tell_model()  # for the file of the finished networks, should anything fail from here on
             started(self.trainer)
             self._run_member(callbacks)
             done = {name: np.array(array) for name, array in self.trainer.state.model.state_dict().items()}

@@ -58,7 +58,6 @@ class RunState:
         self.settings, self.passengers = dict(settings or {}), dict(passengers or {})
         self.sample_weight = None if sample_weight is None else sample_weights(sample_weight, data)
         self.weights = image_weights(str(recipe.class_weight), self.sample_weight, data)  # in the loss; None: all are 1
-        self._tell_model()
         self.optimizer = OPTIMIZERS[recipe.optimizer](model, recipe)
         self.history = History()
         self.epoch = 0
@@ -125,9 +124,8 @@ class RunState:
         """Normalise the images by this mean and standard deviation from now on."""
         if (mean, std) != (self.data.mean, self.data.std):
             self.data = replace(self.data, mean=mean, std=std)
-            self._tell_model()
 
-    def _tell_model(self) -> None:
+    def tell_model(self) -> None:
         """Let the model know the images and classes that it is trained on, so that it can predict from raw images."""
         data = self.data
         self.model.facts = ModelFacts(data.input_shape, data.mean, data.std, data.class_labels, asdict(self.recipe))

@@ -112,6 +112,7 @@ class Trainer:
         afterwards, however the run ends.
         """
         state = self.state
+        state.tell_model()  # only now: what refuses a run leaves the model as it was
         state.model.train()
         try:
             for callback in callbacks:
