@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import pytest
 
 from fastlenet import LeNet, Recipe
 from fastlenet.data import Dataset
+from fastlenet.training.callbacks.json_log import JsonLog
 from fastlenet.training.figures import PlotError
+from fastlenet.training.history import Epoch
 from fastlenet.training.lr_finder import Sweep, find_lr
 from fastlenet.training.state import DivergedError
+from fastlenet.training.trainer import Trainer
 from helpers.command import Result, one_line
 
 Train = Callable[..., Result]
@@ -50,6 +54,14 @@ def test_find_lr_command(train_here: Train, small_mnist: Path) -> None:
     assert result.code == 0 and re.search(r"suggested --lr 0\.\d+\n$", result.out)
     rates = [float(rate) for rate in re.findall(r"^ +(\d\.\d+e[-+]\d+) +\d+\.\d+$", result.out, re.MULTILINE)]
     assert rates == sorted(rates) and len(rates) > 5
+
+
+def test_an_infinite_loss_is_null_in_the_log(mnist: Dataset, tmp_path: Path) -> None:
+    log, run = JsonLog(tmp_path / "log", resumed=False), Trainer(LeNet(), mnist, Recipe(seed=5))
+    log.epoch(run, Epoch(1, 0.5, 0.75, math.inf, 0.875, 2.0, 100.0))
+    log.close()
+    found = json.loads((tmp_path / "log").read_text(), parse_constant=pytest.fail)
+    assert (found["seed"], found["val_loss"], found["loss"], found["val_accuracy"]) == (5, None, 0.5, 0.875)
 
 
 def test_plot(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ class LogError(CheckpointError):
 
 
 class JsonLog(Writer):
-    """Writes one line of JSON after each epoch, unbuffered. A line that could not be written is written with the next one.
+    """Writes one line of JSON after each epoch, unbuffered. A line that could not be written is written with the next one. A
+    loss that is infinite is null, since JSON has no word for it.
 
     path: the file. resumed: append to it instead of replacing it. Raises LogError if the file cannot be opened.
     """
@@ -40,7 +42,8 @@ class JsonLog(Writer):
             raise LogError(f"{self.path}: cannot be written ({error.strerror or error})") from None
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
-        self._pending += json.dumps({"seed": run.state.recipe.seed, **asdict(epoch)}).encode() + b"\n"
+        numbers = {name: value if value is None or math.isfinite(value) else None for name, value in asdict(epoch).items()}
+        self._pending += json.dumps({"seed": run.state.recipe.seed, **numbers}, allow_nan=False).encode() + b"\n"
         with self.attempt(), self._writing():
             while self._pending:  # an almost full disk writes a part, and raises an error for the rest
                 self._pending = self._pending[self._stream.write(self._pending) :]
