@@ -443,5 +443,7 @@ def test_facts_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="layer 'conv1': an input expects shape"):
         model.set_facts(input_shape=(3, 28, 28))
     assert model.facts == LeNet().facts
-    model.set_facts(mean=0.5, std=[0.25], class_names=list("abcdefghij"))
+    model.set_facts(class_names=np.arange(10, 20))
+    assert model.class_names == tuple(range(10, 20)) and {*map(type, model.class_names)} == {int}
+    model.set_facts(mean=0.5, std=[0.25], class_names=np.array(list("abcdefghij")))
     assert (model.mean, model.std, model.class_names[1], model.input_shape) == (0.5, 0.25, "b", (1, 28, 28))

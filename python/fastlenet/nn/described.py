@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fastlenet.backend import Array
 from fastlenet.fields import FieldTypeError, FieldValueError, nearest, shown
 from fastlenet.inference.facts import Label, ModelFacts, expect_example_shape
@@ -87,9 +89,9 @@ class Described:
         self,
         *,
         input_shape: Sequence[int] | None = None,
-        mean: PerChannel | Sequence[float] | None = None,
-        std: PerChannel | Sequence[float] | None = None,
-        class_names: Sequence[Label] | None = None,
+        mean: PerChannel | Sequence[float] | Array | None = None,
+        std: PerChannel | Sequence[float] | Array | None = None,
+        class_names: Sequence[Label] | Array | None = None,
     ) -> None:
         """Set facts about the model's images and classes. Facts that are not given stay. `fit` sets them from its data set.
 
@@ -168,6 +170,8 @@ def _plain_kind(kind: type) -> type:
 
 
 def _tuple(value: object) -> object:
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        return tuple(value.tolist())
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else value
 
 
