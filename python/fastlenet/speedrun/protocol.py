@@ -21,7 +21,7 @@ from fastlenet.cli.flags import add_flags, add_recipe_flags
 from fastlenet.cli.parser import Parser, flag_of
 from fastlenet.cli.settings import Arguments, Options, Settings, Value, a_path, build, flags_for
 from fastlenet.config import config, get_num_threads
-from fastlenet.data import DataError, Dataset, files, load
+from fastlenet.data import DataError, Dataset, files, load, named
 from fastlenet.devices import DEVICES
 from fastlenet.fields import INT64_MAX, Values, a_field, expect_fields
 from fastlenet.files import CheckpointError, expect_writable, save_somewhere, write_atomically
@@ -199,7 +199,7 @@ class PyTorch(Contender):
             "batch_starts": starts,
             "rates": [recipe.rate(step, steps) for step in range(steps)],
             "average_from": recipe.average_from(steps),
-            "files": files(None if self.settings.data == "mnist" else self.settings.data),
+            "files": files(None if named(self.settings.data) else self.settings.data),
             "class_weights": class_weights(str(recipe.class_weight), self.data).tolist() if recipe.class_weight else None,
             "mean": self.data.mean,
             "std": self.data.std,
@@ -264,8 +264,8 @@ def _speedrun(given: Mapping[str, Value], command: Sequence[str], signals: StopS
         expect_seeds(recipe, protocol.seeds)
     if recipe.epochs < 1:
         raise UsageError("--epochs expects an integer of at least 1, got 0")
-    if protocol.pytorch is not None and settings.device != "cpu":
-        raise UsageError("--pytorch trains on the CPU; leave out --device, so that both do")
+    if protocol.pytorch is not None:
+        _expect_twin(settings)
     if protocol.json is not None:
         expect_writable(protocol.json, as_a_whole=False)
     contenders = _contenders(protocol, signals, recipe, settings, arguments.options.threads or get_num_threads())
@@ -291,6 +291,16 @@ def _speedrun(given: Mapping[str, Value], command: Sequence[str], signals: StopS
         }
         _write(Path(protocol.json), json.dumps(facts, indent=1) + "\n")
     return 0 if results[ours.name]["accuracy_mean"] >= target else 1
+
+
+def _expect_twin(settings: Settings) -> None:
+    """UsageError for what pytorch_twin.py does not do, so that both would not do the same."""
+    if settings.device != "cpu":
+        raise UsageError("--pytorch trains on the CPU; leave out --device, so that both do")
+    if settings.network != "lenet":
+        raise UsageError(f"--pytorch trains lenet; leave out --network {settings.network}, so that both do")
+    if named(settings.data) and (settings.data.lower() != "mnist" or settings.data_dir is not None):
+        raise UsageError("--pytorch reads four IDX files; name their folder by --data, or leave it out for MNIST")
 
 
 def _contenders(protocol: Protocol, signals: StopSignals, recipe: Recipe, settings: Settings, threads: int) -> list[Contender]:
