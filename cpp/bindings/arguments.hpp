@@ -181,8 +181,7 @@ struct Normalisation {
     if (!several)
       return std::vector<double>(static_cast<std::size_t>(std::max<std::int64_t>(channels, 1)), number(op, argument, value));
     // A tuple of its own: a list may change while an element is asked for its value.
-    const auto all = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
-    if (!all) throw py::error_already_set();
+    const py::object all = result_of([&] { return PySequence_Tuple(value.ptr()); });
     if (PyTuple_GET_SIZE(all.ptr()) != channels) {
       const std::string expected = "a number, or one for each of " + std::to_string(channels) + " channels";
       throw std::invalid_argument(wanted(op, argument, expected.c_str(), value));

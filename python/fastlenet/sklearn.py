@@ -80,8 +80,8 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     image_shape: the shape of an image, (h, w) or (c, h, w), if X has rows. None makes each row a square image. If a row does
     not fill a square, it is filled up with zeros.
     class_weight: None, "balanced", or a dict from labels to weights.
-    early_stopping: hold out validation_fraction of the training images whose weight is above 0, the same share of each class; stop after
-    n_iter_no_change epochs without a better accuracy on them; keep the weights of the best epoch.
+    early_stopping: hold out validation_fraction of the training images whose weight is above 0, the same share of each class;
+    stop after n_iter_no_change epochs without a better accuracy on them; keep the weights of the best epoch.
     warm_start: start `fit` from the weights of the last `fit`. Classes and image shape must be the same.
     random_state: None, an int or a RandomState. It decides the initial weights, the order of the images, augmentation and
     dropout.
