@@ -235,7 +235,7 @@ def test_flags_that_do_not_go_together(main: Main, arguments: list[str], message
 )
 @pytest.mark.parametrize(
     "place",
-    ["fastlenet.cli.train.check_arguments", "fastlenet.cli.train.load", "fastlenet.training.trainer.Trainer.run"],
+    ["fastlenet.cli.train.check_arguments", "fastlenet.cli.data.load", "fastlenet.training.trainer.Trainer.run"],
 )
 def test_any_error_anywhere(
     place: str, error: BaseException, code: int, message: str, run: Run, tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch
