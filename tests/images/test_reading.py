@@ -171,7 +171,7 @@ class NeedsGradients:
         (np.ma.masked_array(GRAY), TypeError, "got a masked array"),
         (None, TypeError, "got NoneType"),
         ([[1, 2], [3]], TypeError, "parts of different shapes"),
-        (NeedsGradients(), TypeError, r"got NeedsGradients that is no array \(it needs gradients\)"),
+        (NeedsGradients(), TypeError, r"got NeedsGradients that is not an array \(it needs gradients\)"),
     ],
 )
 def test_what_is_no_picture(image: Any, kind: type[Exception], expected: str) -> None:
