@@ -302,6 +302,7 @@ def write():
     while not done.is_set():
         for value in wild:
             array[array.shape[0] // 2 :] = value
+        done.wait(1e-4)  # else, on a busy machine, it may come before the check of every call
 sys.setswitchinterval(1e-6)
 writer = threading.Thread(target=write)
 writer.start()
