@@ -66,6 +66,13 @@ class _Pixels(NamedTuple):
         return np.ascontiguousarray(rows.reshape(shape))
 
 
+class _Known(NamedTuple):
+    """What a network is trained for."""
+
+    classes: Labels
+    pixels: _Pixels
+
+
 class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A LeNet as a classifier of scikit-learn: `fit(X, y)`, `predict(X)`, `score(X, y)`, in pipelines and searches too.
 
@@ -158,10 +165,8 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         pixels = self._pixels(rows)
         if again and pixels.shape != self._pixels_.shape:
             raise ValueError(f"warm_start expects images of the last fit's shape, {self._pixels_.shape}, got {pixels.shape}")
-        self.classes_ = classes
-        if not again:
-            self._pixels_ = pixels
-        self._train(rows, numbers, labels, sample_weight, self._recipe(), model=self.model_ if again else None)
+        known = _Known(classes, self._pixels_ if again else pixels)
+        self._train(rows, numbers, labels, sample_weight, self._recipe(), known, model=self.model_ if again else None)
         return self
 
     def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> LeNetClassifier:
@@ -169,6 +174,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
         classes: all labels that will ever occur. The first call needs them; later calls may repeat them. The first call also
         fixes the range of the pixels. The momentum starts anew in each call. sample_weight: as for fit.
+        class_weight="balanced" balances each call's own labels. early_stopping has no effect.
         """
         again = hasattr(self, "model_")
         if classes is None and not again:
@@ -181,10 +187,9 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         if not np.array_equal(known[numbers], labels):
             strange = sorted(set(labels.tolist()) - set(known.tolist()))
             raise ValueError(f"y expects labels that are in classes, {known}, got {strange}")
-        if not again:
-            self.classes_, self._pixels_ = known, self._pixels(rows)
         recipe = replace(self._recipe(), epochs=1)
-        self._train(rows, numbers, labels, sample_weight, recipe, model=getattr(self, "model_", None), more=True)
+        of_call = _Known(known, self._pixels_ if again else self._pixels(rows))
+        self._train(rows, numbers, labels, sample_weight, recipe, of_call, model=getattr(self, "model_", None), more=True)
         return self
 
     def _train(
@@ -194,15 +199,19 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         labels: Labels,
         sample_weight: object,
         recipe: Recipe,
+        known: _Known,
         *,
         model: LeNet | None,
         more: bool = False,
     ) -> None:
-        """Train a new model, or the one given. more: go on with the curves of earlier calls."""
+        """Train a new model, or the one given. more: go on with the curves of earlier calls.
+
+        What was fitted before stays whole if the training is refused.
+        """
         weights = self._weights(labels, sample_weight)
         recipe = replace(recipe, seed=int(check_random_state(self.random_state).randint(2**31 - 1)))
         stays, out = self._validation(numbers, weights, recipe.seed) if not more else (np.arange(len(numbers)), np.arange(0))
-        images = self._pixels_.images(rows)
+        images = known.pixels.images(rows)
         mean, std = mean_std(images[stays]) if model is None else self._mean_std_
         data = Dataset(
             "X",
@@ -210,13 +219,13 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             numbers[stays],
             images[:0],
             numbers[:0],
-            len(self.classes_),
+            len(known.classes),
             mean,
             std,
             images[out],
             numbers[out],
-            tuple(map(str, self.classes_)),
-            _labels_of(self.classes_),
+            tuple(map(str, known.classes)),
+            _labels_of(known.classes),
         )
         callbacks = [EarlyStopping("val_accuracy", patience=self.n_iter_no_change, restore_best=True)] if len(out) else []
         if model is None:
@@ -232,6 +241,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 verbose=self.verbose,
                 evaluate_every_epoch=bool(callbacks),
             )
+        self.classes_, self._pixels_ = known
         self.model_, self._mean_std_ = model, (mean, std)
         self._keep(history, more)
 

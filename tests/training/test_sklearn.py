@@ -268,6 +268,15 @@ def test_warm_start() -> None:
     assert cold.fit(X[:300], Y[:300]).model_.parameter_buffer.tobytes() == kept
 
 
+def test_a_refused_fit_leaves_the_fitted_one_whole() -> None:
+    """Its labels too: those of the refused fit would stand beside the network of the first."""
+    fitted = classifier().fit(X[:200], Y[:200])
+    expected = fitted.predict(X[200:220])
+    with pytest.raises(ValueError, match="zero for all"):
+        fitted.fit(X[:200], WORDS[:200], sample_weight=np.zeros(200))
+    np.testing.assert_array_equal(fitted.predict(X[200:220]), expected)
+
+
 def test_rows_that_are_no_squares() -> None:
     """Features that are no pixels fill the smallest square; image_shape says it otherwise."""
     fitted = classifier(epochs=10).fit(X[:600, 8:40], Y[:600])
