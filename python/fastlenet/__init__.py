@@ -14,20 +14,20 @@ if sys.argv[:1] == ["-m"] and f"{sys.orig_argv[-len(sys.argv)].removeprefix('-m'
 
     fail_in_one_line("fastlenet")
 
-from fastlenet import augment, nn, ops, optim
-from fastlenet.augment import Augmentation
+from fastlenet import nn, ops, optim
 from fastlenet.config import config, get_num_threads, set_num_threads, show_config
 from fastlenet.models.chain import Chain
 from fastlenet.models.lenet import LeNet
-from fastlenet.training.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
-    from fastlenet import cuda, reference
+    from fastlenet import augment, cuda, reference
+    from fastlenet.augment import Augmentation
     from fastlenet.images import Page, Prediction, predict_image, predict_page
     from fastlenet.models.ensemble import Ensemble
     from fastlenet.models.loading import load
     from fastlenet.training.callbacks import Callback, EarlyStopping
     from fastlenet.training.fit import fit
+    from fastlenet.training.recipe import RECIPES, Recipe
 
     __version__: str
 
@@ -60,8 +60,9 @@ __all__ = [
 
 
 # Imported at their first use, since together they take a fifth of NumPy's import time.
-_MODULES_LATER = ("cuda", "reference")
+_MODULES_LATER = ("augment", "cuda", "reference")
 _LATER = {
+    "Augmentation": "fastlenet.augment",
     "Callback": "fastlenet.training.callbacks",
     "EarlyStopping": "fastlenet.training.callbacks",
     "Ensemble": "fastlenet.models.ensemble",
@@ -71,6 +72,8 @@ _LATER = {
     "predict_image": "fastlenet.images",
     "predict_page": "fastlenet.images",
     "Prediction": "fastlenet.images",
+    "Recipe": "fastlenet.training.recipe",
+    "RECIPES": "fastlenet.training.recipe",
 }
 
 

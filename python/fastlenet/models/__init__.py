@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fastlenet.models.chain import Chain
 from fastlenet.models.lenet import LeNet
 from fastlenet.models.lenet5 import LeNet5
 from fastlenet.nn import Sequential
-from fastlenet.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from fastlenet.training.recipe import Recipe
 
 __all__ = ["NETWORKS", "Chain", "LeNet", "LeNet5", "Network"]
 

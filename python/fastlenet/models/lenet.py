@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from fastlenet import ops as kernel_ops
 from fastlenet.fields import integer
@@ -12,7 +13,9 @@ from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.parts import expect_input_shape, of_recipe, pooled, without_idle
 from fastlenet.nn import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from fastlenet.nn.layers.dropout import PROBABILITY
-from fastlenet.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from fastlenet.training.recipe import Recipe
 
 __all__ = ["PRETRAINED", "LeNet"]
 

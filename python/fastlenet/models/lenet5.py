@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from fastlenet import ops as kernel_ops
 from fastlenet.fields import integer
 from fastlenet.models.parts import expect_input_shape, of_recipe, pooled, without_idle
 from fastlenet.nn import AvgPool2d, Conv2d, Dropout, Flatten, Layer, Linear, Sequential, Tanh
 from fastlenet.nn.layers.dropout import PROBABILITY
-from fastlenet.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from fastlenet.training.recipe import Recipe
 
 __all__ = ["LeNet5"]
 

@@ -7,7 +7,6 @@ from typing import TypedDict
 
 from fastlenet.fields import FieldValueError, integer
 from fastlenet.nn import Dropout, Layer
-from fastlenet.training.recipe import Recipe
 
 __all__ = ["OfRecipe", "expect_input_shape", "of_recipe", "pooled", "without_idle"]
 
@@ -23,6 +22,8 @@ class OfRecipe(TypedDict):
 
 def of_recipe(function: str, recipe: object) -> OfRecipe:
     """Returns the arguments of the network that a run with this recipe starts from. TypeError names the function."""
+    from fastlenet.training.recipe import Recipe  # here, to keep the package quick to import
+
     if not isinstance(recipe, Recipe):
         raise TypeError(f"{function}: recipe expects a Recipe, got {type(recipe).__name__}")
     return OfRecipe(seed=recipe.seed, dropout=recipe.dropout, dropout_fc1=recipe.dropout_fc1, algorithm=recipe.algorithm)
