@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import LeNet, fit
+from fastlenet import RECIPES, LeNet, Recipe, fit
 from fastlenet.data import Dataset
 from fastlenet.training.callbacks.base import Callback, Run
 from fastlenet.training.figures import PlotError
 from fastlenet.training.history import Epoch, History
+from helpers.plots import overlaps
 
 EPOCHS = [Epoch(1, 0.5, 0.75, None, None, 2.0, 100.0), Epoch(2, 0.25, 0.875, 0.125, 0.96875, 4.0, 50.0)]
 
@@ -126,3 +127,53 @@ def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(PlotError, match=r"^a plot needs matplotlib \(.*\); pip install 'fastlenet\[plot\]'$"):
         History(EPOCHS).plot()
+
+
+def plain(**changes: Any) -> Recipe:
+    return Recipe(**{"shift": 0, "epochs": 3, **changes})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (RECIPES["default"], "label smoothing and distorted images"),
+        (RECIPES["best"], "label smoothing, distorted images and dropout"),
+        (plain(dropout_fc1=0.1), "dropout"),
+        (plain(rotation=5.0, plain_epochs=2), "distorted images"),
+        (plain(rotation=5.0, plain_epochs=3), ""),
+        (plain(), ""),
+        (None, ""),
+    ],
+)
+def test_the_note_names_what_the_recipe_has(recipe: Recipe | None, words: str) -> None:
+    """The training loss lies above the other one where it includes more: said there, and only there."""
+    note = f"loss includes {words}. val_loss does not, so loss usually lies above it." if words else ""
+    assert History(EPOCHS, recipe=recipe).note == note
+
+
+def test_a_run_knows_its_recipe(few: Dataset) -> None:
+    history = fit(LeNet(), few, epochs=1, shift=0, label_smoothing=0.1, verbose=0)
+    assert history.recipe is not None and "label smoothing." in history.note
+
+
+def test_overlaps_are_found(pyplot: Any) -> None:
+    figure, axes = pyplot.subplots()
+    axes.plot([0, 1], [0, 1], label="a")
+    axes.legend(loc="center")
+    assert len(overlaps(figure)) == 1
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-4, 0.3])
+def test_no_label_covers_a_curve(gap: float, pyplot: Any) -> None:
+    """Each curve's name stands beside its end, in its colour, also where two curves end at one point."""
+    epochs = [Epoch(n, 1 / n, 1 - 1 / n, 1 / n + gap / n, 1 - 1 / n - gap / n, 1.0, 1.0) for n in range(1, 9)]
+    losses, accuracies = History(epochs, recipe=RECIPES["best"]).plot()
+    assert overlaps(losses.figure) == [] and losses.get_legend() is None
+    for axes, names in ((losses, ["loss", "val_loss"]), (accuracies, ["accuracy", "val_accuracy"])):
+        colours = {line.get_label(): line.get_color() for line in axes.lines}
+        assert {text.get_text(): text.get_color() for text in axes.texts} == colours and sorted(colours) == sorted(names)
+    assert losses.figure.get_supxlabel().startswith("loss includes label smoothing, distorted images and dropout.")
+
+
+def test_curves_without_a_note(pyplot: Any) -> None:
+    assert History(EPOCHS, recipe=plain()).plot()[0].figure.get_supxlabel() == ""

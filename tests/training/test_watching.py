@@ -14,16 +14,19 @@ from typing import Any
 
 import pytest
 
-from fastlenet import LeNet, Recipe
+from fastlenet import LeNet, Recipe, fit
 from fastlenet.data import Dataset
 from fastlenet.training.callbacks.json_log import JsonLog
+from fastlenet.training.callbacks.plot import Plot
 from fastlenet.training.figures import PlotError
 from fastlenet.training.history import Epoch
 from fastlenet.training.lr_finder import Sweep, find_lr
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import Trainer
 from helpers.command import Result, one_line
+from helpers.plots import overlaps
 
+RUN_NOTE = "loss includes label smoothing and distorted images. val_loss does not, so loss usually lies above it."
 Train = Callable[..., Result]
 
 
@@ -75,6 +78,32 @@ def test_plot(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
         assert picture.startswith(start) and len(picture) > 5000
     wrong = train_here(*epochs, "--plot", "curves.txt")
     assert wrong.code == 2 and "curves.txt: the name of a plot expects one of the endings" in wrong.err
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_what_the_plot_of_a_run_shows(networks: int, mnist: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every curve has its name beside it, once for all networks of an ensemble, and the note of its recipe is below."""
+    drawn: list[Any] = []
+    monkeypatch.setattr("fastlenet.training.callbacks.plot.save_figure", lambda figure, path: drawn.append(figure))
+    few = Dataset("few", mnist.train_images[:300], mnist.train_labels[:300], *mnist.part("test"), 10, mnist.mean, mnist.std)
+    plot = Plot(tmp_path / "curves.png")
+    for seed in range(networks):
+        fit(LeNet(), few.hold_out(100), "fast", epochs=2, seed=seed, callbacks=[plot], verbose=0)
+    losses, accuracies = drawn[-1].axes
+    named = [line.get_label() for axes in (losses, accuracies) for line in axes.lines if not line.get_label().startswith("_")]
+    assert named == ["loss", "val_loss", "accuracy", "val_accuracy"] and len(losses.lines) == 3 * networks
+    assert sorted(text.get_text() for axes in (losses, accuracies) for text in axes.texts) == sorted(named)
+    assert drawn[-1].get_supxlabel() == RUN_NOTE and bool(losses.get_title(loc="left")) == (networks > 1)
+    assert overlaps(drawn[-1]) == []
+
+
+def test_the_suggestion_stands_above_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("fastlenet.training.lr_finder.save_figure", lambda figure, path: drawn.append(figure))
+    Sweep([10.0**n for n in range(-4, 1)], [2.3, 2.2, 1.0, 0.5, 3.0]).plot("sweep.png")
+    (axes,) = drawn[0].axes
+    assert axes.texts[0].get_text() == "suggested: 0.05" and axes.get_legend() is None
+    assert axes.texts[0].get_window_extent().y0 >= axes.get_window_extent().y1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
+    from fastlenet.training.recipe import Recipe
+
 __all__ = ["METRICS", "Epoch", "History"]
 
 # What an epoch is judged by: Keras's names.
@@ -47,7 +49,8 @@ class Epoch:
 class History:
     """The epochs of a run, and how it ended.
 
-    stopped: why the run ended before its last epoch, or "" if it did not. interrupted: whether Ctrl-C stopped it.
+    stopped: why the run ended before its last epoch, or "" if it did not. interrupted: whether Ctrl-C stopped it. recipe: the
+    recipe of the run, or None if it is not known.
 
         >>> from fastlenet.training.history import Epoch, History
         >>> history = History([Epoch(1, 0.65, 0.80, 0.07, 0.98, 3.6, 16498.0), Epoch(2, 0.35, 0.90, 0.03, 0.99, 2.7, 21644.0)])
@@ -60,6 +63,15 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
     stopped: str = ""
     interrupted: bool = False
+    recipe: Recipe | None = None
+
+    @property
+    def note(self) -> str:
+        """A sentence on what the loss of the training images contains and that of the others does not, or ""."""
+        if self.recipe is None or not (added := self.recipe.added_to_loss):
+            return ""
+        words = added[0] if len(added) == 1 else f"{', '.join(added[:-1])} and {added[-1]}"
+        return f"loss includes {words}. val_loss does not, so loss usually lies above it."
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -85,21 +97,18 @@ class History:
     def plot(self, path: str | os.PathLike[str] | None = None) -> Sequence[Axes]:
         """Draw the losses and the accuracies over the epochs, side by side, with matplotlib.pyplot. Returns the two axes.
 
-        path: a file for the picture, such as "history.png", .svg or .pdf. Raises PlotError if matplotlib is missing.
+        Each curve has its name at its end. If the recipe has label smoothing, dropout or distorted images, a note says that the
+        training loss includes them. path: a file for the picture, such as "history.png", .svg or .pdf. Raises PlotError if
+        matplotlib is missing.
         """
-        from fastlenet.training.figures import new_axes, save_figure
+        from fastlenet.training.figures import COLOURS, add_note, as_epochs, new_axes, save_figure
 
         figure, axes = new_axes(2)
-        from matplotlib.ticker import MaxNLocator  # which new_axes has found
-
         numbers = [epoch.epoch for epoch in self.epochs]
         for name, values in self.history.items():
-            axes[int("accuracy" in name)].plot(numbers, values, marker="o", label=name)
-        for part, label in zip(axes, ("loss", "accuracy"), strict=True):
-            part.set(xlabel="epoch", ylabel=label)
-            part.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-            if self.epochs:
-                part.legend()
+            axes[int("accuracy" in name)].plot(numbers, values, marker="o", label=name, color=COLOURS[name])
+        add_note(figure, self.note)
+        as_epochs(figure, *axes)
         if path is not None:
             save_figure(figure, path)
         return axes

@@ -13,7 +13,7 @@ from fastlenet.data.dataset import Dataset
 from fastlenet.fields import Values, integer
 from fastlenet.nn import Sequential
 from fastlenet.training.callbacks.base import Callback, Run
-from fastlenet.training.figures import new_figure, save_figure
+from fastlenet.training.figures import COLOURS, new_figure, save_figure
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import InterruptedRunError, Trainer
@@ -48,9 +48,18 @@ class Sweep:
         figure = new_figure()
         axes = figure.add_subplot()
         axes.plot(self.rates, self.losses)
-        axes.axvline(self.suggestion, color="C1", label=f"suggested: {self.suggestion:.2g}")
+        axes.axvline(self.suggestion, color=COLOURS["val_loss"], linestyle="--")
         axes.set(xlabel="learning rate", ylabel="training loss, smoothed", xscale="log")
-        axes.legend()
+        axes.annotate(  # above the axes, where no curve is
+            f"suggested: {self.suggestion:.2g}",
+            (self.suggestion, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            color=COLOURS["val_loss"],
+            annotation_clip=False,
+        )
         save_figure(figure, path)
 
 

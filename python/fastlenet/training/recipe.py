@@ -201,6 +201,16 @@ class Recipe:
         """The augmentation of training images of 28x28 pixels; it is false if no distortion is on."""
         return Augmentation(**{name: getattr(self, name) for name in _OF_AUGMENTATION})
 
+    @property
+    def added_to_loss(self) -> tuple[str, ...]:
+        """What makes the loss of the training images higher than that of the same images in evaluation, in words."""
+        parts = {
+            "label smoothing": self.label_smoothing > 0,
+            "distorted images": bool(self.augmentation) and self.plain_epochs < self.epochs,
+            "dropout": self.dropout > 0 or self.dropout_fc1 > 0,
+        }
+        return tuple(words for words, there in parts.items() if there)
+
     def augmentation_for(self, h: int, w: int) -> Augmentation:
         """The same for images of another size: what is in pixels is scaled by the shorter side over 28.
 

@@ -59,7 +59,7 @@ class RunState:
         self.sample_weight = None if sample_weight is None else sample_weights(sample_weight, data)
         self.weights = image_weights(str(recipe.class_weight), self.sample_weight, data)  # in the loss; None: all are 1
         self.optimizer = OPTIMIZERS[recipe.optimizer](model, recipe)
-        self.history = History()
+        self.history = History(recipe=recipe)
         self.epoch = 0
         self.begin_epoch()
         self.steps = self.steps_left(recipe, 0, 0)

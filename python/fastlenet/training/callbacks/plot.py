@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, SupportsFloat
+from typing import SupportsFloat
 
 from fastlenet.files import user_path
 from fastlenet.training.callbacks.base import Run, Writer
-from fastlenet.training.figures import new_figure, save_figure
-from fastlenet.training.history import Epoch
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from fastlenet.training.figures import COLOURS, add_note, as_epochs, new_panels, save_figure
+from fastlenet.training.history import METRICS, Epoch
 
 __all__ = ["Plot"]
 
@@ -21,7 +17,7 @@ class Plot(Writer):
     """Plots loss and accuracy over the epochs, again after each epoch.
 
     It also shows the training loss of every hundredth of an epoch, except for the part of a resumed run that an earlier process
-    trained. path: the file.
+    trained. A note says whether the training loss includes label smoothing, distorted images or dropout. path: the file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -39,21 +35,20 @@ class Plot(Writer):
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
         self._curves[-1].epochs = list(run.state.history.epochs)
-        figure = new_figure()
-        losses = figure.add_subplot()
-        accuracies = losses.twinx()
-        for curve in self._curves:
-            of = f", seed {curve.seed}" if len(self._curves) > 1 else ""
-            losses.plot(curve.places, curve.losses, color="C0", alpha=0.3, linewidth=0.8)
-            _points(losses, [(e.epoch, e.loss) for e in curve.epochs], f"loss{of}", "C0")
-            _points(losses, [(e.epoch, e.val_loss) for e in curve.epochs if e.val_loss is not None], f"val_loss{of}", "C1")
-            _points(accuracies, [(e.epoch, 100 * e.accuracy) for e in curve.epochs], f"accuracy{of}", "C2")
-            known = [(e.epoch, 100 * e.val_accuracy) for e in curve.epochs if e.val_accuracy is not None]
-            _points(accuracies, known, f"val_accuracy{of}", "C3")
-        losses.set(xlabel="epoch", ylabel="loss", yscale="log")
-        accuracies.set_ylabel("accuracy, %")
-        lines = [*losses.get_legend_handles_labels()[0], *accuracies.get_legend_handles_labels()[0]]
-        losses.legend(handles=lines, loc="center right")
+        figure, losses, accuracies = new_panels()
+        for number, curve in enumerate(self._curves):
+            losses.plot(curve.places, curve.losses, color=COLOURS["loss"], alpha=0.3, linewidth=0.8)
+            for name in METRICS:
+                points = [(e.epoch, value) for e in curve.epochs if (value := getattr(e, name)) is not None]
+                label = f"_{name} {number}" if number else name  # one name is enough for the curves of one colour
+                axes = accuracies if "accuracy" in name else losses
+                if points:
+                    axes.plot(*zip(*points, strict=True), marker="o", label=label, color=COLOURS[name])
+        if len(self._curves) > 1:
+            losses.set_title(f"{len(self._curves)} networks, a curve for each", loc="left", fontsize="medium")
+        losses.set_yscale("log")
+        add_note(figure, run.state.history.note)
+        as_epochs(figure, losses, accuracies)
         with self.attempt():
             save_figure(figure, self.path)
 
@@ -81,8 +76,3 @@ class _Curve:
         self.places.append(place)
         self.losses.append((loss_sum - self._loss_sum) / (images - self._images))
         self._images, self._loss_sum = images, loss_sum
-
-
-def _points(axes: Axes, points: Sequence[tuple[float, float]], label: str, color: str) -> None:
-    if points:
-        axes.plot(*zip(*points, strict=True), marker="o", label=label, color=color)
