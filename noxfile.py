@@ -142,6 +142,12 @@ def torchvision(session: nox.Session) -> None:
     script(session, "torchvision", BUILD / "torchvision")
 
 
+@session(".[test,browser]")
+def browser(session: nox.Session) -> None:
+    """Run the tests that open pages in headless Chromium, which this installs from Debian's packages if it is absent."""
+    script(session, "browser", *session.posargs)
+
+
 @session(".[dev]")
 def notebook(session: nox.Session) -> None:
     """Run the notebook of examples/, and write it with its pictures to build/checks/notebook/tour.html."""

@@ -20,6 +20,7 @@ from fastlenet.cuda.array import device
 from fastlenet.data import Dataset, load_mnist
 from helpers.arrays import Guarded
 from helpers.backends import on_device, thread_orders
+from helpers.browser import Browser
 from helpers.command import Result, train_command
 from helpers.idx import write_idx
 
@@ -136,6 +137,14 @@ def torch() -> Any:
             pytest.fail("PyTorch is not installed, and FASTLENET_REQUIRE_ORACLE=1 asks for it")
         pytest.skip("PyTorch is not installed")
     return torch
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, for tests marked `browser`."""
+    chromium = Browser()
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture
