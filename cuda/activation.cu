@@ -64,7 +64,7 @@ struct LeakyReluBackward {
 
 constexpr std::uint32_t kDropoutStream = 2;
 
-// Computes four elements, which share a block of random words.
+// Computes up to four elements, which share a block of random words. skipped: words of the first block before x[0], 0..3.
 struct DropoutForward {
   float *y, *mask;
   const float* x;
@@ -72,13 +72,16 @@ struct DropoutForward {
   float scale;
   std::uint64_t seed;
   Count counter;
-  std::int64_t count;
+  std::uint64_t first;
+  std::int64_t skipped, count;
   __device__ void operator()(std::int64_t block) const {
     std::uint32_t word[4];
-    philox(word, seed, value_of(counter), kDropoutStream, static_cast<std::uint32_t>(block));
+    philox(word, seed, value_of(counter), kDropoutStream,
+           static_cast<std::uint32_t>(first + static_cast<std::uint64_t>(block)));
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const std::int64_t i = 4 * block + j;
+      const std::int64_t i = 4 * block + j - skipped;
+      if (i < 0) continue;
       if (i >= count) return;
       mask[i] = word[j] >= threshold ? scale : 0.0f;
       y[i] = x[i] * mask[i];
@@ -129,10 +132,12 @@ void leaky_relu_backward(float* dx, const float* dy, const float* y, std::int64_
 }
 
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, const Count& counter,
-                     std::int64_t count) {
+                     std::uint64_t offset, std::int64_t count) {
   const std::uint64_t threshold = static_cast<std::uint64_t>(std::nearbyint(rate * 4294967296.0));
   const float scale = static_cast<float>(1.0 / (1.0 - rate));
-  launch_for_each("dropout_forward", ceil_divide(count, 4), DropoutForward{y, mask, x, threshold, scale, seed, counter, count});
+  const std::int64_t skipped = static_cast<std::int64_t>(offset % 4);
+  launch_for_each("dropout_forward", count == 0 ? 0 : ceil_divide(skipped + count, 4),
+                  DropoutForward{y, mask, x, threshold, scale, seed, counter, offset / 4, skipped, count});
 }
 
 void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count) {

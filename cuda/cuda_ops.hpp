@@ -135,14 +135,14 @@ void tanh_backward(float* dx, const float* dy, const float* y, std::int64_t coun
 void leaky_relu_forward(float* y, const float* x, std::int64_t count, float slope);
 void leaky_relu_backward(float* dx, const float* dy, const float* y, std::int64_t count, float slope);
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, const Count& counter,
-                     std::int64_t count);
+                     std::uint64_t offset, std::int64_t count);
 void dropout_backward(float* dx, const float* dy, const float* mask, std::int64_t count);
 
-// loss: one number on the device.
+// loss: one number on the device. batch_size: of the batch that the rows are a part of; it divides their sum.
 void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
-                           std::int64_t rows, std::int64_t classes, double label_smoothing);
+                           std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
 void softmax_squared_error(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
-                           std::int64_t rows, std::int64_t classes, double label_smoothing);
+                           std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
 // Pixels are std::uint8_t in 0..255 or float in [0, 1]; mean and std, in the host's memory, have one number for each channel.

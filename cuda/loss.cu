@@ -130,11 +130,11 @@ __global__ void __launch_bounds__(kThreads)
 
 void mean_of_rows(const char* op, decltype(softmax)* kernel, double* loss, float* dlogits, const float* logits,
                   const std::int64_t* labels, const float* weights, std::int64_t rows, std::int64_t classes,
-                  double label_smoothing) {
+                  double label_smoothing, std::int64_t batch_size) {
   expect_narrow(op, classes);
   const Memory memory = allocate(static_cast<std::size_t>(rows) * sizeof(double));
   double* losses = static_cast<double*>(memory.get());
-  const double scale = 1.0 / static_cast<double>(rows);  // of no rows the mean is 0 * infinity, NaN
+  const double scale = 1.0 / static_cast<double>(batch_size);  // of an empty batch the mean is 0 * infinity, NaN
   if (rows > 0) {
     launch(op, kernel, blocks_of(rows * kWarp, kThreads), kThreads, stream(), losses, dlogits, logits, labels, weights, rows,
            static_cast<int>(classes), label_smoothing, scale, fault());
@@ -145,14 +145,15 @@ void mean_of_rows(const char* op, decltype(softmax)* kernel, double* loss, float
 }  // namespace
 
 void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
-                           std::int64_t rows, std::int64_t classes, double label_smoothing) {
-  mean_of_rows("softmax_cross_entropy", softmax, loss, dlogits, logits, labels, weights, rows, classes, label_smoothing);
+                           std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size) {
+  mean_of_rows("softmax_cross_entropy", softmax, loss, dlogits, logits, labels, weights, rows, classes, label_smoothing,
+               batch_size);
 }
 
 void softmax_squared_error(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
-                           std::int64_t rows, std::int64_t classes, double label_smoothing) {
-  mean_of_rows("softmax_squared_error", softmax_squares, loss, dlogits, logits, labels, weights, rows, classes,
-               label_smoothing);
+                           std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size) {
+  mean_of_rows("softmax_squared_error", softmax_squares, loss, dlogits, logits, labels, weights, rows, classes, label_smoothing,
+               batch_size);
 }
 
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count) {

@@ -52,13 +52,15 @@ py::array leaky_relu_backward(py::handle dy, py::handle y, py::handle slope, py:
   return map_gradient<&KernelTable::leaky_relu_backward>(op, dy, "y", y, out, not_negative(op, "slope", slope));
 }
 
-py::tuple dropout_forward(py::handle x_, py::handle rate_, py::handle seed_, py::handle counter_, py::handle out) {
+py::tuple dropout_forward(py::handle x_, py::handle rate_, py::handle seed_, py::handle counter_, py::handle offset_,
+                          py::handle out) {
   Call call("dropout_forward", out, 2);
   const Input<float> x = call.input<float>("x", x_);
   const double rate = fraction(call.op(), "rate", rate_);
   const std::uint64_t seed = word(call.op(), "seed", seed_), counter = word(call.op(), "counter", counter_);
+  const std::uint64_t offset = word(call.op(), "offset", offset_);
   const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes), mask = call.output<float>(1, x.dims());
-  without_gil([&] { cpu::dropout_forward(y.data(), mask.data(), x.data(), rate, seed, counter, x.size()); });
+  without_gil([&] { cpu::dropout_forward(y.data(), mask.data(), x.data(), rate, seed, counter, offset, x.size()); });
   return py::make_tuple(y.array(), mask.array());
 }
 
@@ -73,7 +75,7 @@ void bind_elementwise(py::module_& m) {
   define_gradient<&KernelTable::sigmoid_backward>(m, "sigmoid_backward", "y");
   define_map<&KernelTable::tanh_forward>(m, "tanh_forward");
   define_gradient<&KernelTable::tanh_backward>(m, "tanh_backward", "y");
-  define(m, "dropout_forward", dropout_forward, "x", "rate", "seed", "counter", "out");
+  define(m, "dropout_forward", dropout_forward, "x", "rate", "seed", "counter", "offset", "out");
   define_gradient<&KernelTable::dropout_backward>(m, "dropout_backward", "mask");
 }
 

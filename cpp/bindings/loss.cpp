@@ -1,4 +1,6 @@
 // Losses and their gradients.
+#include <limits>
+
 #include "bindings.hpp"
 
 namespace fastlenet {
@@ -8,7 +10,7 @@ namespace {
 // An op on rows of logits and their labels.
 template <typename Loss>
 py::tuple loss_of_rows(const char* name, Loss loss, py::handle logits_, py::handle labels_, py::handle label_smoothing_,
-                       py::handle weights_, py::handle out) {
+                       py::handle weights_, py::handle batch_size_, py::handle out) {
   Call call(name, out);
   const char* op = call.op();
   const Input<float> logits = call.input<float>("logits", logits_);
@@ -23,21 +25,28 @@ py::tuple loss_of_rows(const char* name, Loss loss, py::handle logits_, py::hand
   if (!(label_smoothing >= 0.0 && label_smoothing <= 1.0)) {
     throw std::invalid_argument(wanted(op, "label_smoothing", "a number in [0, 1]", label_smoothing_));
   }
+  const std::int64_t batch_size =
+      batch_size_.is_none()
+          ? rows
+          : integer(op, "batch_size", batch_size_, 1, std::numeric_limits<std::int64_t>::max(), "a positive integer");
   expect_below(op, "labels", labels, classes);
   const Output<float> dlogits = call.output<float>(0, logits.dims());
-  const double mean = without_gil(
-      [&] { return loss(dlogits.data(), logits.data(), labels.data(), weights.data(), rows, classes, label_smoothing); });
+  const double mean = without_gil([&] {
+    return loss(dlogits.data(), logits.data(), labels.data(), weights.data(), rows, classes, label_smoothing, batch_size);
+  });
   return py::make_tuple(mean, dlogits.array());
 }
 
 py::tuple softmax_cross_entropy(py::handle logits, py::handle labels, py::handle label_smoothing, py::handle weights,
-                                py::handle out) {
-  return loss_of_rows("softmax_cross_entropy", cpu::softmax_cross_entropy, logits, labels, label_smoothing, weights, out);
+                                py::handle batch_size, py::handle out) {
+  return loss_of_rows("softmax_cross_entropy", cpu::softmax_cross_entropy, logits, labels, label_smoothing, weights, batch_size,
+                      out);
 }
 
 py::tuple softmax_squared_error(py::handle logits, py::handle labels, py::handle label_smoothing, py::handle weights,
-                                py::handle out) {
-  return loss_of_rows("softmax_squared_error", cpu::softmax_squared_error, logits, labels, label_smoothing, weights, out);
+                                py::handle batch_size, py::handle out) {
+  return loss_of_rows("softmax_squared_error", cpu::softmax_squared_error, logits, labels, label_smoothing, weights, batch_size,
+                      out);
 }
 
 py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle out) {
@@ -53,8 +62,10 @@ py::tuple squared_error(py::handle prediction_, py::handle target_, py::handle o
 }  // namespace
 
 void bind_loss(py::module_& m) {
-  define(m, "softmax_cross_entropy", softmax_cross_entropy, "logits", "labels", "label_smoothing", "weights", "out");
-  define(m, "softmax_squared_error", softmax_squared_error, "logits", "labels", "label_smoothing", "weights", "out");
+  define(m, "softmax_cross_entropy", softmax_cross_entropy, "logits", "labels", "label_smoothing", "weights", "batch_size",
+         "out");
+  define(m, "softmax_squared_error", softmax_squared_error, "logits", "labels", "label_smoothing", "weights", "batch_size",
+         "out");
   define(m, "squared_error", squared_error, "prediction", "target", "out");
 }
 

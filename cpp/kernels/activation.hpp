@@ -79,11 +79,12 @@ void tanh_backward(float* dx, const float* dy, const float* y, std::int64_t coun
 constexpr std::uint32_t kDropoutStream = 2;
 
 void dropout_forward(float* y, float* mask, const float* x, std::uint64_t threshold, float scale, std::uint64_t seed,
-                     std::uint64_t counter, Range range) {
+                     std::uint64_t counter, std::uint64_t offset, Range range) {
   std::uint32_t words[kPhiloxWords];
   for (std::int64_t i = range.begin; i < range.end;) {
-    const std::int64_t first = i / kPhiloxWords * kPhiloxWords, next = first + kPhiloxWords;
-    philox(words, seed, kDropoutStream, counter, static_cast<std::uint32_t>(first / 4));
+    const std::uint64_t word = offset + static_cast<std::uint64_t>(i), block = word / kPhiloxWords * kPhiloxWords;
+    const std::int64_t first = i - static_cast<std::int64_t>(word - block), next = first + kPhiloxWords;
+    philox(words, seed, kDropoutStream, counter, static_cast<std::uint32_t>(block / 4));
     for (const std::int64_t end = next < range.end ? next : range.end; i < end; ++i) {
       mask[i] = words[i - first] >= threshold ? scale : 0.0f;
       y[i] = x[i] * mask[i];

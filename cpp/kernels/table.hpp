@@ -162,10 +162,10 @@ struct KernelTable {
   // x where x > 0, else slope * x; and dy where y > 0, else slope * dy. NaN stays NaN.
   void (*leaky_relu_forward)(float* y, const float* x, std::int64_t count, float slope);
   void (*leaky_relu_backward)(float* dx, const float* dy, const float* y, std::int64_t count, float slope);
-  // Elements [range): mask is 0 or 1/(1-rate), y = x * mask. Element i is kept when word i of Philox4x32-10 (Salmon et
-  // al. 2011; key seed, counter words i/4, counter, stream 2) is at least threshold = rate * 2^32.
+  // Elements [range): mask is 0 or 1/(1-rate), y = x * mask. Element i is kept when word w = offset + i of Philox4x32-10
+  // (Salmon et al. 2011; key seed, counter words w/4, counter, stream 2) is at least threshold = rate * 2^32.
   void (*dropout_forward)(float* y, float* mask, const float* x, std::uint64_t threshold, float scale, std::uint64_t seed,
-                          std::uint64_t counter, Range range);
+                          std::uint64_t counter, std::uint64_t offset, Range range);
   void (*dropout_backward)(float* dx, const float* dy, const float* mask, std::int64_t count);
 
   // --- loss.hpp ---

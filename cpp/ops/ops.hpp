@@ -51,14 +51,15 @@ void linear_forward_transposed(float* y, const float* x, const float* weight, co
 void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
                      const LinearShape& shape);
 
+// offset: the number of elements before x[0] in the array whose mask this is a part of.
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
-                     std::int64_t count);
+                     std::uint64_t offset, std::int64_t count);
 
-// Both return the loss.
+// All return the loss. batch_size: of the batch that the rows are a part of; it divides their sum.
 double softmax_cross_entropy(float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
-                             std::int64_t rows, std::int64_t classes, double label_smoothing);
+                             std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
 double softmax_squared_error(float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
-                             std::int64_t rows, std::int64_t classes, double label_smoothing);
+                             std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
 double squared_error(float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
 // Pixels are std::uint8_t in 0..255 or float in [0, 1]. mean and std have one number for each channel. transform: n x 2 x 3, or

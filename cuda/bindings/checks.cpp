@@ -15,6 +15,9 @@ void bind_checks(py::module_& m) {
   m.def("count_from_one", [](const char* op, const char* argument, py::handle value) {
     return integer(op, argument, value, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
   });
+  m.def("positive", [](const char* op, const char* argument, py::handle value) {
+    return integer(op, argument, value, 1, std::numeric_limits<std::int64_t>::max(), "a positive integer");
+  });
   m.def("normalisation", [](const char* op, py::handle mean, py::handle std, std::int64_t channels) {
     const Normalisation found(op, mean, std, channels);
     return py::make_tuple(found.mean, found.std);

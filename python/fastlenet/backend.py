@@ -261,7 +261,14 @@ class Backend(Protocol[A]):
     def tanh_backward(self, dy: A, y: A, *, out: A | None = ...) -> A: ...
 
     def dropout_forward(
-        self, x: A, rate: float, seed: int, counter: int, *, out: tuple[A | None, A | None] | None = ...
+        self,
+        x: A,
+        rate: float,
+        seed: int,
+        counter: int,
+        *,
+        offset: int = ...,
+        out: tuple[A | None, A | None] | None = ...,
     ) -> tuple[A, A]: ...
 
     def dropout_backward(self, dy: A, mask: A, *, out: A | None = ...) -> A: ...
@@ -269,11 +276,25 @@ class Backend(Protocol[A]):
     # --- losses and batches ---
 
     def softmax_cross_entropy(
-        self, logits: A, labels: A, *, label_smoothing: float = ..., weights: A | None = ..., out: A | None = ...
+        self,
+        logits: A,
+        labels: A,
+        *,
+        label_smoothing: float = ...,
+        weights: A | None = ...,
+        batch_size: int | None = ...,
+        out: A | None = ...,
     ) -> tuple[SupportsFloat, A]: ...
 
     def softmax_squared_error(
-        self, logits: A, labels: A, *, label_smoothing: float = ..., weights: A | None = ..., out: A | None = ...
+        self,
+        logits: A,
+        labels: A,
+        *,
+        label_smoothing: float = ...,
+        weights: A | None = ...,
+        batch_size: int | None = ...,
+        out: A | None = ...,
     ) -> tuple[SupportsFloat, A]: ...
 
     def squared_error(self, prediction: A, target: A, *, out: A | None = ...) -> tuple[SupportsFloat, A]: ...

@@ -364,15 +364,17 @@ def dropout_forward(
     seed: int,
     counter: int,
     *,
+    offset: int = 0,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     """y = x * mask, where mask is 0 with probability `rate`, else 1 / (1 - rate).
 
-    x: any shape; rate in [0, 1); seed and counter: 64-bit integers, the same pair gives the same mask.
+    x: any shape; rate in [0, 1); seed and counter: 64-bit integers, the same pair gives the same mask. offset: the number of
+    elements before x in a larger array, of whose mask x gets its part.
     Returns y and mask, like x. May work in place (y, not the mask).
     Source: Srivastava et al. 2014; random bits by Philox4x32-10, Salmon et al. 2011.
     """
-    return cast(tuple[Array, Array], _core.dropout_forward(x, rate, seed, counter, out))
+    return cast(tuple[Array, Array], _core.dropout_forward(x, rate, seed, counter, offset, out))
 
 
 def dropout_backward(dy: Array, mask: Array, *, out: Array | None = None) -> Array:
@@ -386,16 +388,18 @@ def softmax_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     weights: Array | None = None,
+    batch_size: int | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
     """Mean over n of weights * -sum of target * log softmax(logits), and its gradient.
 
     logits: (n, classes); labels: (n,) of any integer dtype, in 0..classes-1; weights: (n,), or None for ones. The target is
     1 - label_smoothing at the label plus label_smoothing / classes everywhere. The sum over n is divided by n, whatever the
-    weights are. Returns the loss (nan for n = 0) and dlogits: (n, classes).
+    weights are; or by batch_size, if the rows are a part of a larger batch. Returns the loss (nan for n = 0 without batch_size)
+    and dlogits: (n, classes).
     """
     values = as_integers("softmax_cross_entropy", "labels", labels)
-    return cast(tuple[float, Array], _core.softmax_cross_entropy(logits, values, label_smoothing, weights, out))
+    return cast(tuple[float, Array], _core.softmax_cross_entropy(logits, values, label_smoothing, weights, batch_size, out))
 
 
 def softmax_squared_error(
@@ -404,6 +408,7 @@ def softmax_squared_error(
     *,
     label_smoothing: float = 0.0,
     weights: Array | None = None,
+    batch_size: int | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
     """Mean over n of weights * mean over the classes of (softmax(logits) - target)^2, and its gradient.
@@ -411,7 +416,7 @@ def softmax_squared_error(
     The arguments, the target and the results are those of softmax_cross_entropy. Source: Brier 1950.
     """
     values = as_integers("softmax_squared_error", "labels", labels)
-    return cast(tuple[float, Array], _core.softmax_squared_error(logits, values, label_smoothing, weights, out))
+    return cast(tuple[float, Array], _core.softmax_squared_error(logits, values, label_smoothing, weights, batch_size, out))
 
 
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:

@@ -22,16 +22,17 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.uint32]:
-    """Returns `count` random words, uint32 (count,).
+def philox(seed: int, stream: int, counter: int, count: int, first: int = 0) -> npt.NDArray[np.uint32]:
+    """Returns `count` random words from word `first` on, uint32 (count,).
 
     Word i is word i%4 of the block whose counter words are (i//4, counter, counter>>32, stream). The key is (seed, seed>>32).
-    seed and counter: integers of Python or NumPy, reduced modulo 2^64.
+    seed, counter and first: integers of Python or NumPy, reduced modulo 2^64.
     """
-    seed, stream, counter, count = map(operator.index, (seed, stream, counter, count))
-    blocks = (count + 3) // 4
+    seed, stream, counter, count, first = map(operator.index, (seed, stream, counter, count, first))
+    block, skipped = divmod(first % 2**64, 4)
+    blocks = (skipped + count + 3) // 4
     words = [np.full(blocks, word & 0xFFFFFFFF, np.uint64) for word in (0, counter, counter >> 32, stream)]
-    words[0] = np.arange(blocks, dtype=np.uint64)
+    words[0] = np.arange(blocks, dtype=np.uint64) + np.uint64(block) & _LOW
     keys = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]
     for _ in range(_ROUNDS):
         low, high = _MULTIPLIERS[0] * words[0], _MULTIPLIERS[1] * words[2]
@@ -42,7 +43,7 @@ def philox(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.u
             low & _LOW,
         ]
         keys = [(key + step) & 0xFFFFFFFF for key, step in zip(keys, _KEY_STEPS, strict=True)]
-    return np.stack(words, axis=1).reshape(-1)[:count].astype(np.uint32)
+    return np.stack(words, axis=1).reshape(-1)[skipped : skipped + count].astype(np.uint32)
 
 
 def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.float64]:

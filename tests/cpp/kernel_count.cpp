@@ -143,7 +143,8 @@ void training_step() {
   count("fc1 forward", [&] { cpu::linear_forward(y3.data(), y2.data(), fc1.weight.data(), fc1.bias.data(), fc1.shape); });
   count("relu forward", [&] { cpu::map<&KernelTable::relu_forward>(y3.data(), y3.data(), kBatch * 500); });
   count("fc2 forward", [&] { cpu::linear_forward(logits.data(), y3.data(), fc2.weight.data(), fc2.bias.data(), fc2.shape); });
-  count("loss", [&] { cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), nullptr, kBatch, 10, 0.0); });
+  count("loss",
+        [&] { cpu::softmax_cross_entropy(dlogits.data(), logits.data(), labels.data(), nullptr, kBatch, 10, 0.0, kBatch); });
 
   const auto connect = [&](const char* name, Linear& layer, Floats& dx, const Floats& dy, const Floats& input) {
     count(name, [&] {

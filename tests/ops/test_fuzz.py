@@ -75,14 +75,14 @@ def last_index_off_by_one(x: Any, kernel_size: Any, **options: Any) -> Any:
     return y, indices
 
 
-def overlap_not_checked(x: Any, rate: Any, seed: Any, counter: Any, *, out: Any = None) -> Any:
+def overlap_not_checked(x: Any, rate: Any, seed: Any, counter: Any, *, offset: Any = 0, out: Any = None) -> Any:
     """Dropout that writes one output over the other, as it would if nobody looked."""
     try:
-        return dropout_forward(x, rate, seed, counter, out=out)
+        return dropout_forward(x, rate, seed, counter, offset=offset, out=out)
     except ValueError as error:
         if "share memory" not in str(error):
             raise
-        y, mask = dropout_forward(x, rate, seed, counter)
+        y, mask = dropout_forward(x, rate, seed, counter, offset=offset)
         out[0][...] = y
         out[1][...] = mask
         return out

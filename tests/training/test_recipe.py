@@ -32,6 +32,7 @@ EVERYTHING = Recipe(
     epochs=3,
     batch_size=100,
     batch_size_end=300,
+    shards=4,
     lr=0.05,
     schedule="cosine",
     clip_norm=1.0,

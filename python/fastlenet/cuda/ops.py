@@ -316,13 +316,20 @@ def tanh_backward(dy: Input, y: Input, *, out: DeviceArray | None = None) -> Dev
 
 
 def dropout_forward(
-    x: Input, rate: float, seed: int, counter: int | Count, *, out: tuple[DeviceArray | None, DeviceArray | None] | None = None
+    x: Input,
+    rate: float,
+    seed: int,
+    counter: int | Count,
+    *,
+    offset: int = 0,
+    out: tuple[DeviceArray | None, DeviceArray | None] | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
     call = Call("dropout_forward", out, 2)
     x, rate = call.input("x", x), device().fraction(call.op, "rate", rate)
     numbers = rate, device().word(call.op, "seed", seed), call.count("counter", counter)
+    before = device().word(call.op, "offset", offset)
     y, mask = call.output(0, x.shape, in_place=True), call.output(1, x.shape)
-    device().dropout_forward(y.address, mask.address, x.address, *numbers, x.size)
+    device().dropout_forward(y.address, mask.address, x.address, *numbers, before, x.size)
     return y, mask
 
 
@@ -339,9 +346,10 @@ def softmax_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     weights: Input | None = None,
+    batch_size: int | None = None,
     out: DeviceArray | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
-    return _loss_of_rows("softmax_cross_entropy", logits, labels, label_smoothing, weights, out)
+    return _loss_of_rows("softmax_cross_entropy", logits, labels, label_smoothing, weights, batch_size, out)
 
 
 def softmax_squared_error(
@@ -350,9 +358,10 @@ def softmax_squared_error(
     *,
     label_smoothing: float = 0.0,
     weights: Input | None = None,
+    batch_size: int | None = None,
     out: DeviceArray | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
-    return _loss_of_rows("softmax_squared_error", logits, labels, label_smoothing, weights, out)
+    return _loss_of_rows("softmax_squared_error", logits, labels, label_smoothing, weights, batch_size, out)
 
 
 def _loss_of_rows(
@@ -361,6 +370,7 @@ def _loss_of_rows(
     labels: Input | npt.ArrayLike,
     label_smoothing: float,
     weights: Input | None,
+    batch_size: int | None,
     out: DeviceArray | None,
 ) -> tuple[DeviceArray, DeviceArray]:
     call = Call(op, out)
@@ -373,13 +383,14 @@ def _loss_of_rows(
     label_smoothing = call.number("label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
+    divisor = rows if batch_size is None else device().positive(call.op, "batch_size", batch_size)
     labels = call.integers("labels", labels, classes)
     call.expect_shape("labels", (rows,), labels)
     if weights is not None:
         call.expect_shape("weights", (rows,), weights)
     dlogits, loss = call.output(0, logits.shape), empty((), np.float64)
     addresses = loss.address, dlogits.address, logits.address, labels.address, _at(weights)
-    getattr(device(), op)(*addresses, rows, classes, label_smoothing)
+    getattr(device(), op)(*addresses, rows, classes, label_smoothing, divisor)
     return loss, dlogits
 
 

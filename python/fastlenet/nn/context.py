@@ -80,6 +80,8 @@ class Context:
     need_dx: in `backward`, whether the gradient with respect to the layer's input is needed.
     algorithm: of fused convolutions, "direct" or "winograd".
     seed, counter: for random numbers. The counter is different for every layer and every training step.
+    first: the place of the first example in its batch; it is above 0 where a batch is computed in parts. The random numbers of
+    an example belong to its place in the batch.
 
     The arrays that it returns have undefined numbers until the layer writes them. The model uses their memory again in its next
     pass, so a layer may return them or save them for its backward pass, but must not keep them.
@@ -96,6 +98,7 @@ class Context:
         algorithm: str = "direct",
         seed: int = 0,
         dropout_counter: int = 0,
+        first: int = 0,
         packed: Mapping[str, Packed[Array]] | None = None,
     ) -> None:
         self.ops, self.training, self.algorithm, self.seed = ops, training, algorithm, seed
@@ -106,7 +109,7 @@ class Context:
         self.y_shape: Shape = ()  # of the pass's output
         self._workspace, self._parameters, self._gradients = workspace, parameters, gradients or {}
         self._packed = packed or {}
-        self._dropout_counter = dropout_counter
+        self._dropout_counter, self.first = dropout_counter, first
         self._saved: dict[int, tuple[object, ...]] = {}
         self._at, self._name, self._output = 0, "", "y"
         self._last = False

@@ -46,6 +46,9 @@ class Sequential(Described, Predictor):
     Conv2d, ReLU and MaxPool2d in a row run as one fused op. In evaluation mode, after `eval()`, several threads may call the
     model at once. In training mode they may not, because the model keeps the activations of a forward pass for its backward
     pass.
+
+    dropout_counter: the number of training passes so far; dropout's masks depend on it. first_of_batch: the place of x's first
+    example in its batch; set it where you compute a batch in parts, with the same dropout_counter for all of them.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Sequential(Described, Predictor):
         shape = None if input_shape is None else expect_example_shape(f"{kind}: input_shape", input_shape)
         self.facts = ModelFacts(shape)
         self.training = True
-        self.dropout_counter = 0
+        self.dropout_counter = self.first_of_batch = 0
         self._steps = plan(layers, self.names)
         self._shapes = {
             f"{name}.{key}": shape
@@ -226,6 +229,7 @@ class Sequential(Described, Predictor):
             algorithm=self.algorithm,
             seed=self.seed,
             dropout_counter=self.dropout_counter,
+            first=self.first_of_batch,
         )
 
     def _capture(self, x: Array) -> tuple[Context, Array]:

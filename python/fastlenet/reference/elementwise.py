@@ -83,11 +83,18 @@ def tanh_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
 
 
 def dropout_forward(
-    x: Array, rate: float, seed: int, counter: int, *, out: tuple[Array | None, Array | None] | None = None
+    x: Array,
+    rate: float,
+    seed: int,
+    counter: int,
+    *,
+    offset: int = 0,
+    out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     call = Call("dropout_forward", out)
     x, rate = call.floats("x", x), call.fraction("rate", rate)
-    words = philox(call.word("seed", seed), STREAM_DROPOUT, call.word("counter", counter), x.size).astype(np.uint64)
+    numbers = call.word("seed", seed), STREAM_DROPOUT, call.word("counter", counter)
+    words = philox(*numbers, x.size, call.word("offset", offset)).astype(np.uint64)
     kept = (words >= np.uint64(round(rate * 2**32))).reshape(x.shape)
     mask = np.where(kept, 1 / (1 - rate), 0.0).astype(x.dtype)
     return call.returns_two(np.asarray(x * mask), mask, in_place=True)

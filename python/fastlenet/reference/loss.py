@@ -17,17 +17,18 @@ def softmax_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     weights: Array | None = None,
+    batch_size: int | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
     call = Call("softmax_cross_entropy", out)
-    logits, target, factors = _rows(call, logits, labels, label_smoothing, weights)
+    logits, target, factors, divisor = _rows(call, logits, labels, label_smoothing, weights, batch_size)
     if len(logits) == 0:
-        return float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
+        return 0.0 if divisor else float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
     log_softmax, softmax = _softmax(logits)
     with np.errstate(invalid="ignore"):
         losses = -np.where(target > 0, target * log_softmax, 0).sum(axis=1)
-    gradient = factors[:, None] * (softmax - target) / len(logits)
-    return float((factors * losses).mean()), call.returns(gradient.astype(logits.dtype))
+    gradient = factors[:, None] * (softmax - target) / divisor
+    return float((factors * losses).sum() / divisor), call.returns(gradient.astype(logits.dtype))
 
 
 def softmax_squared_error(
@@ -36,24 +37,30 @@ def softmax_squared_error(
     *,
     label_smoothing: float = 0.0,
     weights: Array | None = None,
+    batch_size: int | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
     call = Call("softmax_squared_error", out)
-    logits, target, factors = _rows(call, logits, labels, label_smoothing, weights)
+    logits, target, factors, divisor = _rows(call, logits, labels, label_smoothing, weights, batch_size)
     if len(logits) == 0:
-        return float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
+        return 0.0 if divisor else float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
     _, softmax = _softmax(logits)
     error = softmax - target
     # d softmax_k / d logits_j = softmax_k * ((j == k) - softmax_j)
-    gradient = 2 * softmax * (error - (softmax * error).sum(axis=1, keepdims=True)) / error.size
-    loss = float((factors * (error**2).mean(axis=1)).mean())
+    gradient = 2 * softmax * (error - (softmax * error).sum(axis=1, keepdims=True)) / (divisor * logits.shape[1])
+    loss = float((factors * (error**2).mean(axis=1)).sum() / divisor)
     return loss, call.returns((factors[:, None] * gradient).astype(logits.dtype))
 
 
 def _rows(
-    call: Call, logits: Array, labels: npt.ArrayLike, label_smoothing: float, weights: Array | None
-) -> tuple[Array, Array, Array]:
-    """The logits, their targets (n, classes) and the rows' weights (n,), both in float64."""
+    call: Call,
+    logits: Array,
+    labels: npt.ArrayLike,
+    label_smoothing: float,
+    weights: Array | None,
+    batch_size: int | None,
+) -> tuple[Array, Array, Array, int]:
+    """The logits, their targets (n, classes) and the rows' weights (n,), both in float64, and the size of the batch."""
     logits = call.floats("logits", logits)
     given = call.optional("weights", weights)
     call.rank("logits", logits, 2)
@@ -63,13 +70,14 @@ def _rows(
     label_smoothing = call.number("label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
+    divisor = n if batch_size is None else call.integer("batch_size", batch_size, 1, 2**63 - 1, "a positive integer")
     index = call.integers("labels", labels, classes)
     call.shape("labels", index, (n,))
     if given is not None:
         call.shape("weights", given, (n,))
     target = np.full((n, classes), label_smoothing / classes)
     target[np.arange(n), index] += 1 - label_smoothing
-    return logits, target, np.ones(n) if given is None else given.astype(np.float64)
+    return logits, target, np.ones(n) if given is None else given.astype(np.float64), divisor
 
 
 def _softmax(logits: Array) -> tuple[Array, Array]:

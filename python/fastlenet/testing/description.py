@@ -48,6 +48,8 @@ KINDS: Mapping[str, str] = {
     "decay": "number",
     "seed": "integer",
     "counter": "integer",
+    "offset": "integer",
+    "batch_size": "integer",
     "step": "integer",
     "algorithm": "choice",
     "need_dx": "flag",

@@ -213,12 +213,19 @@ DROPOUTS = [
     for case in SHAPES
     for rate in (0.0, 0.25, 0.5)
 ]
+PARTS = [  # of larger arrays: the words of a part begin anywhere in a block of random words
+    Elements(shape, {"rate": 0.25, "seed": 7, "counter": 2, "offset": offset})
+    for shape in ((0,), (1,), (70, 33))
+    for offset in (1, 15, 16, 500 * 32 + 2, 2**34 - 8)
+]
 
 
 def _random_dropout(draw: Draw) -> Elements:
     whole = (0, 1, 3, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
     rate = draw.pick((0, 0.0, 0.25, 0.5, 0.9, 1 - 2**-40, 2.0**-32, np.float32(0.1), 1e-300))
-    return Elements(draw.any_shape(), {"rate": rate, "seed": draw.pick(whole), "counter": draw.pick(whole)})
+    return Elements(
+        draw.any_shape(), {"rate": rate, "seed": draw.pick(whole), "counter": draw.pick(whole), "offset": draw.pick(whole)}
+    )
 
 
 def _drop(case: Elements, rate: float) -> Elements:
@@ -239,7 +246,7 @@ DROPOUT_FORWARD = Op(
     arrays=("x",),
     results=(Result("y"), Result("mask")),
     arguments=_arrays("x"),
-    cases=DROPOUTS,
+    cases=[*DROPOUTS, *PARTS],
     small=[_drop(SMALL[0], 0.25)],
     large=_drop(LARGE, 0.3),
     random=_random_dropout,

@@ -8,7 +8,7 @@ from typing import SupportsFloat
 import numpy as np
 
 from fastlenet.testing.cases import SHAPES, Elements
-from fastlenet.testing.description import Arguments, Benchmark, Call, Judge, Op, Result, Results, Torch, Values
+from fastlenet.testing.description import Arguments, Array, Benchmark, Call, Judge, Op, Result, Results, Torch, Values
 from fastlenet.testing.judging import TINY, WrongError, expect_within, gamma
 from fastlenet.testing.values import BATCHES, Draw
 
@@ -18,6 +18,11 @@ ROWS = [
     Elements(shape, {"label_smoothing": smoothing})
     for shape in ((0, 10), (1, 1), (7, 10), (70, 33))
     for smoothing in (0.0, 0.1, 1.0)
+]
+PARTS = [  # of larger batches
+    Elements(shape, {"label_smoothing": 0.1, "batch_size": size})
+    for shape in ((0, 10), (7, 10), (70, 33))
+    for size in (70, 1001)
 ]
 
 
@@ -50,7 +55,10 @@ def _rows(case: Elements, values: Values, size: int) -> Arguments:
 
 def _random_rows(draw: Draw) -> Elements:
     smoothing = draw.pick((0.0, 0.0, 0.1, 1.0, 0, 1, np.float32(0.25)))
-    return Elements((draw.pick(BATCHES), draw.pick((0, 1, 2, 3, 7, 10, 10, 16, 17, 33))), {"label_smoothing": smoothing})
+    return Elements(
+        (draw.pick(BATCHES), draw.pick((0, 1, 2, 3, 7, 10, 10, 16, 17, 33))),
+        {"label_smoothing": smoothing, "batch_size": draw.pick((None, None, 100, 2**62))},
+    )
 
 
 def _largest(call: Call) -> float:
@@ -79,8 +87,7 @@ def _judge_squared_error(call: Call, actual: Results) -> None:
 def _torch_cross_entropy(torch: Torch, a: Arguments) -> object:
     options = {"label_smoothing": a["label_smoothing"], "reduction": "none"}
     losses = torch.nn.functional.cross_entropy(a["logits"], a["labels"], **options)
-    result: object = (losses if a["weights"] is None else a["weights"] * losses).mean()
-    return result
+    return _mean(losses, a)
 
 
 def _torch_squared_error(torch: Torch, a: Arguments) -> object:
@@ -88,7 +95,12 @@ def _torch_squared_error(torch: Torch, a: Arguments) -> object:
     places = torch.nn.functional.one_hot(a["labels"], classes).to(a["logits"].dtype)
     target = places * (1 - smoothing) + smoothing / classes
     losses = ((torch.softmax(a["logits"], 1) - target) ** 2).mean(dim=1)
-    result: object = (losses if a["weights"] is None else a["weights"] * losses).mean()
+    return _mean(losses, a)
+
+
+def _mean(losses: Array, a: Arguments) -> object:
+    weighted = losses if a["weights"] is None else a["weights"] * losses
+    result: object = weighted.sum() / (a.get("batch_size") or len(losses))
     return result
 
 
@@ -101,7 +113,7 @@ def _loss_of_softmax(
         results=(Result("dlogits"),),
         scalar=True,
         arguments=arguments,
-        cases=ROWS,
+        cases=[*ROWS, *PARTS],
         small=[Elements((3, 6), {"label_smoothing": smoothing}) for smoothing in (0.2, 0.0)],
         large=Elements((300, 10), {"label_smoothing": 0.0}),
         random=_random_rows,

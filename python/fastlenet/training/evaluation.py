@@ -14,6 +14,7 @@ from fastlenet.inference.losses import loss_of
 from fastlenet.inference.raw import reported_part
 from fastlenet.inference.scores import score
 from fastlenet.nn import Sequential
+from fastlenet.training.ranks import Ranks
 
 __all__ = [
     "BATCH_SIZE",
@@ -68,12 +69,14 @@ def evaluate(
     tta: bool = False,
     part: Part | None = None,
     loss: str = "cross_entropy",
+    ranks: Ranks | None = None,
 ) -> tuple[float, float]:
     """Returns the accuracy, a fraction, and the mean loss on the test images. Restores the model's mode.
 
     batch_size: images at a time, at least 1. tta: average the probabilities of each image and its four shifts by one pixel.
     part: "train", "validation" or "test"; None is the test images, or the validation images if there are no test images.
-    loss: "cross_entropy" or "mse", as in a Recipe.
+    loss: "cross_entropy" or "mse", as in a Recipe. ranks: processes that share the images, unless tta is on; each gets the
+    whole result, with the bits of a process alone.
     Raises TypeError or ValueError for a wrong argument, a model that does not match the data, or parameters that are not
     finite.
     """
@@ -87,16 +90,27 @@ def evaluate(
     mean_loss = loss_of(loss).op(model.ops)
     all_images, all_labels = data.part(reported_part(data, part))
     ops, count = model.ops, len(all_images)
-    correct, total = 0, 0.0
+    starts = range(0, count, batch_size)
+    sums = np.zeros((len(starts), 2))  # of each batch: the losses, and the images that are right
     with evaluating(model):
-        for start in range(0, count, batch_size):
+        for number in _own(len(starts), ranks):
+            start = starts[number]
             images, labels = all_images[start : start + batch_size], all_labels[start : start + batch_size]
             x = ops.gather_images(images, np.arange(len(images)), mean=data.mean, std=data.std)
             logits = model(x)
             batch_loss, _ = mean_loss(logits, labels)
-            total += float(batch_loss) * len(images)
-            correct += int((logits.argmax(axis=1) == labels).sum())
-    return correct / count, total / count
+            sums[number] = float(batch_loss) * len(images), (logits.argmax(axis=1) == labels).sum()
+    if ranks is not None:
+        sums = ranks.gather(sums.reshape(-1)).sum(axis=0).reshape(-1, 2)  # of each batch, all but one rank have 0
+    total = 0.0
+    for part_loss in sums[:, 0].tolist():  # in order; Python's sum rounds as its version does
+        total += part_loss
+    return int(sums[:, 1].sum()) / count, total / count
+
+
+def _own(count: int, ranks: Ranks | None) -> range:
+    """The batches that this rank computes."""
+    return range(count) if ranks is None else range(ranks.rank * count // ranks.size, (ranks.rank + 1) * count // ranks.size)
 
 
 def predict(

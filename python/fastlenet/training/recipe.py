@@ -43,6 +43,7 @@ _NORM = Values(float, "a number in 0..1e100", 0, 1e100)  # the square is a float
 _FRACTION = Values(float, "a number in [0, 1)", 0, 1, below=True)
 _SHARE = Values(float, "a number in [0, 1]", 0, 1)
 _SWITCH = Values(bool)
+_MOST_SHARDS = 1024
 _SIDE = 28  # pixels of an image for which the lengths below are meant
 _SEED = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1)
 _OF_AUGMENTATION = values_by_field(Augmentation)
@@ -69,6 +70,7 @@ class ChangesButSchedule(TypedDict, total=False):
     epochs: int
     batch_size: int
     batch_size_end: int
+    shards: int
     optimizer: str
     lr: float
     muon_lr: float
@@ -123,6 +125,11 @@ class Recipe:
     epochs: int = a_field(5, _EPOCHS, "passes over the training images; 0 only evaluates")
     batch_size: int = a_field(64, _POSITIVE, "images per step")
     batch_size_end: int = a_field(0, _COUNT, "images per step at the end, approached linearly; 0: constant")
+    shards: int = a_field(
+        1,
+        Values(int, f"a power of two in 1..{_MOST_SHARDS}", 1, _MOST_SHARDS),
+        "equal parts of a batch, whose gradients are added in a fixed tree; so that several processes can share them",
+    )
     optimizer: str = a_field(
         "sgd",
         _one_of(*OPTIMIZERS),
@@ -176,6 +183,10 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_weight", class_weight_text(self.class_weight))
         expect_fields(self)
+        if self.shards & (self.shards - 1):
+            raise FieldValueError("shards", self.shards, f"a power of two in 1..{_MOST_SHARDS}")
+        if self.shards > self.batch_size:
+            raise FieldValueError("shards", self.shards, f"at most the {self.batch_size} images of a batch")
         if self.optimizer == "muon" and self.momentum == 0:
             raise FieldValueError(
                 "momentum", self.momentum, "a number above 0 for optimizer muon", cure="optimizer sgd takes 0"
@@ -234,6 +245,8 @@ class Recipe:
         shown = {name: value for name, value in values.items() if value and values[_BELONGS_TO.get(name, name)]}
         if self.optimizer != "muon":
             shown.pop("muon_lr", None)
+        if self.shards == 1:
+            del shown["shards"]
         return shown
 
     def __str__(self) -> str:

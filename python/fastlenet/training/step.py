@@ -84,23 +84,35 @@ class TrainingStep:
 
     def _compute(self, images: Any, labels: Any, weights: Any, index: Any, transform: Any, average: Average) -> tuple[Any, Any]:
         """Do the work of a step. Returns the mean loss and the logits."""
-        state, model, ops = self._state, self._state.model, self._state.model.ops
-        data, n = state.data, len(index)
-        x = ops.gather_images(images, index, mean=data.mean, std=data.std, transform=transform, out=self._x[:n])
-        smoothing = state.recipe.label_smoothing
-        logits = model(x)
-        gradient = self._logits_gradient[:n]
-        loss, dlogits = self._loss(logits, labels, label_smoothing=smoothing, weights=weights, out=gradient)
+        loss, logits, dlogits = self._forward(images, labels, weights, index, transform, None)
         self._check(loss)
-        model.backward(dlogits)
+        self._state.model.backward(dlogits)
+        self._update(average)
+        return loss, logits
+
+    def _forward(
+        self, images: Any, labels: Any, weights: Any, index: Any, transform: Any, batch_size: int | None
+    ) -> tuple[Any, Any, Any]:
+        """The forward pass. batch_size: of the batch that the images are a part of; None if they are the batch. Returns the sum
+        of the losses over the size of the batch, the logits, and the gradient with respect to them.
+        """
+        data, ops, n = self._state.data, self._state.model.ops, len(index)
+        x = ops.gather_images(images, index, mean=data.mean, std=data.std, transform=transform, out=self._x[:n])
+        logits = self._state.model(x)
+        options = {"label_smoothing": self._state.recipe.label_smoothing, "weights": weights, "batch_size": batch_size}
+        loss, dlogits = self._loss(logits, labels, **options, out=self._logits_gradient[:n])
+        return loss, logits, dlogits
+
+    def _update(self, average: Average) -> None:
+        """Change the weights by the gradient, and the average of the weights."""
+        state, model = self._state, self._state.model
         if self._clip is not None:
             self._clip.apply()
         state.optimizer.step()
         if average == "begin":
             state.average["parameters"][...] = model.parameter_buffer
         elif average == "update":
-            ops.ema_step(state.average["parameters"], model.parameter_buffer, decay=state.recipe.ema)
-        return loss, logits
+            model.ops.ema_step(state.average["parameters"], model.parameter_buffer, decay=state.recipe.ema)
 
     def _check(self, loss: SupportsFloat) -> None:
         """Raise DivergedError for a loss that is not finite, before it reaches the weights."""

@@ -7,17 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+import numpy as np
+
 from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset, Part
-from fastlenet.fields import Values, integer
+from fastlenet.fields import FieldValueError, Values, integer
 from fastlenet.nn import Dropout, Sequential
 from fastlenet.normalisation import PerChannel
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import restore_state, save_state
 from fastlenet.training.evaluation import BATCH_SIZE, evaluate, expect_fit, has_images
 from fastlenet.training.history import Epoch, History
+from fastlenet.training.ranks import Ranks
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.schedule import Schedule
+from fastlenet.training.sharded_step import ShardedStep
 from fastlenet.training.state import DivergedError, RunState
 from fastlenet.training.step import TrainingStep
 
@@ -36,8 +40,9 @@ class Trainer:
 
     test_batch_size: images at a time in evaluation. evaluate_every_epoch: if false, evaluate only after the last epoch. rate: a
     function from a step, counted from 0, to its learning rate, instead of the recipe's; on a GPU it is called for all steps of
-    an epoch at its beginning. RunState describes the other arguments. Raises TypeError or ValueError for a model, data and
-    recipe that do not match.
+    an epoch at its beginning. ranks: the processes that share the run, each with such a Trainer, or None; the callbacks of a
+    rank are its own. RunState describes the other arguments. Raises TypeError or ValueError for a model, data and recipe that
+    do not match.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Trainer:
         test_batch_size: int = BATCH_SIZE,
         evaluate_every_epoch: bool = True,
         rate: Callable[[int], float] | None = None,
+        ranks: Ranks | None = None,
         batches_per_epoch: int | None = None,
         schedule: Schedule | None = None,
         sample_weight: object = None,
@@ -78,7 +84,9 @@ class Trainer:
         model.algorithm = recipe.algorithm
         self.evaluation_seconds = 0.0
         self.stop_requested, self.stop_reason = False, ""
-        self._rate = rate
+        self._rate, self._ranks = rate, ranks
+        if ranks is not None and recipe.shards % ranks.size:
+            raise FieldValueError("shards", recipe.shards, f"a multiple of the {ranks.size} ranks")
         self._step = self._make_step()
 
     @property
@@ -88,6 +96,8 @@ class Trainer:
 
     def _make_step(self) -> TrainingStep:
         rate = self._rate or self.state.rate
+        if self.state.recipe.shards > 1:
+            return ShardedStep(self.state, rate, self._ranks)
         if not self.state.model.ops.Graph.captures_steps:
             return TrainingStep(self.state, rate)
         from fastlenet.training.cuda_step import CapturedStep
@@ -117,7 +127,7 @@ class Trainer:
         try:
             for callback in callbacks:
                 callback.begin(self)
-            if self.stop_requested and state.epoch < state.recipe.epochs:
+            if self._stopping() and state.epoch < state.recipe.epochs:
                 raise InterruptedRunError
             while state.epoch < state.recipe.epochs:
                 self._run_epoch(callbacks)
@@ -142,7 +152,7 @@ class Trainer:
             state.seconds += time.perf_counter() - start
             for callback in callbacks:
                 callback.batch(self, loss, images)
-            if self.stop_requested and state.position < state.batches:
+            if self._told_to_stop and state.position < state.batches:
                 raise InterruptedRunError
             start = time.perf_counter()
         self._finish_epoch(callbacks)
@@ -153,7 +163,7 @@ class Trainer:
         val_accuracy = val_loss = None
         last = state.epoch + 1 == state.recipe.epochs
         if has_images(state.data) and (self.evaluate_every_epoch or last):
-            val_accuracy, val_loss = self.evaluate()
+            val_accuracy, val_loss = self._evaluate(None, self._ranks)
         epoch = Epoch(
             epoch=state.epoch + 1,
             loss=state.loss_sum / state.images,
@@ -168,12 +178,28 @@ class Trainer:
         state.begin_epoch()
         for callback in callbacks:
             callback.epoch(self, epoch)
-        if self.stop_requested and not last:
+        if self._stopping() and not last:
             raise InterruptedRunError
 
     def stop(self, reason: str = "a callback stopped it") -> None:
-        """Stop the run after the current step, by an InterruptedRunError. history.stopped then gives the reason."""
+        """Stop the run after the current step, by an InterruptedRunError. history.stopped then gives the reason.
+
+        A run that several ranks share stops on all of them, after the next step.
+        """
         self.stop_requested, self.stop_reason = True, reason
+        if self._ranks is not None:
+            self._ranks.stop = True
+
+    @property
+    def _told_to_stop(self) -> bool:
+        """Whether to stop; the same on all ranks."""
+        return self.stop_requested if self._ranks is None else self._ranks.stopping
+
+    def _stopping(self) -> bool:
+        """Whether to stop, after the ranks have agreed on it."""
+        if self._ranks is not None:
+            self._ranks.gather(np.empty(0))
+        return self._told_to_stop
 
     # --- what it can be asked for ---
 
@@ -192,10 +218,21 @@ class Trainer:
 
         part: of the data; None is the watched part.
         """
-        state, start = self.state, time.perf_counter()
+        return self._evaluate(part, None)
+
+    def _evaluate(self, part: Part | None, ranks: Ranks | None) -> tuple[float, float]:
+        """The same; the ranks share the images."""
+        state, recipe, start = self.state, self.state.recipe, time.perf_counter()
         with state.averaged():
-            recipe, part = state.recipe, part or self.watched
-            result = evaluate(state.model, state.data, self.test_batch_size, tta=recipe.tta, part=part, loss=recipe.loss)
+            result = evaluate(
+                state.model,
+                state.data,
+                self.test_batch_size,
+                tta=recipe.tta,
+                part=part or self.watched,
+                loss=recipe.loss,
+                ranks=ranks,
+            )
         self.evaluation_seconds += time.perf_counter() - start
         return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastlenet.backend import Array
 from fastlenet.fields import Values
 from fastlenet.nn.context import Context
@@ -29,7 +31,8 @@ class Dropout(Layer):
         if not context.training:
             return x
         out = context.output(x.shape), context.scratch("mask", x.shape)
-        y, mask = context.ops.dropout_forward(x, self.p, context.seed, context.counter, out=out)
+        offset = context.first * math.prod(x.shape[1:])
+        y, mask = context.ops.dropout_forward(x, self.p, context.seed, context.counter, offset=offset, out=out)
         context.save(mask)
         return y
 
