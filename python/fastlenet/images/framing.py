@@ -5,13 +5,18 @@ aspect ratio. The resulting images contain grey levels as a result of the anti-a
 algorithm. The images were centered in a 28x28 image by computing the center of mass of the pixels, and translating the image so
 as to position this point at the center of the 28x28 field." Source: LeCun, Cortes, Burges, The MNIST database of handwritten
 digits, https://yann.lecun.com/exdb/mnist/
+
+No sum here depends on its order or on fused multiply-adds, so that the bytes are the same on every CPU, and in a browser, where
+exports/page/framing.js computes them: change both.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from fastlenet import ops
+import numpy as np
+import numpy.typing as npt
+
 from fastlenet.backend import Array
 from fastlenet.images.ink import Ink, ink_level
 from fastlenet.images.shapes import Shape
@@ -26,20 +31,36 @@ _THINNEST = 2.0  # pixels of the box: thinner strokes are thickened to that; tho
 _MARGIN = 0.06  # of the shape's size: ink around it that belongs to it
 
 
+@dataclass(frozen=True, eq=False)
+class _Taps:
+    """A resampling along one axis: y[i] = sum of weights[i, t] * x[places[i, t]]. Both (after, taps)."""
+
+    places: npt.NDArray[np.intp]
+    weights: Array
+
+    def along_rows(self, pixels: Array) -> Array:
+        """Of (before, columns), added tap by tap: (after, columns)."""
+        y = self.weights[:, :1] * pixels[self.places[:, 0]]
+        for tap in range(1, self.places.shape[1]):
+            y += self.weights[:, tap, None] * pixels[self.places[:, tap]]
+        return y
+
+
 def frame(ink: Ink, shape: Shape) -> Array:
-    """One shape's ink as 28x28 pixels in 0..1: white on black, in the box, its centre of mass in the middle."""
+    """One shape's ink as uint8 (28, 28): white on black, in the box, its centre of mass in the middle."""
     fine = _thickened(_black_and_white(ink, shape))
     rows, columns = np.nonzero(fine.max(1) > 0.5)[0], np.nonzero(fine.max(0) > 0.5)[0]
     if len(rows) == 0:
-        return np.zeros((SIDE, SIDE), np.float32)
+        return np.zeros((SIDE, SIDE), np.uint8)
     tight = fine[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(tight.shape)
     h, w = (max(1, round(size * scale)) for size in tight.shape)
-    return _centred(_resized(tight, _areas(tight.shape[0], h), _areas(tight.shape[1], w)))
+    box = _resized(tight, _areas(tight.shape[0], h), _areas(tight.shape[1], w))
+    return _centred(np.rint(box * 255).astype(np.uint8))
 
 
 def _black_and_white(ink: Ink, shape: Shape) -> Array:
-    """The shape's ink alone, sharpened, its longer side _FINE times the box's."""
+    """The shape's ink alone as float32, sharpened, its longer side _FINE times the box's."""
     size = _FINE * BOX / shape.size
     margin = 1 + round(_MARGIN * shape.size)
     top, left = max(0, shape.top - margin), max(0, shape.left - margin)
@@ -47,31 +68,32 @@ def _black_and_white(ink: Ink, shape: Shape) -> Array:
     own = np.zeros(density.shape, np.float32)
     own[shape.top - top : shape.bottom - top, shape.left - left : shape.right - left] = shape.mask
     down, across = (_resampling(n, max(1, round(n * size)), 1 / size) for n in density.shape)
-    near = _widened((_resized(own, down, across) > 0.25).astype(np.float32), 3)
-    fine = _resized(density, down, across) * near
+    near = _widened(_resized(own, down, across) > 0.25, 3)
+    fine = (_resized(density, down, across) * near).astype(np.float32)
     return np.asarray(np.clip((fine / max(ink_level(fine), 1e-6) - 0.5) * _CONTRAST + 0.5, 0, 1))
 
 
-def _resized(pixels: Array, down: Array, across: Array) -> Array:
-    """down @ pixels @ across.T, by the package's kernels: NumPy's would start another library's threads for little work."""
-    columns = np.ascontiguousarray(pixels.T, np.float32)
-    return ops.linear_forward(ops.linear_forward(down, columns), across)
+def _resized(pixels: Array, down: _Taps, across: _Taps) -> Array:
+    """Resampled in float64 along the columns, then along the rows."""
+    return np.ascontiguousarray(across.along_rows(np.ascontiguousarray(down.along_rows(pixels).T)).T)
 
 
-def _resampling(before: int, after: int, step: float) -> Array:
-    """The matrix (after, before) that interpolates linearly, or averages where pixels become fewer."""
+def _resampling(before: int, after: int, step: float) -> _Taps:
+    """Interpolates linearly, or averages where pixels become fewer."""
     place = (np.arange(after) + 0.5) * step - 0.5
-    weights = np.maximum(1 - np.abs(place[:, None] - np.arange(before)) / max(1.0, step), 0)
-    return np.asarray(weights / np.maximum(weights.sum(1, keepdims=True), 1e-6), np.float32)
+    reach = max(1.0, step)
+    places = np.ceil(place - reach).astype(np.intp)[:, None] + np.arange(int(2 * reach) + 1)
+    weights = np.maximum(1 - np.abs(place[:, None] - places) / reach, 0) * ((places >= 0) & (places < before))
+    total = np.maximum(np.cumsum(weights, axis=1)[:, -1:], 1e-6)
+    return _Taps(np.clip(places, 0, before - 1), weights / total)
 
 
-def _areas(before: int, after: int) -> Array:
-    """The matrix (after, before) of means over equal parts: each pixel counts by the area that lies in the part."""
-    edges = np.arange(after + 1) * (before / after)
-    low, high = edges[:-1, None], edges[1:, None]
-    pixel = np.arange(before)
-    covered = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
-    return np.asarray(np.maximum(covered, 0) * (after / before), np.float32)
+def _areas(before: int, after: int) -> _Taps:
+    """Means over equal parts: each pixel counts by the area that lies in the part."""
+    part = np.arange(after)[:, None]  # parts and pixels are measured in whole numbers: a pixel is `after` long, a part `before`
+    places = part * before // after + np.arange(-(-before // after) + 1)
+    covered = np.minimum((part + 1) * before, (places + 1) * after) - np.maximum(part * before, places * after)
+    return _Taps(np.minimum(places, before - 1), np.maximum(covered, 0) / before)
 
 
 def stroke_width(fine: Array) -> float:
@@ -105,9 +127,9 @@ def _widened(fine: Array, reach: int) -> Array:
 
 def _centred(box: Array) -> Array:
     """The box in SIDE x SIDE pixels, moved by whole pixels, inside, so that the centre of mass comes nearest to the middle."""
-    whole = np.zeros((SIDE, SIDE), np.float32)
+    whole = np.zeros((SIDE, SIDE), np.uint8)
     top, left = (
-        int(np.clip(round(_MIDDLE - _centre(box.sum(axis))), 0, SIDE - size))
+        int(np.clip(round(_MIDDLE - _centre(box.sum(axis, dtype=np.int64))), 0, SIDE - size))
         for axis, size in zip((1, 0), box.shape, strict=True)
     )
     whole[top : top + box.shape[0], left : left + box.shape[1]] = box
@@ -115,5 +137,5 @@ def _centred(box: Array) -> Array:
 
 
 def _centre(sums: Array) -> float:
-    """The centre of mass along an axis, in pixels from its edge."""
-    return float((sums * (np.arange(len(sums)) + 0.5)).sum() / max(float(sums.sum()), 1e-6))
+    """The centre of mass along an axis, in pixels from its edge. sums: integers."""
+    return int((sums * (2 * np.arange(len(sums)) + 1)).sum()) / max(2 * int(sums.sum()), 1)

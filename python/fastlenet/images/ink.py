@@ -18,6 +18,7 @@ _FAINTEST = 0.06  # of the paper's brightness: what differs by less is no ink
 _NOISE = 4.5  # standard deviations of the noise: what differs by less is no ink
 _QUIET = 10  # standard deviations of the noise: where ink differs by more, no more smoothing is needed
 _NOISE_LEFT = (0.375, 0.273, 0.226, 0.196)  # of white noise, after 1, 2, ... times _blurred: C(4n, 2n) / 16^n
+_FULL = 0.9  # of the strongest ink: what differs from the paper by less is a half-tone
 _FEWEST = 12  # pixels of the strongest ink, from which its level is found
 
 
@@ -40,6 +41,9 @@ def find_ink(pixels: Array) -> Ink:
     divided out, that on a dark ground is subtracted.
     """
     gray = pixels @ _ink_axis(pixels)
+    paper = _even_paper(gray)
+    if paper is not None:
+        return _drawn(gray, paper)
     light = _full_size(_fitted_light(_squares(gray)), gray.shape)
     darker = _tail(light - gray) >= _tail(gray - light)
     flat = 1 - gray / np.maximum(light, 0.1) if darker else gray - light
@@ -55,14 +59,39 @@ def find_ink(pixels: Array) -> Ink:
     return Ink(flat / level, smooth / level, level, clear)
 
 
+def _even_paper(gray: Array) -> float | None:
+    """The gray of the paper where a program drew the picture.
+
+    It is exactly one value on most of the border and most of the picture, and most of the rest is full ink. There is nothing
+    to estimate then, and the ink is exact. exports/page/framing.js computes the same in a browser.
+    """
+    border = np.concatenate((gray[0], gray[-1], gray[:, 0], gray[:, -1]))
+    paper = np.partition(border, len(border) // 2)[len(border) // 2]
+    away = np.abs(gray - paper)
+    inked, full = np.count_nonzero(away), np.count_nonzero(away >= _FULL * away.max())
+    even = 2 * np.count_nonzero(border == paper) > len(border) and 2 * inked < away.size
+    return float(paper) if even and 2 * full >= inked else None
+
+
+def _drawn(gray: Array, paper: float) -> Ink:
+    """The ink on paper of one value."""
+    darker = _tail(paper - gray) >= _tail(gray - paper)
+    flat = (paper - gray) / max(paper, 0.1) if darker else gray - paper
+    smooth = _blurred(flat)
+    level = ink_level(smooth)
+    clear = level > _FAINTEST
+    level = max(level, 1e-6)
+    return Ink(flat / level, smooth / level, level, clear)
+
+
 def _ink_axis(pixels: Array) -> Array:
     """The weights of the channels, adding to 1, for which edges are strongest: gray in which no colour of ink vanishes.
 
     The principal axis of the differences between neighbours: slow changes of light and noise have no part in it.
     """
     channels = pixels.shape[2]
-    if channels == 1:
-        return np.ones(1, np.float32)
+    if (pixels == pixels[:, :, :1]).all():  # gray, in however many channels: the first has it exactly
+        return np.asarray(np.arange(channels) == 0, np.float32)
     steps = [np.diff(pixels, axis=axis).reshape(-1, channels) for axis in (0, 1)]
     moments = sum(step.T @ step for step in steps)
     axis = np.linalg.eigh(moments)[1][:, -1]
@@ -172,14 +201,15 @@ def _blurred(gray: Array) -> Array:
 def ink_level(smooth: Array) -> float:
     """The mean of ink: of what lies above half of that mean (Ridler and Calvard 1978), begun at the strongest pixels.
 
-    Unlike Otsu's threshold it does not depend on how much paper there is around.
+    Unlike Otsu's threshold it does not depend on how much paper there is around. smooth: float32. The sums in float64 are
+    exact, so their order does not matter.
     """
     flat = smooth.reshape(-1)
     fewest = min(_FEWEST, flat.size)
     level = float(np.partition(flat, -fewest)[-fewest])
     for _ in range(50):
         above = flat[flat > level / 2]
-        before, level = level, float(above.mean()) if above.size else 0.0
+        before, level = level, float(above.mean(dtype=np.float64)) if above.size else 0.0
         if abs(level - before) < 1e-4:
             break
     return level

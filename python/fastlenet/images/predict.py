@@ -119,7 +119,7 @@ class _Reader:
         return self.models[0].facts.class_names or tuple(range(count))
 
     def judged(self, found: _Found, figures: Sequence[Shape]) -> list[Prediction]:
-        images = np.stack([np.rint(frame(found.ink, figure) * 255).astype(np.uint8) for figure in figures])
+        images = np.stack([frame(found.ink, figure) for figure in figures])
         scores = self.scores(images)
         names = self.class_names(scores.shape[1])
         likely = how_likely_a_digit(images) if _are_digits(names) else np.ones(len(images))
