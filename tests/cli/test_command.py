@@ -24,6 +24,7 @@ from fastlenet import get_num_threads, set_num_threads
 from fastlenet.cli import train
 from fastlenet.data import Dataset
 from fastlenet.signals import STOP_SIGNALS, StopSignals
+from fastlenet.speedrun import contenders
 from fastlenet.speedrun import protocol as speedrun
 from fastlenet.training import lr_finder
 from fastlenet.training.recipe import CHOICES, RECIPES, Recipe
@@ -141,11 +142,11 @@ def test_random_lines_of_train(part: int, run: Run, tiny_mnist: Path, tmp_path: 
 def test_random_lines_of_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs, which are processes of `train`, are left out."""
 
-    def no_run(command: list[str], seed: int, signals: StopSignals) -> speedrun.Run:
+    def no_run(command: list[str], seed: int, signals: StopSignals) -> contenders.Run:
         assert all(isinstance(part, str) for part in command)
-        return speedrun.Run(seed, 0.9, 4.0, 1.0, 1.0, 1.0, 1.0)
+        return contenders.Run(seed, 0.9, 4.0, 1.0, 1.0, 1.0, 1.0)
 
-    monkeypatch.setattr(speedrun, "_run", no_run)
+    monkeypatch.setattr(contenders, "run_process", no_run)
     rng, codes = random.Random(0), set()
     for _ in range(100):
         line = ["--data-dir", str(tiny_mnist), "--seeds", "2", *random_line(rng, "seeds", "target", "json", "pytorch")]
@@ -166,8 +167,8 @@ def test_random_lines_of_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytes
 )
 def test_a_run_that_fails(program: str, message: str) -> None:
     """Told by its last line, or by how it ended."""
-    with pytest.raises(speedrun.SpeedrunError) as raised, StopSignals(*STOP_SIGNALS) as signals:
-        speedrun._run(["sh", "-c", program], 0, signals)
+    with pytest.raises(contenders.SpeedrunError) as raised, StopSignals(*STOP_SIGNALS) as signals:
+        contenders.run_process(["sh", "-c", program], 0, signals)
     assert str(raised.value).endswith(f": {message}")
 
 
@@ -175,7 +176,7 @@ def test_an_interrupted_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytest
     def interrupt(*arguments: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(speedrun, "_run", interrupt)
+    monkeypatch.setattr(contenders, "run_process", interrupt)
     result = run(speedrun.main, ["--data-dir", str(tiny_mnist)])
     assert result.code == 130 and result.err == "\ninterrupted\n"
 

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 from fastlenet import LeNet, Recipe, config, fit
-from fastlenet.data import Dataset
 from fastlenet.distributed import LocalWorkers, RunError, Source, WorkerDiedError, speedrun, train_ensemble
 from fastlenet.distributed.results import opened, read
 from fastlenet.distributed.source import checksum
@@ -32,16 +31,6 @@ from fastlenet.files import CheckpointError
 from helpers.expect import expect_same_bits
 
 RECIPE = Recipe(epochs=1, batch_size=50, dropout=0.2, ema=0.9, rotation=3.0)
-
-
-@pytest.fixture(scope="module")
-def file(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 training and 200 test images of MNIST."""
-    path = tmp_path_factory.mktemp("runs") / "few.npz"
-    train, test = mnist.part("train"), mnist.part("test")
-    arrays = {"x_train": train.images[:600], "y_train": train.labels[:600]}
-    np.savez(path, **arrays, x_test=test.images[:200], y_test=test.labels[:200])
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from fastlenet.cli import train
 from fastlenet.data import Dataset, load_idx_directory
 from fastlenet.files import reserve
 from fastlenet.formats import tensor_file
-from fastlenet.speedrun import protocol
+from fastlenet.speedrun import contenders, protocol
 from fastlenet.training import checkpoint
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.callbacks.console import Console
@@ -187,7 +187,7 @@ def test_speedrun_stopped_while_it_starts_a_run(
                 started.append(self)
                 signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(protocol.subprocess, "Popen", Popen)
+    monkeypatch.setattr(contenders.subprocess, "Popen", Popen)
     assert protocol.main(["--data-dir", str(small_mnist), "--epochs", "100000"]) == 143
     assert capsys.readouterr().err == "\ninterrupted\n"
     assert [process.returncode for process in started] == [-signal.SIGKILL]

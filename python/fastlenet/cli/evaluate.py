@@ -14,7 +14,7 @@ from fastlenet.cli.data import load_data
 from fastlenet.cli.flags import add_flags
 from fastlenet.cli.models import Model, load_model
 from fastlenet.cli.parser import Parser, file_name
-from fastlenet.cli.settings import Options, Settings, Value, build, flags_for
+from fastlenet.cli.settings import Options, Settings, Value, build, flags_for, take_data_dir
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset
 from fastlenet.data.dataset import PART_WORDS, PARTS, Part
@@ -85,10 +85,9 @@ def _evaluate(given: argparse.Namespace, prog: str) -> int:
 
 
 def _given(kind: type[DataclassInstance], given: argparse.Namespace) -> dict[str, Value]:
-    """The flags that were given of a dataclass's fields. --data-dir alone is --data."""
-    flags = vars(given)
-    if "data_dir" in flags and "data" not in flags:
-        flags["data"] = flags.pop("data_dir")
+    """The flags that were given of a dataclass's fields."""
+    flags = dict(vars(given))
+    take_data_dir(flags)
     return {entry.name: flags[entry.name] for entry in fields(kind) if entry.name in flags}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastlenet.cli.command import UsageError
 from fastlenet.cli.parser import flag_of
-from fastlenet.cli.settings import Arguments, Settings, Value, build, flags_for
+from fastlenet.cli.settings import Arguments, Settings, Value, build, flags_for, take_data_dir
 from fastlenet.data import named
 from fastlenet.fields import FieldError, Values
 from fastlenet.files import CheckpointError, shown_path
@@ -74,8 +74,8 @@ def _saved_settings(path: str, facts: RunFacts) -> tuple[Settings, int]:
 def _anew(saved: Settings, own: dict[str, Value], allow_level_change: bool) -> dict[str, Value]:
     """Those of the settings that may be another than before."""
     anew = {name: own[name] for name in _PLACES if name in own}
-    if "data_dir" in anew and "data" not in anew and saved.data_dir is None:  # else it is where a named data set lies
-        anew["data"] = anew.pop("data_dir")
+    if saved.data_dir is None:  # else it is where a named data set lies
+        take_data_dir(anew)
     if allow_level_change and "device" in own:
         anew["device"] = own["device"]
     return anew

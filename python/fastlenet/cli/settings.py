@@ -20,7 +20,7 @@ from fastlenet.training.ensemble import expect_seeds
 from fastlenet.training.evaluation import BATCH_SIZE
 from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
 
-__all__ = ["Arguments", "Options", "Settings", "Value", "a_path", "build", "flags_for"]
+__all__ = ["Arguments", "Options", "Settings", "Value", "a_path", "build", "flags_for", "take_data_dir"]
 
 Value = int | float | bool | str  # of a flag
 Made = TypeVar("Made")
@@ -49,6 +49,12 @@ def a_path(metavar: str, help: str, otherwise: str | None = None) -> str | None:
     metadata = {"values": Values(str), "help": help, "metavar": metavar, "otherwise": otherwise}
     name: str | None = field(default=None, metadata=metadata)
     return name
+
+
+def take_data_dir(given: dict[str, Value]) -> None:
+    """--data-dir alone is --data: changes what was given accordingly."""
+    if "data_dir" in given and "data" not in given:
+        given["data"] = given.pop("data_dir")
 
 
 @dataclass(frozen=True)
@@ -168,8 +174,7 @@ class Arguments:
     def new_run(self) -> tuple[Settings, Recipe]:
         """The settings and the recipe of a run from its first step. Raises UsageError for a value out of its range."""
         own, of_recipe = self.divided()
-        if "data_dir" in own and "data" not in own:
-            own["data"] = own.pop("data_dir")
+        take_data_dir(own)
         with flags_for():
             settings = build(Settings, own)
             recipe = build(Recipe, asdict(named_recipe(settings.recipe)) | of_recipe)

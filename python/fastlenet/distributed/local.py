@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import ParamSpec, TypeVar, cast
 
+from fastlenet.distributed.task import seed_of
 from fastlenet.fields import integer
 
 __all__ = ["LocalWorkers", "WorkerDiedError"]
@@ -58,6 +60,11 @@ class LocalWorkers(Executor):
         finally:
             self._idle.put(process)
 
+    def busy(self) -> dict[str, str]:
+        """Returns what each process does, by host and process."""
+        host = platform.node()
+        return {f"{host}:{process.pid}": process.doing for process in self._processes if process.pid is not None}
+
     def pids(self) -> list[int]:
         """Returns the processes that are alive."""
         return [process.pid for process in self._processes if process.pid is not None]
@@ -88,6 +95,7 @@ class _Process:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
         self._closed = False
+        self.doing = ""  # the seed at hand
         self._lock = threading.Lock()
 
     @property
@@ -96,6 +104,8 @@ class _Process:
 
     def call(self, function: Callable[..., object], arguments: Sequence[object], named: Mapping[str, object]) -> object:
         process, connection = self._started()
+        seed = seed_of(arguments)
+        self.doing = "" if seed is None else f"seed {seed}"
         try:
             connection.send((function, arguments, named))
             fine, answer = connection.recv()
@@ -106,6 +116,8 @@ class _Process:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             self._process = None
             raise WorkerDiedError(f"process {process.pid} {how}") from None
+        finally:
+            self.doing = ""
         if fine:
             return answer
         raise answer

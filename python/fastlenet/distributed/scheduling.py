@@ -65,7 +65,7 @@ def completed(
     RunError, in one line, if a run fails, or if no worker is left. When the iteration ends early, the waiting runs are
     cancelled.
     """
-    runs = _Runs(executor, iter(tasks), slots if slots is not None else getattr(executor, "slots", None), tell)
+    runs = _Runs(executor, iter(tasks), slots, tell)
     try:
         while runs.hand_out():
             tick(list(runs.running.values()))
@@ -95,7 +95,8 @@ class _Runs:
 
     def hand_out(self) -> bool:
         """Fill the room. Returns whether any run is handed out."""
-        while self._slots is None or len(self.running) < self._slots:
+        slots = self._slots if self._slots is not None else getattr(self._executor, "slots", None)
+        while slots is None or len(self.running) < slots:
             task = self._again.pop() if self._again else next(self._tasks, None)
             if task is None:
                 break
@@ -148,13 +149,15 @@ class _Runs:
         if refusal.worker not in self._refused:
             self._refused.add(refusal.worker)
             self._tell(str(refusal))
-            if isinstance(self._executor, Excluding) and not self._executor.exclude(refusal.worker):
+        if isinstance(self._executor, Excluding):
+            if not self._executor.exclude(refusal.worker):
                 raise RunError(f"no worker is left; {refusal}")
+        else:
+            time.sleep(_PAUSE)
         self._refusals[task] += 1
         if self._refusals[task] == _REFUSALS:
             raise RunError(f"seed {task.recipe.seed}: no other worker takes it; {refusal}")
         self._again.append(task)
-        time.sleep(_PAUSE)
 
 
 def _broken(error: BrokenExecutor) -> RunError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from fastlenet.distributed.source import Source
 from fastlenet.training.facts import Schema, is_count, judge
 from fastlenet.training.recipe import Recipe
 
-__all__ = ["Outcome", "Refusal", "Task", "made_of"]
+__all__ = ["Outcome", "Refusal", "Task", "made_of", "seed_of"]
 
 Made = TypeVar("Made")
 
@@ -143,3 +143,10 @@ class Outcome:
         weights = None if values["weights"] is None else base64.b64decode(values["weights"], validate=True)
         kept = {name: values[name] for name in _ROW}
         return cls(**kept | {"recipe": made_of(Recipe, kept["recipe"]), "epochs": tuple(kept["epochs"]), "weights": weights})
+
+
+def seed_of(arguments: Sequence[object]) -> int | None:
+    """The seed of a call of run_task, by its arguments; None of another call. For what shows the calls of an Executor."""
+    message = arguments[0] if arguments else None
+    recipe = message.get("recipe") if isinstance(message, Mapping) else None
+    return recipe["seed"] if isinstance(recipe, Mapping) else None

@@ -39,16 +39,17 @@ def cpu_model() -> str:
 
 
 def worker_name() -> str:
-    """The name of this worker: host and process, and what a cluster calls it."""
+    """The name of this worker: host and process, and before them what Dask calls it, with its address."""
     place = f"{platform.node()}:{os.getpid()}"
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return place
+    dask = sys.modules.get("distributed")
     try:
-        worker = distributed.get_worker()
-    except ValueError:  # this process is not a worker of Dask
+        worker = dask.get_worker() if dask is not None else None
+    except ValueError:  # this process is not a worker
+        worker = None
+    if worker is None:
         return place
-    return f"{worker.name} ({place})" if worker.name != worker.address else f"{worker.address} ({place})"
+    named = "" if worker.name == worker.address else f"{worker.name} at "
+    return f"{named}{worker.address} ({place})"
 
 
 def run_task(message: Mapping[str, object]) -> Outcome | Refusal:

@@ -1,4 +1,4 @@
-"""Train a recipe many times over and say how good and how fast it is: python -m fastlenet.speedrun"""
+"""The command `fastlenet speedrun`: trains a recipe over and over, and reports how accurate and how fast it is."""
 
 from __future__ import annotations
 
@@ -7,99 +7,35 @@ import os
 import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TypedDict
 
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.flags import add_flags, add_recipe_flags
-from fastlenet.cli.parser import Parser, flag_of
+from fastlenet.cli.parser import Parser
 from fastlenet.cli.settings import Arguments, Options, Settings, Value, a_path, build, flags_for
+from fastlenet.cli.workers import ERRORS, StoppedRuns, Workers, add_worker_flags, kept
 from fastlenet.config import config, get_num_threads
-from fastlenet.data import DataError, Dataset, files, load, named
+from fastlenet.data import DataError, Dataset, named
 from fastlenet.devices import DEVICES
+from fastlenet.distributed.results import Results
+from fastlenet.distributed.runs import Runs, about, expect_none_diverged, run_all, tasks_of
+from fastlenet.distributed.source import Source
+from fastlenet.distributed.task import Outcome
+from fastlenet.distributed.working import cpu_model
 from fastlenet.fields import INT64_MAX, Values, a_field, expect_fields
-from fastlenet.files import CheckpointError, expect_writable, save_somewhere, write_atomically
+from fastlenet.files import CheckpointError, expect_writable
 from fastlenet.signals import STOP_SIGNALS, StopSignals
+from fastlenet.speedrun.contenders import Contender, PyTorch, Run, SpeedrunError
+from fastlenet.speedrun.report import Accuracies, machine, report, report_workers, write
 from fastlenet.training.ensemble import expect_seeds
 from fastlenet.training.recipe import RECIPES, Recipe
 from fastlenet.training.weights import class_weights
 
 __all__ = ["main", "make_parser"]
-
-_TWIN = Path(__file__).parent / "pytorch_twin.py"
-
-
-_PARTS = ("data", "training", "evaluation")  # of a run's seconds, as its result has them
-
-
-class SpeedrunError(Exception):
-    """A run that failed; one line."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One process, from cold start to printed accuracy (a fraction); seconds of wall time, and what they were spent on.
-
-    start_up is what lies outside data, training and evaluation: the interpreter, imports, making the network, the way out.
-    """
-
-    seed: int
-    accuracy: float
-    seconds: float
-    start_up: float
-    data: float
-    training: float
-    evaluation: float
-
-
-def _output_of(command: Sequence[str], signals: StopSignals) -> subprocess.CompletedProcess[str]:
-    """Run a process in its own session, out of reach of this group's signals. It is killed if the waiting is interrupted."""
-    process: subprocess.Popen[str] | None = None
-    try:
-        with signals.delayed():  # a signal that raised an error in Popen would leave a process that nobody knows
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="backslashreplace",
-                start_new_session=True,
-            )
-        out, err = process.communicate()
-    except BaseException:
-        if process is not None:
-            with process:  # which closes its pipes and waits for it
-                process.kill()
-        raise
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def _last_words(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
-    """Why a process failed: its last line on standard error, or how it ended, or that it ended well and yet ..."""
-    lines = done.stderr.split("\n")
-    said = next((line for line in reversed(lines) if line.strip()), otherwise)
-    return said if done.returncode >= 0 else f"ended by signal {-done.returncode}"
-
-
-def _run(command: Sequence[str], seed: int, signals: StopSignals) -> Run:
-    start = time.perf_counter()
-    done = _output_of(command, signals)
-    seconds = time.perf_counter() - start
-    try:
-        result = json.loads(done.stdout)
-        accuracy, parts = float(result["accuracy"]), [float(result["seconds"][part]) for part in _PARTS]
-    except (ValueError, KeyError, TypeError):  # no result, or another one than train --json prints
-        raise SpeedrunError(f"{shlex.join(command)}: {_last_words(done, 'printed no result')}") from None
-    if done.returncode:
-        raise SpeedrunError(f"{shlex.join(command)}: {_last_words(done, 'failed')}")
-    return Run(seed, accuracy, seconds, seconds - sum(parts), *parts)
 
 
 @dataclass(frozen=True)
@@ -119,116 +55,17 @@ class Protocol:
         expect_fields(self)
 
 
-class Statistics(TypedDict):
-    """What the JSON file holds of a contender. median: of the whole run and its parts, in seconds."""
-
-    accuracy_mean: float
-    accuracy_deviation: float
-    accuracy_lowest: float
-    share_at_target: float
-    median: dict[str, float]
-    images_per_second: float
-    runs: list[dict[str, object]]
-
-
-class Contender:
-    """Something that trains a recipe as a process of its own, on data that are also here."""
-
-    def __init__(
-        self, name: str, signals: StopSignals, recipe: Recipe, settings: Settings, data: Dataset, threads: int
-    ) -> None:
-        self.name, self.recipe, self.settings, self.data, self.threads = name, recipe, settings, data, threads
-        self._signals = signals
-        self.runs: list[Run] = []
-
-    def command(self, recipe: Recipe, folder: Path) -> list[str]:
-        """Runs recipe, and prints a Result of fastlenet.cli as JSON. folder: for files of its own."""
-        command = [sys.executable, "-m", "fastlenet.train", "--quiet", "--json", "--threads", str(self.threads)]
-        command += [f"{flag_of(name)}={value}" for name, value in self._where() if value is not None]
-        for name, value in asdict(recipe).items():
-            switch = flag_of(name) if value else flag_of(f"no_{name}")
-            command.append(switch if isinstance(value, bool) else f"{flag_of(name)}={value}")
-        return command
-
-    def _where(self) -> list[tuple[str, str | None]]:
-        return [(name, getattr(self.settings, name)) for name in ("device", "network", "data", "data_dir")]
-
-    def run(self, seed: int, folder: Path) -> Run:
-        self.runs.append(_run(self.command(replace(self.recipe, seed=seed), folder), seed, self._signals))
-        return self.runs[-1]
-
-    def result(self, target: float) -> Statistics:
-        """Statistics of the runs so far."""
-        accuracies = [run.accuracy for run in self.runs]
-        images = self.recipe.epochs * len(self.data.train_images)
-        parts = ("seconds", "start_up", "data", "training", "evaluation")
-        return {
-            "accuracy_mean": statistics.mean(accuracies),
-            "accuracy_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
-            "accuracy_lowest": min(accuracies),
-            "share_at_target": sum(accuracy >= target for accuracy in accuracies) / len(accuracies),
-            "median": {part: statistics.median(getattr(run, part) for run in self.runs) for part in parts},
-            "images_per_second": images / statistics.median(run.training for run in self.runs),
-            "runs": [asdict(run) for run in self.runs],
-        }
-
-
-class PyTorch(Contender):
-    """pytorch_twin.py, under an interpreter that has PyTorch."""
-
-    def __init__(
-        self, interpreter: str, signals: StopSignals, recipe: Recipe, settings: Settings, data: Dataset, threads: int
-    ) -> None:
-        code = "import torch; print(torch.__version__)"
-        try:
-            done = _output_of([interpreter, "-c", code], signals)
-        except OSError as error:
-            raise UsageError(f"--pytorch {interpreter}: cannot be run ({error.strerror})") from None
-        version = done.stdout.strip()
-        if done.returncode or not version:
-            raise UsageError(f"--pytorch {interpreter}: has no PyTorch ({_last_words(done, 'printed no version')})")
-        super().__init__(f"PyTorch {version}", signals, recipe, settings, data, threads)
-        self.interpreter = interpreter
-
-    def command(self, recipe: Recipe, folder: Path) -> list[str]:
-        images = len(self.data.train_images)
-        starts = [recipe.batch_starts(epoch, images) for epoch in range(recipe.epochs)]
-        steps = sum(len(of_epoch) - 1 for of_epoch in starts)
-        job = {
-            "recipe": asdict(recipe),
-            "batch_starts": starts,
-            "rates": [recipe.rate(step, steps) for step in range(steps)],
-            "average_from": recipe.average_from(steps),
-            "files": files(None if named(self.settings.data) else self.settings.data),
-            "class_weights": class_weights(str(recipe.class_weight), self.data).tolist() if recipe.class_weight else None,
-            "mean": self.data.mean,
-            "std": self.data.std,
-            "threads": self.threads,
-        }
-        (folder / "job.json").write_text(json.dumps(job))
-        return [self.interpreter, str(_TWIN), str(folder / "job.json")]
-
-
-def _machine() -> dict[str, object]:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": model, "cpus": cpus, "system": f"{platform.system()} {platform.machine()}", **config()}
-
-
 def make_parser(prog: str) -> Parser:
     parser = Parser(
         prog,
         "Train a recipe once per seed, each time in a new process, from cold start to printed accuracy. Report the final "
-        "accuracy on the test set and the time. docs/speedrun.md has the protocol.",
+        "accuracy on the test set and the time. With --workers or --cluster, measure the accuracy of many seeds on several "
+        "processes. docs/speedrun.md has the protocol.",
         [
             (f"{prog} --recipe fast --seeds 5", "one epoch with each of five seeds"),
             (f"{prog} --json results.json", "write all measurements"),
             (f"{prog} --pytorch", "run the same recipe in PyTorch too, in turns"),
+            (f"{prog} --seeds 100 --workers 2 --results runs.jsonl", "accuracies on two processes; go on if killed"),
         ],
         "Exit codes: 0 success, 1 the mean is below the target, 2 wrong usage or a failed run, 70 a fault in fastlenet, "
         "130 Ctrl-C, 141 the output was closed (SIGPIPE).",
@@ -236,65 +73,88 @@ def make_parser(prog: str) -> Parser:
     add_flags(parser, Protocol)
     add_flags(parser, Options, ("threads",))
     add_flags(parser, Settings, ("device", "network", "data", "data_dir"))
+    add_worker_flags(parser)
     add_recipe_flags(parser)
     return parser
 
 
-def _report(contender: Contender, target: float) -> Statistics:
-    result = contender.result(target)
-    median = result["median"]
-    print(
-        f"\n{contender.name}: {len(contender.runs)} runs\n"
-        f"  accuracy     mean {result['accuracy_mean']:.3%}, standard deviation {result['accuracy_deviation']:.3%}, "
-        f"lowest {result['accuracy_lowest']:.2%}; {result['share_at_target']:.0%} of the seeds reach {target:.2%}\n"
-        f"  whole run    {median['seconds']:.2f} s (median) = start-up {median['start_up']:.2f} + data {median['data']:.2f} + "
-        f"training {median['training']:.2f} + evaluation {median['evaluation']:.2f}\n"
-        f"  training     {result['images_per_second']:,.0f} images/s",
-        flush=True,
-    )
-    return result
+@dataclass(frozen=True)
+class _Job:
+    """All that a command line comes to. command: as it was given."""
+
+    protocol: Protocol
+    workers: Workers
+    settings: Settings
+    recipe: Recipe
+    source: Source
+    data: Dataset
+    threads: int
+    command: Sequence[str]
+
+    @property
+    def target(self) -> float:
+        """As a fraction."""
+        return self.protocol.target / 100
+
+    @property
+    def seeds(self) -> range:
+        return range(self.recipe.seed, self.recipe.seed + self.protocol.seeds)
+
+    @property
+    def results(self) -> str | None:
+        """The file of finished runs: on workers beside the JSON file, if no other is named."""
+        path = self.protocol.json
+        if (
+            self.workers.results is not None
+            or path is None
+            or not self.workers.asked_for
+            or os.path.exists(path) > os.path.isfile(path)
+        ):
+            return self.workers.results
+        return str(Path(path).with_suffix(".jsonl"))
+
+    def about(self) -> dict[str, object]:
+        """What holds for all runs in the file of them."""
+        facts = about("speedrun", self.source, self.data, self.settings.network)
+        way: dict[str, object] = (
+            {"way": "workers"} if self.workers.asked_for else {"way": "cold processes", "threads": self.threads}
+        )
+        return facts | way | {"recipe": asdict(replace(self.recipe, seed=0))}
 
 
-def _speedrun(given: Mapping[str, Value], command: Sequence[str], signals: StopSignals) -> int:
+def _job(given: Mapping[str, Value], command: Sequence[str]) -> _Job:
+    """Raises UsageError for what can be seen to be wrong ahead, and DataError."""
+    left = dict(given)
+    workers = Workers.of(left)
     names = {entry.name for entry in fields(Protocol)}
-    arguments = Arguments.of({name: value for name, value in given.items() if name not in names})
+    arguments = Arguments.of({name: value for name, value in left.items() if name not in names})
     with flags_for():
-        protocol = build(Protocol, {name: value for name, value in given.items() if name in names})
+        protocol = build(Protocol, {name: value for name, value in left.items() if name in names})
         settings, recipe = arguments.new_run()
         expect_seeds(recipe, protocol.seeds)
     if recipe.epochs < 1:
         raise UsageError("--epochs expects an integer of at least 1, got 0")
     if protocol.pytorch is not None:
-        _expect_twin(settings)
+        _expect_twin(settings, workers)
+    if workers.asked_for and settings.device != "cpu":
+        raise UsageError(f"--device {settings.device}: workers compute on the CPU; leave it out, or --workers and --cluster")
     if protocol.json is not None:
         expect_writable(protocol.json, as_a_whole=False)
-    contenders = _contenders(protocol, signals, recipe, settings, arguments.options.threads or get_num_threads())
+    source = Source(settings.data, settings.data_dir).absolute()
+    data = source.load()
     with flags_for():
-        class_weights(str(recipe.class_weight), contenders[0].data)
-    ours, machine, target = contenders[0], _machine(), protocol.target / 100
-    print(f"{machine['cpu']}, {machine['cpus']} CPUs, {ours.threads} threads; {DEVICES[settings.device].words()}")
-    changed = "" if recipe == RECIPES[settings.recipe] else " with changes"
-    print(f"recipe {settings.recipe}{changed}: {recipe}\n", flush=True)
-    _run_all(contenders, range(recipe.seed, recipe.seed + protocol.seeds))
-    results = {contender.name: _report(contender, target) for contender in contenders}
-    if len(contenders) > 1:
-        pairs = zip(contenders[1].runs, ours.runs, strict=True)
-        ratio = statistics.median(theirs.seconds / run.seconds for theirs, run in pairs)
-        print(f"\nwhole runs, {contenders[1].name} over {ours.name}: {ratio:.2f} x (median of the pairs)")
-    if protocol.json is not None:
-        facts = {
-            "command": shlex.join(["python", "-m", "fastlenet.speedrun", *command]),
-            "machine": machine | {"threads": ours.threads},
-            "recipe": {"name": settings.recipe, **asdict(recipe)},
-            "target": target,
-            "results": results,
-        }
-        _write(Path(protocol.json), json.dumps(facts, indent=1) + "\n")
-    return 0 if results[ours.name]["accuracy_mean"] >= target else 1
+        class_weights(str(recipe.class_weight), data)
+    threads = arguments.options.threads or (1 if workers.asked_for else get_num_threads())
+    job = _Job(protocol, workers, settings, recipe, source, data, threads, command)
+    if job.results is not None and job.results == protocol.json:
+        raise UsageError(f"--json and --results are both {job.results}; give each a file of its own")
+    return job
 
 
-def _expect_twin(settings: Settings) -> None:
+def _expect_twin(settings: Settings, workers: Workers) -> None:
     """UsageError for what pytorch_twin.py does not do, so that both would not do the same."""
+    if workers.asked_for:
+        raise UsageError("--pytorch takes turns with processes that run alone; leave out --workers and --cluster")
     if settings.device != "cpu":
         raise UsageError("--pytorch trains on the CPU; leave out --device, so that both do")
     if settings.network != "lenet":
@@ -303,42 +163,92 @@ def _expect_twin(settings: Settings) -> None:
         raise UsageError("--pytorch reads four IDX files; name their folder by --data, or leave it out for MNIST")
 
 
-def _contenders(protocol: Protocol, signals: StopSignals, recipe: Recipe, settings: Settings, threads: int) -> list[Contender]:
+def _speedrun(job: _Job, signals: StopSignals) -> int:
+    facts = machine()
+    contenders = [] if job.workers.asked_for else _contenders(job, signals)
+    print(f"{facts['cpu']}, {facts['cpus']} CPUs, {job.threads} threads; {DEVICES[job.settings.device].words()}")
+    changed = "" if job.recipe == RECIPES[job.settings.recipe] else " with changes"
+    print(f"recipe {job.settings.recipe}{changed}: {job.recipe}\n", flush=True)
+    with kept(job.results, job.about(), [*_COMMAND, *job.command]) as results:
+        found = _on_workers(job, results) if job.workers.asked_for else _in_turns(job, contenders, results)
+    ours = f"fastlenet {config()['version']}"
+    if job.protocol.json is not None:
+        kept_facts = {
+            "command": shlex.join([*_COMMAND, *job.command]),
+            "way": job.about()["way"],
+            "machine": facts | {"threads": job.threads},
+            "recipe": {"name": job.settings.recipe, **asdict(job.recipe)},
+            "target": job.target,
+            "results": found,
+        }
+        write(Path(job.protocol.json), json.dumps(kept_facts, indent=1) + "\n")
+    return 0 if found[ours]["accuracy_mean"] >= job.target else 1
+
+
+_COMMAND = ("python", "-m", "fastlenet.speedrun")
+
+
+def _on_workers(job: _Job, results: Results) -> Mapping[str, Accuracies]:
+    """Every seed on any worker, as many at a time as there are workers: for accuracies."""
+    tasks = tasks_of(job.recipe, job.seeds, job.source, results.about, job.threads)
+    with job.workers.executor() as executor:
+        outcomes = run_all(tasks, executor, results)
+    expect_none_diverged(outcomes)
+    name = f"fastlenet {config()['version']}"
+    return {name: report_workers(name, Runs(tuple(outcomes)), job.target)}
+
+
+def _contenders(job: _Job, signals: StopSignals) -> list[Contender]:
     """Ours, and PyTorch where it is asked for."""
-    data = load(settings.data, root=settings.data_dir)
-    common = (signals, recipe, settings, data, threads)
+    common = (signals, job.recipe, job.settings, job.data, job.threads)
     ours = Contender(f"fastlenet {config()['version']}", *common)
-    return [ours, *([] if protocol.pytorch is None else [PyTorch(protocol.pytorch, *common)])]
+    return [ours, *([] if job.protocol.pytorch is None else [PyTorch(job.protocol.pytorch, *common)])]
 
 
-def _run_all(contenders: Sequence[Contender], seeds: range) -> None:
-    """Each seed by each contender in turn, so that what disturbs the machine disturbs them alike."""
+def _in_turns(job: _Job, contenders: Sequence[Contender], results: Results) -> Mapping[str, Accuracies]:
+    """Each seed by each contender in turn, in cold processes, so that what disturbs the machine disturbs them alike."""
     with tempfile.TemporaryDirectory(prefix="fastlenet-speedrun-") as folder:
-        for seed in seeds:
+        for seed in job.seeds:
             for contender in contenders:
-                run = contender.run(seed, Path(folder))
+                run = _found(results, contender, seed)
+                if run is None:
+                    run = contender.run(seed, Path(folder))
+                    results.append(_outcome(job, run), contender=contender.name)
+                contender.runs.append(run)
                 print(f"seed {seed:<3} {contender.name:<18} {run.accuracy:.2%}   {run.seconds:.2f} s", flush=True)
+    found = {contender.name: report(contender, job.target) for contender in contenders}
+    if len(contenders) > 1:
+        ours, theirs = contenders
+        ratio = statistics.median(b.seconds / a.seconds for a, b in zip(ours.runs, theirs.runs, strict=True))
+        print(f"\nwhole runs, {theirs.name} over {ours.name}: {ratio:.2f} x (median of the pairs)")
+    return found
 
 
-def _write(path: Path, text: str) -> None:
-    """As a whole, unless it is a device or a pipe; elsewhere if that fails, and a CheckpointError says where."""
-    if path.exists() and not path.is_file():
-        path.write_text(text)
-        return
-    try:
-        write_atomically(path, text.encode())
-    except CheckpointError as error:
-        place = save_somewhere(lambda other: write_atomically(other, text.encode()), "fastlenet-speedrun.json")
-        raise CheckpointError(f"{error}; {place} holds the results") from None
+def _outcome(job: _Job, run: Run) -> Outcome:
+    """A cold process as the file of runs has it."""
+    parts = {part: getattr(run, part) for part in ("start_up", "data", "training", "evaluation")}
+    recipe, facts = replace(job.recipe, seed=run.seed), config()
+    place = platform.node(), os.getpid(), cpu_model(), job.threads, facts["version"], facts["level"]
+    return Outcome(recipe, run.accuracy, None, None, "", parts, (), *place)
+
+
+def _found(results: Results, contender: Contender, seed: int) -> Run | None:
+    """The run of an earlier command in the file."""
+    for outcome, extra in zip(results.outcomes, results.extras, strict=True):
+        if outcome.seed == seed and extra.get("contender") == contender.name and outcome.accuracy is not None:
+            return Run(seed, outcome.accuracy, sum(outcome.seconds.values()), **outcome.seconds)
+    return None
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlenet.speedrun") -> int:
     """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
-
     given = sys.argv[1:] if arguments is None else arguments
 
     def command() -> int:
         with StopSignals(*STOP_SIGNALS) as signals:
-            return _speedrun(vars(make_parser(prog).parse(given)), given, signals)
+            try:
+                return _speedrun(_job(vars(make_parser(prog).parse(given)), given), signals)
+            except StoppedRuns as stopped:
+                return stopped.code
 
-    return run_command(prog.removeprefix("python -m "), command, SpeedrunError, DataError, CheckpointError)
+    return run_command(prog.removeprefix("python -m "), command, SpeedrunError, DataError, CheckpointError, *ERRORS)

@@ -1,0 +1,138 @@
+"""The commands on workers: the same numbers as alone, stopped and continued, and what does not go together."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastlenet.cli.main import main
+from fastlenet.distributed.results import read
+from helpers.command import Result, one_line
+
+Run = Callable[..., Result]
+SHORT = ["--epochs", "1", "--batch-size", "50"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs `fastlenet` with the arguments given, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        try:
+            code = main([*map(str, arguments)])
+        except SystemExit as stop:  # argparse's
+            assert isinstance(stop.code, int)
+            code = stop.code
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+def speedrun_command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "fastlenet.speedrun", *map(str, arguments)]
+
+
+def test_speedrun_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
+    """Has the accuracies of cold processes, says which way it was, and keeps the runs beside its JSON file."""
+    flags = ["--data", file, *SHORT, "--target", 10]
+    ours = run("speedrun", *flags, "--seeds", 3, "--workers", 2, "--json", "workers.json")
+    assert ours.code == 0, ours
+    cold = run("speedrun", *flags, "--seeds", 2, "--seed", 1, "--json", "cold.json", "--results", "cold.jsonl")
+    found, alone = (json.loads((tmp_path / name).read_text()) for name in ("workers.json", "cold.json"))
+    assert (found["way"], alone["way"]) == ("workers", "cold processes")
+    (of_workers,), (of_cold,) = found["results"].values(), alone["results"].values()
+    assert [run["accuracy"] for run in of_workers["runs"]][1:] == [run["accuracy"] for run in of_cold["runs"]]
+    (host,) = of_workers["hosts"].values()
+    assert host["runs"] == 3 and "median" not in of_workers
+    assert sorted(run.seed for run in read(tmp_path / "workers.jsonl").outcomes) == [0, 1, 2]
+    again = run("speedrun", *flags, "--seeds", 3, "--workers", 1, "--json", "workers.json")
+    assert "3 of 3 runs are in workers.jsonl, and are not repeated" in again.out
+    start = time.monotonic()
+    again = run("speedrun", *flags, "--seeds", 2, "--seed", 1, "--results", "cold.jsonl")
+    assert again.code == 0 and again.out == cold.out and time.monotonic() - start < 60
+    refused = run("speedrun", *flags, "--workers", 1, "--results", "cold.jsonl")
+    assert one_line(refused).endswith("its runs have way 'cold processes', this one has 'workers'; choose another file")
+
+
+@pytest.mark.parametrize("kept", [["--results", "mine.jsonl"], []], ids=["a file", "no file"])
+def test_ctrl_c(kept: list[str], run: Run, file: Path, tmp_path: Path) -> None:
+    """Stops cleanly and says how to go on; the command that it prints does the rest, and nothing twice."""
+    command = speedrun_command("--data", file, "--epochs", 3, "--target", 10, "--seeds", 60, "--workers", 2, *kept)
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("seed"):
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+                break
+        _, err = process.communicate(timeout=300)
+    said = re.fullmatch(r"\ninterrupted; the \w*\s?finished runs? (is|are) in (\S+)\. To continue: python (-m .*)\n", err)
+    said = said or re.fullmatch(r"\ninterrupted; the \d+ finished runs (are) in (\S+)\. To continue: python (-m .*)\n", err)
+    assert process.returncode == 130 and said, err
+    path = tmp_path / said[2]
+    done = {run.seed: run.pid for run in read(path).outcomes}
+    assert done and said[3].endswith("--results " + said[2])
+    rest = speedrun_command(*said[3].split()[2:], "--seeds", len(done) + 1)
+    assert subprocess.run(rest, cwd=tmp_path, capture_output=True, timeout=300).returncode == 0
+    after = [(run.seed, run.pid) for run in read(path).outcomes]
+    assert after[: len(done)] == list(done.items()) and len(dict(after)) == len(after)
+
+
+def test_a_terminal_shows_a_bar_and_the_workers(file: Path, tmp_path: Path) -> None:
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 30, 120, 0, 0))
+    command = speedrun_command("--data", file, "--epochs", 16, "--seeds", 6, "--workers", 2)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=child, stderr=child):
+        os.close(child)
+        shown = b""
+        while True:
+            try:
+                more = os.read(parent, 65536)
+            except OSError:  # its end
+                break
+            shown += more
+    os.close(parent)
+    text = shown.decode()
+    assert re.search(r"6/6|5/6", text) and re.search(r"\d+\.\d{3}% ± \d", text)
+    assert re.search(r"worker +threads +runs +now", text) and re.search(r"\S+:\d+ +1 +\d +seed \d", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "0"], "--workers expects an integer in 1..4096, got 0"),
+        (
+            ["--workers", "2", "--cluster", "tcp://a:1"],
+            "--workers starts processes here, --cluster uses those elsewhere; give one of",
+        ),
+        (
+            ["--workers", "2", "--pytorch"],
+            "--pytorch takes turns with processes that run alone; leave out --workers and --cluster",
+        ),
+        (["--workers", "2", "--device", "cuda"], "--device cuda: workers compute on the CPU; leave it out, or --workers"),
+        (["--workers", "2", "--json", "a.jsonl"], "--json and --results are both a.jsonl; give each a file of its own"),
+        (["--cluster", "tcp://a:1", "b"], "--cluster tcp://a:1: expects an address alone, got b too"),
+        (["--cluster", "slurm", "jobs"], "--cluster slurm: expects options as NAME=VALUE, got jobs"),
+        (["--cluster", "slurm", "jobs=2"], "slurm needs interface=NAME or host=ADDRESS, the network on which the scheduler"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_flags_that_do_not_go_together(arguments: list[str], message: str, run: Run) -> None:
+    result = run("speedrun", "--data", "digits", *arguments)
+    assert one_line(result).startswith(f"fastlenet speedrun: error: {message}")
