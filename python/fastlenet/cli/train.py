@@ -26,10 +26,10 @@ from fastlenet.data import DataError, Dataset
 from fastlenet.data.dataset import PART_WORDS, PARTS
 from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
-from fastlenet.files import CheckpointError, reserve
-from fastlenet.formats.parameters import expect_parameters
-from fastlenet.formats.tensor_file import TensorFile
+from fastlenet.files import CheckpointError, reserve, user_path
+from fastlenet.formats.foreign import foreign_format
 from fastlenet.models import NETWORKS
+from fastlenet.models.loading import read_model
 from fastlenet.nn import Sequential
 from fastlenet.profiling import Profiler
 from fastlenet.signals import STOP_SIGNALS, StopSignals
@@ -41,7 +41,7 @@ from fastlenet.training.callbacks.plot import Plot
 from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.callbacks.step_times import StepProfile
 from fastlenet.training.checkpoint import OtherLevelError
-from fastlenet.training.ensemble import EnsembleRun, load_members, split_members
+from fastlenet.training.ensemble import EnsembleRun, load_members
 from fastlenet.training.evaluation import has_images
 from fastlenet.training.figures import PlotError
 from fastlenet.training.lr_finder import find_lr
@@ -71,6 +71,7 @@ class _Job:
     profiler: Profiler | None
     sample_weight: Array | None = None
     loaded: list[Sequential] = field(default_factory=list)
+    notes: tuple[str, ...] = ()  # how the arrays of a foreign file were taken
 
     def recipe_of(self, member: int) -> Recipe:
         return replace(self.recipe, seed=self.recipe.seed + member)
@@ -103,7 +104,7 @@ class _Job:
         """Start from the networks in a file: several of an ensemble, which is only evaluated. epochs: that were asked for."""
         models = [self.model(0)]
         try:
-            states = load_members(path, models[0])
+            states = self._states(path, models[0])
         except CheckpointError as error:
             raise self._of_another_network(path) or error from None
         if len(states) > 1:
@@ -119,11 +120,18 @@ class _Job:
                 raise CheckpointError(f"{path}: {error}") from None
         self.loaded = models
 
+    def _states(self, path: str, model: Sequential) -> list[dict[str, Array]]:
+        """The parameters of each network in a file. model: one with these parameters, which a foreign file fills."""
+        if foreign_format(user_path(path)) is None:
+            return load_members(path, model)
+        self.notes = read_model(path, network=model).notes
+        return [dict(model.state_dict())]
+
     def _of_another_network(self, path: str) -> CheckpointError | None:
         """The error about a file of another network's parameters; None where it is of none that is known."""
         for name in NETWORKS.keys() - {self.settings.network}:
             try:
-                expect_parameters(path, split_members(TensorFile(path).shapes, path)[0], self.model(0, name))
+                self._states(path, self.model(0, name))
             except (CheckpointError, DataError):
                 continue
             expected = f"{path}: network expects parameters of {self.settings.network}, got those of {name}"
@@ -206,6 +214,8 @@ def _train_alone(arguments: Arguments, signals: StopSignals) -> int:
         job.sample_weight = read_weights(settings.sample_weight, settings.validation)
     if settings.load_model is not None and options.resume is None:
         job.load_networks(settings.load_model, arguments.changes.get("epochs"))
+        for note in job.notes:
+            tell(one_line(f"{settings.load_model}: {note}"))
     run = EnsembleRun(job.trainer, max(settings.ensemble, len(job.loaded)))
     if options.resume is not None:
         _restore(run, options.resume, job)

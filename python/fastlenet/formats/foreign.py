@@ -1,64 +1,89 @@
-"""Recognises files of weights in other formats by their first bytes. They are never loaded, since loading can execute code."""
+"""Files of weights of other programs: a table of those that are read, and what is said of those that are not.
+
+A file is known by its first bytes, and where these say nothing, by its suffix.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["what_it_is"]
+from fastlenet.backend import Array
+from fastlenet.formats.archives import Archive
+from fastlenet.formats.npz import read_npz
+from fastlenet.formats.opening import RefusedError, opened
+from fastlenet.formats.pytorch import OLD_MAGIC, read_pytorch
 
-_WRITE = "write its arrays with safetensors.numpy.save_file"
+__all__ = ["FORMATS", "HEAD", "Contents", "Format", "foreign_format", "what_it_is"]
+
+HEAD = 512  # bytes by which a file is recognised
+
+Contents = Mapping[str, Array]
 
 
-def what_it_is(head: bytes, path: Path) -> str | None:
-    """Returns the format of a file and how to convert it to safetensors, or None for an unknown one.
-
-    head: its first 512 bytes. path: its name, for the conversion's code.
+class Format(NamedTuple):
+    """A format that is read. name: in words. suffixes: of its files. read: returns the arrays by name, or raises
+    CheckpointError. in_order: whether they stand in the order of the layers. any_layout: whether they may be laid out as those
+    of PyTorch, or of Keras.
     """
-    if head.startswith(b"PK\x03\x04"):
-        return _archive(head[30 : 30 + int.from_bytes(head[26:28], "little")], path)
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], Contents]
+    in_order: bool
+    any_layout: bool
+
+
+FORMATS: Mapping[str, Format] = {
+    "pytorch": Format("a file of PyTorch", (".pt", ".pth"), read_pytorch, in_order=True, any_layout=False),
+    "npz": Format("a NumPy archive", (".npz",), read_npz, in_order=True, any_layout=True),
+}
+_SAFETENSORS = b"{"  # the first byte of its header, after the eight of the header's length
+_READ = "fastlenet.load reads it, and fastlenet convert writes a model's file"
+
+
+def foreign_format(path: Path) -> Format | None:
+    """Returns the format of a file, or None if its bytes or its suffix are those of no other program.
+
+    Raises CheckpointError for a file of a format that is never read, with the cure.
+    """
+    with opened(path, "a file of weights") as stream:
+        head = stream.read(HEAD)
+        if head[8:9] == _SAFETENSORS:
+            return None
+        name = _zipped(Archive(stream)) if head.startswith(b"PK\x03\x04") else _recognised(head)
+        if name is None:
+            refused = what_it_is(head)
+            if refused is not None:
+                raise RefusedError(refused)
+            name = next((key for key, kind in FORMATS.items() if path.suffix.lower() in kind.suffixes), None)
+        return None if name is None else FORMATS[name]
+
+
+def _zipped(archive: Archive) -> str | None:
+    """The format of a zip archive, by the names of its members."""
+    names = archive.names
+    if any(name.endswith("/data.pkl") for name in names):
+        return "pytorch"
+    return "npz" if names and all(name.endswith(".npy") for name in names) else None
+
+
+def _recognised(head: bytes) -> str | None:
+    return "pytorch" if head[:1] == b"\x80" and head[2:].startswith(OLD_MAGIC) else None
+
+
+def what_it_is(head: bytes) -> str | None:
+    """Returns what a file is that a reader of safetensors is given, and what to do, or None. head: its first bytes."""
+    if head.startswith((b"PK\x03\x04", b"\x89HDF\r\n\x1a\n")) or _recognised(head):
+        return f"a file of another program; {_READ}"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        if head[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19":  # the magic number of torch.save before version 1.6
-            return _torch(path)
-        return f"a pickle, which could run any code when it is loaded; load it where you trust it, and {_WRITE}"
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return _keras()
+        write = "load it where you trust it, and write its arrays with safetensors.numpy.save_file"
+        return f"a pickle, which could run any code when it is loaded; {write}"
     if head.startswith(b"\x93NUMPY"):
-        return f"a NumPy array without a name; {_WRITE}"
+        return "a NumPy array without a name; numpy.savez writes arrays with names"
     if head.startswith(b"GGUF"):
         return "a GGUF file, of a language model"
     if head.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS instead of the file; git lfs pull brings it"
     return None
-
-
-def _archive(first: bytes, path: Path) -> str:
-    """The format of a zip archive; first: the name of its first file."""
-    if first.endswith((b"data.pkl", b"/version", b"/byteorder", b"/.format_version")):
-        return _torch(path)
-    if first.endswith(b".npy"):
-        source, target = _names(path)
-        lines = f"import numpy, safetensors.numpy; safetensors.numpy.save_file(dict(numpy.load({source})), {target})"
-        return f"a NumPy archive (.npz); convert it in Python: {lines}"
-    if first in (b"metadata.json", b"config.json", b"model.weights.h5"):
-        return _keras()
-    return f"a zip archive; {_WRITE}"
-
-
-def _torch(path: Path) -> str:
-    source, target = _names(path)
-    lines = f"import torch, safetensors.torch; safetensors.torch.save_file(torch.load({source}), {target})"
-    return f"a file of torch.save, which is not read here; convert its state_dict in Python: {lines}"
-
-
-def _keras() -> str:
-    return (
-        "an HDF5 or Keras file; read its arrays with h5py, turn kernels (r, s, c, k) into (k, c, r, s) and matrices "
-        "(in, out) into (out, in), and write them with safetensors.numpy.save_file"
-    )
-
-
-def _names(path: Path) -> tuple[str, str]:
-    """The names of the file and of the converted file, as Python string literals."""
-    if len(str(path)) > 200:
-        return "'FILE'", "'FILE.safetensors'"
-    return repr(str(path)), repr(str(path.with_suffix(".safetensors")))

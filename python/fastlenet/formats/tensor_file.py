@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.files import CheckpointError, shown_path, user_path, write_atomically
-from fastlenet.formats.foreign import what_it_is
+from fastlenet.formats.foreign import HEAD, what_it_is
+from fastlenet.formats.numbers import widened
+from fastlenet.formats.opening import MAX_BYTES, RefusedError, expect, opened, quoted, size_of
 
 __all__ = ["MAX_BYTES", "TensorFile", "plain", "write_tensors"]
 
-MAX_BYTES = 2 << 30  # of all tensors, where no model limits them; LeNet has 1.7 MB
+_KIND = "a safetensors file"
 _MAX_HEADER = 16 << 20  # bytes; the history of 80,000 epochs fits
 _MAX_DIMENSIONS = 32  # the limit of NumPy before version 2
 _BF16 = "BF16"
@@ -88,7 +88,7 @@ class TensorFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = user_path(path)
-        with self._opened() as stream:
+        with opened(self.path, _KIND) as stream:
             self.entries, self.metadata = _read_header(stream)
 
     @property
@@ -111,7 +111,7 @@ class TensorFile:
                 f"{shown_path(self.path)}: {self.size:,} bytes of tensors, where at most {max_bytes:,} are expected"
             )
         self.expect_known_types()
-        with self._opened() as stream:
+        with opened(self.path, _KIND) as stream:
             return {name: _read_tensor(stream, entry) for name, entry in self.entries.items()}
 
     def expect_known_types(self) -> None:
@@ -119,43 +119,9 @@ class TensorFile:
         for name, entry in self.entries.items():
             if entry.dtype not in _TYPES:
                 raise CheckpointError(
-                    f"{shown_path(self.path)}: {_quoted(name)} is of type {_quoted(entry.dtype)}; convert it to one of those "
+                    f"{shown_path(self.path)}: {quoted(name)} is of type {quoted(entry.dtype)}; convert it to one of those "
                     f"that are read, {', '.join(_TYPES)}"
                 )
-
-    @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        """The open file. An error inside becomes a CheckpointError of one line that names the file."""
-        try:
-            if not self.path.is_file():
-                raise CheckpointError(f"{shown_path(self.path)}: {'not a file' if self.path.exists() else 'no such file'}")
-            with open(self.path, "rb") as stream:
-                yield stream
-        except (CheckpointError, MemoryError):
-            raise
-        except PermissionError:
-            raise CheckpointError(f"{shown_path(self.path)}: no permission to read it") from None
-        except OSError as error:
-            raise CheckpointError(f"{shown_path(self.path)}: cannot be read ({error.strerror or error})") from None
-        except _OtherFormatError as error:
-            raise CheckpointError(f"{shown_path(self.path)}: {error}") from None
-        except Exception as error:  # parsing unknown bytes can raise anything
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-            raise CheckpointError(f"{shown_path(self.path)}: damaged, or not a safetensors file ({reason})") from None
-
-
-class _OtherFormatError(Exception):
-    """The file has another format; the message names it and how to convert the file."""
-
-
-def _quoted(name: str) -> str:
-    text = repr(name)
-    return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def _expect(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)
 
 
 def _is_count(value: object) -> bool:
@@ -164,51 +130,49 @@ def _is_count(value: object) -> bool:
 
 def _read_header(stream: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     """Read and check a header. A safetensors file is the header's length in 8 bytes, the header as JSON, then the tensors."""
-    size = os.fstat(stream.fileno()).st_size
-    head = stream.read(512)
+    size = size_of(stream)
+    head = stream.read(HEAD)
     length = int.from_bytes(head[:8], "little")
     if head[8:9] != b"{" or length > _MAX_HEADER:
-        other = what_it_is(head, Path(stream.name))
+        other = what_it_is(head)
         if other is not None:
-            raise _OtherFormatError(other)
-    _expect(size > 8, "empty" if size == 0 else f"{size} bytes are not a header")
-    _expect(length <= _MAX_HEADER, f"a header of {length:,} bytes, where at most {_MAX_HEADER:,} are expected")
-    _expect(8 + length <= size, f"a header of {length:,} bytes in a file of {size:,}")
+            raise RefusedError(other)
+    expect(size > 8, "empty" if size == 0 else f"{size} bytes are not a header")
+    expect(length <= _MAX_HEADER, f"a header of {length:,} bytes, where at most {_MAX_HEADER:,} are expected")
+    expect(8 + length <= size, f"a header of {length:,} bytes in a file of {size:,}")
     stream.seek(8)
     header = json.loads(stream.read(length).decode(), object_pairs_hook=_without_twins)
-    _expect(isinstance(header, dict), "a header that is not a JSON object")
+    expect(isinstance(header, dict), "a header that is not a JSON object")
     metadata = header.pop("__metadata__", {})
-    _expect(
-        isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values()), "metadata that is not text"
-    )
+    expect(isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values()), "metadata that is not text")
     entries = {name: _entry(name, fields, 8 + length) for name, fields in header.items()}
     end = 8 + length
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
-        _expect(entry.start == end, f"{_quoted(name)} does not start where the tensor before it ends")
+        expect(entry.start == end, f"{quoted(name)} does not start where the tensor before it ends")
         end += entry.size
-    _expect(end == size, f"{size:,} bytes, but its header describes {end:,}")
+    expect(end == size, f"{size:,} bytes, but its header describes {end:,}")
     return entries, metadata
 
 
 def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
-    _expect(len(made) == len(pairs), "a name that occurs twice in its header")
+    expect(len(made) == len(pairs), "a name that occurs twice in its header")
     return made
 
 
 def _entry(name: str, fields: object, first: int) -> Entry:
     """Check a tensor's entry in the header; first: the position where the tensors begin."""
-    what = f"a wrong entry for {_quoted(name)}"
-    _expect(isinstance(fields, dict) and {"dtype", "shape", "data_offsets"} <= fields.keys(), what)
+    what = f"a wrong entry for {quoted(name)}"
+    expect(isinstance(fields, dict) and {"dtype", "shape", "data_offsets"} <= fields.keys(), what)
     assert isinstance(fields, dict)
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
-    _expect(isinstance(dtype, str), what)
-    _expect(isinstance(shape, list) and len(shape) <= _MAX_DIMENSIONS and all(map(_is_count, shape)), what)
-    _expect(isinstance(offsets, list) and len(offsets) == 2 and all(map(_is_count, offsets)), what)
+    expect(isinstance(dtype, str), what)
+    expect(isinstance(shape, list) and len(shape) <= _MAX_DIMENSIONS and all(map(_is_count, shape)), what)
+    expect(isinstance(offsets, list) and len(offsets) == 2 and all(map(_is_count, offsets)), what)
     start, end = offsets
-    _expect(start <= end, what)
+    expect(start <= end, what)
     if dtype in _TYPES:
-        _expect(math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize == end - start, what)
+        expect(math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize == end - start, what)
     return Entry(dtype, tuple(shape), first + start, end - start)
 
 
@@ -216,7 +180,7 @@ def _read_tensor(stream: BinaryIO, entry: Entry) -> Array:
     dtype = np.dtype(_TYPES[entry.dtype])
     stream.seek(entry.start)
     array: Array = np.fromfile(stream, dtype, entry.size // dtype.itemsize)
-    _expect(array.nbytes == entry.size, "cut short while it was read")
+    expect(array.nbytes == entry.size, "cut short while it was read")
     if entry.dtype == _BF16:
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = widened(array)
     return array.reshape(entry.shape)
