@@ -80,6 +80,11 @@ def test_what_the_network_saw(pictures: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(["predict", "--all", "--show", str(out), str(pictures / "row.png")]) == 0
     with Image.open(out) as sheet:
         assert sheet.size == (5 * (28 * 8 + 8) + 8, 28 * 8 + 16)
+    capsys.readouterr()
+    none = tmp_path / "none.png"
+    assert main(["predict", "--all", "--show", str(none), str(pictures / "blank.png")]) == 3
+    assert not none.exists()
+    assert capsys.readouterr().err == f"fastlenet predict: {none} was not written, since no digit was found\n"
 
 
 @pytest.mark.parametrize("name", ["own.safetensors", "own"])

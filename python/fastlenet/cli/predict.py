@@ -100,8 +100,11 @@ def run(given: argparse.Namespace, prog: str) -> int:
         seen += [digit.image for digit in result.digits]
         if result.warnings:
             code = code or DOUBTFUL
-    if given.show is not None and seen:
-        save_sheet(seen, given.show)
+    if given.show is not None:
+        if seen:
+            save_sheet(seen, given.show)
+        else:
+            tell(f"{prog}: {one_line(given.show)} was not written, since no digit was found")
     return code
 
 
