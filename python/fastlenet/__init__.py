@@ -22,6 +22,7 @@ from fastlenet.models.lenet import LeNet
 if TYPE_CHECKING:
     from fastlenet import augment, cuda, reference
     from fastlenet.augment import Augmentation
+    from fastlenet.exports import export
     from fastlenet.images import Page, Prediction, predict_image, predict_page
     from fastlenet.models.ensemble import Ensemble
     from fastlenet.models.loading import load
@@ -45,6 +46,7 @@ __all__ = [
     "augment",
     "config",
     "cuda",
+    "export",
     "fit",
     "get_num_threads",
     "load",
@@ -66,6 +68,7 @@ _LATER = {
     "Callback": "fastlenet.training.callbacks",
     "EarlyStopping": "fastlenet.training.callbacks",
     "Ensemble": "fastlenet.models.ensemble",
+    "export": "fastlenet.exports",
     "fit": "fastlenet.training.fit",
     "load": "fastlenet.models.loading",
     "Page": "fastlenet.images",

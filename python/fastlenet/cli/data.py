@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
 from fastlenet.cli.command import UsageError
 from fastlenet.cli.parser import flag_of
-from fastlenet.cli.settings import Settings
+from fastlenet.cli.settings import Settings, Value, take_data_dir
 from fastlenet.data import Dataset, load
 from fastlenet.data.reading import DataFieldError
 
-__all__ = ["load_data"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["fields_given", "load_data"]
+
+
+def fields_given(kind: type[DataclassInstance], given: argparse.Namespace) -> dict[str, Value]:
+    """The fields of a dataclass whose flags were given."""
+    flags = dict(vars(given))
+    take_data_dir(flags)
+    return {entry.name: flags[entry.name] for entry in fields(kind) if entry.name in flags}
 
 
 def load_data(settings: Settings) -> Dataset:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING
 
 from fastlenet._core import DeviceError
 from fastlenet.cli.command import run_command
-from fastlenet.cli.data import load_data
+from fastlenet.cli.data import fields_given, load_data
 from fastlenet.cli.flags import add_flags
 from fastlenet.cli.models import Model, load_model
 from fastlenet.cli.parser import Parser, file_name
-from fastlenet.cli.settings import Options, Settings, Value, build, flags_for, take_data_dir
+from fastlenet.cli.settings import Options, Settings, build, flags_for
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset
 from fastlenet.data.dataset import PART_WORDS, PARTS, Part
@@ -27,9 +25,6 @@ from fastlenet.models.ensemble import Ensemble
 from fastlenet.nn import Sequential
 from fastlenet.streams import one_line
 from fastlenet.training.evaluation import has_images
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 __all__ = ["main", "make_parser"]
 
@@ -66,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet evaluate
 
 def _evaluate(given: argparse.Namespace, prog: str) -> int:
     with flags_for():
-        settings, options = build(Settings, _given(Settings, given)), build(Options, _given(Options, given))
+        settings, options = build(Settings, fields_given(Settings, given)), build(Options, fields_given(Options, given))
     if options.threads is not None:
         set_num_threads(options.threads)
     model = load_model(given.model, prog, ops=DEVICES[settings.device].load())
@@ -82,13 +77,6 @@ def _evaluate(given: argparse.Namespace, prog: str) -> int:
     report = _as_json if options.json else _as_text
     print(report(_name(given.model), model, data, part, given.tta, result), flush=True)
     return 0
-
-
-def _given(kind: type[DataclassInstance], given: argparse.Namespace) -> dict[str, Value]:
-    """The flags that were given of a dataclass's fields."""
-    flags = dict(vars(given))
-    take_data_dir(flags)
-    return {entry.name: flags[entry.name] for entry in fields(kind) if entry.name in flags}
 
 
 def _name(path: str | None) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": Command("fastlenet.cli.train", "train a network and report its accuracy"),
     "evaluate": Command("fastlenet.cli.evaluate", "report a model's accuracy, in all and by class, and its confusion matrix"),
     "predict": Command("fastlenet.cli.predict", "read the handwritten digits on pictures"),
+    "export": Command("fastlenet.cli.export", "write a model for other programs: ONNX, C, a browser page"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
     "bench": Command("fastlenet.cli.bench", "time each op, and compare it with what this CPU could reach"),
     "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),

@@ -11,7 +11,7 @@ import numpy as np
 from fastlenet.backend import Array, Backend
 from fastlenet.normalisation import PerChannel
 
-__all__ = ["BATCH_SIZE", "Network", "averaged", "evaluating", "expect_finite", "logits_of", "softmax"]
+__all__ = ["BATCH_SIZE", "Network", "averaged", "evaluating", "expect_finite", "logits_of", "shifted", "shifts", "softmax"]
 
 BATCH_SIZE = 250  # the default number of images at a time; their activations stay below 10 MB
 
@@ -65,9 +65,9 @@ def averaged(
     """
     for network in networks:
         expect_finite(network)
-    means, shifts = [], _SHIFTS if tta else _SHIFTS[:1]
+    means = []
     for batch in batches:
-        views = [_shifted(batch, down, right) for down, right in shifts]
+        views = [shifted(batch, down, right) for down, right in shifts(tta)]
         seen = [softmax(logits_of(network, view, mean, std)) for network in networks for view in views]
         means.append(np.sum(seen, axis=0) / len(seen))
     return np.concatenate(means)
@@ -86,8 +86,13 @@ def logits_of(network: Network, images: Array, mean: PerChannel | Sequence[float
     return logits
 
 
-def _shifted(images: Array, down: int, right: int) -> Array:
-    """Images (n, h, w) or (n, c, h, w), moved by at most one pixel, with zeros at the border."""
+def shifts(tta: bool) -> Sequence[tuple[int, int]]:
+    """The shifts, down and right, of each image: with test-time augmentation by one pixel in each direction too."""
+    return _SHIFTS if tta else _SHIFTS[:1]
+
+
+def shifted(images: Array, down: int, right: int) -> Array:
+    """Returns images (n, h, w) or (n, c, h, w), moved by at most one pixel, with zeros at the border."""
     if (down, right) == (0, 0):
         return images
     h, w = images.shape[-2:]

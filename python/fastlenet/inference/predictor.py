@@ -114,7 +114,12 @@ class Predictor:
     def _probabilities(self, function: str, raw: RawImages, batch_size: int, tta: bool) -> Array:
         batch_size = integer(f"{function}: batch_size", batch_size, 1)
         tta = _FLAG.convert(f"{function}: tta", tta)
-        mean, std = self._normalisation(function)
+        self._normalisation(function)
+        return self._averaged(raw, batch_size, tta)
+
+    def _averaged(self, raw: RawImages, batch_size: int, tta: bool) -> Array:
+        """The class probabilities of all images, float64 (n, classes)."""
+        mean, std = self._normalisation("predict")
         return averaged(self._networks, raw.batches(batch_size), mean=mean, std=std, tta=tta)
 
     def _input(self, function: str, raw: RawImages) -> Array:

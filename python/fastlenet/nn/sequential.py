@@ -6,7 +6,7 @@ import importlib
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from fastlenet.nn.fusion import Step, plan, run_backward, run_forward
 from fastlenet.nn.layers.base import Layer
 from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
+
+if TYPE_CHECKING:
+    from fastlenet.quantization import QuantizedModel
 
 __all__ = ["Sequential"]
 
@@ -317,6 +320,16 @@ class Sequential(Described, Predictor):
             x = run_forward([Step(layer, at, name)], x, Context(self.ops, Workspace(self.ops), self._parameters))
             found[name] = np.asarray(x)[0] if raw.single else np.asarray(x)
         return found
+
+    def quantize(self, images: object) -> QuantizedModel:
+        """Returns this network in integers of 8 bits, which predicts as this one; see fastlenet.quantization.quantize.
+
+        images: a Dataset, or raw images as in predict; at most 500 training images give the range of each layer. Raises
+        TypeError or ValueError, in one line.
+        """
+        from fastlenet.quantization import quantize
+
+        return quantize(self, images)
 
     @property
     def _known(self) -> ModelFacts:

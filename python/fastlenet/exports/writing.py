@@ -1,0 +1,109 @@
+"""Writes a model to a file for other programs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastlenet.data.catalogue import load
+from fastlenet.exports.content import Content, ExportError, Request
+from fastlenet.fields import FieldTypeError, Values
+from fastlenet.files import shown_path, user_path, write_atomically
+from fastlenet.inference.forward import expect_finite
+from fastlenet.nn import Sequential
+from fastlenet.quantization import QuantizedModel
+
+__all__ = ["FORMATS", "ExportError", "Exported", "Format", "export", "format_of"]
+
+_FLAG = Values(bool)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file. module: has write(request), which returns its Content. sentence: its line of help.
+
+    int8: whether it can be written in integers: "no", "can" or "always". with_normalisation: whether it can take raw images or
+    normalised ones; if not, it takes raw images.
+    """
+
+    module: str
+    sentence: str
+    int8: str
+    with_normalisation: bool = False
+
+
+FORMATS: Mapping[str, Format] = {}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written. lines: what its user should know about it. quantized: the model in integers, if it has these."""
+
+    path: Path
+    bytes: int
+    lines: tuple[str, ...]
+    quantized: QuantizedModel | None
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """Returns the format that a file's suffix names. Raises ExportError."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        known = ", ".join(f"{name} ({kind.sentence})" for name, kind in FORMATS.items())
+        raise ExportError(f"{shown_path(path)}: the name of an exported file expects one of the endings {known}")
+    return FORMATS[suffix]
+
+
+def export(
+    model: Sequential,
+    path: str | os.PathLike[str],
+    *,
+    int8: bool = False,
+    with_normalisation: bool = False,
+    data: object = None,
+) -> Exported:
+    """Write a model to a file for other programs. The suffix names the format: .onnx, .h or .html.
+
+    int8: in integers of 8 bits, as model.quantize makes them; for .onnx and .h. A .html file always has them.
+    with_normalisation: a .onnx file that takes raw images, uint8 (n, c, h, w), and gives probabilities. Without it, it takes
+    normalised images, float32, and gives what the model gives. The other formats always take raw images.
+    data: a Dataset, or raw images, whose activations give the ranges of int8; by default MNIST, for a model of such images.
+
+    If the file exists, it is replaced as a whole. Raises ExportError or TypeError, in one line, for a model or an option that
+    the format does not take, and CheckpointError if the file cannot be written.
+    """
+    if not isinstance(model, Sequential):
+        raise FieldTypeError("model", model, "one network, a Sequential such as LeNet", "export: ", _one_of_several(model))
+    kind = format_of(path)
+    int8 = _FLAG.convert("export: int8", int8)
+    with_normalisation = _FLAG.convert("export: with_normalisation", with_normalisation)
+    if int8 and kind.int8 == "no":
+        raise ExportError(f"{shown_path(path)}: int8 is not written in this format")
+    if with_normalisation and not kind.with_normalisation:
+        raise ExportError(f"{shown_path(path)}: this format always takes raw images; leave with_normalisation out")
+    try:
+        expect_finite(model)
+        quantized = model.quantize(_calibration(model, data)) if int8 or kind.int8 == "always" else None
+        write: Callable[[Request], Content] = importlib.import_module(kind.module).write
+        made = write(Request(model, quantized, with_normalisation))
+    except ValueError as error:  # an ExportError too
+        raise ExportError(f"{shown_path(path)}: {error}") from None
+    write_atomically(path, made.content)
+    return Exported(user_path(path), len(made.content), made.lines, quantized)
+
+
+def _one_of_several(model: object) -> str:
+    return "export one of its members: export(ensemble[0], ...)" if hasattr(model, "members") else ""
+
+
+def _calibration(model: Sequential, data: object) -> object:
+    """The images that give the ranges of integers: those given, or MNIST for a model of such images."""
+    if data is not None:
+        return data
+    mnist = load("mnist")
+    if model.facts.input_shape != mnist.input_shape:
+        raise ExportError("int8 needs images such as the model was trained on: give data, a Dataset or raw images")
+    return mnist

@@ -1,0 +1,99 @@
+"""A quantized network, which predicts as the network that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlenet.backend import Array
+from fastlenet.inference.facts import ModelFacts
+from fastlenet.inference.forward import Network, shifted, shifts, softmax
+from fastlenet.inference.predictor import Predictor
+from fastlenet.inference.raw import RawImages
+from fastlenet.quantization.layers import Bytes, QuantizedLayer
+
+__all__ = ["QuantizedModel"]
+
+_PIECE = 250  # images at a time: the windows of their convolutions stay below some 100 MB for LeNet
+
+
+class QuantizedModel(Predictor):
+    """A frozen network of integers, which `quantize` makes. predict, predict_proba, evaluate: as those of the network.
+
+    layers: the QuantizedLayers in order; the last gives float32 scores (n, classes). facts: as the network's. network: the name
+    of its class.
+    """
+
+    def __init__(self, layers: Sequence[QuantizedLayer], facts: ModelFacts, network: str) -> None:
+        self.layers = tuple(layers)
+        self.facts = facts
+        self.network = network
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[QuantizedLayer]:
+        return iter(self.layers)
+
+    def __repr__(self) -> str:
+        lines = [f"  ({layer.name}): {type(layer).__name__} -> {layer.output_shape}" for layer in self.layers]
+        return "\n".join([f"QuantizedModel(  # of a {self.network}", *lines, ")"])
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays: weights, biases, multipliers and tables."""
+        arrays = (value for layer in self.layers for value in vars(layer).values() if isinstance(value, np.ndarray))
+        return sum(array.nbytes for array in arrays)
+
+    def logits(self, images: Bytes) -> npt.NDArray[np.float32]:
+        """Returns the scores of raw images, float32 (n, classes). images: uint8 (n, c, h, w)."""
+        if images.dtype != np.uint8 or images.shape[1:] != self.facts.input_shape:
+            expected = f"uint8 images (n, {', '.join(map(str, self.facts.input_shape or ()))})"
+            raise ValueError(f"logits: images expects {expected}, got {images.dtype} {images.shape}")
+        pieces = [self._piece(images[start : start + _PIECE]) for start in range(0, len(images), _PIECE)]
+        return np.concatenate(pieces) if pieces else np.empty((0, self._outputs()), np.float32)
+
+    def activations(self, images: object) -> dict[str, Array]:
+        """Returns the output of each layer for raw images, by the layer's name; the last is float32, all others are uint8.
+
+        images: as in predict; (n, ...) for n images, (...) for one.
+        """
+        raw = self._raw("activations", images)
+        x: npt.NDArray[np.uint8 | np.float32] = self._as_bytes(next(raw.batches(len(raw.images))))
+        found: dict[str, Array] = {}
+        for layer in self.layers:
+            x = layer(x)  # type: ignore[arg-type]  # only the last gives floats
+            found[layer.name] = x[0] if raw.single else x
+        return found
+
+    def _piece(self, images: Bytes) -> npt.NDArray[np.float32]:
+        x: npt.NDArray[np.uint8 | np.float32] = images
+        for layer in self.layers:
+            x = layer(x)  # type: ignore[arg-type]  # only the last gives floats
+        return x.astype(np.float32, copy=False)
+
+    def _as_bytes(self, images: Array) -> Bytes:
+        """uint8 (n, c, h, w) of a batch of raw images: floats in [0, 1] become the nearest byte."""
+        if images.dtype != np.uint8:
+            images = np.rint(images * np.float32(255)).astype(np.uint8)
+        return images.reshape(len(images), *(self.facts.input_shape or ()))
+
+    @property
+    def _known(self) -> ModelFacts:
+        return self.facts
+
+    @property
+    def _networks(self) -> Sequence[Network]:
+        raise NotImplementedError  # it predicts by itself
+
+    def _outputs(self) -> int:
+        return self.layers[-1].output_shape[0]
+
+    def _averaged(self, raw: RawImages, batch_size: int, tta: bool) -> Array:
+        means = []
+        for batch in raw.batches(batch_size):
+            seen = [softmax(self.logits(self._as_bytes(shifted(batch, *shift)))) for shift in shifts(tta)]
+            means.append(np.sum(seen, axis=0) / len(seen))
+        return np.concatenate(means)
