@@ -12,10 +12,11 @@ import numpy as np
 from fastlenet.data.images import Images
 from fastlenet.data.labels import Labels
 
-__all__ = ["as_html", "png"]
+__all__ = ["as_html", "indexed_png", "png"]
 
 _MOST = 20  # classes of which an image is shown
 _SIDE = 56  # pixels on the screen
+_GRAY, _COLOURS, _INDEXED = 0, 2, 3  # the kinds of PNG's colours
 
 
 def png(image: Images) -> bytes:
@@ -26,11 +27,22 @@ def png(image: Images) -> bytes:
     planes = image[:3] if image.ndim == 3 and image.shape[0] in (3, 4) else image.reshape(-1, *image.shape[-2:])[:1]
     most = float(planes.max()) or 1.0
     pixels = np.rint(planes.transpose(1, 2, 0) * (255 / most)).astype(np.uint8)
+    return _file(pixels, _GRAY if pixels.shape[2] == 1 else _COLOURS)
+
+
+def indexed_png(image: Images, palette: Images) -> bytes:
+    """A PNG file of an image (h, w) of uint8, whose pixels are places in a palette: uint8 (n, 4), red, green, blue, opacity."""
+    chunks = (b"PLTE", palette[:, :3].tobytes()), (b"tRNS", palette[:, 3].tobytes())
+    return _file(image[:, :, np.newaxis], _INDEXED, *chunks)
+
+
+def _file(pixels: Images, kind: int, *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG file of uint8 (h, w, channels). kind: of its colours. more: chunks before the pixels."""
     h, w, channels = pixels.shape
     rows = np.concatenate([np.zeros((h, 1), np.uint8), pixels.reshape(h, w * channels)], axis=1)
-    header = struct.pack(">2I5B", w, h, 8, 0 if channels == 1 else 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+    header = struct.pack(">2I5B", w, h, 8, kind, 0, 0, 0)
+    chunks = ((b"IHDR", header), *more, (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -15,6 +15,7 @@ from fastlenet.normalisation import PerChannel
 
 if TYPE_CHECKING:
     from fastlenet.data.dataset import Part
+    from fastlenet.inference.judged import Judged
     from fastlenet.inference.raw import RawImages
     from fastlenet.inference.scores import Evaluation
 
@@ -91,15 +92,18 @@ class Predictor:
             >>> fastlenet.LeNet.pretrained().evaluate(data.test_images[:500], data.test_labels[:500])
             Evaluation(accuracy 99.60%, 95 % in 98.55%..99.89%, loss 0.0531, 500 images)
         """
-        from fastlenet.inference.raw import labelled, numbers_of  # here, since it imports data sets
-        from fastlenet.inference.scores import Evaluation
+        return self._judged("evaluate", data, labels, part, batch_size, tta).evaluation
+
+    def _judged(self, function: str, data: object, labels: object, part: Part | None, batch_size: int, tta: bool) -> Judged:
+        """What a function of that name, with the arguments of evaluate, judges the model by."""
+        from fastlenet.inference.judged import Judged  # here, since it imports data sets
+        from fastlenet.inference.raw import labelled, numbers_of
 
         names = self._known.class_names
-        images, given = labelled(data, labels, part, names)
-        raw = self._raw("evaluate", images)
-        outputs = self._outputs()
-        numbers = numbers_of("evaluate: labels", given, len(raw.images), names, outputs)
-        return Evaluation.of(self._probabilities("evaluate", raw, batch_size, tta), numbers, names)
+        images, given = labelled(function, data, labels, part, names)
+        raw = self._raw(function, images)
+        numbers = numbers_of(f"{function}: labels", given, len(raw.images), names, self._outputs())
+        return Judged(raw, numbers, self._probabilities(function, raw, batch_size, tta), names)
 
     def _raw(self, function: str, images: object) -> RawImages:
         from fastlenet.inference.raw import RawImages

@@ -86,19 +86,21 @@ def reported_part(data: Dataset, part: Part | None = None) -> Part:
     raise ValueError(f"{data.name}: no {' or '.join(choices)} images to report on; data.split(0.1) takes some for validation")
 
 
-def labelled(data: object, labels: object, part: Part | None, names: tuple[Label, ...]) -> tuple[object, object]:
-    """Returns images and their labels: those given, or those of a data set's part. names: the model's class names, or none.
+def labelled(function: str, data: object, labels: object, part: Part | None, names: tuple[Label, ...]) -> tuple[object, object]:
+    """Returns images and their labels: those given, or those of a data set's part.
 
-    Raises TypeError and ValueError.
+    function: its name, for errors. names: the model's class names, or none. Raises TypeError and ValueError.
     """
     if not isinstance(data, Dataset):
         if labels is None:
-            raise type_error("evaluate: labels", labels, "a label for each image, beside images", "None")
+            raise type_error(f"{function}: labels", labels, "a label for each image, beside images", "None")
         if part is not None:
-            raise type_error("evaluate: part", part, "a Dataset, whose part it names", f"a part beside {type(data).__name__}")
+            raise type_error(
+                f"{function}: part", part, "a Dataset, whose part it names", f"a part beside {type(data).__name__}"
+            )
         return data, labels
     if labels is not None:
-        raise type_error("evaluate: labels", labels, "no labels beside a Dataset, which has them", type(labels).__name__)
+        raise type_error(f"{function}: labels", labels, "no labels beside a Dataset, which has them", type(labels).__name__)
     arrays = data.part(reported_part(data, part))
     known: tuple[Label, ...] = data.class_labels
     if not set(known) <= set(names) and len(names) in (0, len(known)):

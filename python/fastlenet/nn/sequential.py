@@ -26,6 +26,7 @@ from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
 
 if TYPE_CHECKING:
+    from fastlenet.inference.raw import RawImages
     from fastlenet.quantization import QuantizedModel
 
 __all__ = ["Sequential"]
@@ -314,11 +315,14 @@ class Sequential(Described, Predictor):
             ((5, 20, 24, 24), (5, 10))
         """
         raw = self._raw("activations", images)
-        x = self._input("activations", raw)
-        found = {}
+        found = self._activations("activations", raw)
+        return {name: array[0] for name, array in found.items()} if raw.single else found
+
+    def _activations(self, function: str, raw: RawImages) -> dict[str, Array]:
+        x, found = self._input(function, raw), {}
         for at, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
             x = run_forward([Step(layer, at, name)], x, Context(self.ops, Workspace(self.ops), self._parameters))
-            found[name] = np.asarray(x)[0] if raw.single else np.asarray(x)
+            found[name] = np.asarray(x)
         return found
 
     def quantize(self, images: object) -> QuantizedModel:

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fastlenet.nn.layers.base import Layer
 
-__all__ = ["as_html", "summarise"]
+__all__ = ["LayerCost", "as_html", "costs", "summarise"]
 
 _HEADER = ("layer", "type", "output", "parameters", "multiply-adds", "bytes")
+
+
+class LayerCost(NamedTuple):
+    """What a layer costs for one example.
+
+    kind: the name of its class. shape: of its output. bytes: float32, of its parameters and its output.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+    @property
+    def bytes(self) -> int:
+        return 4 * (self.parameters + math.prod(self.shape))
 
 
 def summarise(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> str:
@@ -49,17 +67,26 @@ def as_html(title: str, layers: Sequence[Layer], names: Sequence[str], shape: tu
     return f"<div>{escape(title)}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _rows(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> list[tuple[str, ...]]:
-    """A row for each layer, and the totals."""
-    rows: list[tuple[str, ...]] = []
-    totals = [0, 0, 0]
+def costs(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> list[LayerCost]:
+    """Returns what each layer costs for one example of this shape. Raises ValueError, which names the layer."""
+    found = []
     for name, layer in zip(names, layers, strict=True):
         parameters = sum(math.prod(size) for size in layer.shapes().values())
         try:
             multiply_adds, shape = layer.multiply_adds(shape), layer.output_shape(shape)
         except ValueError as error:
             raise ValueError(f"summary: layer {name!r}: {error}") from None
-        numbers = (parameters, multiply_adds, 4 * (parameters + math.prod(shape)))
-        totals = [total + number for total, number in zip(totals, numbers, strict=True)]
-        rows.append((name, type(layer).__name__, "x".join(map(str, shape)), *(f"{number:,}" for number in numbers)))
+        found.append(LayerCost(name, type(layer).__name__, shape, parameters, multiply_adds))
+    return found
+
+
+def _rows(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...]) -> list[tuple[str, ...]]:
+    """A row for each layer, and the totals."""
+    found = costs(layers, names, shape)
+    numbers = [(cost.parameters, cost.multiply_adds, cost.bytes) for cost in found]
+    rows: list[tuple[str, ...]] = [
+        (cost.name, cost.kind, "x".join(map(str, cost.shape)), *(f"{number:,}" for number in three))
+        for cost, three in zip(found, numbers, strict=True)
+    ]
+    totals = [sum(three[place] for three in numbers) for place in range(3)]
     return [*rows, ("total", "", "", *(f"{total:,}" for total in totals))]
