@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastlenet.images import Page, Prediction, predict_image, predict_page
     from fastlenet.models.ensemble import Ensemble
     from fastlenet.models.loading import load
+    from fastlenet.reports import Report, report
     from fastlenet.training.callbacks import Callback, EarlyStopping
     from fastlenet.training.fit import fit
     from fastlenet.training.recipe import RECIPES, Recipe
@@ -43,6 +44,7 @@ __all__ = [
     "Page",
     "Prediction",
     "Recipe",
+    "Report",
     "augment",
     "config",
     "cuda",
@@ -56,6 +58,7 @@ __all__ = [
     "predict_image",
     "predict_page",
     "reference",
+    "report",
     "set_num_threads",
     "show_config",
 ]
@@ -75,6 +78,8 @@ _LATER = {
     "predict_image": "fastlenet.images",
     "predict_page": "fastlenet.images",
     "Prediction": "fastlenet.images",
+    "Report": "fastlenet.reports",
+    "report": "fastlenet.reports",
     "Recipe": "fastlenet.training.recipe",
     "RECIPES": "fastlenet.training.recipe",
 }

@@ -23,6 +23,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("fastlenet.cli.train", "train a network and report its accuracy"),
     "evaluate": Command("fastlenet.cli.evaluate", "report a model's accuracy, in all and by class, and its confusion matrix"),
+    "report": Command("fastlenet.cli.report", "write a page about a model: its errors, filters, activations, costs, recipe"),
     "predict": Command("fastlenet.cli.predict", "read the handwritten digits on pictures"),
     "export": Command("fastlenet.cli.export", "write a model for other programs: ONNX, C, a browser page"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
