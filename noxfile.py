@@ -148,6 +148,12 @@ def browser(session: nox.Session) -> None:
     script(session, "browser", *session.posargs)
 
 
+@session(".[test,cluster]", "dask-jobqueue>=0.9")
+def cluster(session: nox.Session) -> None:
+    """Run the tests with a Dask scheduler and its workers, as processes on the loopback interface."""
+    script(session, "tests", "-m", "cluster", *session.posargs)
+
+
 @session(".[dev]")
 def notebook(session: nox.Session) -> None:
     """Run the notebook of examples/, and write it with its pictures to build/checks/notebook/tour.html."""

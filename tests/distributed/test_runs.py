@@ -177,6 +177,9 @@ def test_a_refused_run_goes_elsewhere(file: Path, capfd: pytest.CaptureFixture[s
             self.excluded += (worker,)
             return True
 
+        def workers_left(self) -> int:
+            return 1
+
     executor = Mixed()
     runs = speedrun(RECIPE, 2, data=file, executor=executor, verbose=0)
     assert len(runs.runs) == 2 and executor.excluded == ("old:1",)

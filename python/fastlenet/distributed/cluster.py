@@ -7,10 +7,11 @@ import logging
 import os
 import platform
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
@@ -26,7 +27,7 @@ __all__ = ["ClusterError", "DaskWorkers", "connect", "slurm"]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_SECONDS = 20.0  # to reach a scheduler
+_SECONDS = 10.0  # to reach a scheduler, which may be starting
 _FRESH = 1.0  # seconds for which an answer of the scheduler is used again
 
 
@@ -103,7 +104,11 @@ class DaskWorkers(Executor):
         """Hand nothing more to the worker of this name, which holds its address. Returns whether another one is left."""
         self._excluded.update(re.findall(r"\w+://[^\s()]+", worker))
         self._threads = 0.0, {}
-        return bool(self._workers())
+        return self.workers_left() > 0
+
+    def workers_left(self) -> int:
+        """Returns the number of workers that are connected and not left out."""
+        return len(self._workers())
 
     def busy(self) -> dict[str, str]:
         """Returns what each worker does, by host and process."""
@@ -146,9 +151,29 @@ def connect(address: str, *others: Closable) -> DaskWorkers:
         import distributed
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # lost connections are told by us, in one line
     try:
-        return DaskWorkers(distributed.Client(address, timeout=_SECONDS, set_as_default=False), *others)
-    except (OSError, ValueError, TypeError) as error:
+        _expect_listening(address)
+        if address.startswith("tls:") and distributed.Security().get_connection_args("client")["ssl_context"] is None:
+            raise ValueError("TLS needs certificates: name them in Dask's configuration, distributed.comm.tls")
+        client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ClusterError(f"{address}: there is no scheduler of Dask ({_reason(error)})") from None
+    return DaskWorkers(client, *others)
+
+
+def _expect_listening(address: str) -> None:
+    """Raise OSError or ValueError unless something listens there: Dask itself would take long, and leave a thread behind."""
+    found = re.fullmatch(r"(?:tcp|tls)://\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
+    if found is None:
+        raise ValueError("an address is tcp://HOST:PORT or tls://HOST:PORT")
+    end = time.monotonic() + _SECONDS / 2
+    while True:
+        try:
+            socket.create_connection((found[1], int(found[2])), timeout=_SECONDS).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def _reason(error: Exception) -> str:
@@ -171,9 +196,10 @@ def slurm(options: Mapping[str, int | str]) -> DaskWorkers:
         import distributed  # noqa: F401
     with _importing("slurm", "dask-jobqueue"):
         from dask_jobqueue import SLURMCluster
-        from dask_jobqueue.core import Job
-    known = {*inspect.signature(SLURMCluster.__init__).parameters, *inspect.signature(Job.__init__).parameters, "host"}
-    unknown = options.keys() - known - {"jobs"}
+        from dask_jobqueue.core import Job, JobQueueCluster
+    makers = (JobQueueCluster, Job, SLURMCluster.job_cls)
+    known = {name for maker in makers for name in inspect.signature(maker.__init__).parameters} - {"self", "kwargs"}
+    unknown = options.keys() - known - {"jobs", "host"}
     if unknown:
         raise ClusterError(f"slurm: {min(unknown)} is not an option of dask_jobqueue.SLURMCluster")
     given: dict[str, object] = dict(options)
@@ -183,7 +209,33 @@ def slurm(options: Mapping[str, int | str]) -> DaskWorkers:
     given = {"cores": 1, "memory": "2GB", "processes": given.get("cores", 1)} | given
     try:
         cluster = SLURMCluster(worker_extra_args=["--nthreads", "1"], **given)
-        cluster.scale(jobs=jobs)
+        with _failures_of("tornado.application") as failures:
+            cluster.scale(jobs=jobs)
+            cluster.sync(cluster._correct_state)  # returns when the jobs are submitted
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise ClusterError(f"slurm: cannot start the jobs ({_reason(error)})") from None
+    if failures:
+        with suppress(AssertionError):  # it expects its jobs to have been submitted
+            cluster.close()
+        words = [line for line in str(failures[-1]).splitlines() if line.strip()]
+        raise ClusterError(f"slurm: cannot submit the jobs ({one_line(words[-1])})")
     return connect(cluster.scheduler_address, cluster)
+
+
+@contextmanager
+def _failures_of(logger: str) -> Iterator[list[BaseException]]:
+    """A context with the errors that a library only logs."""
+    found: list[BaseException] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                found.append(record.exc_info[1])
+
+    log = logging.getLogger(logger)
+    before = log.handlers, log.propagate
+    log.handlers, log.propagate = [Handler()], False
+    try:
+        yield found
+    finally:
+        log.handlers, log.propagate = before

@@ -33,6 +33,9 @@ class Excluding(Protocol):
     def exclude(self, worker: str) -> bool:
         """Hand nothing to this worker from now on. Returns whether another one is left."""
 
+    def workers_left(self) -> int:
+        """Returns the number of workers that calls may go to now."""
+
 
 class Here(Executor):
     """Calls in this process, one at a time, when they are submitted."""
@@ -92,6 +95,7 @@ class _Runs:
         self._deaths: Counter[Task] = Counter()
         self._refusals: Counter[Task] = Counter()
         self._refused: set[str] = set()
+        self._lonely = False  # no worker is there
 
     def hand_out(self) -> bool:
         """Fill the room. Returns whether any run is handed out."""
@@ -112,6 +116,10 @@ class _Runs:
         try:
             return self._finished.get(timeout=seconds)
         except Empty:
+            lonely = isinstance(self._executor, Excluding) and self._executor.workers_left() == 0
+            if lonely and not self._lonely:
+                self._tell("no worker is connected; the runs wait for one")
+            self._lonely = lonely
             return None
 
     def outcome(self, task: Task, future: Future[Outcome | Refusal]) -> Outcome | None:
@@ -131,8 +139,8 @@ class _Runs:
             raise
         except Exception as error:
             if type(error).__name__ == "KilledWorker":  # of Dask, which has tried it on several workers
-                raise RunError(f"seed {task.recipe.seed}: its workers died ({one_line(str(error))})") from None
-            raise RunError(f"seed {task.recipe.seed}: {type(error).__name__}: {one_line(str(error))}") from error
+                raise RunError(f"seed {task.recipe.seed}: its workers died ({_shown(error)})") from None
+            raise RunError(f"seed {task.recipe.seed}: {type(error).__name__}: {_shown(error)}") from error
         if isinstance(answer, Refusal):
             self._after_refusal(task, answer)
             return None
@@ -162,4 +170,10 @@ class _Runs:
 
 def _broken(error: BrokenExecutor) -> RunError:
     cure = "the finished runs are kept; call again with a new executor, or with LocalWorkers, which replaces a dead process"
-    return RunError(f"the executor is broken ({one_line(str(error))}); {cure}")
+    return RunError(f"the executor is broken ({_shown(error)}); {cure}")
+
+
+def _shown(error: Exception) -> str:
+    """Its message as one line, at most 300 characters of it."""
+    text = one_line(str(error))
+    return text if len(text) <= 300 else f"{text[:300]}..."
