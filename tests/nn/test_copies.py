@@ -18,6 +18,7 @@ import fastlenet
 from fastlenet import LeNet, augment, data, models, nn, ops, optim
 from fastlenet.data import Dataset
 from fastlenet.fields import FieldError
+from fastlenet.reports import findings
 from fastlenet.training import checkpoint, evaluation, figures, history, lr_finder, recipe, state, trainer
 from fastlenet.training.callbacks import base, early_stopping, saver
 from helpers.arrays import normals
@@ -31,6 +32,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (48, 28, 28), np.uint8)
 LABELS = np.arange(48, dtype=np.uint8) % 10
 DATA = Dataset("random", IMAGES, LABELS, IMAGES[:16], LABELS[:16], 10, 0.1, 0.3)
 X = np.random.default_rng(1).standard_normal((3, 1, 28, 28), np.float32)
+TIMED = findings.Timed(tuple(LeNet().names), 1e-6, 16)  # what is measured is another time in each report
 PRETRAINED = LeNet.pretrained()
 PAGE = np.pad(np.zeros((40, 5), np.uint8), 20, constant_values=255)  # a one
 
@@ -151,6 +153,10 @@ CASES: dict[type, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     early_stopping.EarlyStopping: (lambda: fastlenet.EarlyStopping(patience=3), lambda stopping: vars(stopping)),
     base.Writer: (base.Writer, lambda writer: writer.error),
     saver.Saver: (lambda: saver.Saver("file", 5.0), lambda saver: (saver.path, saver.seconds)),
+    fastlenet.Report: (
+        lambda: replace(fastlenet.report(PRETRAINED, DATA, history=history.History([EPOCH])), times=(TIMED,)),
+        lambda report: report.as_html(),
+    ),
     lr_finder.Sweep: (lambda: lr_finder.Sweep([0.1, 0.2], [2.0, 1.0]), lambda sweep: (sweep.suggestion, sweep.table())),
 }
 

@@ -25,19 +25,24 @@ body { margin: 0; background: #ffffff; }
 @media print { body { background: #ffffff; } }
 """
 
-Section = Callable[[Findings], Markup]
+Section = Callable[[Findings, str], Markup]  # from what was found, and a mark that ends the names which must be unique
+
+
+def _plain(section: Callable[[Findings], Markup]) -> Section:
+    return lambda findings, mark: section(findings)
+
 
 # The sections of the page in order: the word in their address, and their title.
 _SECTIONS: Mapping[str, tuple[str, Section]] = {
-    "confusions": ("Confusions", results.confusions),
-    "classes": ("Precision and recall", results.classes),
-    "calibration": ("Calibration", results.calibration),
-    "errors": ("Worst errors", gallery.errors),
-    "filters": ("Filters", inside.filters),
-    "activations": ("Activations", lambda findings: inside.activations(findings, f"example-{secrets.token_hex(4)}")),
-    "costs": ("What each layer costs", inside.layer_costs),
-    "curves": ("Learning curves", trained.curves),
-    "recipe": ("Recipe", trained.recipe),
+    "confusions": ("Confusions", _plain(results.confusions)),
+    "classes": ("Precision and recall", _plain(results.classes)),
+    "calibration": ("Calibration", _plain(results.calibration)),
+    "errors": ("Worst errors", _plain(gallery.errors)),
+    "filters": ("Filters", _plain(inside.filters)),
+    "activations": ("Activations", lambda findings, mark: inside.activations(findings, f"example{mark}")),
+    "costs": ("What each layer costs", _plain(inside.layer_costs)),
+    "curves": ("Learning curves", _plain(trained.curves)),
+    "recipe": ("Recipe", _plain(trained.recipe)),
 }
 
 
@@ -53,13 +58,14 @@ def as_page(findings: Findings) -> str:
         tag("link", rel="icon", href="data:,"),
         Markup(f"<style>{_style()}{_PAGE_STYLE}</style>"),
     ]
-    body = tag("body", tag("main", _contents(findings, "h1", "h2"), class_=_ROOT))
+    body = tag("body", tag("main", _contents(findings, "h1", "h2", mark=""), class_=_ROOT))
     return f"<!DOCTYPE html>\n{tag('html', tag('head', *head), body, lang='en')}\n"
 
 
 def as_fragment(findings: Findings) -> str:
     """Returns an element with its style, for a notebook."""
-    return tag("div", Markup(f"<style>{_style()}</style>"), _contents(findings, "h3", "h4"), class_=_ROOT)
+    mark = f"-{secrets.token_hex(4)}"  # so that the links of two reports in one notebook differ
+    return tag("div", Markup(f"<style>{_style()}</style>"), _contents(findings, "h3", "h4", mark), class_=_ROOT)
 
 
 @cache
@@ -75,12 +81,11 @@ def _title(findings: Findings) -> str:
     return f"{network} on {subject.data}" if subject.data else network
 
 
-def _contents(findings: Findings, title: str, heading: str) -> Markup:
-    """The report, with these elements for its title and its sections' headings."""
-    mark = secrets.token_hex(4)  # so that the links of two reports in one notebook differ
-    links = [tag("a", words, href=f"#{name}-{mark}") for name, (words, _) in _SECTIONS.items()]
+def _contents(findings: Findings, title: str, heading: str, mark: str) -> Markup:
+    """The report, with these elements for its title and its sections' headings. mark: ends the names that must be unique."""
+    links = [tag("a", words, href=f"#{name}{mark}") for name, (words, _) in _SECTIONS.items()]
     sections = [
-        tag("section", tag(heading, words, id=f"{name}-{mark}"), section(findings), data_section=name)
+        tag("section", tag(heading, words, id=f"{name}{mark}"), section(findings, mark), data_section=name)
         for name, (words, section) in _SECTIONS.items()
     ]
     top = tag("header", tag(title, _title(findings)), results.accuracy(findings), data_section="accuracy")

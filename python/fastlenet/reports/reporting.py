@@ -119,8 +119,8 @@ def report(
         >>> from fastlenet.data import load_mnist
         >>> data = load_mnist()
         >>> found = fastlenet.report(fastlenet.LeNet.pretrained(), data.test_images[:1000], data.test_labels[:1000])
-        >>> found.errors[0].label, found.errors[0].predicted, str(found.errors[0].label_error)
-        (8, 9, '5 of 5 people saw a 9')
+        >>> [(error.label, error.predicted, str(error.label_error)) for error in found.errors if error.label_error]
+        [(8, 9, '5 of 5 people saw a 9')]
         >>> found.save("report.html")
     """
     return make_report(model, data, labels, part, batch_size, tta, histories=_histories(history), source=None)
