@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastlenet.cli.main import main
+from fastlenet.data import Dataset
 from fastlenet.distributed.results import read
 from helpers.command import Result, one_line
 
@@ -136,3 +138,41 @@ def test_a_terminal_shows_a_bar_and_the_workers(file: Path, tmp_path: Path) -> N
 def test_flags_that_do_not_go_together(arguments: list[str], message: str, run: Run) -> None:
     result = run("speedrun", "--data", "digits", *arguments)
     assert one_line(result).startswith(f"fastlenet speedrun: error: {message}")
+
+
+def test_an_ensemble_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
+    """The files, the lines and the accuracy of the same networks trained one after the other; and it goes on."""
+    flags = ["train", "--data", file, *SHORT, "--dropout", 0.2, "--seed", 3, "--ensemble", 3, "--tta"]
+    alone = run(*flags, "--save-model", "alone")
+    ours = run(*flags, "--save-model", "workers", "--workers", 2, "--results", "runs.jsonl")
+    assert ours.code == alone.code == 0 and (tmp_path / "workers").read_bytes() == (tmp_path / "alone").read_bytes()
+    assert ours.out.splitlines()[-5:] == [line.replace("alone", "workers") for line in alone.out.splitlines()[-5:]]
+    lines = (tmp_path / "runs.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "runs.jsonl").write_text("".join(lines[:3]) + lines[3][:1000])  # killed in the middle of the last
+    again = run(*flags, "--save-model", "again", "--workers", 1, "--results", "runs.jsonl", "--json")
+    assert again.code == 0 and (tmp_path / "again").read_bytes() == (tmp_path / "alone").read_bytes()
+    assert json.loads(again.out)["accuracy"] > 0.3 and json.loads(again.out)["epochs"] == 1
+
+
+def test_an_ensemble_whose_images_are_held_out(run: Run, mnist: Dataset, tmp_path: Path) -> None:
+    """By the command itself, as there are no test images: a worker holds out the same ones."""
+    np.savez(tmp_path / "train.npz", x=mnist.train_images[:600], y=mnist.train_labels[:600])
+    flags = ["train", "--data", "train.npz", *SHORT, "--ensemble", 2, "--quiet"]
+    assert run(*flags, "--workers", 1).out == run(*flags).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "2"], "--workers and --cluster train the networks of an ensemble; give --ensemble N, or leave them out"),
+        (["--results", "a"], "--results a: keeps the networks that workers train; give --workers N too"),
+        (
+            ["--ensemble", "2", "--workers", "2", "--plot", "a.png"],
+            "--plot: not on workers; leave out --workers and --cluster, or",
+        ),
+        (["--ensemble", "2", "--workers", "2", "--dry-run"], "--dry-run: not on workers"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_flags_of_train_that_do_not_go_together(arguments: list[str], message: str, run: Run) -> None:
+    assert one_line(run("train", *arguments)).startswith(f"fastlenet train: error: {message}")

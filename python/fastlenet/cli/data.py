@@ -15,7 +15,9 @@ from fastlenet.data.reading import DataFieldError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["fields_given", "load_data"]
+__all__ = ["SHARE", "fields_given", "load_data"]
+
+SHARE = 0.1  # of the training images is held out, where there are no others to report on
 
 
 def fields_given(kind: type[DataclassInstance], given: argparse.Namespace) -> dict[str, Value]:

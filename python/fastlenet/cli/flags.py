@@ -117,6 +117,7 @@ def make_parser(prog: str) -> Parser:
             (f"{prog} --save-model model.safetensors", "save the trained parameters"),
             (f"{prog} --checkpoint state.safetensors", "save the training state regularly"),
             (f"{prog} --resume state.safetensors", "continue from a saved state"),
+            (f"{prog} --ensemble 10 --workers 2 --results ten.jsonl", "ten networks, two at a time"),
         ],
         "Ctrl-C, SIGTERM and SIGHUP save the training state; the command then prints how to continue. Exit codes: 0 success, "
         "2 wrong usage or input, or a file that could not be written, 70 a fault in fastlenet, 130 Ctrl-C, 143 SIGTERM, "

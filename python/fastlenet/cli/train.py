@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +14,16 @@ from fastlenet._core import DeviceError
 from fastlenet.backend import Array
 from fastlenet.cli.checks import check_arguments
 from fastlenet.cli.command import UsageError, run_command
-from fastlenet.cli.data import load_data
-from fastlenet.cli.flags import make_parser
-from fastlenet.cli.parser import flag_of
+from fastlenet.cli.data import SHARE, load_data
+from fastlenet.cli.flags import make_parser as make_flags
+from fastlenet.cli.parser import Parser, flag_of
 from fastlenet.cli.result import Result
 from fastlenet.cli.resuming import resumed_run
 from fastlenet.cli.sample_weight import read_weights
 from fastlenet.cli.settings import Arguments, Options, Settings, flags_for
-from fastlenet.cli.train_run import run_and_save
+from fastlenet.cli.train_run import COMMAND, finish, run_and_save
+from fastlenet.cli.train_workers import check_workers, train_on_workers
+from fastlenet.cli.workers import ERRORS, StoppedRuns, Workers, add_worker_flags
 from fastlenet.config import config, set_num_threads
 from fastlenet.data import DataError, Dataset
 from fastlenet.data.dataset import PART_WORDS, PARTS
@@ -155,7 +158,7 @@ def _with_some_for_validation(data: Dataset, settings: Settings) -> Dataset:
         cure = f"hold out the last N images by {flag_of('validation')} N"
         raise UsageError(f"{flag_of('sample_weight')} {settings.sample_weight}: {data.name} has no test images; {cure}")
     try:
-        return data.split(_SHARE)
+        return data.split(SHARE)
     except FieldError as error:
         raise DataError(f"{one_line(data.name)}: no test images, and too few images to hold some out, {error.got}") from None
 
@@ -187,17 +190,21 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
         console.say(f"{settings.load_model} is not read: {job.options.resume} holds the weights")
 
 
-_SHARE = 0.1  # of the training images, where there are no others to report on
+def make_parser(prog: str) -> Parser:
+    parser = make_flags(prog)
+    add_worker_flags(parser)
+    return parser
 
 
-def _train(arguments: Arguments, signals: StopSignals) -> int:
+def _train(arguments: Arguments, workers: Workers, signals: StopSignals, command: Sequence[str]) -> int:
     check_arguments(arguments)
+    check_workers(workers, arguments)
     state_file = arguments.options.state_file
     with nullcontext() if state_file is None else reserve(state_file, arguments.options.resume):
-        return _train_alone(arguments, signals)
+        return _train_alone(arguments, workers, signals, command)
 
 
-def _train_alone(arguments: Arguments, signals: StopSignals) -> int:
+def _train_alone(arguments: Arguments, workers: Workers, signals: StopSignals, command: Sequence[str]) -> int:
     """With the file of the training state reserved for this run."""
     options = arguments.options
     settings, recipe = arguments.new_run() if options.resume is None else resumed_run(options.resume, arguments)
@@ -224,7 +231,12 @@ def _train_alone(arguments: Arguments, signals: StopSignals) -> int:
     _announce(console, job, run.trainer)
     if options.find_lr:
         return _find_lr(run.trainer, console, options)
-    return run_and_save(run, console, _callbacks(job, console, write), options, Result.of(settings, run, seconds), signals)
+    result = Result.of(settings, run, seconds)
+    if workers.asked_for:
+        how = workers, options.threads or 1, [*COMMAND, *command]
+        states = train_on_workers(run, job.trainer, settings, *how, console, write)
+        return finish(run, states, console, [], options, result)
+    return run_and_save(run, console, _callbacks(job, console, write), options, result, signals)
 
 
 def _print(text: str) -> None:
@@ -264,9 +276,16 @@ def _find_lr(trainer: Trainer, console: Console, options: Options) -> int:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlenet.train") -> int:
     """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
 
+    given = sys.argv[1:] if arguments is None else arguments
+
     def command() -> int:
         with StopSignals(*STOP_SIGNALS) as signals:
-            return _train(Arguments.of(vars(make_parser(prog).parse(arguments))), signals)
+            flags = vars(make_parser(prog).parse(given))
+            workers = Workers.of(flags)
+            try:
+                return _train(Arguments.of(flags), workers, signals, given)
+            except StoppedRuns as stopped:
+                return stopped.code
 
-    expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError)
+    expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError, *ERRORS)
     return run_command(prog.removeprefix("python -m "), command, *expected)

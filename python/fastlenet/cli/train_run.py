@@ -23,11 +23,11 @@ from fastlenet.training.ensemble import EnsembleRun, join_members
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 
-__all__ = ["run_and_save"]
+__all__ = ["COMMAND", "finish", "run_and_save"]
 
 State = dict[str, Array]
 
-_COMMAND = ("python", "-m", "fastlenet.train")
+COMMAND = ("python", "-m", "fastlenet.train")
 
 
 def run_and_save(
@@ -58,7 +58,7 @@ def run_and_save(
     finally:
         for callback in callbacks:
             callback.close()
-    return states if isinstance(states, int) else _finish(run, states, console, callbacks, options, result)
+    return states if isinstance(states, int) else finish(run, states, console, callbacks, options, result)
 
 
 def _train(
@@ -93,7 +93,7 @@ def _save_stopped(run: EnsembleRun, checkpoint: Path | None, signals: StopSignal
             path = save_somewhere(run.trainer.save, "fastlenet-interrupted.safetensors")
         except CheckpointError as error:
             return _save_weights(run, f"{trouble}{error}")
-    tell("\n" + one_line(f"interrupted; {trouble}saved. To continue: {shlex.join([*_COMMAND, '--resume', str(path)])}"))
+    tell("\n" + one_line(f"interrupted; {trouble}saved. To continue: {shlex.join([*COMMAND, '--resume', str(path)])}"))
     return 2 if trouble else 128 + (signals.number or SIGINT)
 
 
@@ -107,7 +107,7 @@ def _save_weights(run: EnsembleRun, trouble: str) -> NoReturn:
     raise CheckpointError(f"interrupted; the training state could not be saved: {trouble}; {saved}")
 
 
-def _finish(
+def finish(
     run: EnsembleRun,
     states: list[State],
     console: Console,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +31,7 @@ __all__ = [
     "Runs",
     "about",
     "expect_none_diverged",
+    "model_of",
     "recipe_of",
     "run_all",
     "seeds_of",
@@ -128,19 +129,24 @@ def about(kind: str, source: Source, data: Dataset, network: str) -> dict[str, o
 
 
 def run_all(
-    tasks: Sequence[Task], executor: Executor | None, results: Results, *, verbose: int | str = "auto", slots: int | None = None
+    tasks: Sequence[Task],
+    executor: Executor | None,
+    results: Results,
+    *,
+    verbose: int | str = "auto",
+    write: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
-    """Do the tasks that the results do not have yet. Returns the outcomes in the order of the tasks."""
+    """Do the tasks that the results do not have yet. Returns the outcomes in the order of the tasks. write: takes each line."""
     executor = Here() if executor is None else executor
     if not isinstance(executor, Executor):
         raise FieldTypeError("executor", executor, "a concurrent.futures.Executor")
     found = {outcome.recipe: outcome for outcome in results.outcomes if _serves(outcome, tasks)}
     waiting = [task for task in tasks if task.recipe not in found]
     before = [found[task.recipe] for task in tasks if task.recipe in found]
-    with closing(Progress(executor, len(tasks), before, verbose=verbose)) as progress:
+    with closing(Progress(executor, len(tasks), before, verbose=verbose, write=write)) as progress:
         if before:
             progress.say(f"{len(before)} of {len(tasks)} runs are in {results.path}, and are not repeated")
-        for task, outcome in completed(executor, waiting, slots=slots, tell=progress.warn, tick=progress.tick):
+        for task, outcome in completed(executor, waiting, tell=progress.warn, tick=progress.tick):
             results.append(outcome)
             found[task.recipe] = outcome
             progress.finished(task, outcome)
@@ -226,10 +232,10 @@ def train_ensemble(
     with opened(results, facts) as kept:
         outcomes = run_all(tasks_of(full, seeds, source, facts, threads, weights=True), executor, kept, verbose=verbose)
     expect_none_diverged(outcomes)
-    return Ensemble([_model(outcome, loaded, network) for outcome in outcomes]), Runs(tuple(outcomes))
+    return Ensemble([model_of(outcome, loaded, network) for outcome in outcomes]), Runs(tuple(outcomes))
 
 
-def _model(outcome: Outcome, data: Dataset, network: str) -> Sequential:
+def model_of(outcome: Outcome, data: Dataset, network: str) -> Sequential:
     """The network of a run. Raises RunError if its parameters are those of another network."""
     model = NETWORKS[network].of(outcome.recipe, input_shape=data.input_shape, classes=data.classes, ops=ops)
     parameters = np.frombuffer(outcome.weights or b"", "<f4")
