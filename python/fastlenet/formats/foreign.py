@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fastlenet.backend import Array
 from fastlenet.formats.archives import Archive
+from fastlenet.formats.keras import KerasFile, read_keras
 from fastlenet.formats.npz import read_npz
 from fastlenet.formats.opening import RefusedError, opened
 from fastlenet.formats.pytorch import OLD_MAGIC, read_pytorch
@@ -19,27 +20,27 @@ __all__ = ["FORMATS", "HEAD", "Contents", "Format", "foreign_format", "what_it_i
 
 HEAD = 512  # bytes by which a file is recognised
 
-Contents = Mapping[str, Array]
+Contents = Mapping[str, Array] | KerasFile
 
 
 class Format(NamedTuple):
-    """A format that is read. name: in words. suffixes: of its files. read: returns the arrays by name, or raises
-    CheckpointError. in_order: whether they stand in the order of the layers. any_layout: whether they may be laid out as those
-    of PyTorch, or of Keras.
+    """A format that is read. name: in words. suffixes: of its files. read: returns what a file holds, or raises
+    CheckpointError. any_layout: whether its arrays may be laid out as those of PyTorch, or of Keras.
     """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[Path], Contents]
-    in_order: bool
-    any_layout: bool
+    any_layout: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
-    "pytorch": Format("a file of PyTorch", (".pt", ".pth"), read_pytorch, in_order=True, any_layout=False),
-    "npz": Format("a NumPy archive", (".npz",), read_npz, in_order=True, any_layout=True),
+    "pytorch": Format("a file of PyTorch", (".pt", ".pth"), read_pytorch),
+    "keras": Format("a file of Keras", (".keras", ".h5", ".hdf5"), read_keras),
+    "npz": Format("a NumPy archive", (".npz",), read_npz, any_layout=True),
 }
 _SAFETENSORS = b"{"  # the first byte of its header, after the eight of the header's length
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _READ = "fastlenet.load reads it, and fastlenet convert writes a model's file"
 
 
@@ -66,16 +67,20 @@ def _zipped(archive: Archive) -> str | None:
     names = archive.names
     if any(name.endswith("/data.pkl") for name in names):
         return "pytorch"
+    if "model.weights.h5" in names:
+        return "keras"
     return "npz" if names and all(name.endswith(".npy") for name in names) else None
 
 
 def _recognised(head: bytes) -> str | None:
+    if head.startswith(_HDF5):
+        return "keras"
     return "pytorch" if head[:1] == b"\x80" and head[2:].startswith(OLD_MAGIC) else None
 
 
 def what_it_is(head: bytes) -> str | None:
     """Returns what a file is that a reader of safetensors is given, and what to do, or None. head: its first bytes."""
-    if head.startswith((b"PK\x03\x04", b"\x89HDF\r\n\x1a\n")) or _recognised(head):
+    if head.startswith(b"PK\x03\x04") or _recognised(head):
         return f"a file of another program; {_READ}"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         write = "load it where you trust it, and write its arrays with safetensors.numpy.save_file"

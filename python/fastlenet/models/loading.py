@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from fastlenet import ops as kernel_ops
-from fastlenet.backend import Array
 from fastlenet.files import CheckpointError, shown_path, user_path
 from fastlenet.formats.foreign import Format, foreign_format
 from fastlenet.formats.tensor_file import TensorFile
 from fastlenet.models.describing import described
 from fastlenet.models.ensemble import Ensemble
-from fastlenet.models.layouts import KERAS, OURS
+from fastlenet.models.foreign.understanding import filled, understood
 from fastlenet.models.recognising import MNIST, Arrays, Recognised, UndecidedError, recognise
 from fastlenet.nn import Sequential
 from fastlenet.training.ensemble import split_members
@@ -52,7 +51,7 @@ def load(
     ops: ModuleType = kernel_ops,
 ) -> Sequential | Ensemble:
     """Returns the model in a file, in evaluation mode: one that `model.save` or `fastlenet train --save-model` wrote, or one of
-    another program, PyTorch's `.pt` or NumPy's `.npz`.
+    another program: PyTorch's `.pt`, Keras's `.keras` and `.h5`, or NumPy's `.npz`. Keras's need the extra `keras`.
 
     For the file of an ensemble it returns an Ensemble. Files without an architecture load too if their arrays are those of a
     LeNet or a Chain, by name, or by shape and order. Such a file does not say how its images were normalised. For a LeNet with
@@ -122,7 +121,7 @@ def _own(path: Path, network: str | Sequential | None, input_shape: Sequence[int
             raise _unknown(path)
     arrays = file.read(file.size)
     states = split_members(arrays, path) if len(found) > 1 else [arrays]
-    models = [_filled(one, state) for one, state in zip(found, states, strict=True)]
+    models = [filled(one, state) for one, state in zip(found, states, strict=True)]
     notes = (found[0].note,) if found[0].note else ()
     return Loaded(models[0] if len(models) == 1 else Ensemble(models), "a safetensors file", notes)
 
@@ -131,19 +130,10 @@ def _foreign(
     path: Path, kind: Format, network: str | Sequential | None, input_shape: Sequence[int] | None, ops: ModuleType
 ) -> Loaded:
     """The model in a file of another program."""
-    arrays = kind.read(path)
-    shapes = {name: array.shape for name, array in arrays.items()}
-    found = _recognised(
-        path, Arrays(shapes, (OURS, KERAS) if kind.any_layout else (OURS,), kind.in_order), network, input_shape, ops
-    )
-    return Loaded(_filled(found, arrays), kind.name, (found.note,) if found.note else ())
-
-
-def _filled(found: Recognised, arrays: Mapping[str, Array]) -> Sequential:
-    model = found.make()
-    model.load_state_dict(found.state(arrays))
-    model.eval()
-    return model
+    found = understood(kind.read(path), kind, network, input_shape, ops)
+    if found is None:
+        raise _unknown(path)
+    return Loaded(found.model, kind.name, found.notes)
 
 
 def _recognised(

@@ -1,0 +1,1 @@
+"""Networks that files of other programs describe, as networks of fastlenet."""
