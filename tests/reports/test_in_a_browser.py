@@ -44,6 +44,35 @@ return found;
 """
 
 
+# What JupyterLab says of the elements of an output, with values of its light theme.
+JUPYTER = """
+.jp-RenderedHTMLCommon { color: #333; font-family: serif; font-size: 14px; line-height: 1.6; overflow: auto; }
+.jp-RenderedHTMLCommon strong { font-weight: bold; }
+.jp-RenderedHTMLCommon a:link { text-decoration: none; color: #2196f3; }
+.jp-RenderedHTMLCommon h3, .jp-RenderedHTMLCommon h4 { line-height: 1; font-weight: 500; margin: 1em 0 0.5em; }
+.jp-RenderedHTMLCommon h3:first-child, .jp-RenderedHTMLCommon h4:first-child { margin-top: 0.5em; }
+.jp-RenderedHTMLCommon h3:last-child, .jp-RenderedHTMLCommon h4:last-child { margin-bottom: 0.5em; }
+.jp-RenderedHTMLCommon h3 { font-size: 1.4em; } .jp-RenderedHTMLCommon h4 { font-size: 1.2em; }
+.jp-RenderedHTMLCommon ul:not(.list-inline) { padding-left: 2em; }
+.jp-RenderedHTMLCommon ul { list-style: disc; margin-bottom: 1em; }
+.jp-RenderedHTMLCommon dt { float: left; width: 20%; }
+.jp-RenderedHTMLCommon pre, .jp-RenderedHTMLCommon code { border: 0; background-color: #fff; color: #111; font-family: serif;
+  font-size: inherit; line-height: 1.3; padding: 0; white-space: pre-wrap; }
+.jp-RenderedHTMLCommon :not(pre) > code { background-color: #eee; padding: 1px 5px; }
+.jp-RenderedHTMLCommon table { border-collapse: collapse; border-spacing: 0; border: none; color: #444; font-size: 12px;
+  table-layout: fixed; margin-left: auto; margin-bottom: 1em; margin-right: auto; }
+.jp-RenderedHTMLCommon thead { border-bottom: 1px solid #bbb; vertical-align: bottom; }
+.jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th, .jp-RenderedHTMLCommon tr { vertical-align: middle; padding: 0.5em;
+  line-height: normal; white-space: normal; max-width: none; border: none; }
+:not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon td, :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon th { text-align: right; }
+.jp-RenderedHTMLCommon th { font-weight: bold; }
+.jp-RenderedHTMLCommon tbody tr:nth-child(odd) { background: #fff; }
+.jp-RenderedHTMLCommon tbody tr:nth-child(even) { background: #f5f5f5; }
+.jp-RenderedHTMLCommon p { text-align: left; margin: 0; margin-bottom: 1em; }
+.jp-RenderedHTMLCommon img, .jp-RenderedHTMLCommon svg { max-width: 100%; height: auto; }
+"""
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     folder = tmp_path_factory.mktemp("reports")
@@ -164,6 +193,31 @@ def test_beside_other_output_in_a_notebook(browser: Browser, tmp_path: Path) -> 
             browser.open(tmp_path / "1.html", 800, dark=dark)
             browser.run(f"document.body.setAttribute('data-jp-theme-light', '{theme}')")
             assert browser.run("return getComputedStyle(document.querySelector('.fastlenet-report')).backgroundColor") == paper
+
+
+@pytest.mark.parametrize("kind", ["mnist", "hundred"])
+def test_a_notebooks_style_changes_nothing_in_a_report(kind: str, browser: Browser, tmp_path: Path) -> None:
+    """Each element has the same style and place with JupyterLab's rules for outputs and without them."""
+    fragment = report_of(kind)._repr_html_()
+    look = """const origin = document.querySelector('.fastlenet-report').getBoundingClientRect();
+      return [...document.querySelectorAll('.fastlenet-report *')].map(e => {
+        const s = getComputedStyle(e), box = e.getBoundingClientRect();
+        const names = ['color', 'backgroundColor', 'font', 'textAlign', 'borderTop', 'borderBottom', 'padding', 'margin',
+          'float', 'listStyle', 'whiteSpace', 'textDecorationLine', 'verticalAlign'];
+        const place = [box.left - origin.left, box.top - origin.top, box.width, box.height].map(Math.round);
+        return [e.tagName + '.' + e.getAttribute('class'), ...names.map(n => s[n]), ...place].join(' | ');
+      })"""
+    seen: list[list[str]] = []
+    for number, style in enumerate(["", JUPYTER]):
+        page = tmp_path / f"{number}.html"
+        page.write_text(
+            f"<!doctype html><link rel=icon href='data:,'><style>{style}</style>"
+            f"<div style='width: 1000px; padding: 0'><div class=jp-RenderedHTMLCommon style='padding: 0'>{fragment}</div></div>"
+        )
+        browser.open(page, 1280)
+        seen.append(browser.run(look))
+    differing = [pair for pair in zip(*seen, strict=True) if pair[0] != pair[1]]
+    assert len(seen[0]) > 500 and differing[:3] == []
 
 
 def test_the_pixels_of_a_picture(browser: Browser, pages: dict[str, Path]) -> None:

@@ -12,6 +12,8 @@ import pytest
 import fastlenet
 from fastlenet import Ensemble, LeNet, nn
 from fastlenet.data import Dataset
+from fastlenet.nn.timing import step_seconds
+from fastlenet.profiling import Profiler
 from fastlenet.reports import Report
 from fastlenet.reports.calibration import Calibration
 from fastlenet.reports.label_errors import LABEL_ERRORS, known_label_errors
@@ -179,6 +181,20 @@ def test_costs_and_times(of_mnist: Report) -> None:
         assert [cost.name, cost.kind, "x".join(map(str, cost.shape)), *numbers] == row
     assert of_mnist.times[0].layers == ("conv1", "relu1", "pool1") and all(timed.seconds > 0 for timed in of_mnist.times)
     assert [name for timed in of_mnist.times for name in timed.layers] == [cost.name for cost in of_mnist.layers]
+
+
+def test_times_on_a_device_that_computes_beside_python() -> None:
+    """Each pass is waited for."""
+    calls: list[str] = []
+
+    class Device(Profiler):
+        def synchronize(self) -> None:
+            calls.append("wait")
+
+    ops = Device()
+    model = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), ops=ops)
+    step_seconds(model, np.ones((3, 4), np.float32))
+    assert len(calls) == sum(line.calls for name, line in ops.lines.items() if name != "profiler")
 
 
 class Thrice(nn.Layer):

@@ -22,14 +22,17 @@ def step_seconds(model: Sequential, x: Array) -> list[tuple[tuple[str, ...], flo
 
     x: normalised images, (n, ...). In evaluation mode, as the model would run them. Raises the errors of model(x).
     """
+    wait = getattr(model.ops, "synchronize", lambda: None)  # a GPU computes beside Python
     context = Context(model.ops, Workspace(model.ops), model.parameters(), algorithm=model.algorithm)
     steps, found = plan(model.layers, model.names), []
     for number, step in enumerate(steps):
         y = run_forward([step], x, context)  # the first pass makes the buffers
+        wait()
         times: list[float] = []
         while len(times) < _MOST and sum(times) < _SECONDS:
             start = time.perf_counter()
             y = run_forward([step], x, context)
+            wait()
             times.append(time.perf_counter() - start)
         end = steps[number + 1].at if number + 1 < len(steps) else len(model.names)
         found.append((tuple(model.names[step.at : end]), min(times)))
