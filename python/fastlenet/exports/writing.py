@@ -35,7 +35,9 @@ class Format:
     with_normalisation: bool = False
 
 
-FORMATS: Mapping[str, Format] = {}
+FORMATS: Mapping[str, Format] = {
+    ".html": Format("fastlenet.exports.html", "a page to draw on", "always"),
+}
 
 
 @dataclass(frozen=True)

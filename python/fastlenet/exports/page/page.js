@@ -1,0 +1,330 @@
+// The page: strokes become pixels, pixels the network's image, its activations pictures and bars.
+
+const model = JSON.parse(document.getElementById("model").textContent);
+const [C, H, W] = model.input_shape;
+const layers = prepared(model.layers, model.bytes);
+const SIDES = Math.max(400, H, W); // pixels of the drawing's longer side
+const PEN = 30; // pixels: the width of a stroke
+const STEP = 10, SMALL_STEP = 2; // pixels that an arrow key moves the pen by
+const CERTAIN = 0.6; // least probability of an answer without a note, as in fastlenet.images
+const MOST_BARS = 20, BARS = 10; // where there are more classes, the most probable are shown
+const MOST_MAPS = 64, MAP_GAP = 5;
+
+const element = (id) => document.getElementById(id);
+const paper = element("paper"), canvas = element("canvas"), pen = element("pen");
+canvas.width = Math.round((SIDES * W) / Math.max(H, W));
+canvas.height = Math.round((SIDES * H) / Math.max(H, W));
+const ink = canvas.getContext("2d", {alpha: false, willReadFrequently: true});
+
+// ---- strokes: lists of [x, y] in the drawing's pixels
+
+let strokes = [], cleared = [];
+
+/** Draw all strokes: curves through the middles between places, so that corners are round. */
+function drawStrokes() {
+  ink.fillStyle = "#fff";
+  ink.fillRect(0, 0, canvas.width, canvas.height);
+  ink.lineWidth = PEN;
+  ink.lineCap = ink.lineJoin = "round";
+  for (const stroke of strokes) {
+    ink.fillStyle = "#000";
+    ink.beginPath();
+    ink.arc(...stroke[0], PEN / 2, 0, 2 * Math.PI); // a line of no length would leave no dot
+    ink.fill();
+    ink.beginPath();
+    ink.moveTo(...stroke[0]);
+    for (let i = 1; i < stroke.length - 1; i++) {
+      const [[x, y], [nextX, nextY]] = [stroke[i], stroke[i + 1]];
+      ink.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
+    }
+    ink.lineTo(...stroke.at(-1));
+    ink.stroke();
+  }
+}
+
+function begin(place) {
+  strokes.push([place]);
+  cleared = [];
+  changed();
+}
+
+function goOn(place) {
+  strokes.at(-1).push(place);
+  changed();
+}
+
+function undo() {
+  liftPen();
+  if (strokes.length > 0) strokes.pop();
+  else [strokes, cleared] = [cleared, []];
+  announceNext = true;
+  changed();
+}
+
+function clear() {
+  liftPen();
+  if (strokes.length > 0) [strokes, cleared] = [[], strokes];
+  announce("Cleared.");
+  changed();
+}
+
+// ---- mouse, finger and pen
+
+let pointer = null; // the one that draws
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (pointer !== null || event.button !== 0) return;
+  pointer = event.pointerId;
+  canvas.setPointerCapture(pointer);
+  liftPen();
+  pen.hidden = true;
+  begin(placeOf(event));
+});
+
+canvas.addEventListener("pointermove", (event) => {
+  if (event.pointerId !== pointer) return;
+  const events = event.getCoalescedEvents();
+  for (const each of events.length > 0 ? events : [event]) goOn(placeOf(each));
+});
+
+for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+  canvas.addEventListener(name, (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    announceNext = true;
+    changed();
+  });
+}
+
+canvas.addEventListener("contextmenu", (event) => event.preventDefault()); // which a long press would open
+
+function placeOf(event) {
+  const box = canvas.getBoundingClientRect();
+  return [((event.clientX - box.left) / box.width) * canvas.width, ((event.clientY - box.top) / box.height) * canvas.height];
+}
+
+// ---- keyboard
+
+let place = [canvas.width / 2, canvas.height / 4], penIsDown = false;
+const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
+
+canvas.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key in ARROWS) movePen(ARROWS[event.key], event.shiftKey ? SMALL_STEP : STEP);
+  else if (event.key === " ") penIsDown ? liftPen() : putPenDown();
+  else if (event.key === "Escape" && penIsDown) liftPen();
+  else return;
+  event.preventDefault();
+});
+
+document.querySelector(".drawing").addEventListener("keydown", (event) => {
+  const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
+  if (event.altKey || (command && key !== "z")) return;
+  if (key === "z" && command && !event.shiftKey) undo();
+  else if (key === "u" && !command) undo();
+  else if (["c", "delete", "backspace"].includes(key) && !command) clear();
+  else return;
+  event.preventDefault();
+});
+
+canvas.addEventListener("focus", () => {
+  if (canvas.matches(":focus-visible")) showPen();
+});
+canvas.addEventListener("blur", () => {
+  liftPen();
+  pen.hidden = true;
+});
+
+function movePen([x, y], step) {
+  const within = (value, most) => Math.min(Math.max(value, 0), most);
+  place = [within(place[0] + x * step, canvas.width), within(place[1] + y * step, canvas.height)];
+  if (penIsDown) goOn(place);
+  showPen();
+}
+
+function putPenDown() {
+  penIsDown = true;
+  begin(place);
+  showPen();
+  announce("Pen down.");
+}
+
+function liftPen() {
+  if (!penIsDown) return;
+  penIsDown = false;
+  announceNext = true;
+  showPen();
+  changed();
+}
+
+function showPen() {
+  pen.hidden = false;
+  pen.classList.toggle("down", penIsDown);
+  pen.style.width = `${(100 * PEN) / canvas.width}%`;
+  pen.style.left = `${(100 * place[0]) / canvas.width}%`;
+  pen.style.top = `${(100 * place[1]) / canvas.height}%`;
+}
+
+element("undo").addEventListener("click", undo);
+element("clear").addEventListener("click", clear);
+
+// ---- from the drawing to the answer
+
+let waiting = false, seen = null, announceNext = false;
+const times = [];
+
+function changed() {
+  paper.classList.toggle("inked", strokes.length > 0);
+  if (!waiting) requestAnimationFrame(look);
+  waiting = true;
+}
+
+/** The drawing as the network's image: {image, count, cut}. Other images than MNIST's are the drawing, made smaller. */
+function framed() {
+  const {data} = ink.getImageData(0, 0, canvas.width, canvas.height);
+  const page = {h: canvas.height, w: canvas.width, pixels: new Uint8Array(data.length / 4)};
+  for (let i = 0; i < page.pixels.length; i++) page.pixels[i] = data[4 * i];
+  if (C === 1 && H === SIDE && W === SIDE) return frameFigure(page);
+  const figure = frameWhole(page, H, W), image = new Uint8Array(C * H * W);
+  for (let channel = 0; channel < C; channel++) image.set(figure.image, channel * H * W);
+  return {...figure, image};
+}
+
+/** An image of bytes (c, h, w) through the network: {logits, probabilities, activations}, the last one of each layer. */
+function predict(image) {
+  const outputs = activations(layers, Uint8Array.from(image)), logits = outputs.at(-1);
+  return {logits, probabilities: softmax(logits), activations: outputs};
+}
+
+function look() {
+  waiting = false;
+  drawStrokes();
+  const start = performance.now(), figure = framed(), answer = predict(figure.image);
+  times.push(performance.now() - start);
+  if (times.length > 31) times.shift();
+  seen = {...figure, ...answer};
+  showAnswer();
+  showImages();
+}
+
+// ---- what is shown
+
+const bars = [];
+for (let i = 0; i < (model.class_names.length > MOST_BARS ? BARS : model.class_names.length); i++) {
+  const [item, name, track, bar, percent] = ["li", "span", "span", "span", "span"].map((tag) => document.createElement(tag));
+  [name.className, track.className, bar.className, percent.className] = ["name", "track", "bar", "percent"];
+  track.append(bar);
+  item.append(name, track, percent);
+  element("bars").append(item);
+  bars.push({item, name, bar, percent});
+}
+
+function asPercent(probability) {
+  return `${(100 * probability).toFixed(1)} %`;
+}
+
+function showAnswer() {
+  const {probabilities, count, cut} = seen, blank = count === 0;
+  const order = probabilities.map((_, index) => index).sort((one, other) => probabilities[other] - probabilities[one]);
+  const shown = bars.length < order.length ? order : order.map((_, index) => index);
+  bars.forEach(({item, name, bar, percent}, row) => {
+    const index = shown[row], probability = blank ? 0 : probabilities[index];
+    item.classList.toggle("first", !blank && index === order[0]);
+    name.textContent = name.title = model.class_names[index];
+    bar.style.transform = `scaleX(${probability})`;
+    percent.textContent = blank ? "" : asPercent(probability);
+  });
+  const [first, second] = order.map((index) => model.class_names[index]), certainty = probabilities[order[0]];
+  element("label").textContent = blank ? "" : first;
+  element("label").classList.toggle("word", first.length > 3);
+  element("certainty").textContent = blank ? model.invitation : asPercent(certainty);
+  const notes = [];
+  if (count > 1) notes.push(`There are ${count} separate figures. The largest is read.`);
+  if (cut) notes.push("The edge cuts the figure off.");
+  if (!blank && certainty < CERTAIN && second !== undefined) notes.push(`Uncertain: ${first} or ${second}.`);
+  if (blank && strokes.length > 0) notes.push("Too small to read.");
+  element("note").textContent = notes.join(" ");
+  const middleTime = [...times].sort((one, other) => one - other)[times.length >> 1];
+  element("time").textContent = blank ? "" : `${middleTime.toFixed(1)} ms for each answer.`;
+  if (announceNext && pointer === null && !penIsDown) {
+    announceNext = false;
+    announce(blank ? "Nothing to read." : `${first}, ${asPercent(certainty)}. ${notes.join(" ")}`);
+  }
+}
+
+function announce(text) {
+  element("announcement").textContent = text;
+}
+
+/** Draw h * w values of 0..255, through `colour(value, index)` as [red, green, blue, opacity]. */
+function paint(picture, h, w, colour) {
+  if (picture.width !== w || picture.height !== h) [picture.width, picture.height] = [w, h];
+  const context = picture.getContext("2d"), image = context.createImageData(w, h);
+  for (let i = 0; i < h * w; i++) image.data.set(colour(i), 4 * i);
+  context.putImageData(image, 0, 0);
+}
+
+/** The maps of each convolution, behind its activation if that is a table of its own. */
+const shownLayers = layers.flatMap((layer, index) => {
+  if (layer.kind !== "Conv2d") return [];
+  const at = layers[index + 1]?.kind === "Table" ? index + 1 : index;
+  const [k, p, q] = layer.output_shape, figure = document.createElement("figure"), maps = document.createElement("div");
+  const caption = document.createElement("figcaption"), title = document.createElement("h2"), size = document.createElement("span");
+  const few = k > MOST_MAPS ? `the first ${MOST_MAPS} of ` : "";
+  title.textContent = layer.name;
+  size.textContent = `${few}${k} ${k === 1 ? "map" : "maps"} of ${p}x${q}: where each filter finds its pattern`;
+  caption.append(title, size);
+  maps.className = "maps";
+  maps.setAttribute("role", "img");
+  maps.setAttribute("aria-label", `${few}${k} feature maps of ${layer.name}`);
+  const pictures = Array.from({length: Math.min(k, MOST_MAPS)}, () => document.createElement("canvas"));
+  maps.append(...pictures);
+  figure.append(caption, maps);
+  element("layers").append(figure);
+  return [{at, p, q, maps, zero: layers[at].table ? zeroOf(layer, layers[at].table) : layer.zero_point, pictures}];
+});
+
+/** The byte that stands for 0 behind a table: where the layer before it has 0. */
+function zeroOf(layer, table) {
+  return table[layer.zero_point];
+}
+
+/** Put each layer's maps in rows of about the same length, as few rows as there is room for. */
+function arrange() {
+  for (const {q, maps, pictures} of shownLayers) {
+    const least = Math.min(Math.max(1.75 * q, 28), 46) + MAP_GAP;
+    const most = Math.max(1, Math.floor((maps.clientWidth + MAP_GAP) / least));
+    const rows = Math.ceil(pictures.length / most), columns = Math.ceil(pictures.length / rows);
+    maps.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+  }
+}
+
+function rgb(name) {
+  const hex = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  return [1, 3, 5].map((from) => parseInt(hex.slice(from, from + 2), 16));
+}
+
+function showImages() {
+  const {image, count, activations: outputs} = seen;
+  paint(element("image"), H, W, (i) => [image[i], image[i], image[i], 255]);
+  element("image").setAttribute("aria-label", count === 0 ? "Black: nothing is drawn" : `The drawing in ${H}x${W} pixels`);
+  const [accent, second] = [rgb("--accent"), rgb("--second")];
+  for (const {at, p, q, zero, pictures} of shownLayers) {
+    const y = outputs[at];
+    let most = 1;
+    for (const value of y) most = Math.max(most, Math.abs(value - zero));
+    pictures.forEach((picture, map) => {
+      paint(picture, p, q, (i) => {
+        const value = y[map * p * q + i] - zero;
+        return [...(value < 0 ? second : accent), count === 0 ? 0 : 255 * (Math.abs(value) / most) ** 0.7];
+      });
+    });
+  }
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => seen && showImages());
+new ResizeObserver(arrange).observe(element("layers"));
+look();
+
+/** For scripts and tests: predict(bytes), the last answer, and the pixels that are drawn. */
+globalThis.fastlenet = {predict: (image) => predict(image), seen: () => seen, strokes: () => strokes, frameFigure, frameWhole};
