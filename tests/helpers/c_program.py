@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fastlenet.exports.c_header import write
+from fastlenet.exports.content import Request
+from fastlenet.nn import Sequential
+from fastlenet.quantization import QuantizedModel
 from helpers.arrays import Array
+from helpers.expect import expect_within
 
-__all__ = ["MAIN", "STRICT", "Answers", "Program"]
+__all__ = ["COMPILERS", "MAIN", "ODD_COMPILERS", "STRICT", "Answers", "Program", "expect_probabilities", "in_c"]
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+# Those that are installed. A compiler may compute in more bits than float32 has, or fuse a product with a sum.
+COMPILERS = [
+    command
+    for command in (("cc", *STRICT), ("clang", *STRICT), ("c++", "-x", "c++", *STRICT[1:]))
+    if shutil.which(command[0]) is not None
+]
+ODD_COMPILERS = [
+    *((*command, level) for command in COMPILERS for level in ("-O0", "-Os")),
+    ("cc", "-std=gnu99", "-O3", "-ffp-contract=fast", "-march=native"),
+    ("cc", "-std=gnu99", "-O3", "-ffast-math", "-march=native"),
+    *([("gcc", "-std=gnu99", "-O2", "-mfpmath=387")] if platform.machine() == "x86_64" and shutil.which("gcc") else []),
+]
 # Reads images, and writes the class, the logits and the probabilities of each.
 MAIN = """\
 #include <stdio.h>
@@ -30,6 +49,10 @@ int main(void)
     return fflush(stdout) != 0;
 }
 """
+
+
+def in_c(model: Sequential, quantized: QuantizedModel | None = None) -> str:
+    return write(Request(model, quantized)).content.decode("ascii")
 
 
 class Answers:
@@ -76,3 +99,15 @@ class Program:
         """images: uint8 (n, ...)."""
         assert images.dtype == np.uint8
         return Answers(self.output(images.tobytes()), len(images))
+
+
+def expect_probabilities(answers: Answers, expected: Array, off: Array | float) -> None:
+    """The probabilities are those expected of logits that may be off by so much.
+
+    A probability is a quotient of exponentials. Each is off by a factor of exp(off), by the rounding of the difference of two
+    logits, and by the 5e-7 of fastlenet_exp; at most u for each class is added by their sum.
+    """
+    logits = answers.logits.astype(np.float64)
+    below = logits.max(axis=1, keepdims=True) - logits
+    bound = np.expm1(2 * off + 2.0**-24 * (below + logits.shape[1]) + 1e-6) * expected
+    expect_within(answers.probabilities, expected, bound + 2.0**-126)

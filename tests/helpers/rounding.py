@@ -8,8 +8,10 @@ from fastlenet import reference
 from fastlenet.nn import AvgPool2d, Conv2d, Flatten, Layer, LeakyReLU, Linear, MaxPool2d, ReLU, Sequential, Sigmoid, Tanh
 from fastlenet.testing.judging import gamma
 from helpers.arrays import Array
+from helpers.c_program import Answers, expect_probabilities
+from helpers.expect import expect_as_exact, expect_within
 
-__all__ = ["exact_logits"]
+__all__ = ["exact_logits", "expect_as_model"]
 
 
 def exact_logits(model: Sequential, images: Array) -> tuple[Array, Array]:
@@ -49,3 +51,21 @@ def _sums(layer: Layer, x: Array, weight: Array, bias: Array) -> Array:
     if isinstance(layer, AvgPool2d):
         return reference.avg_pool2d_forward(x, layer.kernel_size, **options)
     return reference.conv2d_forward(x, weight, np.broadcast_to(bias, len(weight)), **options)
+
+
+def expect_as_model(model: Sequential, answers: Answers, images: Array) -> None:
+    """The answers are the model's, within what float32 may round in either; so are the labels, except of ties within that."""
+    x = images.reshape(len(images), *model.input_shape)
+    exact, bound = exact_logits(model, x)
+    expect_within(answers.logits, exact, bound)
+    expect_as_exact(answers.logits, model.eval()(_input(model, x)), exact)
+    off = bound.max(axis=1, keepdims=True)
+    expect_probabilities(answers, model.predict_proba(images), 2 * off)
+    second, first = np.sort(exact, axis=1)[:, -2:].T
+    clear = first - second > 2 * off[:, 0]
+    assert clear.mean() > 0.5, "too many ties to mean anything"
+    np.testing.assert_array_equal(answers.numbers[clear], exact.argmax(axis=1)[clear])
+
+
+def _input(model: Sequential, images: Array) -> Array:
+    return model.ops.gather_images(images, range(len(images)), mean=model.mean, std=model.std)

@@ -11,15 +11,18 @@ from zlib import crc32
 
 from fastlenet.backend import Shape
 from fastlenet.config import config
-from fastlenet.exports.c import float32
+from fastlenet.exports.c import float32, int8
 from fastlenet.exports.c.stages import Part, Program, program, sized
-from fastlenet.exports.c.text import WIDTH, identifiers, in_comment, names_table
+from fastlenet.exports.c.text import MOST_LITERAL, WIDTH, identifiers, in_comment, names_table
+from fastlenet.exports.content import Content, ExportError, Request
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.nn import Sequential
+from fastlenet.nn.description import LAYERS, output_shape
 
-__all__ = ["CHeader", "c_header"]
+__all__ = ["write"]
 
 _CODE = Path(__file__).parent / "c"
+_MOST_BYTES = 2**31 - 1
 _CALL = re.compile(r"\bfastlenet_\w+(?=\()")
 _WINDOW = """\
 /* A window that slides over an image. */
@@ -49,28 +52,62 @@ _STORAGE = """\
 
 
 @dataclass(frozen=True)
-class CHeader:
-    """A C file. text: ASCII. constants: the bytes of weights and tables. stack: the bytes of the arrays of activations."""
+class _Sizes:
+    """constants: the bytes of weights and tables. stack: the bytes of activations."""
 
-    text: str
     constants: int
     stack: int
 
-
-def c_header(model: Sequential) -> CHeader:
-    """Returns a model in C, in float32. The model knows its images, and all its layers are the library's."""
-    parts = float32.parts(model, identifiers(model.names))
-    return _written(type(model).__name__, "float32", model.facts, parts, "float")
+    def __str__(self) -> str:
+        return f"{self.constants:,} bytes of constants; {self.stack:,} bytes of activations on the stack"
 
 
-def _written(kind: str, precision: str, facts: ModelFacts, parts: Sequence[Part], activations: str) -> CHeader:
+def write(request: Request) -> Content:
+    """Returns a model in C: in integers, if it was quantized, or in float32. Raises ExportError."""
+    model, quantized = request.model, request.quantized
+    _expect_exportable(model)
+    if quantized is None:
+        parts, precision, activations = float32.parts(model, identifiers(model.names)), "float32", "float"
+    else:
+        names = [layer.name for layer in quantized.layers]
+        parts, precision, activations = int8.parts(quantized, identifiers(names)), "int8", "uint8_t"
+    return _written(type(model).__name__, precision, model.facts, parts, activations)
+
+
+def _expect_exportable(model: Sequential) -> None:
+    """Raise ExportError or TypeError unless C can compute the model from raw images."""
+    for name, layer in zip(model.names, model.layers, strict=True):
+        if LAYERS.get(type(layer).__name__) is not type(layer):
+            raise TypeError(
+                f"export: layer {name!r}: {type(layer).__name__} is not a layer of the library, which C can compute"
+            )
+    facts = model.facts
+    if facts.input_shape is None:
+        cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"
+        raise ExportError(f"the model does not know the shape of its images; {cure}")
+    if len(facts.input_shape) != 3:
+        raise ExportError(f"the model takes examples of shape {facts.input_shape}, not images, which C reads")
+    if facts.mean is None:
+        cure = "fit sets this, or call model.set_facts(mean=..., std=...)"
+        raise ExportError(f"the model does not know how its images are normalised; {cure}")
+    shape = output_shape(model.names, model.layers, facts.input_shape)
+    if len(shape) != 1:
+        raise ExportError(f"the model gives an output of shape {shape}, where C needs a score for each class; add Flatten()")
+    longest = max((len(str(name).encode("utf-8", "backslashreplace")) for name in facts.class_names), default=0)
+    if longest > MOST_LITERAL:
+        raise ExportError(f"class_names: C takes names of at most {MOST_LITERAL:,} bytes, got one of {longest:,}")
+
+
+def _written(kind: str, precision: str, facts: ModelFacts, parts: Sequence[Part], activations: str) -> Content:
     """The file. kind: the model's class. activations: their type in C."""
     assert facts.input_shape is not None
     made = program(parts, activations, facts.input_shape)
     constants = [constant for part in parts for constant in part.constants]
     classes = parts[-1].shape[0]
-    header = CHeader("", sum(constant.bytes for constant in constants), made.bytes + 4 * classes)
-    windows = [part.window for part in parts if part.window]
+    sizes = _Sizes(sum(constant.bytes for constant in constants), made.bytes + 4 * classes)
+    if sizes.stack > _MOST_BYTES:
+        raise ExportError(f"C indexes at most {_MOST_BYTES:,} bytes of activations, and the model needs {sizes.stack:,}")
+    windows = [part.struct for part in parts if part.struct]
     names = [str(name) for name in facts.class_names or range(classes)]
     body = "\n\n".join(
         [
@@ -86,10 +123,11 @@ def _written(kind: str, precision: str, facts: ModelFacts, parts: Sequence[Part]
         ]
     )
     guard = _GUARD.replace("CHECKSUM", f"0x{crc32(body.encode('ascii')):08x}").replace("BODY", body)
-    return CHeader(f"{_head(kind, precision, facts.input_shape, parts, header)}\n\n{guard}", header.constants, header.stack)
+    text = f"{_head(kind, precision, facts.input_shape, parts, sizes)}\n\n{guard}"
+    return Content(text.encode("ascii"), (str(sizes),))
 
 
-def _head(kind: str, precision: str, shape: Shape, parts: Sequence[Part], header: CHeader) -> str:
+def _head(kind: str, precision: str, shape: Shape, parts: Sequence[Part], sizes: _Sizes) -> str:
     """The comment at the top."""
     layers = [f"  {in_comment(part.name):12} {part.layer:10} {sized(part.shape)}" for part in parts]
     lines = [
@@ -103,8 +141,8 @@ def _head(kind: str, precision: str, shape: Shape, parts: Sequence[Part], header
         "    cc -std=c99 -O3 program.c",
         "",
         *textwrap.wrap(
-            f"Constants: {header.constants:,} bytes. Stack: {header.stack:,} bytes of activations, and some hundred bytes of "
-            "calls. Every function and constant is static: each file that calls fastlenet_predict has its own.",
+            f"Memory: {sizes}, beside some hundred bytes of calls. All is static: each file that calls fastlenet_predict has "
+            "its own constants.",
             WIDTH - 3,
         ),
         "",

@@ -36,6 +36,7 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
+    ".h": Format("fastlenet.exports.c_header", "C99, for microcontrollers too", "can"),
     ".html": Format("fastlenet.exports.html", "a page to draw on", "always"),
 }
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastlenet.backend import Shape
-from fastlenet.exports.c.stages import Constant, Part, sized, window_of
+from fastlenet.exports.c.stages import Constant, Part, define_window, sized
+from fastlenet.exports.c.text import real
 from fastlenet.nn import (
     AvgPool2d,
     Conv2d,
@@ -56,21 +57,25 @@ def _part(model: Sequential, layer: Layer, name: str, identifier: str, shape: Sh
     kind, out = type(layer).__name__, layer.output_shape(shape)
     if isinstance(layer, (Flatten, Dropout)):
         return Part(name, kind, "nothing", out, "")
+    struct = f"{identifier}_window"
     if isinstance(layer, (MaxPool2d, AvgPool2d)):
-        call = f"fastlenet_{_POOLINGS[type(layer)]}(&{identifier}_window, {{x}}, {{y}})"
-        return Part(name, kind, "pool", out, call, window=window_of(f"{identifier}_window", layer, shape, out))
+        call = f"fastlenet_{_POOLINGS[type(layer)]}(&{struct}, {{x}}, {{y}})"
+        return Part(name, kind, "pool", out, call, (), _window(struct, layer, shape, out))
     if not isinstance(layer, (Conv2d, Linear)):
-        slope = f", {np.float32(layer.slope)}f" if isinstance(layer, LeakyReLU) else ""
+        slope = f", {real(np.float32(layer.slope))}" if isinstance(layer, LeakyReLU) else ""
         return Part(name, kind, "pointwise", out, f"fastlenet_{_ACTIVATIONS[type(layer)]}({{y}}, {{n}}{slope})")
     weight = np.asarray(model.parameters()[f"{name}.weight"])
     bias = np.asarray(model.parameters()[f"{name}.bias"]) if layer.bias else np.zeros(len(weight), np.float32)
     w, b = f"{identifier}_weight", f"{identifier}_bias"
+    biases = Constant("float", b, bias, "")
     if isinstance(layer, Conv2d):
-        constants = [Constant("float", w, weight, f"{sized(weight.shape)}: outputs, inputs, rows, columns")]
-        call = f"fastlenet_conv2d(&{identifier}_window, {{x}}, {w} + k * {weight[0].size}, {b}[k], {{y}})"
-        window = window_of(f"{identifier}_window", layer, shape, out)
-    else:
-        constants = [Constant("float", w, np.ascontiguousarray(weight.T), f"{sized(weight.T.shape)}: inputs, outputs")]
-        call = f"fastlenet_linear({{x}}, {weight.shape[1]}, {w}, {b}, {{y}}, {len(weight)})"
-        window = ""
-    return Part(name, kind, "conv" if window else "linear", out, call, [*constants, Constant("float", b, bias, "")], window)
+        weights = Constant("float", w, weight, f"{sized(weight.shape)}: outputs, inputs, rows, columns")
+        call = f"fastlenet_conv2d(&{struct}, {{x}}, {w} + k * {weight[0].size}, {b}[k], {{y}})"
+        return Part(name, kind, "conv", out, call, [weights, biases], _window(struct, layer, shape, out))
+    weights = Constant("float", w, np.ascontiguousarray(weight.T), f"{sized(weight.T.shape)}: inputs, outputs")
+    call = f"fastlenet_linear({{x}}, {weight.shape[1]}, {w}, {b}, {{y}}, {len(weight)})"
+    return Part(name, kind, "linear", out, call, [weights, biases])
+
+
+def _window(name: str, layer: Conv2d | MaxPool2d | AvgPool2d, shape: Shape, out: Shape) -> str:
+    return define_window(name, layer.kernel_size, layer.stride, layer.padding, shape, out)

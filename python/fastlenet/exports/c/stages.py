@@ -11,12 +11,13 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from fastlenet.backend import Array, Shape
 from fastlenet.exports.c.text import WIDTH, array, in_comment
+from fastlenet.nn.layers.base import Sizes
 
-__all__ = ["Buffer", "Constant", "Part", "Program", "program", "sized", "window_of"]
+__all__ = ["Buffer", "Constant", "Part", "Program", "define_window", "program", "sized"]
 
 Kind = Literal["input", "conv", "pool", "linear", "pointwise", "nothing"]
 _BYTES = {"float": 4, "int32_t": 4, "int8_t": 1, "uint8_t": 1}
@@ -58,7 +59,8 @@ class Part:
 
     kind: "input" and "linear" compute a whole output, "conv" channel k of it, "pool" one channel, "pointwise" changes its
     target in place, "nothing" computes nothing. shape: of the output. call: the C expression, where {x} is the source, {y} the
-    target and {n} the number of elements that it computes. window: the definition of the struct that it uses.
+    target and {n} the number of elements that it computes. struct: the definition of the window that it uses. sums: the size of
+    the array of sums that it needs.
     """
 
     name: str
@@ -67,7 +69,8 @@ class Part:
     shape: Shape
     call: str
     constants: Sequence[Constant] = ()
-    window: str = ""
+    struct: str = ""
+    sums: int = 0
 
     def statement(self, source: str, target: str, size: int) -> str:
         return self.call.format(x=source, y=target, n=size) + ";"
@@ -106,12 +109,13 @@ def program(parts: Sequence[Part], kind: str, shape: Shape) -> Program:
                 sizes["plane"] = max(sizes["plane"], math.prod(head.shape[1:]))
         else:
             size = math.prod(head.shape)
-            statements += [part.statement(source, target, size) for part in (head, *rest)]
+            statements += [head.statement(source, target, size), *(part.statement(target, target, size) for part in rest)]
         source, shape = target, stage[-1].shape
-    return Program(
-        [line for text in statements for line in _wrapped(text)],
-        [Buffer(kind, name, size) for name, size in sizes.items() if size],
-    )
+    buffers = [
+        *(Buffer(kind, name, size) for name, size in sizes.items()),
+        Buffer("int32_t", "sums", max(part.sums for part in parts)),
+    ]
+    return Program([line for text in statements for line in _wrapped(text)], [buffer for buffer in buffers if buffer.size])
 
 
 def _stages(parts: Sequence[Part]) -> list[list[Part]]:
@@ -119,9 +123,10 @@ def _stages(parts: Sequence[Part]) -> list[list[Part]]:
     for part in parts:
         kinds = [before.kind for before in stages[-1]] if stages else []
         joins = part.kind in ("pointwise", "nothing") or (part.kind == "pool" and kinds[:1] == ["conv"] and "pool" not in kinds)
-        if not (stages and joins):
-            stages.append([])
-        stages[-1].append(part)
+        if stages and joins:
+            stages[-1].append(part)
+        elif part.kind != "nothing":  # of the image itself
+            stages.append([part])
     return stages
 
 
@@ -149,7 +154,9 @@ def _by_channel(head: Part, rest: Sequence[Part], source: str, target: str, pixe
 def _wrapped(statement: str) -> list[str]:
     """A statement in lines that fit the file, indented by two."""
     indent = " " * (len(statement) - len(statement.lstrip()) + 6)
-    return textwrap.wrap(f"  {statement}", WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    whole = statement.replace(" + k * ", "\xa0+\xa0k\xa0*\xa0")  # at which textwrap does not break
+    lines = textwrap.wrap(f"  {whole}", WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _comment(stage: Sequence[Part], shape: Shape) -> list[str]:
@@ -157,17 +164,9 @@ def _comment(stage: Sequence[Part], shape: Shape) -> list[str]:
     return [f"/* {names}: {sized(shape)} -> {sized(stage[-1].shape)} */"]
 
 
-class _Window(Protocol):
-    """What Conv2d and the poolings have."""
-
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-
-def window_of(name: str, layer: _Window, shape: Shape, out: Shape) -> str:
+def define_window(name: str, kernel_size: Sizes, stride: Sizes, padding: Sizes, shape: Shape, out: Shape) -> str:
     """Returns the definition of a fastlenet_window. shape, out: of the layer's input and output."""
-    numbers = (*shape, *out[1:], *layer.kernel_size, *layer.stride, *layer.padding)
+    numbers = (*shape, *out[1:], *kernel_size, *stride, *padding)
     return f"static const fastlenet_window {name} = {{{', '.join(map(str, numbers))}}};"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlenet.backend import Array
 
-__all__ = ["MOST_LITERAL", "WIDTH", "array", "identifiers", "in_comment", "names_table"]
+__all__ = ["MOST_LITERAL", "WIDTH", "array", "identifiers", "in_comment", "names_table", "real"]
 
 WIDTH = 100  # columns of the file
 MOST_LITERAL = 4095  # the characters of a string that every C99 compiler takes
@@ -17,9 +17,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)  # with a pre
 
 
 def identifiers(names: Sequence[str]) -> list[str]:
-    """Returns a part of an identifier for each layer: its name, or if a name of them is no identifier, layer0, layer1, ..."""
-    if all(_IDENTIFIER.fullmatch(name) for name in names):
-        return list(names)
+    """Returns a part of an identifier for each layer: its name, or layerNAME, or if neither suits all, layer0, layer1, ..."""
+    for made in (list(names), [f"layer{name}" for name in names]):
+        if all(map(_IDENTIFIER.fullmatch, made)):
+            return made
     return [f"layer{place}" for place in range(len(names))]
 
 
@@ -55,8 +56,12 @@ def array(kind: str, name: str, values: Array, comment: str = "") -> str:
     return f"{said}static const {kind} {name}[{values.size}] = {{\n{_lines(_words(kind, values.ravel()))}\n}};"
 
 
+def real(value: np.float32) -> str:
+    """Returns a constant of C, in the fewest digits from which every compiler reads the same float32."""
+    return f"{value!s}f"
+
+
 def _words(kind: str, values: Array) -> Iterable[str]:
-    """Floats in the fewest digits from which every compiler reads the same float32."""
     if kind == "float":
         return (f"{word}f" for word in values.astype(np.float32).astype(str).tolist())
     return map(str, values.tolist())

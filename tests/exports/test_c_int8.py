@@ -1,0 +1,79 @@
+"""The exported C file of a quantized model has its bits, whatever compiles it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastlenet import LeNet
+from fastlenet.data import Dataset
+from fastlenet.inference.forward import softmax
+from fastlenet.quantization.layers import requantized
+from helpers.c_program import COMPILERS, ODD_COMPILERS, Program, expect_probabilities, in_c
+from helpers.expect import expect_same_bits
+from helpers.small_networks import EXACT, QUANTIZED
+
+
+@pytest.mark.parametrize("case", QUANTIZED)
+def test_int8_has_the_same_bits(case: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    model = QUANTIZED[case]
+    assert model.input_shape is not None
+    for array in model.parameters().values():
+        array[...] = rng.standard_normal(array.shape)
+    images = rng.integers(0, 256, (50, *model.input_shape), np.uint8)
+    images[0], images[1] = 0, 255
+    quantized = model.quantize(images)
+    answers = Program(in_c(model, quantized), tmp_path)(images)
+    expect_same_bits(answers.logits, quantized.logits(images))
+    np.testing.assert_array_equal(answers.numbers, answers.logits.argmax(axis=1))
+    expect_probabilities(answers, softmax(answers.logits), 0.0)
+
+
+def slow(compiler: tuple[str, ...]) -> object:
+    return pytest.param(compiler, marks=pytest.mark.slow)
+
+
+REQUANTISE = """\
+#include <stdio.h>
+#include "network.h"
+int main(void)
+{
+    struct { int32_t sum; float multiplier; int32_t zero_point; } given;
+    while (fread(&given, sizeof given, 1, stdin) == 1) {
+        putchar(fastlenet_requantise(given.sum, given.multiplier, given.zero_point));
+    }
+    return fflush(stdout) != 0;
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", [COMPILERS[0], *ODD_COMPILERS[-3:], *map(slow, ODD_COMPILERS[:-3])], ids=" ".join)
+def test_requantisation_rounds_alike_everywhere(compiler: tuple[str, ...], tmp_path: Path, rng: np.random.Generator) -> None:
+    """Sums that float32 rounds, products that are ties, and what is beyond the bytes."""
+    count = 40_000
+    given = np.empty(4 * count, [("sum", np.int32), ("multiplier", np.float32), ("zero_point", np.int32)])
+    ties = np.split(given, 4)
+    given["sum"] = rng.integers(-(2**31) + 1, 2**31, 4 * count)
+    given["multiplier"] = rng.random(4 * count) * 2.0**-22
+    ties[0]["sum"], ties[0]["multiplier"] = rng.integers(-1000, 1001, count), 2.0 ** -rng.integers(1, 4, count)
+    ties[1]["sum"] = 2 * ties[1]["sum"].clip(-(2**29), 2**29) + 1  # odd: half of them are between two numbers of float32
+    ties[1]["multiplier"] = 2.0 ** -rng.integers(20, 26, count)
+    ties[2]["multiplier"] = 10.0 ** rng.integers(-45, 39, count)
+    given["zero_point"] = rng.integers(0, 256, 4 * count)
+    model = EXACT["overlapping pools"]
+    text = in_c(model, model.quantize(np.full((2, 3, 9, 10), 9, np.uint8)))
+    found = np.frombuffer(Program(text, tmp_path, compiler, sources={"main.c": REQUANTISE}).output(given.tobytes()), np.uint8)
+    with np.errstate(over="ignore"):
+        expected = requantized(given["sum"], given["multiplier"], given["zero_point"])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", [(*COMPILERS[0], "-O3"), *ODD_COMPILERS], ids=" ".join)
+def test_lenet_in_int8_on_the_test_set(compiler: tuple[str, ...], mnist: Dataset, tmp_path: Path) -> None:
+    """Slow compilers get a tenth of the images."""
+    model, images = LeNet.pretrained(), mnist.test_images[:: 1 if "-O3" in compiler else 10, np.newaxis]
+    quantized = model.quantize(mnist)
+    expect_same_bits(Program(in_c(model, quantized), tmp_path, compiler)(images).logits, quantized.logits(images))
