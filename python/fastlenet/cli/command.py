@@ -15,7 +15,7 @@ from typing import NoReturn
 from fastlenet.signals import StoppedBySignal
 from fastlenet.streams import discard_output, flush, one_line, tell
 
-__all__ = ["UsageError", "fail_in_one_line", "run_command"]
+__all__ = ["UsageError", "explain", "fail_in_one_line", "run_command"]
 
 _USAGE, _INTERNAL, _CLOSED_PIPE = 2, 70, 141  # 70: EX_SOFTWARE of sysexits.h
 # The errors of a standard stream that cannot be written; errors of other files have the file's name.
@@ -45,7 +45,7 @@ def run_command(name: str, command: Callable[[], int], *expected: type[Exception
         finally:
             flush(sys.stdout)
     except (Exception, KeyboardInterrupt) as error:
-        return _explain(name, error, (UsageError, *expected))
+        return explain(name, error, (UsageError, *expected))
     finally:
         discard_output()
 
@@ -57,7 +57,7 @@ def fail_in_one_line(name: str) -> None:
     """
 
     def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> NoReturn:
-        code = _explain(name, error, ())
+        code = explain(name, error, ())
         discard_output()
         sys.exit(code)
 
@@ -74,8 +74,8 @@ def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     os._exit(128 + number)
 
 
-def _explain(name: str, error: BaseException, expected: tuple[type[Exception], ...]) -> int:
-    """Print why the command fails. Returns its exit code."""
+def explain(name: str, error: BaseException, expected: tuple[type[Exception], ...]) -> int:
+    """Print why a command fails. Returns its exit code. expected: the errors that a user can cause."""
     if os.environ.get("FASTLENET_TRACEBACK") == "1":
         import traceback
 

@@ -21,7 +21,7 @@ _GROUPS = {
     "data": ("data", "data_dir", "image_size", "validation", "sample_weight", "test_batch_size"),
     "files": ("save_model", "load_model", "checkpoint", "resume", "log_json", "plot"),
     "running": (
-        *("device", "threads", "log_interval", "dry_run", "profile", "find_lr", "times", "quiet", "json"),
+        *("device", "threads", "mpi", "log_interval", "dry_run", "profile", "find_lr", "times", "quiet", "json"),
         "allow_level_change",
     ),
 }

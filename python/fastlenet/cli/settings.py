@@ -131,6 +131,12 @@ class Options:
     threads: int | None = field(
         default=None, metadata={"values": THREADS, "help": "number of threads (default: the CPUs that this process may use)"}
     )
+    mpi: str = a_field(
+        "auto",
+        Values(str, choices=("auto", "on", "off")),
+        "share the run with the other processes that mpiexec or srun started: auto does so if their environment variables are "
+        "set; needs --shards",
+    )
     log_interval: int = a_field(0, _COUNT, "print the loss every N batches")
     json: bool = a_field(False, _SWITCH, "print the result as one JSON object; print all else on standard error")
     profile: bool = a_field(False, _SWITCH, "print a table of the time of each op in a training step")

@@ -7,8 +7,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from signal import SIGUSR1
+from typing import TYPE_CHECKING
 
 from fastlenet._core import DeviceError
 from fastlenet.backend import Array
@@ -17,6 +19,7 @@ from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.data import SHARE, load_data
 from fastlenet.cli.flags import make_parser as make_flags
 from fastlenet.cli.parser import Parser, flag_of
+from fastlenet.cli.ranks import Prepared, RankRun, counted, join, launched, only_first_speaks, share_run, silent
 from fastlenet.cli.result import Result
 from fastlenet.cli.resuming import resumed_run
 from fastlenet.cli.sample_weight import read_weights
@@ -48,9 +51,13 @@ from fastlenet.training.ensemble import EnsembleRun, load_members
 from fastlenet.training.evaluation import has_images
 from fastlenet.training.figures import PlotError
 from fastlenet.training.lr_finder import find_lr
+from fastlenet.training.ranks import RanksError
 from fastlenet.training.recipe import RECIPES, Recipe
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from fastlenet.distributed.mpi import MpiRanks
 
 __all__ = ["main", "make_parser"]
 
@@ -72,6 +79,8 @@ class _Job:
     recipe: Recipe
     data: Dataset
     profiler: Profiler | None
+    evaluates: bool = True  # every epoch
+    ranks: MpiRanks | None = None
     sample_weight: Array | None = None
     loaded: list[Sequential] = field(default_factory=list)
     notes: tuple[str, ...] = ()  # how the arrays of a foreign file were taken
@@ -89,7 +98,7 @@ class _Job:
             raise DataError(f"{one_line(self.data.name)}: {error}") from None
 
     def trainer(self, member: int) -> Trainer:
-        options, settings = self.options, self.settings
+        settings = self.settings
         model = self.loaded[member] if self.loaded else self.model(member)
         with flags_for():  # of classes that the data do not have
             return Trainer(
@@ -97,7 +106,8 @@ class _Job:
                 self.data,
                 self.recipe_of(member),
                 test_batch_size=settings.test_batch_size,
-                evaluate_every_epoch=not options.quiet or options.log_json is not None or options.plot is not None,
+                evaluate_every_epoch=self.evaluates,
+                ranks=self.ranks,
                 batches_per_epoch=1 if settings.dry_run else None,
                 settings=settings.as_json(self.recipe.seed),
                 sample_weight=self.sample_weight,
@@ -169,7 +179,7 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
     sizes = {part: len(data.part(part).labels) for part in reversed(PARTS)}  # what is reported on stands first
     counts = [f"{size} {PART_WORDS[part]} images" for part, size in sizes.items() if size]
     console.say(
-        f"fastlenet {config()['version']}   {DEVICES[settings.device].words()}   seed {recipe.seed}\n"
+        f"fastlenet {config()['version']}   {DEVICES[settings.device].words()}   seed {recipe.seed}{counted(job.ranks)}\n"
         f"{one_line(data.name)}: {', '.join(counts)}\n"
     )
     held_out = data.validation_labels
@@ -190,22 +200,56 @@ def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
         console.say(f"{settings.load_model} is not read: {job.options.resume} holds the weights")
 
 
+_EXPECTED = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError, RanksError, *ERRORS)
+
+
 def make_parser(prog: str) -> Parser:
     parser = make_flags(prog)
     add_worker_flags(parser)
     return parser
 
 
-def _train(arguments: Arguments, workers: Workers, signals: StopSignals, command: Sequence[str]) -> int:
-    check_arguments(arguments)
-    check_workers(workers, arguments)
-    state_file = arguments.options.state_file
-    with nullcontext() if state_file is None else reserve(state_file, arguments.options.resume):
-        return _train_alone(arguments, workers, signals, command)
+@dataclass(frozen=True)
+class _Command:
+    """A command line. given: its words; ranks: the processes that share its run, or None."""
+
+    arguments: Arguments
+    workers: Workers
+    given: Sequence[str]
+    ranks: MpiRanks | None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process prints and writes files."""
+        return self.ranks is None or self.ranks.rank == 0
 
 
-def _train_alone(arguments: Arguments, workers: Workers, signals: StopSignals, command: Sequence[str]) -> int:
-    """With the file of the training state reserved for this run."""
+def _train(command: _Command, name: str, signals: StopSignals) -> int:
+    options = command.arguments.options
+
+    def prepare() -> Prepared:
+        if command.ranks is not None and (options.find_lr or command.workers.asked_for):
+            asked = "--find-lr" if options.find_lr else "--workers and --cluster"
+            raise UsageError(f"{asked}: start this without mpiexec, or pass --mpi off")
+        if command.is_first:
+            check_arguments(command.arguments)
+            check_workers(command.workers, command.arguments)
+            if options.state_file is not None:
+                reserved.enter_context(reserve(options.state_file, options.resume))
+        job, run, seconds = _prepare(command)
+        return job.settings, run, lambda: _finish(command, job, run, seconds, signals)
+
+    with ExitStack() as reserved:
+        if command.ranks is None:
+            return prepare()[2]()
+        return share_run(command.ranks, name, _EXPECTED, signals, prepare)
+
+
+def _prepare(command: _Command) -> tuple[_Job, EnsembleRun, dict[str, float]]:
+    """All that comes before the first step. Returns the run and the seconds spent. The file of the training state must be
+    reserved for this run.
+    """
+    arguments, ranks = command.arguments, command.ranks
     options = arguments.options
     settings, recipe = arguments.new_run() if options.resume is None else resumed_run(options.resume, arguments)
     if options.threads is not None:
@@ -216,16 +260,25 @@ def _train_alone(arguments: Arguments, workers: Workers, signals: StopSignals, c
     start = time.perf_counter()
     data = _load_data(settings)
     seconds = {"data": time.perf_counter() - start}
-    job = _Job(options, settings, recipe, data, Profiler() if options.profile else None)
+    evaluates = not options.quiet or options.log_json is not None or options.plot is not None
+    if not command.is_first:
+        options = silent(options)
+    job = _Job(options, settings, recipe, data, Profiler() if options.profile else None, evaluates, ranks)
     if settings.sample_weight is not None:
         job.sample_weight = read_weights(settings.sample_weight, settings.validation)
     if settings.load_model is not None and options.resume is None:
         job.load_networks(settings.load_model, arguments.changes.get("epochs"))
-        for note in job.notes:
+        for note in job.notes if command.is_first else ():
             tell(one_line(f"{settings.load_model}: {note}"))
-    run = EnsembleRun(job.trainer, max(settings.ensemble, len(job.loaded)))
+    run = (EnsembleRun if ranks is None else RankRun)(job.trainer, max(settings.ensemble, len(job.loaded)))
     if options.resume is not None:
         _restore(run, options.resume, job)
+    return job, run, seconds
+
+
+def _finish(command: _Command, job: _Job, run: EnsembleRun, seconds: dict[str, float], signals: StopSignals) -> int:
+    """Train, and report."""
+    options, settings, workers = job.options, job.settings, command.workers
     write = tell if options.json else _print
     console = Console(options.quiet, options.log_interval, write=write)
     _announce(console, job, run.trainer)
@@ -233,7 +286,7 @@ def _train_alone(arguments: Arguments, workers: Workers, signals: StopSignals, c
         return _find_lr(run.trainer, console, options)
     result = Result.of(settings, run, seconds)
     if workers.asked_for:
-        how = workers, options.threads or 1, [*COMMAND, *command]
+        how = workers, options.threads or 1, [*COMMAND, *command.given]
         states = train_on_workers(run, job.trainer, settings, *how, console, write)
         return finish(run, states, console, [], options, result)
     return run_and_save(run, console, _callbacks(job, console, write), options, result, signals)
@@ -277,15 +330,18 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlene
     """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
 
     given = sys.argv[1:] if arguments is None else arguments
+    name = prog.removeprefix("python -m ")
 
     def command() -> int:
-        with StopSignals(*STOP_SIGNALS) as signals:
-            flags = vars(make_parser(prog).parse(given))
-            workers = Workers.of(flags)
+        with StopSignals(*(STOP_SIGNALS if launched() == 1 else (*STOP_SIGNALS, SIGUSR1))) as signals:
+            with only_first_speaks():
+                flags = vars(make_parser(prog).parse(given))
+                workers = Workers.of(flags)
+                read = Arguments.of(flags)
+                ranks = join(read.options.mpi)
             try:
-                return _train(Arguments.of(flags), workers, signals, given)
+                return _train(_Command(read, workers, given, ranks), name, signals)
             except StoppedRuns as stopped:
                 return stopped.code
 
-    expected = (DataError, CheckpointError, PlotError, LogError, DivergedError, DeviceError, *ERRORS)
-    return run_command(prog.removeprefix("python -m "), command, *expected)
+    return run_command(name, command, *_EXPECTED)

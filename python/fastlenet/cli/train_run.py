@@ -20,6 +20,7 @@ from fastlenet.training.callbacks.base import Callback, Writer
 from fastlenet.training.callbacks.console import Console
 from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.ensemble import EnsembleRun, join_members
+from fastlenet.training.ranks import RanksError
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 
@@ -49,6 +50,8 @@ def run_and_save(
         raise DivergedError(f"{error}; a smaller --lr may help{_kept(run, checkpoint, options)}") from None
     except DeviceError as error:
         raise DeviceError(f"{error}{_kept(run, checkpoint, options)}") from None
+    except RanksError as error:
+        raise RanksError(f"{error}{_kept(run, checkpoint, options)}") from None
     except BaseException:  # too little memory, a second Ctrl-C, a fault
         kept = _kept(run, checkpoint, options).removeprefix("; ")
         if kept:

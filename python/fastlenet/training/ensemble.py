@@ -148,7 +148,7 @@ class EnsembleRun:
             done = {name: np.array(array) for name, array in self.trainer.state.model.state_dict().items()}
             if self.member + 1 == self.count:
                 return [*self.finished, done]
-            if self.trainer.stop_requested:
+            if self.trainer.told_to_stop:
                 raise InterruptedRunError
             self.finished.append(done)
             self.member += 1

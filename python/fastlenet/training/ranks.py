@@ -6,24 +6,29 @@ from typing import Protocol
 
 from fastlenet.backend import Array
 
-__all__ = ["DifferentRanksError", "Ranks"]
+__all__ = ["Ranks", "RanksError"]
 
 
-class DifferentRanksError(RuntimeError):
-    """The ranks of a run do not hold the same parameters. The message names a rank."""
+class RanksError(RuntimeError):
+    """Processes cannot share a run, or not go on with it: one of them failed, or differs, or has no MPI. One line says so."""
 
 
 class Ranks(Protocol):
-    """The processes that share a run, as one of them sees them. Every rank must call the methods in the same order.
+    """The processes that share a run, as one of them sees them. All must call the methods in the same order.
 
-    rank: the number of this one, 0..size-1. size: how many there are, a power of two. name: of this one, for errors.
-    stop: set it to ask all ranks to stop. stopping: whether a rank had asked before the last call of `gather`.
+    rank: the number of this one, 0..size-1. size: the number of ranks, a power of two. names: of all ranks, for errors.
+    stop: set it to ask all ranks to stop. stopping: whether a rank has asked, as all of them know since the last `gather`.
+    compare: set it to ask all ranks to compare their parameters; `gather` resets it. comparing: whether a rank asked in the
+    last `gather`.
     """
 
     rank: int
     size: int
+    names: list[str]
     stop: bool
     stopping: bool
+    compare: bool
+    comparing: bool
 
     def sum(self, buffer: Array) -> None:
         """Replace the buffer by the sum of all ranks' buffers, float32 (n,), with the same bits on each.
@@ -32,4 +37,4 @@ class Ranks(Protocol):
         """
 
     def gather(self, numbers: Array) -> Array:
-        """Returns the numbers of all ranks, float64 (size, k), from those of this one, (k,). Sets `stopping` on all of them."""
+        """Returns the numbers of all ranks, float64 (size, k), from those of this one, (k,)."""

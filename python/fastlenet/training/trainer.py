@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import restore_state, save_state
 from fastlenet.training.evaluation import BATCH_SIZE, evaluate, expect_fit, has_images
 from fastlenet.training.history import Epoch, History
-from fastlenet.training.ranks import Ranks
+from fastlenet.training.ranks import Ranks, RanksError
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.schedule import Schedule
 from fastlenet.training.sharded_step import ShardedStep
@@ -85,6 +86,7 @@ class Trainer:
         self.evaluation_seconds = 0.0
         self.stop_requested, self.stop_reason = False, ""
         self._rate, self._ranks = rate, ranks
+        self._compared_at = -1  # the step after which the ranks were last found to have the same parameters
         if ranks is not None and recipe.shards % ranks.size:
             raise FieldValueError("shards", recipe.shards, f"a multiple of the {ranks.size} ranks")
         self._step = self._make_step()
@@ -128,7 +130,7 @@ class Trainer:
             for callback in callbacks:
                 callback.begin(self)
             if self._stopping() and state.epoch < state.recipe.epochs:
-                raise InterruptedRunError
+                self._interrupt()
             while state.epoch < state.recipe.epochs:
                 self._run_epoch(callbacks)
             for callback in callbacks:
@@ -150,16 +152,19 @@ class Trainer:
             if state.position == state.batches:
                 self._step.wait()
             state.seconds += time.perf_counter() - start
+            if self._ranks is not None and self._ranks.comparing:
+                self._compare_ranks()
             for callback in callbacks:
                 callback.batch(self, loss, images)
-            if self._told_to_stop and state.position < state.batches:
-                raise InterruptedRunError
+            if self.told_to_stop and state.position < state.batches:
+                self._interrupt()
             start = time.perf_counter()
         self._finish_epoch(callbacks)
 
     def _finish_epoch(self, callbacks: tuple[Callback, ...]) -> None:
         state = self.state
         state.expect_finite()
+        self._compare_ranks()
         val_accuracy = val_loss = None
         last = state.epoch + 1 == state.recipe.epochs
         if has_images(state.data) and (self.evaluate_every_epoch or last):
@@ -179,7 +184,7 @@ class Trainer:
         for callback in callbacks:
             callback.epoch(self, epoch)
         if self._stopping() and not last:
-            raise InterruptedRunError
+            self._interrupt()
 
     def stop(self, reason: str = "a callback stopped it") -> None:
         """Stop the run after the current step, by an InterruptedRunError. history.stopped then gives the reason.
@@ -191,7 +196,7 @@ class Trainer:
             self._ranks.stop = True
 
     @property
-    def _told_to_stop(self) -> bool:
+    def told_to_stop(self) -> bool:
         """Whether to stop; the same on all ranks."""
         return self.stop_requested if self._ranks is None else self._ranks.stopping
 
@@ -199,7 +204,29 @@ class Trainer:
         """Whether to stop, after the ranks have agreed on it."""
         if self._ranks is not None:
             self._ranks.gather(np.empty(0))
-        return self._told_to_stop
+        return self.told_to_stop
+
+    def _interrupt(self) -> NoReturn:
+        self._compare_ranks()
+        raise InterruptedRunError
+
+    def _compare_ranks(self) -> None:
+        """Raise RanksError unless all ranks have the same finite parameters and the same state of the optimizer."""
+        ranks, state = self._ranks, self.state
+        if ranks is None or self._compared_at == state.optimizer.steps:
+            return
+        import zlib  # loads a library
+
+        state.expect_finite()  # here, on all ranks, since only one of them saves
+        digest = 0
+        for array in (state.model.parameter_buffer, *state.optimizer.state_dict().values(), *state.average.values()):
+            digest = zlib.crc32(np.asarray(array).data, digest)
+        digests = ranks.gather(np.array([float(digest)]))[:, 0]
+        odd = np.flatnonzero(digests != digests[0])
+        if odd.size:
+            where = f"in epoch {state.epoch + 1} after step {state.position}"
+            raise RanksError(f"{ranks.names[odd[0]]} has other parameters than {ranks.names[0]} {where}")
+        self._compared_at = state.optimizer.steps
 
     # --- what it can be asked for ---
 
@@ -235,6 +262,13 @@ class Trainer:
             )
         self.evaluation_seconds += time.perf_counter() - start
         return result
+
+    def may_save(self) -> bool:
+        """Whether a checkpoint may be written now. Ranks must compare their parameters; they do so after the next step."""
+        if self._ranks is None or self._compared_at == self.state.optimizer.steps:
+            return True
+        self._ranks.compare = True
+        return False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint, as save_state does."""

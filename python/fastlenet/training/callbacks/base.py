@@ -29,6 +29,9 @@ class Run(Protocol):
     def mean_loss(self) -> float:
         """Returns the mean loss of the epoch so far. On a GPU this waits for the steps."""
 
+    def may_save(self) -> bool:
+        """Whether a checkpoint may be written now; if not, ask again after the next step."""
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint. If it raises CheckpointError or DivergedError, the old file stays."""
 

@@ -24,7 +24,7 @@ class Saver(Writer):
         self._due = time.monotonic() + seconds
 
     def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
-        if time.monotonic() >= self._due and run.state.position < run.state.batches:
+        if time.monotonic() >= self._due and run.state.position < run.state.batches and run.may_save():
             self.save(run)
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
