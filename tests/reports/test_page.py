@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import re
 import shlex
@@ -21,9 +22,11 @@ from fastlenet.cli.flags import make_parser
 from fastlenet.cli.settings import Arguments
 from fastlenet.data import Dataset
 from fastlenet.inference.facts import ModelFacts
+from fastlenet.inference.scores import Evaluation
 from fastlenet.models import LeNet5
 from fastlenet.reports import Report
 from fastlenet.reports.charts import learning_curves, share_axis
+from fastlenet.reports.confusions import confusions
 from fastlenet.reports.label_errors import SOURCE_ADDRESS
 from fastlenet.reports.markup import Markup, tag
 from fastlenet.reports.pictures import signed_address, tiled
@@ -134,6 +137,21 @@ def test_a_matrix_of_many_classes_is_a_picture() -> None:
     names = [words(text) for text in found.iter("text")]
     assert sorted(names) == sorted(2 * [str(name) for name in report.class_names])
     assert len(rows(found, "pairs")) == 10
+
+
+@pytest.mark.parametrize("classes", [31, 111, 300, 1001])
+def test_the_picture_of_a_matrix_stays_small(classes: int) -> None:
+    """At most 1,000 pixels a side, but one for each class; names as far apart as they are high."""
+    matrix = np.ones((classes, classes), np.int64)
+    report = replace(report_of("mnist"), evaluation=Evaluation(1.0, matrix, tuple(f"name {n}" for n in range(classes))))
+    svg = tree(tag("div", confusions(report))).find(".//svg")
+    assert svg is not None
+    (frame,) = svg.iter("rect")
+    assert classes <= float(frame.attrib["width"]) <= max(1000, classes) and float(svg.attrib["width"]) < 60 + max(
+        1000, classes
+    )
+    heights = [float(text.attrib["y"]) for text in svg.iter("text") if "y" in text.attrib]
+    assert min(b - a for a, b in itertools.pairwise(heights)) >= 8.4
 
 
 def decoded(address: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -289,6 +307,16 @@ def test_a_curve_goes_through_its_points() -> None:
     assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.11)  # powers of ten are evenly spaced
     heights = [float(point.split(",")[1]) for point in accuracies.find("polyline").attrib["points"].split()]  # type: ignore[union-attr]
     assert heights == pytest.approx([220 - 192 * (n / 4 - 0.2) / 0.8 for n in (1, 2, 3)], abs=0.06)
+
+
+def test_a_long_history_is_thinned_out() -> None:
+    """Its last epoch stays, and few networks have more points than many."""
+    history = History([Epoch(n + 1, 2 / (n + 1), 0.5, None, None, 1.0, 1.0) for n in range(10_001)])
+    for histories, most in ([history], 3000), ([history] * 300, 20):
+        losses = tree(learning_curves(histories)[0])
+        points = [line.attrib["points"].split() for line in losses.iter("polyline")]
+        assert len(points) == len(histories) and all(most / 2 < len(curve) <= most + 1 for curve in points)
+        assert "at the end loss 0.0002" in losses.attrib["aria-label"] and not list(losses.iter("circle"))
 
 
 def test_infinite_and_missing_losses() -> None:

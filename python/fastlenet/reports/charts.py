@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from fastlenet.reports.calibration import Calibration
 from fastlenet.reports.markup import Markup, join, tag
-from fastlenet.training.history import History
+from fastlenet.training.history import Epoch, History
 
 __all__ = ["interval_chart", "learning_curves", "marks", "reliability_diagram", "share_axis", "strip"]
 
 _WIDTH = 340  # of a chart, in units that are pixels on a phone; a wide page shows charts beside each other
 _LABEL = 13  # the least distance of two labels
+_POINTS, _MARKED = 3000, 40  # points of all curves of one name; epochs that are marked by circles
 
 Place = Callable[[float], float]
 
@@ -172,7 +173,7 @@ def _curves(histories: Sequence[History], name: str) -> Markup:
             key,
             [
                 (epoch.epoch, value)
-                for epoch in history.epochs
+                for epoch in _some(history.epochs, max(20, _POINTS // len(histories)))
                 if (value := getattr(epoch, key)) is not None and math.isfinite(value) and (value > 0 or name == "accuracy")
             ],
         )
@@ -192,7 +193,7 @@ def _curves(histories: Sequence[History], name: str) -> Markup:
     for key, points in curves:
         class_ = "b" if key.startswith("val_") else "a"
         placed = [(frame.x(epoch), y(value)) for epoch, value in points]
-        if len(histories) == 1:
+        if len(histories) == 1 and len(placed) <= _MARKED:
             lines += [tag("circle", cx=_n(px), cy=_n(py), r=2.5, class_=class_) for px, py in placed]
         lines.append(_polyline(placed, class_ if len(histories) == 1 else f"{class_} thin"))
         ends.setdefault(key, []).append(placed[-1][1])
@@ -201,6 +202,12 @@ def _curves(histories: Sequence[History], name: str) -> Markup:
     end = ", ".join(f"{key} {points[-1][1]:.4g}" for key, points in curves[:2])
     description = f"{name} over the epochs; at the end {end}"
     return _svg(256, description, frame.axes(across, ticks, "epoch", name), *lines, *labels)
+
+
+def _some(epochs: Sequence[Epoch], most: int) -> Sequence[Epoch]:
+    """All epochs; or of more than `most`, every second, third, ... one, and the last one."""
+    step = max(1, math.ceil(len(epochs) / most))
+    return [*epochs[:-1:step], *epochs[-1:]]
 
 
 def _labels(ends: dict[str, float], x: float) -> list[Markup]:

@@ -6,7 +6,7 @@ from fastlenet.reports.findings import Findings, Mistake
 from fastlenet.reports.label_errors import LABEL_ERRORS, SOURCE, SOURCE_ADDRESS
 from fastlenet.reports.markup import Markup, join, tag
 from fastlenet.reports.pictures import image_address, shrunk
-from fastlenet.reports.results import percent
+from fastlenet.reports.tables import percent
 
 __all__ = ["errors"]
 

@@ -12,7 +12,7 @@ from fastlenet.inference.facts import Label
 from fastlenet.reports.findings import Example, Findings
 from fastlenet.reports.markup import Markup, join, tag
 from fastlenet.reports.pictures import image_address, shrunk, signed_address, tiled
-from fastlenet.reports.results import percent, scrolled
+from fastlenet.reports.tables import percent, scrolled
 
 __all__ = ["activations", "filters", "layer_costs"]
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from fastlenet.config import config
-from fastlenet.reports import gallery, inside, results, trained
+from fastlenet.reports import confusions, gallery, inside, results, trained
 from fastlenet.reports.findings import Findings
 from fastlenet.reports.markup import Markup, join, tag
 
@@ -34,7 +34,7 @@ def _plain(section: Callable[[Findings], Markup]) -> Section:
 
 # The sections of the page in order: the word in their address, and their title.
 _SECTIONS: Mapping[str, tuple[str, Section]] = {
-    "confusions": ("Confusions", _plain(results.confusions)),
+    "confusions": ("Confusions", _plain(confusions.confusions)),
     "classes": ("Precision and recall", _plain(results.classes)),
     "calibration": ("Calibration", _plain(results.calibration)),
     "errors": ("Worst errors", _plain(gallery.errors)),

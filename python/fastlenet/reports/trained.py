@@ -7,7 +7,7 @@ from dataclasses import replace
 from fastlenet.reports.charts import learning_curves
 from fastlenet.reports.findings import Findings
 from fastlenet.reports.markup import Markup, join, tag
-from fastlenet.reports.results import scrolled, table
+from fastlenet.reports.tables import scrolled, table
 
 __all__ = ["curves", "recipe"]
 
