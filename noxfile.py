@@ -148,7 +148,7 @@ def torchvision(session: nox.Session) -> None:
     script(session, "torchvision", BUILD / "torchvision")
 
 
-@session(".[test,browser]")
+@session(".[test,browser,docs]")
 def browser(session: nox.Session) -> None:
     """Run the tests that open pages in headless Chromium, which this installs from Debian's packages if it is absent."""
     script(session, "browser", *session.posargs)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
 
 import latex2mathml.converter
 from docutils import nodes
 
+import fastlenet
+
 project = "fastlenet"
 author = "The fastlenet authors"
 copyright = author
-version = release = installed_version("fastlenet")
+version = release = fastlenet.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 include_patterns = [
@@ -62,8 +64,6 @@ def write_docstring(app: Any, what: str, name: str, thing: Any, options: Any, li
 
     The docstring of a backend's op refers to the op in fastlenet.ops.
     """
-    import fastlenet.ops
-
     op = name.removeprefix(next((backend for backend in BACKENDS if name.startswith(backend)), name))
     if op in fastlenet.ops.__all__:
         lines[:] = [*lines, "", f"The contract is that of :func:`fastlenet.ops.{op}`."]
@@ -112,9 +112,16 @@ def math_block(writer: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def write_live_page(app: Any, error: Exception | None) -> None:
+    """Export the package's network as a page to draw on, beside docs/live.html, which shows it."""
+    if error is None and app.builder.format == "html":
+        fastlenet.export(fastlenet.LeNet.pretrained(), Path(app.outdir) / "docs" / "draw.html")
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", write_docstring)
     app.connect("autodoc-process-signature", write_signature)
+    app.connect("build-finished", write_live_page)
     # Formulas become MathML, which browsers show by themselves: no script, no other host.
     app.add_html_math_renderer("mathml", (math_inline, None), (math_block, None))
     app.config.html_math_renderer = "mathml"

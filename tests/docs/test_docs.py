@@ -45,7 +45,8 @@ def test_examples_in_docstrings(name: str, mnist: Dataset, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/data.md", "docs/training.md", "docs/models.md", "docs/report.md", "docs/predict.md"]
+    "page",
+    ["README.md", "docs/data.md", "docs/training.md", "docs/models.md", "docs/report.md", "docs/predict.md", "docs/export.md"],
 )
 def test_python_on_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block that needs neither PyTorch nor a file of the reader's, other than a picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +48,13 @@ def test_own_digit(capsys: pytest.CaptureFixture[str]) -> None:
     (seen,) = own_digit.main(own_digit.PHOTO)
     assert seen.label == 5 and not seen.warnings
     assert f"{own_digit.PHOTO}: 5 with 9" in capsys.readouterr().out
+
+
+def test_browser_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = example("browser_page").main(page=tmp_path / "digit.html")
+    assert written.bytes == (tmp_path / "digit.html").stat().st_size > 500_000
+    accuracy, address = capsys.readouterr().out.splitlines()
+    assert float(re.findall(r"([\d.]+)% in 8-bit", accuracy)[0]) > 99 and address.endswith((tmp_path / "digit.html").as_uri())
 
 
 @pytest.mark.slow

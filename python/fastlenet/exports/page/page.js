@@ -272,7 +272,9 @@ const shownLayers = layers.flatMap((layer, index) => {
   const caption = document.createElement("figcaption"), title = document.createElement("h2"), size = document.createElement("span");
   const few = k > MOST_MAPS ? `the first ${MOST_MAPS} of ` : "";
   title.textContent = layer.name;
-  size.textContent = `${few}${k} ${k === 1 ? "map" : "maps"} of ${p}x${q}: where each filter finds its pattern`;
+  const isFirst = index === layers.findIndex(({kind}) => kind === "Conv2d");
+  const finds = isFirst ? "where each filter finds its pattern" : "where each filter finds its combination of the maps before";
+  size.textContent = `${few}${k} ${k === 1 ? "map" : "maps"} of ${p}x${q}: ${finds}`;
   caption.append(title, size);
   maps.className = "maps";
   maps.setAttribute("role", "img");
@@ -292,7 +294,7 @@ function zeroOf(layer, table) {
 /** Put each layer's maps in rows of about the same length, as few rows as there is room for. */
 function arrange() {
   for (const {q, maps, pictures} of shownLayers) {
-    const least = Math.min(Math.max(1.75 * q, 28), 46) + MAP_GAP;
+    const least = Math.min(Math.max(1.75 * q, 26), 46) + MAP_GAP;
     const most = Math.max(1, Math.floor((maps.clientWidth + MAP_GAP) / least));
     const rows = Math.ceil(pictures.length / most), columns = Math.ceil(pictures.length / rows);
     maps.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
