@@ -107,8 +107,8 @@ def test_lenet5_needs_a_word(tmp_path: Path) -> None:
     equal(model, LeNet5(5))
     colours = LeNet5(5, input_shape=(3, 32, 32))
     path = save(tmp_path / "m.pt", colours.state_dict())
-    refused(path, r"give input_shape such as \(3, 32, 32\)", network="lenet5")
-    model, _ = loaded(path, network="lenet5", input_shape=(3, 32, 32))
+    refused(path, "give image_size such as 32", network="lenet5")
+    model, _ = loaded(path, network="lenet5", image_size=32)
     equal(model, colours)
 
 
@@ -116,9 +116,9 @@ def test_images_whose_size_the_shapes_do_not_say(tmp_path: Path) -> None:
     small = LeNet(5, input_shape=(1, 8, 8))
     path = save(tmp_path / "m.pt", small.state_dict())
     refused(path, "its shapes are not those of LeNet")
-    model, _ = loaded(path, input_shape=(1, 8, 8))
+    model, _ = loaded(path, image_size=(8, 8))
     equal(model, small)
-    refused(path, "its shapes are not those of LeNet", input_shape=(1, 28, 28))
+    refused(path, "its shapes are not those of LeNet", image_size=28)
 
 
 def test_a_chain(tmp_path: Path) -> None:

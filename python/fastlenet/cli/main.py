@@ -26,6 +26,7 @@ COMMANDS = {
     "report": Command("fastlenet.cli.report", "write a page about a model: its errors, filters, activations, costs, recipe"),
     "predict": Command("fastlenet.cli.predict", "read the handwritten digits on pictures"),
     "export": Command("fastlenet.cli.export", "write a model for other programs: ONNX, C, a browser page"),
+    "convert": Command("fastlenet.cli.convert", "convert a model of PyTorch, Keras, Caffe, ONNX or NumPy"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
     "bench": Command("fastlenet.cli.bench", "time each op, and compare it with what this CPU could reach"),
     "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),

@@ -17,6 +17,7 @@ from fastlenet.cli.models import Model, load_model
 from fastlenet.cli.parser import Parser, file_name
 from fastlenet.data.folder import SUFFIXES
 from fastlenet.files import CheckpointError, expect_writable, user_path
+from fastlenet.formats.foreign import FORMATS
 from fastlenet.images.framing import SIDE
 from fastlenet.images.predict import Prediction, predict_image, predict_page
 from fastlenet.images.reading import ImageError, pillow
@@ -110,7 +111,7 @@ def run(given: argparse.Namespace, prog: str) -> int:
 
 def _is_model(path: str) -> bool:
     """Whether it is named as a file of a model, or is one: after eight bytes its header of JSON begins."""
-    if path.endswith(".safetensors"):
+    if path.lower().endswith((".safetensors", *(suffix for kind in FORMATS.values() for suffix in kind.suffixes))):
         return True
     try:
         with user_path(path).open("rb") as file:

@@ -36,6 +36,7 @@ from fastlenet.files import CheckpointError, reserve, user_path
 from fastlenet.formats.foreign import foreign_format
 from fastlenet.models import NETWORKS
 from fastlenet.models.loading import read_model
+from fastlenet.models.recognising import Note
 from fastlenet.nn import Sequential
 from fastlenet.profiling import Profiler
 from fastlenet.signals import STOP_SIGNALS, StopSignals
@@ -83,7 +84,7 @@ class _Job:
     ranks: MpiRanks | None = None
     sample_weight: Array | None = None
     loaded: list[Sequential] = field(default_factory=list)
-    notes: tuple[str, ...] = ()  # how the arrays of a foreign file were taken
+    notes: tuple[Note, ...] = ()  # how the arrays of a foreign file were taken
 
     def recipe_of(self, member: int) -> Recipe:
         return replace(self.recipe, seed=self.recipe.seed + member)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,7 @@ from fastlenet.formats.tensor_file import TensorFile
 from fastlenet.models.describing import described
 from fastlenet.models.ensemble import Ensemble
 from fastlenet.models.foreign.understanding import filled, understood
-from fastlenet.models.recognising import MNIST, Arrays, Recognised, UndecidedError, recognise
+from fastlenet.models.recognising import MNIST, Arrays, Asked, Note, Recognised, UndecidedError, recognise
 from fastlenet.nn import Sequential
 from fastlenet.training.ensemble import split_members
 
@@ -40,14 +39,14 @@ class Loaded:
 
     model: Sequential | Ensemble
     kind: str
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def load(
     path: str | os.PathLike[str],
     *,
     network: str | Sequential | None = None,
-    input_shape: Sequence[int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     ops: ModuleType = kernel_ops,
 ) -> Sequential | Ensemble:
     """Returns the model in a file, in evaluation mode: one that `model.save` or `fastlenet train --save-model` wrote, or one of
@@ -58,7 +57,8 @@ def load(
     28x28 gray images and ten classes, `load` assumes MNIST's mean and standard deviation. A UserWarning says what was assumed.
 
     network: for a file without an architecture, "lenet" or "lenet5", or a model with these arrays, which is filled and
-    returned. input_shape: the (c, h, w) of its images, if the file does not say it. ops: the backend.
+    returned. image_size: the (height, width) of its images, or one number for both, if the file does not say it. ops: the
+    backend.
 
     The file is checked before an array is made, and nothing in it is executed. Raises CheckpointError, in one line, for any
     other file and for a damaged or hostile one.
@@ -69,7 +69,7 @@ def load(
         >>> model.input_shape, model["conv1"]
         ((1, 28, 28), Conv2d(kernel_size=(5, 5), stride=(1, 1), padding=(0, 0), in_channels=1, out_channels=20, bias=True))
     """
-    loaded = read_model(path, network=network, input_shape=input_shape, ops=ops)
+    loaded = read_model(path, network=network, image_size=image_size, ops=ops)
     for note in loaded.notes:
         warnings.warn(f"{shown_path(user_path(path))}: {note}", UserWarning, stacklevel=2)
     return loaded.model
@@ -79,14 +79,15 @@ def read_model(
     path: str | os.PathLike[str],
     *,
     network: str | Sequential | None = None,
-    input_shape: Sequence[int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     ops: ModuleType = kernel_ops,
 ) -> Loaded:
     """Returns the model in a file, its format, and what was assumed. The arguments and the errors are those of `load`."""
     file = user_path(path)
+    asked = Asked(network, image_size, ops)  # type: ignore[arg-type]  # which converts one number to two
     kind = foreign_format(file)
     try:
-        read = _own(file, network, input_shape, ops) if kind is None else _foreign(file, kind, network, input_shape, ops)
+        read = _own(file, asked) if kind is None else _foreign(file, kind, asked)
     except CheckpointError:
         raise
     except UndecidedError as error:
@@ -97,13 +98,13 @@ def read_model(
     return Loaded(read.model, read.kind, (*read.notes, _normalisation(first)) if first.facts is MNIST else read.notes)
 
 
-def _normalisation(model: Sequential) -> str:
+def _normalisation(model: Sequential) -> Note:
     """That a file does not say how its images are normalised, and that MNIST's numbers are taken."""
-    guess = f"taken as those of MNIST, by mean {model.mean} and std {model.std}; model.set_facts(mean=..., std=...) sets others"
-    return f"does not say how its images are normalised; {guess}"
+    guess = f"taken as those of MNIST, by mean {model.mean} and std {model.std}"
+    return Note(f"does not say how its images are normalised; {guess}", of_pixels=True)
 
 
-def _own(path: Path, network: str | Sequential | None, input_shape: Sequence[int] | None, ops: ModuleType) -> Loaded:
+def _own(path: Path, asked: Asked) -> Loaded:
     """The model in a safetensors file, whose header decides before a tensor is read."""
     file = TensorFile(path)
     if "fastlenet" in file.metadata:
@@ -111,12 +112,12 @@ def _own(path: Path, network: str | Sequential | None, input_shape: Sequence[int
         raise CheckpointError(f"{shown_path(path)}: a checkpoint of a run, not a model; {cure}")
     file.expect_known_types()
     if "fastlenet_version" in file.metadata:
-        make, shapes = described(file, ops)
+        make, shapes = described(file, asked.ops)
         found = [Recognised(make, {name: name for name in part}) for part in shapes]
     else:
         found = []
         for part in split_members(file.shapes, path) or [{}]:
-            found.append(_recognised(path, Arrays(part), network, input_shape, ops))
+            found.append(_recognised(path, Arrays(part), asked))
         if any(other.names != found[0].names for other in found):
             raise _unknown(path)
     arrays = file.read(file.size)
@@ -126,20 +127,16 @@ def _own(path: Path, network: str | Sequential | None, input_shape: Sequence[int
     return Loaded(models[0] if len(models) == 1 else Ensemble(models), "a safetensors file", notes)
 
 
-def _foreign(
-    path: Path, kind: Format, network: str | Sequential | None, input_shape: Sequence[int] | None, ops: ModuleType
-) -> Loaded:
+def _foreign(path: Path, kind: Format, asked: Asked) -> Loaded:
     """The model in a file of another program."""
-    found = understood(kind.read(path), kind, network, input_shape, ops)
+    found = understood(kind.read(path), kind, asked)
     if found is None:
         raise _unknown(path)
     return Loaded(found.model, kind.name, found.notes)
 
 
-def _recognised(
-    path: Path, arrays: Arrays, network: str | Sequential | None, input_shape: Sequence[int] | None, ops: ModuleType
-) -> Recognised:
-    found = recognise(arrays, network, input_shape, ops)
+def _recognised(path: Path, arrays: Arrays, asked: Asked) -> Recognised:
+    found = recognise(arrays, asked)
     if found is None:
         raise _unknown(path)
     return found

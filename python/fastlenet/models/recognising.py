@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from types import ModuleType
+from typing import NamedTuple
 
 from fastlenet import ops as kernel_ops
 from fastlenet.backend import Array, Shape
+from fastlenet.fields import FieldTypeError, Values, integer
 from fastlenet.formats.state import own_names
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.chain import Chain
@@ -19,7 +21,7 @@ from fastlenet.models.lenet import LeNet
 from fastlenet.models.lenet5 import LeNet5
 from fastlenet.nn import Sequential
 
-__all__ = ["MNIST", "Arrays", "Recognised", "UndecidedError", "recognise"]
+__all__ = ["MNIST", "Arrays", "Asked", "Note", "Recognised", "UndecidedError", "recognise"]
 
 Shapes = Mapping[str, Shape]
 Make = Callable[[], Sequential]
@@ -53,6 +55,36 @@ class Arrays:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the user says of the network, where the file does not. The fields are arguments of `load`."""
+
+    network: str | Sequential | None = None
+    image_size: tuple[int, int] | None = None
+    ops: ModuleType = kernel_ops
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if isinstance(self.network, str):
+            Values(str, choices=("lenet", "lenet5")).convert("load: network", self.network)
+        elif self.network is not None and not isinstance(self.network, Sequential):
+            raise FieldTypeError("network", self.network, "lenet, lenet5 or a Sequential", "load: ")
+        if size is not None:
+            rows, columns = size if isinstance(size, (tuple, list)) and len(size) == 2 else (size, size)
+            sides = tuple(integer("load: image_size", side, 1, 4096) for side in (rows, columns))
+            object.__setattr__(self, "image_size", sides)
+
+
+class Note(NamedTuple):
+    """How something that a file does not say was taken. of_pixels: it is the normalisation, which the user may know better."""
+
+    text: str
+    of_pixels: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.text}; model.set_facts(mean=..., std=...) sets others" if self.of_pixels else self.text
+
+
+@dataclass(frozen=True)
 class Recognised:
     """A network, and how the arrays of a file fill it.
 
@@ -64,30 +96,26 @@ class Recognised:
     names: Mapping[str, str]
     layout: Layout = OURS
     flattened: Mapping[str, Shape] = field(default_factory=dict)
-    note: str = ""
+    note: Note | None = None
 
     def state(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Returns the network's state_dict."""
         return {own: self.layout.array(arrays[name], self.flattened.get(own)) for name, own in self.names.items()}
 
 
-def recognise(
-    arrays: Arrays,
-    network: str | Sequential | None = None,
-    input_shape: Sequence[int] | None = None,
-    ops: ModuleType = kernel_ops,
-) -> Recognised | None:
+def recognise(arrays: Arrays, asked: Asked) -> Recognised | None:
     """Returns the network whose arrays have these names and shapes, or None if there is none.
 
     The names are those of its state_dict, also with the prefixes of PyTorch's wrappers, or any others, if shapes and order
-    leave no doubt which array is which. network: "lenet" or "lenet5", or a model with these arrays; by default a LeNet or a
-    Chain is recognised. input_shape: the (c, h, w) of its images. ops: the backend. Raises UndecidedError if more must be said.
+    leave no doubt which array is which. By default a LeNet or a Chain is recognised. Raises UndecidedError if more must be
+    said.
     """
+    network = asked.network
     own = network.state_dict() if isinstance(network, Sequential) else ()
     bare = own_names(arrays.shapes, own)
     for layout in arrays.layouts:
         shapes = {bare[name]: layout.shape(shape) for name, shape in arrays.shapes.items()}
-        for make in _candidates(shapes, network, input_shape, ops):
+        for make in _candidates(shapes, asked):
             model = make()
             taken = _assigned(shapes, {name: array.shape for name, array in model.parameters().items()}, arrays.in_order)
             if taken is not None:
@@ -97,10 +125,9 @@ def recognise(
     return None
 
 
-def _candidates(
-    shapes: Shapes, network: str | Sequential | None, input_shape: Sequence[int] | None, ops: ModuleType
-) -> Iterator[Make]:
+def _candidates(shapes: Shapes, asked: Asked) -> Iterator[Make]:
     """The networks that may have these arrays."""
+    network, sides, ops = asked.network, asked.image_size, asked.ops
     if isinstance(network, Sequential):
         yield lambda: network
         return
@@ -108,7 +135,7 @@ def _candidates(
         yield lambda: Chain(ops=ops)
     four = _weights(shapes, conv1=(20, 0, 5, 5), conv2=(50, 20, 5, 5), fc1=(500, 0), fc2=(0, 500))
     if four is not None and network in (None, "lenet"):
-        size = _lenet_input(four) if input_shape is None else tuple(input_shape)
+        size = _lenet_input(four) if sides is None else (four["conv1"][1], *sides)
         if size is not None:
             yield _maker(LeNet, size, four["fc2"][0], ops)
     five = _weights(shapes, conv1=(6, 0, 5, 5), conv2=(16, 6, 5, 5), fc1=(120, 0), fc2=(84, 120), fc3=(0, 84))
@@ -117,9 +144,9 @@ def _candidates(
             what = "its shapes are those of LeNet-5, but it does not say which activations and which pooling it has"
             raise UndecidedError(what, "network", "lenet5 for tanh and average pooling")
         channels = five["conv1"][1]
-        if input_shape is None and channels != 1:
-            raise UndecidedError("it does not say the size of its images", "input_shape", f"such as ({channels}, 32, 32)")
-        yield _maker(LeNet5, tuple(input_shape or (1, 28, 28)), five["fc3"][0], ops)
+        if sides is None and channels != 1:
+            raise UndecidedError("it does not say the size of its images", "image_size", "such as 32")
+        yield _maker(LeNet5, (channels, *(sides or (28, 28))), five["fc3"][0], ops)
 
 
 def _weights(shapes: Shapes, **patterns: Shape) -> dict[str, Shape] | None:
@@ -193,10 +220,11 @@ def _layers(shapes: Shapes) -> dict[tuple[Shape, ...], list[str]]:
     return {tuple(shapes[name] for name in names): names for names in ordered}
 
 
-def _note(taken: Mapping[str, str], model: Sequential, layout: Layout) -> str:
-    """How arrays with other names, or of another layout, were taken; empty for those of the network itself."""
+def _note(taken: Mapping[str, str], model: Sequential, layout: Layout) -> Note | None:
+    """How arrays with other names, or of another layout, were taken; None for those of the network itself."""
     if not layout.turned and all(name == own for name, own in taken.items()):
-        return ""
+        return None
     pairs = [f"{name} as {own}" for name, own in taken.items() if own.endswith("weight") and name != own]
     said = f": {', '.join(pairs)}" if pairs else ""
-    return f"its arrays are taken by their shapes as those of {type(model).__name__}{said}{f', {layout.words}' * layout.turned}"
+    whose = f"its arrays are taken by their shapes as those of {type(model).__name__}"
+    return Note(f"{whose}{said}{f', {layout.words}' * layout.turned}")

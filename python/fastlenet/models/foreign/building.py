@@ -13,6 +13,7 @@ from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.layouts import channels_first
 from fastlenet.models.lenet import LeNet
 from fastlenet.models.lenet5 import LeNet5
+from fastlenet.models.recognising import Note
 from fastlenet.nn import (
     AvgPool2d,
     Conv2d,
@@ -47,7 +48,7 @@ class Building:
         self.names: list[str] = []
         self.layers: list[Layer] = []
         self.state: dict[str, Array] = {}
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self._factor, self._offset = np.float64(1), np.float64(0)
         self.is_normalised = False
         self.white: float | None = None  # a white pixel in the program, 1 or 255, if the file says it

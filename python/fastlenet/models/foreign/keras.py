@@ -15,6 +15,7 @@ from fastlenet.backend import Array, Shape
 from fastlenet.fields import shown
 from fastlenet.formats.keras import KerasFile
 from fastlenet.models.foreign.building import Building, Pair
+from fastlenet.models.recognising import Note
 from fastlenet.nn import AvgPool2d, MaxPool2d
 
 __all__ = ["ASSUMED", "built_from_keras"]
@@ -24,10 +25,7 @@ Value = TypeVar("Value")
 
 _MOST_LAYERS, _DEEPEST = 1000, 4
 _CONTAINERS = ("Sequential", "Functional", "Model")
-ASSUMED = (
-    "does not say how its images are normalised; taken as pixels in [0, 1], by mean 0 and std 1; "
-    "model.set_facts(mean=..., std=...) sets others"
-)
+ASSUMED = Note("does not say how its images are normalised; taken as pixels in [0, 1], by mean 0 and std 1", of_pixels=True)
 _EPSILON = 1e-7  # what Keras's Normalization adds to a deviation of zero
 # Layers that change nothing but in training.
 _IDLE = ("SpatialDropout2D", "GaussianNoise", "GaussianDropout", "ActivityRegularization")

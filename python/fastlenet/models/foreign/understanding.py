@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
 from fastlenet.backend import Array
 from fastlenet.formats.foreign import Contents, Format
@@ -13,7 +12,7 @@ from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.foreign.building import Building
 from fastlenet.models.foreign.keras import ASSUMED, built_from_keras
 from fastlenet.models.layouts import KERAS, OURS
-from fastlenet.models.recognising import Arrays, Recognised, recognise
+from fastlenet.models.recognising import Arrays, Asked, Note, Recognised, UndecidedError, recognise
 from fastlenet.nn import Dropout, Sequential
 
 __all__ = ["Understood", "understood"]
@@ -24,41 +23,33 @@ class Understood:
     """A network in evaluation mode. notes: what the file does not say, and how it was taken."""
 
     model: Sequential
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
-def understood(
-    contents: Contents, kind: Format, network: str | Sequential | None, input_shape: Sequence[int] | None, ops: ModuleType
-) -> Understood | None:
+def understood(contents: Contents, kind: Format, asked: Asked) -> Understood | None:
     """Returns the network, or None if it has arrays alone, and they are of no known network.
 
-    The arguments are those of `load`. Raises UndecidedError, ValueError or TypeError.
+    Raises UndecidedError, ValueError or TypeError.
     """
     if isinstance(contents, KerasFile):
         if contents.config is not None:
-            return _described(built_from_keras(contents), network, ops)
+            return _described(built_from_keras(contents), asked)
         arrays = {f"{layer}.{place}": each for layer, group in contents.weights.items() for place, each in enumerate(group)}
-        return _recognised(arrays, Arrays(_shapes(arrays), (KERAS,), in_order=False), network, input_shape, ops)
+        return _recognised(arrays, Arrays(_shapes(arrays), (KERAS,), in_order=False), asked)
     layouts = (OURS, KERAS) if kind.any_layout else (OURS,)
-    return _recognised(dict(contents), Arrays(_shapes(contents), layouts, in_order=True), network, input_shape, ops)
+    return _recognised(dict(contents), Arrays(_shapes(contents), layouts, in_order=True), asked)
 
 
 def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
 
 
-def _recognised(
-    arrays: dict[str, Array],
-    known: Arrays,
-    network: str | Sequential | None,
-    input_shape: Sequence[int] | None,
-    ops: ModuleType,
-) -> Understood | None:
-    found = recognise(known, network, input_shape, ops)
+def _recognised(arrays: dict[str, Array], known: Arrays, asked: Asked) -> Understood | None:
+    found = recognise(known, asked)
     if found is None:
         return None
     model, notes = filled(found, arrays), [found.note] if found.note else []
-    if found.layout is KERAS and not isinstance(network, Sequential):
+    if found.layout is KERAS and not isinstance(asked.network, Sequential):
         model.facts = ModelFacts(model.input_shape, 0.0, 1.0)
         notes.append(ASSUMED)
     return Understood(model, tuple(notes))
@@ -72,9 +63,11 @@ def filled(found: Recognised, arrays: dict[str, Array]) -> Sequential:
     return model
 
 
-def _described(build: Building, network: str | Sequential | None, ops: ModuleType) -> Understood:
-    """The network that a file describes. network: one of the same layers, which is filled and returned instead."""
-    model = build.model(ops)
+def _described(build: Building, asked: Asked) -> Understood:
+    """The network that a file describes; or the one that was asked for, if it has the same layers, filled."""
+    network, model = asked.network, build.model(asked.ops)
+    if isinstance(network, str) and network != type(model).__name__.lower():
+        raise UndecidedError(f"the file says its layers itself: {_kinds(model)}", "network", "only for a file of arrays alone")
     if isinstance(network, Sequential):
         mine, theirs = (repr([layer for layer in each.layers if not isinstance(layer, Dropout)]) for each in (network, model))
         if mine != theirs:
