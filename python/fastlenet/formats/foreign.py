@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from fastlenet.backend import Array
 from fastlenet.formats.archives import Archive
+from fastlenet.formats.caffe import CaffeFile, read_caffe
 from fastlenet.formats.keras import KerasFile, read_keras
 from fastlenet.formats.npz import read_npz
+from fastlenet.formats.onnx import OnnxFile, read_onnx
 from fastlenet.formats.opening import RefusedError, opened
 from fastlenet.formats.pytorch import OLD_MAGIC, read_pytorch
 
@@ -20,7 +22,7 @@ __all__ = ["FORMATS", "HEAD", "Contents", "Format", "foreign_format", "what_it_i
 
 HEAD = 512  # bytes by which a file is recognised
 
-Contents = Mapping[str, Array] | KerasFile
+Contents = Mapping[str, Array] | KerasFile | CaffeFile | OnnxFile
 
 
 class Format(NamedTuple):
@@ -37,6 +39,8 @@ class Format(NamedTuple):
 FORMATS: Mapping[str, Format] = {
     "pytorch": Format("a file of PyTorch", (".pt", ".pth"), read_pytorch),
     "keras": Format("a file of Keras", (".keras", ".h5", ".hdf5"), read_keras),
+    "caffe": Format("a file of Caffe", (".caffemodel",), read_caffe),
+    "onnx": Format("an ONNX file", (".onnx",), read_onnx),
     "npz": Format("a NumPy archive", (".npz",), read_npz, any_layout=True),
 }
 _SAFETENSORS = b"{"  # the first byte of its header, after the eight of the header's length

@@ -50,7 +50,8 @@ def load(
     ops: ModuleType = kernel_ops,
 ) -> Sequential | Ensemble:
     """Returns the model in a file, in evaluation mode: one that `model.save` or `fastlenet train --save-model` wrote, or one of
-    another program: PyTorch's `.pt`, Keras's `.keras` and `.h5`, or NumPy's `.npz`. Keras's need the extra `keras`.
+    another program: PyTorch's `.pt`, Keras's `.keras` and `.h5`, Caffe's `.caffemodel`, ONNX, or NumPy's `.npz`. Keras's files
+    need the extra `keras`. Where a file describes its layers, the model is a Sequential of them, with its normalisation.
 
     For the file of an ensemble it returns an Ensemble. Files without an architecture load too if their arrays are those of a
     LeNet or a Chain, by name, or by shape and order. Such a file does not say how its images were normalised. For a LeNet with

@@ -127,7 +127,7 @@ class Building:
 
     # --- normalisation ---
 
-    def scale(self, name: str, factor: object, offset: object = 0.0) -> None:
+    def rescale(self, name: str, factor: object, offset: object = 0.0) -> None:
         """The program multiplies pixels by a factor and adds an offset, numbers or one for each channel."""
         if self.layers:
             raise ValueError(f"layer {shown(name)} scales what is no longer the image; only the first layers may do so")

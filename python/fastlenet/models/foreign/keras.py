@@ -176,7 +176,7 @@ class _Reader:
         build.input_shape = build.shape = shape
 
     def _rescaling(self, build: Building, name: str, config: Config, where: str) -> None:
-        build.scale(name, config.get("scale", 1.0), config.get("offset", 0.0))
+        build.rescale(name, config.get("scale", 1.0), config.get("offset", 0.0))
 
     def _normalization(self, build: Building, name: str, config: Config, where: str) -> None:
         _expect(config, name, "invert", (False,))
@@ -185,7 +185,7 @@ class _Reader:
             mean, variance = self._arrays(where, (2,), name)
         means, deviations = np.asarray(mean, np.float64), np.sqrt(np.asarray(variance, np.float64))
         deviations = np.maximum(deviations, _EPSILON)
-        build.scale(name, 1 / deviations, -means / deviations)
+        build.rescale(name, 1 / deviations, -means / deviations)
 
     def _activation(self, build: Building, name: str, said: object) -> None:
         """An activation by its name, or as Keras describes an object."""

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastlenet.backend import Array
+from fastlenet.formats.caffe import CaffeFile
 from fastlenet.formats.foreign import Contents, Format
 from fastlenet.formats.keras import KerasFile
+from fastlenet.formats.onnx import OnnxFile
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.foreign.building import Building
+from fastlenet.models.foreign.caffe import built_from_caffe
 from fastlenet.models.foreign.keras import ASSUMED, built_from_keras
+from fastlenet.models.foreign.onnx import built_from_onnx
 from fastlenet.models.layouts import KERAS, OURS
 from fastlenet.models.recognising import Arrays, Asked, Note, Recognised, UndecidedError, recognise
 from fastlenet.nn import Dropout, Sequential
@@ -36,6 +40,10 @@ def understood(contents: Contents, kind: Format, asked: Asked) -> Understood | N
             return _described(built_from_keras(contents), asked)
         arrays = {f"{layer}.{place}": each for layer, group in contents.weights.items() for place, each in enumerate(group)}
         return _recognised(arrays, Arrays(_shapes(arrays), (KERAS,), in_order=False), asked)
+    if isinstance(contents, CaffeFile):
+        return _described(built_from_caffe(contents, asked.image_size), asked)
+    if isinstance(contents, OnnxFile):
+        return _described(built_from_onnx(contents, asked.image_size), asked)
     layouts = (OURS, KERAS) if kind.any_layout else (OURS,)
     return _recognised(dict(contents), Arrays(_shapes(contents), layouts, in_order=True), asked)
 
