@@ -18,7 +18,7 @@ NAMES = ("<script>throw new Error('executed')</script>", '\N{RIGHT-TO-LEFT OVERR
 
 
 def _history(seed: int) -> History:
-    numbers = [(1, 1.5, 0.6, 0.5, 0.8), (2, 0.6, 0.85, 0.2, 0.95), (3, 0.4, 0.9, None, None), (4, 0.35, 0.92, 0.1, 0.97)]
+    numbers = [(1, 1.5, 0.6, 0.5, 0.8), (2, 0.6, 0.85, 0.2, 0.95), (3, 0.4, 0.9, None, None), (4, 0.35, 0.965, 0.1, 0.97)]
     epochs = [
         Epoch(n, loss + seed / 10, accuracy, val, val_accuracy, 2.0, 99.0) for n, loss, accuracy, val, val_accuracy in numbers
     ]

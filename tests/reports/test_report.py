@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,7 @@ def test_costs_and_times(of_mnist: Report) -> None:
     for cost, row in zip(of_mnist.layers, rows[2:-2], strict=True):
         numbers = [f"{number:,}" for number in (cost.parameters, cost.multiply_adds, cost.bytes)]
         assert [cost.name, cost.kind, "x".join(map(str, cost.shape)), *numbers] == row
+    assert re.fullmatch(r"cpu, level [\w-]+, \d+ threads?", of_mnist.subject.machine)
     assert of_mnist.times[0].layers == ("conv1", "relu1", "pool1") and all(timed.seconds > 0 for timed in of_mnist.times)
     assert [name for timed in of_mnist.times for name in timed.layers] == [cost.name for cost in of_mnist.layers]
 
@@ -195,6 +197,18 @@ def test_times_on_a_device_that_computes_beside_python() -> None:
     model = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), ops=ops)
     step_seconds(model, np.ones((3, 4), np.float32))
     assert len(calls) == sum(line.calls for name, line in ops.lines.items() if name != "profiler")
+
+
+@pytest.mark.cuda
+def test_on_a_gpu(mnist: Dataset) -> None:
+    """The same numbers as on the CPU; the pictures come from the device."""
+    few = mnist.test_images[:40], mnist.test_labels[:40]
+    found, expected = (
+        fastlenet.report(LeNet.pretrained(ops=ops), *few, batch_size=8) for ops in (fastlenet.cuda, fastlenet.ops)
+    )
+    assert (found.confusion_matrix == expected.confusion_matrix).all() and found.subject.machine == "cuda"
+    assert found.filters["conv1"].tobytes() == expected.filters["conv1"].tobytes()
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5) and len(found.as_html()) > 100_000
 
 
 class Thrice(nn.Layer):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastlenet.backend import Array
+from fastlenet.config import get_num_threads
 from fastlenet.data.dataset import Dataset
 from fastlenet.fields import FieldTypeError
 from fastlenet.files import write_atomically
@@ -157,7 +158,7 @@ def make_report(
             data.name if isinstance(data, Dataset) else "",
             reported_part(data, part) if isinstance(data, Dataset) else None,
             tta,
-            f"{first.ops.name}, {first.ops.level()}",
+            _machine(first),
         ),
         evaluation=judged.evaluation,
         calibration=Calibration.of(judged.probabilities, judged.labels),
@@ -170,6 +171,12 @@ def make_report(
         histories=tuple(histories),
         training=training_of(first, networks, _source(first, data, source)),
     )
+
+
+def _machine(model: Sequential) -> str:
+    """What the times depend on: the backend, and for kernels on a CPU their level and the threads."""
+    name, level, threads = model.ops.name, model.ops.level(), get_num_threads()
+    return name if name == level else f"{name}, level {level}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _source(model: Sequential, data: object, source: Sequence[str] | None) -> Sequence[str] | None:
