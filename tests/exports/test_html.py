@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from fastlenet import Chain, LeNet, nn
 from fastlenet.cli.main import main
 from fastlenet.data import Dataset
 from fastlenet.exports import ExportError
+from helpers.exported import model_of
 
 NASTY = (
     "</script><script>alert(1)</script>",
@@ -33,14 +33,6 @@ NASTY = (
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fastlenet.export(LeNet.pretrained(), tmp_path_factory.mktemp("page") / "m.html").path
-
-
-def model_of(page: Path) -> dict[str, Any]:
-    """What the page's script reads: the end of a script element is found as a browser finds it."""
-    found = re.search(r'<script type="application/json" id="model">(.*?)</script', page.read_text("utf-8"), re.S | re.I)
-    assert found is not None
-    known: dict[str, Any] = json.loads(found[1])
-    return known
 
 
 def tiny(input_shape: tuple[int, int, int], classes: int, **facts: Any) -> nn.Sequential:

@@ -14,6 +14,7 @@ from fastlenet import LeNet, nn, predict_image
 from fastlenet.data import Dataset
 from fastlenet.quantization import QuantizedModel
 from helpers.browser import Browser, Pointer
+from helpers.exported import model_of
 from helpers.strokes import DIGITS
 
 pytestmark = pytest.mark.browser
@@ -248,6 +249,22 @@ def test_a_second_finger_does_not_draw(browser: Browser, page: Path) -> None:
     assert (pixels[:, :200] < 255).any() and (pixels[:, 200:] == 255).all()
 
 
+@pytest.mark.parametrize("button", ["undo", "clear"])
+def test_undo_in_the_middle_of_a_stroke(browser: Browser, page: Path, button: str) -> None:
+    browser.open(page)
+    box = browser.run("const b = canvas.getBoundingClientRect(); return [b.left, b.top]")
+    mouse = {"button": "left", "buttons": 1, "clickCount": 1}
+    for kind, at in (("mousePressed", 100), ("mouseMoved", 200)):
+        browser.cdp("Input.dispatchMouseEvent", type=kind, x=box[0] + at, y=box[1] + 150, **mouse)
+    assert (seen(browser).pixels < 255).any()
+    browser.run("document.getElementById(arguments[0]).click()", button)
+    for kind, at in (("mouseMoved", 300), ("mouseReleased", 300)):
+        browser.cdp("Input.dispatchMouseEvent", type=kind, x=box[0] + at, y=box[1] + 150, **mouse)
+    assert (seen(browser).pixels == 255).all() and browser.errors() == []
+    draw(browser, 1)
+    assert seen(browser).probabilities.argmax() == 1
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_fits_and_is_readable(browser: Browser, page: Path, width: int, dark: bool) -> None:
@@ -363,6 +380,53 @@ def test_other_networks(browser: Browser, tmp_path: Path, make: Callable[[], nn.
     assert text_of(browser, "label") == best and (shown == names if len(names) <= 20 else shown[0] == best and len(shown) == 10)
     assert browser.run("return globalThis.hacked ?? null") is None
     assert (browser.errors(), browser.requests(), browser.overflow()) == ([], [], 0)
+
+
+def random_layer(rng: np.random.Generator, size: tuple[int, ...]) -> nn.Layer:
+    """A layer for images of that size."""
+    window = tuple(int(rng.integers(1, 1 + min(4, side))) for side in size[1:])
+    stride, padding = tuple(map(int, rng.integers(1, 3, 2))), tuple(int(rng.integers(0, 1 + side // 2)) for side in window)
+    makers: list[Callable[[], nn.Layer]] = [
+        lambda: nn.Conv2d(size[0], int(rng.integers(1, 9)), window, stride, padding),
+        lambda: nn.Conv2d(size[0], int(rng.integers(1, 9)), window, stride, padding, bias=False),
+        lambda: nn.MaxPool2d(window, stride, padding),
+        lambda: nn.AvgPool2d(window, stride, padding),
+        nn.ReLU,
+        nn.Tanh,
+        nn.Sigmoid,
+        lambda: nn.LeakyReLU(0.1),
+    ]
+    return makers[rng.integers(len(makers))]()
+
+
+def random_network(rng: np.random.Generator) -> nn.Sequential:
+    """Layers of any kind in any order, on images of any shape."""
+    shape = size = (int(rng.integers(1, 4)), *map(int, rng.integers(4, 20, 2)))
+    layers: list[nn.Layer] = []
+    for _ in range(rng.integers(0, 6)):
+        layers.append(random_layer(rng, size))
+        size = layers[-1].output_shape(size)
+    layers += [nn.Flatten(), nn.Linear(int(np.prod(size)), 7), nn.ReLU(), nn.Linear(7, 3)]
+    model = nn.Sequential(*layers, seed=int(rng.integers(1000)), input_shape=shape)
+    # An activation of the image itself needs one mean for all channels.
+    channels = isinstance(layers[0], (nn.Conv2d, nn.Flatten))
+    model.set_facts(mean=rng.uniform(0, 1, shape[0]).tolist() if channels else 0.3, std=0.4)
+    return model.eval()
+
+
+def test_random_networks(browser: Browser, page: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    browser.open(page)
+    script = """
+      const {layers, bytes} = arguments[0], ready = prepared(layers, bytes);
+      return arguments[1].map(image => [...activations(ready, Uint8Array.from(image)).at(-1)]);
+    """
+    for _ in range(40):
+        model = random_network(rng)
+        images = rng.integers(0, 256, (6, *(model.facts.input_shape or ())), dtype=np.uint8)
+        images[0], images[1], images[2][images[2] < 128] = 0, 255, 0
+        known = model_of(fastlenet.export(model, tmp_path / "m.html", data=images).path)
+        logits = browser.run(script, known, images.reshape(6, -1).tolist())
+        np.testing.assert_array_equal(np.float32(logits), model.quantize(images).logits(images), repr(model))
 
 
 def averaged(ink: np.ndarray, h: int, w: int) -> np.ndarray:

@@ -19,6 +19,7 @@ const ink = canvas.getContext("2d", {alpha: false, willReadFrequently: true});
 // ---- strokes: lists of [x, y] in the drawing's pixels
 
 let strokes = [], cleared = [];
+let pointer = null; // the mouse, finger or pen that draws
 
 /** Draw all strokes: curves through the middles between places, so that corners are round. */
 function drawStrokes() {
@@ -53,8 +54,14 @@ function goOn(place) {
   changed();
 }
 
-function undo() {
+/** End the stroke that is being drawn; a hand that still presses draws no more. */
+function stop() {
+  pointer = null;
   liftPen();
+}
+
+function undo() {
+  stop();
   if (strokes.length > 0) strokes.pop();
   else [strokes, cleared] = [cleared, []];
   announceNext = true;
@@ -62,15 +69,13 @@ function undo() {
 }
 
 function clear() {
-  liftPen();
+  stop();
   if (strokes.length > 0) [strokes, cleared] = [[], strokes];
   announce("Cleared.");
   changed();
 }
 
 // ---- mouse, finger and pen
-
-let pointer = null; // the one that draws
 
 canvas.addEventListener("pointerdown", (event) => {
   if (pointer !== null || event.button !== 0) return;
@@ -109,7 +114,7 @@ let place = [canvas.width / 2, canvas.height / 4], penIsDown = false;
 const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
 
 canvas.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || pointer !== null) return;
   if (event.key in ARROWS) movePen(ARROWS[event.key], event.shiftKey ? SMALL_STEP : STEP);
   else if (event.key === " ") penIsDown ? liftPen() : putPenDown();
   else if (event.key === "Escape" && penIsDown) liftPen();
