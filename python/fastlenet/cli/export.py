@@ -16,6 +16,7 @@ from fastlenet.exports import FORMATS, Exported, ExportError, export
 from fastlenet.exports.writing import format_of
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError
+from fastlenet.inference.forward import BATCH_SIZE
 from fastlenet.inference.raw import reported_part
 from fastlenet.models.ensemble import Ensemble
 from fastlenet.nn import Sequential
@@ -81,10 +82,10 @@ def _accuracies(model: Sequential, written: Exported, data: Dataset) -> list[str
     """The accuracy of both models on the data's test images, and how many answers differ."""
     assert written.quantized is not None
     part = reported_part(data) if has_images(data) else "train"
-    images = data.part(part).images
-    float32, int8 = model.evaluate(data, part=part), written.quantized.evaluate(data, part=part)
-    changed = int((model.predict(images) != written.quantized.predict(images)).sum())
-    return [
-        f"accuracy on the {len(images):,} {part} images of {one_line(data.name)}: {int8.accuracy:.2%} in integers of 8 bits, "
-        f"{float32.accuracy:.2%} in float32; {changed:,} answers differ"
-    ]
+    float32, int8 = (
+        network._judged("evaluate", data, None, part, BATCH_SIZE, tta=False) for network in (model, written.quantized)
+    )
+    changed = int((float32.probabilities.argmax(1) != int8.probabilities.argmax(1)).sum())
+    shares = f"{int8.evaluation.accuracy:.2%} in integers of 8 bits, {float32.evaluation.accuracy:.2%} in float32"
+    images = f"{len(int8.labels):,} {part} images of {one_line(data.name)}"
+    return [f"accuracy on the {images}: {shares}; {changed:,} answers differ"]

@@ -32,9 +32,12 @@ Floats = npt.NDArray[np.float32]
 
 def requantized(sums: npt.NDArray[np.int32], multiplier: Floats | np.float32, zero_point: int) -> Bytes:
     """Returns clip(rint(float32(sums) * multiplier) + zero_point, 0, 255), with ties to even."""
-    rounded = np.rint(sums.astype(np.float32) * multiplier).astype(np.float64) + zero_point
-    y: Bytes = np.clip(rounded, 0, 255).astype(np.uint8)
-    return y
+    y = sums.astype(np.float32)
+    y *= multiplier
+    np.rint(y, out=y)
+    np.clip(y, -zero_point, 255 - zero_point, out=y)  # before the sum, which is then exact
+    y += zero_point
+    return y.astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +177,10 @@ class Scores(QuantizedLayer):
 
 
 def _product(rows: Bytes, weight: Weights) -> Sums:
-    """rows @ weight.T, exactly: in float64, whose products of integers this small add without rounding."""
-    sums: Sums = (rows.astype(np.float64) @ weight.astype(np.float64).T).astype(np.int32)
+    """rows @ weight.T, exactly: in float32, which has all integers below 2^24, or where sums may be larger, in float64."""
+    largest = 255 * int(np.abs(weight.astype(np.int64)).sum(axis=1).max(initial=0))
+    floats = np.float32 if largest < 2**24 else np.float64
+    sums: Sums = (rows.astype(floats) @ weight.astype(floats).T).astype(np.int32)
     return sums
 
 
