@@ -257,3 +257,25 @@ def test_the_reference(data: Dataset) -> None:
     one = alone(make)
     for trainer in on_ranks(2, make):
         expect_same_run(trainer, one)
+
+
+@pytest.mark.cuda
+def test_the_gpu(data: Dataset) -> None:
+    """Its gradients come to the host and back; the sums have the bits of one process."""
+    from fastlenet import cuda
+
+    few = replace(
+        data,
+        train_images=data.train_images[:44],
+        train_labels=data.train_labels[:44],
+        test_images=data.test_images[:8],
+        test_labels=data.test_labels[:8],
+    )
+    recipe = replace(EVERYTHING, epochs=1, batch_size=16, batch_size_end=0, shards=2, plain_epochs=0, elastic=0.0)
+
+    def make(ranks: TreeRanks | None) -> Trainer:
+        return Trainer(LeNet.of(recipe, ops=cuda), few, recipe, ranks=ranks, test_batch_size=4)
+
+    one = alone(make)
+    for trainer in on_ranks(2, make):
+        expect_same_run(trainer, one)

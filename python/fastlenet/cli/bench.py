@@ -16,6 +16,7 @@ from fastlenet.cli.settings import Options, build, flags_for
 from fastlenet.config import config, get_num_threads, set_num_threads
 from fastlenet.fields import Values, a_field, expect_fields
 from fastlenet.testing.timing import Line, alternate, lines, peak
+from fastlenet.training.ranks import RanksError
 
 __all__ = ["main", "make_parser"]
 
@@ -26,6 +27,11 @@ class _Settings:
 
     only: str = field(default="", metadata={"values": Values(str), "metavar": "TEXT", "help": "only lines that contain TEXT"})
     rounds: int = a_field(5, Values(int, "an integer in 1..1000", 1, 1000), "repeat each measurement N times; take the median")
+    scaling: bool = a_field(
+        False,
+        Values(bool),
+        "predict how fast 1 to 1,000 hosts would train, by batch and network; under mpiexec, compare these ranks with it",
+    )
     numpy: bool = a_field(False, Values(bool), "time the same ops in NumPy too (fastlenet.reference); takes minutes")
 
     def __post_init__(self) -> None:
@@ -49,6 +55,7 @@ def make_parser(prog: str) -> Parser:
             (prog, "time all ops, a quarter of a minute"),
             (f"{prog} --only conv2d --threads 1", "time the convolutions on one thread"),
             (f"{prog} --only linear --numpy", "compare with the same ops in NumPy"),
+            (f"{prog} --scaling", "predict the speed of several hosts"),
         ],
         "Run no other program meanwhile. The rate counts every product of a dense pass, even if an op skips products with "
         "zeros, so it can exceed the peak. For ops that only move memory, the rate is in GB/s. Exit codes: 0 success, 2 wrong "
@@ -69,12 +76,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet bench") 
             settings = build(_Settings, given)
         return _bench(settings, options)
 
-    return run_command(prog, command)
+    return run_command(prog, command, RanksError)
 
 
 def _bench(settings: _Settings, options: Options) -> int:
     if options.threads is not None:
         set_num_threads(options.threads)
+    if settings.scaling:
+        from fastlenet.cli.scaling import scaling  # imports all that trains
+
+        return scaling(settings.rounds, options.json)
     threads = get_num_threads()
     if next(lines(settings.only), None) is None:
         raise UsageError(f"--only {settings.only!r} is in no line; the lines begin with the names of fastlenet.ops")

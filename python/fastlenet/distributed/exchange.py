@@ -39,6 +39,10 @@ class TreeRanks:
         self.names = [name or f"rank {self.rank}"]
         self.names = self.gather_texts(self.names[0])
 
+    def exchange(self, send: Array, receive: Array, partner: int) -> None:
+        """As of the communicator."""
+        self._communicator.exchange(send, receive, partner)
+
     def sum(self, buffer: Array) -> None:
         if isinstance(buffer, np.ndarray):
             self._sum(buffer)
