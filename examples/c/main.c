@@ -6,8 +6,8 @@
  *     ./digits images.raw               read many: images of 784 bytes, one after the other
  *     make clean                        remove what make has made
  *
- * Each line is an image, its digit, and the probability of that digit. network.h is the network: to use another one,
- * run `fastlenet export model.safetensors network.h`. It needs no library.
+ * Each line is an image, its digit, and the probability of that digit. network.h is the network, which needs no library:
+ * `fastlenet export network.h` writes that of the package, `fastlenet export model.safetensors network.h` one of your own.
  */
 #include <ctype.h>
 #include <stdio.h>

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fastlenet import nn
+from fastlenet import LeNet, nn
+from fastlenet.data import Dataset
 from helpers.expect import float64_reference
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -60,6 +63,41 @@ def test_browser_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.slow
 def test_scikit_learn() -> None:
     assert example("scikit_learn").main() > 0.97
+
+
+def test_c(tmp_path: Path, mnist: Dataset) -> None:
+    """make exports, compiles and reads MNIST's first digits; the program reads PGM files too, and says what is no image."""
+    folder = shutil.copytree(EXAMPLES / "c", tmp_path / "c", ignore=shutil.ignore_patterns("digits*", "network.h"))
+    names = sorted(path.name for path in folder.iterdir())
+    python = [f"FASTLENET={sys.executable} -m fastlenet", f"PYTHON={sys.executable}"]
+
+    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+    made = run("make", *python)
+    assert made.returncode == 0 and made.stderr == "", made
+    expected = LeNet.pretrained().predict_proba(mnist.test_images[:10])
+    found = re.findall(r"^digits\.raw\[(\d)\]: (\d) ([0-9.]+)%$", made.stdout, re.MULTILINE)
+    assert [(int(at), int(label)) for at, label, _ in found] == [*enumerate(expected.argmax(axis=1))]
+    np.testing.assert_allclose([float(percent) for *_, percent in found], 100 * expected.max(axis=1), atol=0.0051)  # rounded
+
+    image = mnist.test_images[17].tobytes()
+    (folder / "seven.pgm").write_bytes(b"P5 # binary\n# of 28\n28\t28\n255\n" + image)
+    (folder / "half.raw").write_bytes(image + image[:100])
+    (folder / "wide.pgm").write_bytes(b"P5\n29 28\n255\n" + image)
+    done = run("./digits", "seven.pgm", "half.raw", "wide.pgm", "nowhere", ".")
+    assert done.returncode == 1 and [line[:15] for line in done.stdout.splitlines()] == ["seven.pgm[0]: 7", "half.raw[0]: 7 "]
+    said = [
+        "half.raw: expected images of 784 bytes, got 100",
+        "wide.pgm: expected a PGM of 28x28",
+        "nowhere: No such file",
+        ".: ",
+    ]
+    assert [line.startswith(start) for line, start in zip(done.stderr.splitlines(), said, strict=True)] == [True] * 4
+    for path in (*folder.glob("*.pgm"), folder / "half.raw"):
+        path.unlink()
+    assert run("make", "clean").returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 def test_gradients_of_the_own_layer(rng: np.random.Generator) -> None:

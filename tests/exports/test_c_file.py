@@ -88,6 +88,15 @@ def test_several_files_of_a_program(compiler: tuple[str, ...], tmp_path: Path) -
     Program(in_c(small(3)), tmp_path, compiler, sources=SEVERAL).output()
 
 
+def test_the_program_of_the_documentation(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    (program,) = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
+    for compiler in COMPILERS:
+        done = Program(in_c(small(3)), tmp_path, compiler, sources={"main.c": program.replace("model.h", "network.h")})
+        number, probability = done.output().split()
+        assert int(number) in range(3) and float(probability) > 1 / 3
+
+
 def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.h").write_text(in_c(small(4)))
     with pytest.raises(AssertionError, match="a C file can include one network of fastlenet"):
