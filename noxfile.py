@@ -154,9 +154,9 @@ def browser(session: nox.Session) -> None:
     script(session, "browser", *session.posargs)
 
 
-@session(".[test,cluster]", "dask-jobqueue>=0.9")
+@session(".[test,cluster,optuna]", "dask-jobqueue>=0.9")
 def cluster(session: nox.Session) -> None:
-    """Run the tests with a Dask scheduler and its workers, as processes on the loopback interface."""
+    """Run the tests with a Dask scheduler and its workers, as processes on the loopback interface, and with Optuna."""
     script(session, "tests", "-m", "cluster", *session.posargs)
 
 

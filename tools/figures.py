@@ -141,7 +141,7 @@ def smaller_batches(batches: dict[str, Any]) -> list[str]:
     return [f"{value[batch] / value['128']:.2f}" for batch in ("64", "32")]
 
 
-# What benchmarks/search_recipe.py writes.
+# The trials by which the named recipes were chosen, before there was fastlenet search.
 
 
 def of_five(search: dict[str, Any]) -> list[str]:

@@ -48,6 +48,7 @@ __all__ = [
     "augment",
     "config",
     "cuda",
+    "distributed",
     "export",
     "fit",
     "get_num_threads",
@@ -65,7 +66,7 @@ __all__ = [
 
 
 # Imported at their first use, since together they take a fifth of NumPy's import time.
-_MODULES_LATER = ("augment", "cuda", "reference")
+_MODULES_LATER = ("augment", "cuda", "distributed", "reference")
 _LATER = {
     "Augmentation": "fastlenet.augment",
     "Callback": "fastlenet.training.callbacks",

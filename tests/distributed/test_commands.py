@@ -71,7 +71,9 @@ def test_speedrun_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     assert one_line(refused).endswith("its runs have way 'cold processes', this one has 'workers'; choose another file")
 
 
-@pytest.mark.parametrize("kept", [["--results", "mine.jsonl"], []], ids=["a file", "no file"])
+@pytest.mark.parametrize(
+    "kept", [["--results", "mine.jsonl"], pytest.param([], marks=pytest.mark.slow)], ids=["a file", "no file"]
+)
 def test_ctrl_c(kept: list[str], run: Run, file: Path, tmp_path: Path) -> None:
     """Stops cleanly and says how to go on; the command that it prints does the rest, and nothing twice."""
     command = speedrun_command("--data", file, "--epochs", 3, "--target", 10, "--seeds", 60, "--workers", 2, *kept)
@@ -96,6 +98,7 @@ def test_ctrl_c(kept: list[str], run: Run, file: Path, tmp_path: Path) -> None:
     assert after[: len(done)] == list(done.items()) and len(dict(after)) == len(after)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_and_the_workers(file: Path, tmp_path: Path) -> None:
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 30, 120, 0, 0))

@@ -92,7 +92,7 @@ def stop_worker(workers: LocalWorkers, started: threading.Event) -> None:
 
 def test_a_killed_worker_costs_its_run_only(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Which goes elsewhere: all results are there, each once, and the other process is the same all along."""
-    long = replace(RECIPE, epochs=12)
+    long = replace(RECIPE, epochs=8)
     with LocalWorkers(2) as workers:
         started = threading.Event()
         threading.Timer(0.0, stop_worker, (workers, started)).start()

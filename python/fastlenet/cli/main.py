@@ -28,6 +28,7 @@ COMMANDS = {
     "export": Command("fastlenet.cli.export", "write a model for other programs: ONNX, C, a browser page"),
     "convert": Command("fastlenet.cli.convert", "convert a model of PyTorch, Keras, Caffe, ONNX or NumPy"),
     "speedrun": Command("fastlenet.speedrun.protocol", "train a recipe once per seed; report accuracies and times"),
+    "search": Command("fastlenet.cli.search", "search for a better recipe on the validation split"),
     "bench": Command("fastlenet.cli.bench", "time each op, and compare it with what this CPU could reach"),
     "info": Command("fastlenet.cli.info", "print the version, the instruction-set level, the threads and the build"),
     "completion": Command("fastlenet.cli.completion", "print a script that lets your shell complete commands and flags"),

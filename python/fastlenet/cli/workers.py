@@ -108,12 +108,12 @@ class StoppedRuns(KeyboardInterrupt):
 
 
 @contextmanager
-def kept(path: str | None, about: Mapping[str, object], command: Sequence[str]) -> Iterator[Results]:
+def kept(path: str | None, about: Mapping[str, object], command: Sequence[str], **notes: object) -> Iterator[Results]:
     """A context with the finished runs of a file. A signal ends it with a line that says how to go on, and StoppedRuns.
 
-    Without a file they are saved when the signal comes. command: the command line that was given.
+    Without a file they are saved when the signal comes. command: the command line that was given. notes: as of opened.
     """
-    with opened(path, about) as results:
+    with opened(path, about, **notes) as results:
         try:
             yield results
         except KeyboardInterrupt as error:

@@ -3,10 +3,30 @@
 Each function takes any concurrent.futures.Executor. `LocalWorkers` is one of processes on this machine.
 """
 
+from fastlenet.distributed.cluster import ClusterError, connect, slurm
 from fastlenet.distributed.local import LocalWorkers, WorkerDiedError
 from fastlenet.distributed.runs import Runs, speedrun, train_ensemble
 from fastlenet.distributed.scheduling import RunError
+from fastlenet.distributed.searches import Range, Space, Trial, Trials, read_trials, search
 from fastlenet.distributed.source import Source
 from fastlenet.distributed.task import Outcome
 
-__all__ = ["LocalWorkers", "Outcome", "RunError", "Runs", "Source", "WorkerDiedError", "speedrun", "train_ensemble"]
+__all__ = [
+    "ClusterError",
+    "LocalWorkers",
+    "Outcome",
+    "Range",
+    "RunError",
+    "Runs",
+    "Source",
+    "Space",
+    "Trial",
+    "Trials",
+    "WorkerDiedError",
+    "connect",
+    "read_trials",
+    "search",
+    "slurm",
+    "speedrun",
+    "train_ensemble",
+]

@@ -74,15 +74,16 @@ class Progress:
         except Exception:  # a wrong TQDM_ variable, or a closed terminal, must not end the runs
             self._bars = []
 
-    def finished(self, task: Task, outcome: Outcome) -> None:
-        """Show a run that is done."""
+    def finished(self, outcome: Outcome, trial: object = None) -> None:
+        """Show a run that is done. trial: its number in a search."""
         self._done[outcome.worker] += 1
         self._last[outcome.worker] = outcome
         if outcome.accuracy is not None:
             self._accuracies.append(outcome.accuracy)
         what = outcome.diverged or f"accuracy {outcome.accuracy or 0.0:.2%}"
         seconds = sum(outcome.seconds.values())
-        self.say(f"seed {outcome.seed:<6} {what}   {seconds:.2f} s on {outcome.worker}")
+        whose = "" if trial is None else f"trial {trial:<5} "
+        self.say(f"{whose}seed {outcome.seed:<6} {what}   {seconds:.2f} s on {outcome.worker}")
         self._on_bars(lambda bar: bar.update(1), self._bars[:1])
 
     def say(self, text: str) -> None:

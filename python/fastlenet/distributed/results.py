@@ -9,6 +9,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from fastlenet.distributed.task import Outcome
@@ -24,11 +25,14 @@ _FIELDS = Outcome.__dataclass_fields__
 class Results:
     """The finished runs of a file, or of no file.
 
-    about: what holds for all runs, such as the checksum of the data. outcomes: the runs. extras: what else each line has.
+    about: what holds for all runs, such as the checksum of the data. notes: what else the first line has. outcomes: the runs.
+    extras: what else each line has.
     """
 
-    def __init__(self, about: Mapping[str, object], path: Path | None = None) -> None:
-        self.about, self.path = dict(about), path
+    def __init__(
+        self, about: Mapping[str, object], path: Path | None = None, notes: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        self.about, self.path, self.notes = dict(about), path, dict(notes)
         self.outcomes: list[Outcome] = []
         self.extras: list[Mapping[str, object]] = []
         self._file: BinaryIO | None = None
@@ -46,7 +50,7 @@ class Results:
         write_atomically(path, b"".join(map(_line, [self._first(), *rows])))
 
     def _first(self) -> dict[str, object]:
-        return {"format": _FORMAT, **self.about}
+        return {"format": _FORMAT, **self.about, **self.notes}
 
     def _write(self, row: Mapping[str, object]) -> None:
         assert self._file is not None
@@ -130,17 +134,18 @@ def _lines(path: Path) -> tuple[dict[str, object], list[dict[str, object]], int]
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str] | None, about: Mapping[str, object]) -> Iterator[Results]:
+def opened(path: str | os.PathLike[str] | None, about: Mapping[str, object], **notes: object) -> Iterator[Results]:
     """A context with the finished runs of a file, which is made if there is none, and to which no other run writes meanwhile.
 
-    path: None keeps the runs in memory alone. about: facts that must be those of the file. Raises CheckpointError if the file
+    path: None keeps the runs in memory alone. about: facts that must be those of the file. notes: what a new file says beside
+    them. Raises CheckpointError if the file
     has others, cannot be written, or is no file of runs.
     """
     if path is None:
-        yield Results(about)
+        yield Results(about, None, notes)
         return
     place = user_path(path)
-    with reserve(place, goes_on=place), contextlib.closing(Results(about, place)) as results:
+    with reserve(place, goes_on=place), contextlib.closing(Results(about, place, notes)) as results:
         results._start()
         yield results
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -135,8 +136,12 @@ def run_all(
     *,
     verbose: int | str = "auto",
     write: Callable[[str], None] | None = None,
+    extra: Mapping[Recipe, Mapping[str, object]] = MappingProxyType({}),
 ) -> list[Outcome]:
-    """Do the tasks that the results do not have yet. Returns the outcomes in the order of the tasks. write: takes each line."""
+    """Do the tasks that the results do not have yet. Returns the outcomes in the order of the tasks. write: takes each line.
+
+    extra: what the line of a run in the file has beside its outcome.
+    """
     executor = Here() if executor is None else executor
     if not isinstance(executor, Executor):
         raise FieldTypeError("executor", executor, "a concurrent.futures.Executor")
@@ -147,9 +152,10 @@ def run_all(
         if before:
             progress.say(f"{len(before)} of {len(tasks)} runs are in {results.path}, and are not repeated")
         for task, outcome in completed(executor, waiting, tell=progress.warn, tick=progress.tick):
-            results.append(outcome)
+            more = extra.get(task.recipe, {})
+            results.append(outcome, **more)
             found[task.recipe] = outcome
-            progress.finished(task, outcome)
+            progress.finished(outcome, more.get("trial"))
     return [found[task.recipe] for task in tasks]
 
 

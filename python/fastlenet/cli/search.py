@@ -1,0 +1,113 @@
+"""The command `fastlenet search`: tries recipes on the validation split, on any number of workers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastlenet.cli.command import UsageError, run_command
+from fastlenet.cli.flags import add_flags
+from fastlenet.cli.parser import Parser, file_name
+from fastlenet.cli.settings import Options, build, flags_for
+from fastlenet.cli.workers import ERRORS, StoppedRuns, Workers, add_worker_flags, kept
+from fastlenet.data import DataError
+from fastlenet.distributed.searches import Space, Trials, read_trials
+from fastlenet.distributed.searches.searching import facts_of, search_into
+from fastlenet.fields import FieldError
+from fastlenet.files import CheckpointError
+from fastlenet.signals import STOP_SIGNALS, StopSignals
+from fastlenet.training.figures import PlotError, expect_plottable
+
+__all__ = ["main", "make_parser"]
+
+_SHOWN = 20  # trials of the table
+
+
+def make_parser(prog: str) -> Parser:
+    parser = Parser(
+        prog,
+        "Search for a better recipe: train trials with several seeds, and judge them on the last training images. "
+        "Every run is kept in one file. If a search was stopped or killed, the same line continues it.",
+        [
+            (f"{prog} space.toml", "do the trials of space.toml; keep them in space.jsonl"),
+            (f"{prog} space.toml --workers 2 --plot trials.png", "two at a time; draw them at the end"),
+            (f"{prog} --results space.jsonl", "list the trials of a file, the best first"),
+            (f"{prog} --plot space.jsonl", "draw them to space.png"),
+        ],
+        "docs/distributed.md has an example of a space. Exit codes: 0 success, 2 wrong usage or input, or a failed run, 70 a "
+        "fault in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 the output was closed (SIGPIPE).",
+    )
+    what = "a TOML or JSON file: the recipe to change, the ranges of its fields, and the numbers of trials and seeds"
+    parser.add_argument("space", nargs="?", type=file_name, metavar="SPACE", help=what)
+    picture = "draw the trials to FILE (.png, .svg, .pdf; extra plot); alone with a file of trials, draw that"
+    parser.add_argument("--plot", type=file_name, metavar="FILE", help=picture)
+    add_flags(parser, Options, ("threads",))
+    add_worker_flags(parser)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet search") -> int:
+    """Run the command line. Returns the exit code; exits with 2 for flags that do not exist."""
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def command() -> int:
+        with StopSignals(*STOP_SIGNALS):
+            try:
+                return _search(make_parser(prog).parse(given), [*prog.split(), *given])
+            except StoppedRuns as stopped:
+                return stopped.code
+
+    return run_command(prog, command, DataError, CheckpointError, PlotError, *ERRORS)
+
+
+def _search(given: argparse.Namespace, command: Sequence[str]) -> int:
+    flags = {name: value for name, value in vars(given).items() if name not in ("space", "plot")}
+    workers = Workers.of(flags)
+    with flags_for():
+        threads = build(Options, flags).threads or 1
+    if given.space is None:
+        return _show(workers, given.plot)
+    path = workers.results or str(Path(given.space).with_suffix(".jsonl"))
+    picture = given.plot
+    if picture is not None:
+        _expect_plottable(picture)
+    try:
+        space = Space.read(given.space)
+    except (FieldError, TypeError) as error:
+        raise UsageError(f"{given.space}: {str(error).removeprefix('search: ').removeprefix('search() ')}") from None
+    with kept(path, facts_of(space), command, space=space.as_mapping()) as results, workers.executor() as executor:
+        found = search_into(results, space, executor, threads=threads, verbose="auto")
+    _report(found, path, picture)
+    return 0
+
+
+def _show(workers: Workers, plot: str | None) -> int:
+    """The trials of a file, without any run."""
+    path = workers.results
+    if path is None and plot is not None and plot.endswith(".jsonl"):
+        path, plot = plot, str(Path(plot).with_suffix(".png"))
+    if path is None or workers.asked_for:
+        raise UsageError("expects SPACE, the file that says what to search; or --results FILE alone, to list its trials")
+    if plot is not None:
+        _expect_plottable(plot)
+    _report(read_trials(path), path, plot)
+    return 0
+
+
+def _expect_plottable(path: str) -> None:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # what it says of its cache folder is not of this command
+    expect_plottable(path)
+
+
+def _report(found: Trials, path: str, picture: str | None) -> None:
+    print(f"\n{found.table(_SHOWN)}")
+    if len(found.trials) > _SHOWN:
+        print(f"and {len(found.trials) - _SHOWN} more")
+    if found.trials:
+        print(f"\nbest: {found.best.recipe!r}", flush=True)
+    if picture is not None:
+        found.plot(picture)
+        print(f"{path} is drawn in {picture}", flush=True)

@@ -1,0 +1,7 @@
+"""A search over recipes: which fields vary (Space), what was tried (Trials), and `search`, which runs it on any Executor."""
+
+from fastlenet.distributed.searches.searching import read_trials, search
+from fastlenet.distributed.searches.space import Range, Space
+from fastlenet.distributed.searches.trials import Trial, Trials
+
+__all__ = ["Range", "Space", "Trial", "Trials", "read_trials", "search"]
