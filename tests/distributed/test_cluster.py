@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -185,3 +186,57 @@ def test_slurm(file: Path, tmp_path: Path) -> None:
     (tmp_path / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: short' >&2\nexit 1\n")
     refused = speedrun(tmp_path, "--data", file, "--cluster", "slurm", "host=127.0.0.1", "queue=short", PATH=path)
     assert one_line(refused).endswith("slurm: cannot submit the jobs (sbatch: error: invalid partition specified: short)")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "distributed.md"
+
+
+def commands_of_the_page() -> Iterator[str]:
+    for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        yield from block.splitlines()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page(start: Start, file: Path, tmp_path: Path) -> None:
+    """In order, on few images and with few seeds; what listens goes on in the background, on free ports."""
+    (space,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    space = space.replace("validation = 5000", "validation = 200").replace("trials = 16", "trials = 3")
+    (tmp_path / "space.toml").write_text(f'data = "{file}"\n{space}')
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(folder=tmp_path))
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    ports = {port: str(free_port()) for port in ("8786", "8787")}
+    few = {
+        "speedrun": ["--data", str(file), "--seeds", "2", "--target", "1"],
+        "train": ["--data", str(file), "--epochs", "1", "--ensemble", "2"],
+    }
+    done = []
+    for number, line in enumerate(commands_of_the_page()):
+        for port, free in ports.items():
+            line = line.replace(port, free)
+        program, *arguments = line.split()
+        if program == "export":
+            environment |= {name: str(tmp_path / value) for name, _, value in (pair.partition("=") for pair in arguments)}
+        elif program == "dask":
+            start(f"{arguments[0]}{number}", *arguments, **environment)
+        elif program == "openssl":
+            subprocess.run([program, *arguments], cwd=tmp_path, check=True, capture_output=True)
+        else:
+            extra = few.get(arguments[0], [])
+            at = arguments.index("--cluster") if "--cluster" in arguments else len(arguments)
+            command = [sys.executable, "-m", "fastlenet", *arguments[:at], *extra, *arguments[at:]]
+            run = subprocess.run(
+                command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=200
+            )
+            assert run.returncode == 0, (line, run.stdout, run.stderr)
+            done.append(arguments[0])
+    assert done.count("speedrun") >= 5 and done.count("search") >= 4 and "train" in done
+    assert {path.name for path in tmp_path.iterdir()} >= {"fast.jsonl", "ten.safetensors", "trials.png", "space.png"}

@@ -247,7 +247,14 @@ def test_a_file_of_other_runs(change: dict[str, object], message: str, file: Pat
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"words", b"{}\n", b'{"format":"fastlenet runs 1"}\n{}\n'])
+HEAD = b'{"format":"fastlenet runs 1"}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x89PNG\r\n\x1a\n", b"words", b"{}\n", HEAD + b"{}\n", HEAD + b"[" * 100_000 + b"\n", HEAD + b"NaN\n"],
+    ids=["picture", "words", "object", "no run", "deep", "no number"],
+)
 def test_a_file_of_something_else_is_left_alone(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mine"
     path.write_bytes(content)

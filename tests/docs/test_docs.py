@@ -46,7 +46,10 @@ def test_examples_in_docstrings(name: str, mnist: Dataset, tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/data.md", "docs/training.md", "docs/models.md", "docs/report.md", "docs/predict.md", "docs/export.md"],
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("data", "training", "models", "report", "predict", "export", "distributed")),
+    ],
 )
 def test_python_on_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block that needs neither PyTorch nor a file of the reader's, other than a picture."""
@@ -57,7 +60,7 @@ def test_python_on_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert runnable
     for block in runnable:
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(block, page, "exec"), {})
+            exec(compile(block, page, "exec"), {"__name__": "__main__"})
 
 
 def test_the_picture_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ __all__ = ["Results", "opened", "read"]
 _FORMAT = "fastlenet runs 1"
 _START = b'{"format":"fastlenet runs'  # of the first line
 _FIELDS = Outcome.__dataclass_fields__
+_Run = tuple[Outcome, Mapping[str, object]]  # with what else its line has
 
 
 class Results:
@@ -77,19 +78,18 @@ class Results:
         if self._file.tell() == 0:
             self._write(self._first())
 
-    def _take(self, about: Mapping[str, object], rows: list[dict[str, object]], end: int) -> None:
+    def _take(self, about: Mapping[str, object], runs: list[_Run], end: int) -> None:
         assert self._file is not None and self.path is not None
         for name, there, here in _differences(about, self.about):
             words = f"its runs have {name} {reprlib.repr(there)}, this one has {reprlib.repr(here)}"
             raise CheckpointError(f"{shown_path(self.path)}: {words}; choose another file")
         self._file.truncate(end)
         self._file.seek(end)
-        for row in rows:
-            self._keep(row)
+        self._keep(runs)
 
-    def _keep(self, row: Mapping[str, object]) -> None:
-        self.outcomes.append(Outcome.of_row(row))
-        self.extras.append({name: value for name, value in row.items() if name not in _FIELDS})
+    def _keep(self, runs: list[_Run]) -> None:
+        self.outcomes.extend(outcome for outcome, _ in runs)
+        self.extras.extend(extra for _, extra in runs)
 
     def close(self) -> None:
         if self._file is not None:
@@ -110,27 +110,31 @@ def _line(row: Mapping[str, object]) -> bytes:
     return json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _lines(path: Path) -> tuple[dict[str, object], list[dict[str, object]], int]:
+def _lines(path: Path) -> tuple[dict[str, object], list[_Run], int]:
     """The first line of a file, the runs, and where the last whole line ends. Raises CheckpointError."""
-    made: list[dict[str, object]] = []
+    about: dict[str, object] = {}
+    runs: list[_Run] = []
     end = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n") and (number > 1 or line.startswith(_START[: len(line)])):
                 break  # the writer was killed in the middle of it
             try:
-                row = json.loads(line)
-                if number == 1 and (not isinstance(row, dict) or row.get("format") != _FORMAT):
-                    raise ValueError(f"its first line is not that of {_FORMAT!r}")
+                row = json.loads(line, parse_constant=_no_number)
                 if number > 1:
-                    Outcome.of_row(row)
-            except (ValueError, TypeError) as error:
+                    runs.append((Outcome.of_row(row), {name: value for name, value in row.items() if name not in _FIELDS}))
+                elif isinstance(row, dict) and row.get("format") == _FORMAT:
+                    about = row
+                else:
+                    raise ValueError(f"its first line is not that of {_FORMAT!r}")
+            except (ValueError, TypeError, RecursionError) as error:
                 raise CheckpointError(f"{shown_path(path)}: not a file of runs; line {number}: {error}") from None
-            made.append(row)
             end += len(line)
-    if not made:
-        return {}, [], 0
-    return made[0], made[1:], end
+    return about, runs, end
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 @contextmanager
@@ -154,10 +158,9 @@ def read(path: str | os.PathLike[str]) -> Results:
     """Returns the finished runs of a file, which is not changed. Raises CheckpointError."""
     place = user_path(path)
     try:
-        about, rows, _ = _lines(place)
+        about, runs, _ = _lines(place)
     except OSError as error:
         raise CheckpointError(f"{shown_path(place)}: cannot be read ({error.strerror or error})") from None
     results = Results(about, place)
-    for row in rows:
-        results._keep(row)
+    results._keep(runs)
     return results

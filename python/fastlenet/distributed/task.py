@@ -85,7 +85,7 @@ _ROW: Schema = {
     "training_loss": (_is_number_or_none, "a number"),
     "diverged": (_is_text, "text"),
     "seconds": (_are_seconds, "an object of seconds"),
-    "epochs": (lambda value: isinstance(value, list), "a list"),
+    "epochs": (lambda value: isinstance(value, list) and all(isinstance(epoch, dict) for epoch in value), "a list of objects"),
     "host": (_is_text, "text"),
     "pid": (is_count, "a count"),
     "cpu": (_is_text, "text"),
