@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from helpers.browser import Browser
-from helpers.strokes import DIGITS
+from helpers.exported import DRAWN, draw, text_of
 
 pytestmark = pytest.mark.browser
-
-DRAWN = "return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +25,9 @@ def test_the_link_leads_to_a_page_that_reads_a_digit(browser: Browser, site: Pat
     browser.open(site / "live.html", 390)
     assert browser.overflow() == 0
     browser.driver.find_element("link text", "Open the page alone").click()
-    for stroke in DIGITS[5]:
-        browser.stroke("#canvas", stroke)
+    draw(browser, 5)
     browser.run(DRAWN)
-    assert browser.run("return document.getElementById('label').textContent") == "5"
+    assert text_of(browser, "label") == "5"
     assert (browser.errors(), browser.overflow()) == ([], 0)
 
 

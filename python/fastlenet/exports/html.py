@@ -20,7 +20,7 @@ from fastlenet.quantization import QuantizedLayer, QuantizedModel
 __all__ = ["write"]
 
 _PARTS = Path(__file__).parent / "page"
-_SCRIPTS = ("framing.js", "network.js", "page.js")
+_SCRIPTS = ("figures.js", "framing.js", "network.js", "drawing.js", "page.js")
 _FRAMED = (
     "The figure that you drew, scaled into 20x20 pixels, with its centre of mass in the middle of 28x28: as the images of "
     "MNIST were made."

@@ -63,7 +63,7 @@ def _even_paper(gray: Array) -> float | None:
     """The gray of the paper where a program drew the picture.
 
     It is exactly one value on most of the border and most of the picture, and most of the rest is full ink. There is nothing
-    to estimate then, and the ink is exact. exports/page/framing.js computes the same in a browser.
+    to estimate then, and the ink is exact. exports/page/figures.js computes the same in a browser.
     """
     border = np.concatenate((gray[0], gray[-1], gray[:, 0], gray[:, -1]))
     paper = np.partition(border, len(border) // 2)[len(border) // 2]
