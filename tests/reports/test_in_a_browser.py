@@ -117,6 +117,14 @@ def test_the_numbers_in_the_page(browser: Browser, pages: dict[str, Path]) -> No
     assert curves == 4
 
 
+def test_ten_classes_fit_on_a_phone(browser: Browser, pages: dict[str, Path]) -> None:
+    """The matrix and the classes are seen whole; only the table of costs scrolls in its box."""
+    browser.open(pages["mnist"], 390)
+    open_all(browser)
+    script = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"
+    assert browser.run(script) == ["what each layer costs for one image"]
+
+
 def test_an_example_is_chosen_without_a_script(browser: Browser, pages: dict[str, Path]) -> None:
     """By the keyboard: opening one closes the other."""
     from selenium.webdriver.common.keys import Keys

@@ -367,10 +367,10 @@ def test_the_command_repeats_the_recipe(recipe: Recipe, kind: type[nn.Sequential
     )
 
 
-def test_the_python_repeats_the_training(mnist: Dataset) -> None:
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 50, "seed": 3}])
+def test_the_python_repeats_the_training(changes: dict[str, Any], mnist: Dataset) -> None:
     few = Dataset.from_arrays(*(part[:200] for part in mnist.part("train")))
-    model = LeNet.of(RECIPES["fast"])
-    recipe = replace(RECIPES["fast"], batch_size=50, seed=3)
+    recipe = replace(RECIPES["fast"], **changes)
     model = LeNet.of(recipe)
     fastlenet.fit(model, few, recipe, verbose=0)
     found = training_of(model, 1, None)
@@ -402,6 +402,7 @@ def _own() -> nn.Sequential:
 
 def test_the_recipe_on_the_page() -> None:
     found = words(sections(tree(report_of("mnist").as_html()))["recipe"])
+    assert "The recipe “best”, seed 0." in found
     assert "fastlenet train --recipe best --save-model model.safetensors" in found and "these data have its mean" in found
     assert "The model does not say which recipe trained it." in words(sections(tree(report_of("names").as_html()))["recipe"])
     assert "--ensemble 2" in words(sections(tree(report_of("ensemble").as_html()))["recipe"])

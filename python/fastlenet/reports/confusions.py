@@ -54,10 +54,10 @@ def _matrix_table(result: Evaluation) -> Markup:
 
 def _cell(count: int, right: bool, most: int) -> Markup:
     if right:
-        return tag("td", f"{count:,}", class_="right")
+        return tag("td", count, class_="right")
     if not count:
         return tag("td", "\N{MIDDLE DOT}", class_="none")
-    return tag("td", f"{count:,}", class_="wrong", style=f"--part:{0.15 + 0.4 * math.sqrt(count / most):.2f}")
+    return tag("td", count, class_="wrong", style=f"--part:{0.15 + 0.4 * math.sqrt(count / most):.2f}")
 
 
 def _matrix_picture(result: Evaluation) -> Markup:

@@ -106,11 +106,11 @@ def _call(name: str, changes: Mapping[str, Setting], model: Sequential) -> str:
     if _network(model) is None:
         return f"fastlenet.fit(model, data, {name!r}{_keywords(changes)})"
     kind = "LeNet" if type(model) is LeNet else f"models.{type(model).__name__}"
+    named = f"fastlenet.RECIPES[{name!r}]"
     return "\n".join(
         [
-            "from dataclasses import replace",
-            "",
-            f"recipe = replace(fastlenet.RECIPES[{name!r}]{_keywords(changes)})",
+            *["from dataclasses import replace", ""] * bool(changes),
+            f"recipe = {f'replace({named}{_keywords(changes)})' if changes else named}",
             f"model = fastlenet.{kind}.of(recipe, input_shape=data.input_shape, classes=data.classes)",
             "fastlenet.fit(model, data, recipe)",
         ]

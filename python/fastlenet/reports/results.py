@@ -15,7 +15,7 @@ from fastlenet.reports.tables import percent, table
 
 __all__ = ["accuracy", "calibration", "classes"]
 
-_ROWS, _STRIP = 30, 150  # classes that are shown at once; the width of a class's chart
+_ROWS, _STRIP = 30, 130  # classes that are shown at once; the width of a class's chart
 
 
 # --- accuracy ------------------------------------------------------------------------------------------------------------

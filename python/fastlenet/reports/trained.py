@@ -39,9 +39,11 @@ def recipe(findings: Findings) -> Markup:
     if training.recipe is None:
         rows: list[list[object]] = [[name, value] for name, value in training.settings.items()]
         return join(doubts, table(["field", "value"], rows, caption="recipe") if rows else None)
-    changed = ", ".join(training.changes)
-    words = f"The recipe “{training.name}”" + (f" with other values of {changed}." if changed else ".")
-    shown = tag("details", tag("summary", "all settings"), scrolled(Markup(training.recipe._repr_html_()), label="recipe"))
+    changed = ", ".join(name for name in training.changes if name != "seed")
+    words = f"The recipe “{training.name}”{f' with other values of {changed}' if changed else ''}, seed {training.recipe.seed}."
+    shown = tag(
+        "details", tag("summary", "the settings that are on"), scrolled(Markup(training.recipe._repr_html_()), label="recipe")
+    )
     command = tag("pre", tag("code", training.command)) if training.command else None
     python = tag("details", tag("summary", "in Python"), tag("pre", tag("code", training.call)))
     return join(tag("p", words), command, doubts, python, shown)
