@@ -36,6 +36,7 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
+    ".onnx": Format("fastlenet.exports.onnx_file", "ONNX, for many runtimes", "can", with_normalisation=True),
     ".h": Format("fastlenet.exports.c_header", "C99, for microcontrollers too", "can"),
     ".html": Format("fastlenet.exports.html", "a page to draw on", "always"),
 }
@@ -77,6 +78,13 @@ def export(
 
     If the file exists, it is replaced as a whole. Raises ExportError or TypeError, in one line, for a model or an option that
     the format does not take, and CheckpointError if the file cannot be written.
+
+        >>> import fastlenet
+        >>> made = fastlenet.export(fastlenet.LeNet.pretrained(), "model.onnx", int8=True, with_normalisation=True)
+        >>> made.path.name, made.quantized.nbytes
+        ('model.onnx', 435161)
+        >>> print(*made.lines)
+        images: uint8 (n, 1, 28, 28) -> probabilities: float32 (n, 10)
     """
     if not isinstance(model, Sequential):
         raise FieldTypeError("model", model, "one network, a Sequential such as LeNet", "export: ", _one_of_several(model))
