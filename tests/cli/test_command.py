@@ -63,7 +63,7 @@ def random_flag(rng: random.Random, extra: tuple[str, ...]) -> list[str]:
         return [flag]
     if name == "pytorch":
         return [f"{flag}={rng.choice(PROGRAMS)}"]
-    if name in FILES or name == "json":
+    if name in FILES or name in ("json", "results"):
         value = rng.choice(NAMES)
     elif name in ("recipe", "device", "dataset", "optimizer", "schedule", "algorithm"):
         value = rng.choice(WORDS)
@@ -149,7 +149,13 @@ def test_random_lines_of_speedrun(run: Run, tiny_mnist: Path, monkeypatch: pytes
     monkeypatch.setattr(contenders, "run_process", no_run)
     rng, codes = random.Random(0), set()
     for _ in range(100):
-        line = ["--data-dir", str(tiny_mnist), "--seeds", "2", *random_line(rng, "seeds", "target", "json", "pytorch")]
+        line = [
+            "--data-dir",
+            str(tiny_mnist),
+            "--seeds",
+            "2",
+            *random_line(rng, "seeds", "target", "json", "pytorch", "results"),
+        ]
         result = run(speedrun.main, line)
         expect_no_traceback(result, (0, 1, 2), line)
         codes.add(result.code)

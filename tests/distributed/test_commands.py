@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -71,9 +72,8 @@ def test_speedrun_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     assert one_line(refused).endswith("its runs have way 'cold processes', this one has 'workers'; choose another file")
 
 
-@pytest.mark.parametrize(
-    "kept", [["--results", "mine.jsonl"], pytest.param([], marks=pytest.mark.slow)], ids=["a file", "no file"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [["--results", "mine.jsonl"], []], ids=["a file", "no file"])
 def test_ctrl_c(kept: list[str], run: Run, file: Path, tmp_path: Path) -> None:
     """Stops cleanly and says how to go on; the command that it prints does the rest, and nothing twice."""
     command = speedrun_command("--data", file, "--epochs", 3, "--target", 10, "--seeds", 60, "--workers", 2, *kept)
@@ -118,6 +118,36 @@ def test_a_terminal_shows_a_bar_and_the_workers(file: Path, tmp_path: Path) -> N
     assert re.search(r"worker +threads +runs +now", text) and re.search(r"\S+:\d+ +1 +\d +seed \d", text)
 
 
+def test_a_full_disk(run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line with the file; the runs before are in it, and the next command goes on behind them."""
+    flags = ["speedrun", "--data", file, *SHORT, "--target", 10, "--workers", 1, "--results", "runs.jsonl", "--seeds", 3]
+    sync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr("fastlenet.distributed.results.os.fsync", full)
+    result = run(*flags)
+    assert result.code == 2
+    said = "runs.jsonl: cannot be written (No space left on device); it holds the runs before"
+    assert result.err == f"fastlenet speedrun: error: {said}\n"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run(*flags).code == 0 and sorted(run.seed for run in read(tmp_path / "runs.jsonl").outcomes) == [0, 1, 2]
+
+
+def test_without_dask(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    for where in (["tcp://127.0.0.1:8786"], ["slurm", "host=127.0.0.1"]):
+        result = run("speedrun", "--data", file, "--cluster", *where)
+        assert re.search(
+            r"error: a cluster needs fastlenet\[cluster\] \(.*\); pip install 'fastlenet\[cluster\]'$", one_line(result)
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -138,8 +168,8 @@ def test_a_terminal_shows_a_bar_and_the_workers(file: Path, tmp_path: Path) -> N
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
-def test_flags_that_do_not_go_together(arguments: list[str], message: str, run: Run) -> None:
-    result = run("speedrun", "--data", "digits", *arguments)
+def test_flags_that_do_not_go_together(arguments: list[str], message: str, run: Run, file: Path) -> None:
+    result = run("speedrun", "--data", file, *arguments)
     assert one_line(result).startswith(f"fastlenet speedrun: error: {message}")
 
 
@@ -157,6 +187,7 @@ def test_an_ensemble_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     assert json.loads(again.out)["accuracy"] > 0.3 and json.loads(again.out)["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_an_ensemble_whose_images_are_held_out(run: Run, mnist: Dataset, tmp_path: Path) -> None:
     """By the command itself, as there are no test images: a worker holds out the same ones."""
     np.savez(tmp_path / "train.npz", x=mnist.train_images[:600], y=mnist.train_labels[:600])

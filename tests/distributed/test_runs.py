@@ -124,6 +124,21 @@ def test_a_run_that_ends_every_worker(file: Path) -> None:
         speedrun(RECIPE, 2, data=file, executor=Poisonous(), verbose=0)
 
 
+def test_a_run_that_ends_the_workers_of_dask(file: Path) -> None:
+    """Which tries it on several by itself."""
+
+    killed = type("KilledWorker", (Exception,), {})
+
+    class Dask(Poisonous):
+        def submit(self, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Future[object]:  # type: ignore[override]
+            future: Future[object] = Future()
+            future.set_exception(killed("Attempted to run task on 4 different workers"))
+            return future
+
+    with pytest.raises(RunError, match=r"^seed 0: its workers died \(Attempted to run task on 4 different workers\)$"):
+        speedrun(RECIPE, 1, data=file, executor=Dask(), verbose=0)
+
+
 def test_a_broken_pool_of_another(file: Path, tmp_path: Path) -> None:
     """It cannot be mended from outside; the line says what can be done."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -193,6 +208,7 @@ def test_a_refused_run_goes_elsewhere(file: Path, capfd: pytest.CaptureFixture[s
 # --- the file ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_speedrun_goes_on(file: Path, tmp_path: Path) -> None:
     """Killed in the middle, and its last line torn: no seed is run twice, and its processes are gone with it."""
     program = f"""

@@ -100,8 +100,9 @@ def _fit_for(message: Mapping[str, object]) -> Dataset | str:
         if message.get(name) != mine:
             return f"it has {name} {mine}, this run needs {message.get(name)}"
     fingerprint = str(message["fingerprint"])
-    if fingerprint in _loaded:
-        return _loaded[fingerprint]
+    loaded = _loaded.get(fingerprint)
+    if loaded is not None:
+        return loaded
     source = made_of(Source, message["source"])
     try:
         data = source.load()

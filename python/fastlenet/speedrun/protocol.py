@@ -89,6 +89,7 @@ class _Job:
     source: Source
     data: Dataset
     threads: int
+    results: str | None  # the file of finished runs
     command: Sequence[str]
 
     @property
@@ -100,19 +101,6 @@ class _Job:
     def seeds(self) -> range:
         return range(self.recipe.seed, self.recipe.seed + self.protocol.seeds)
 
-    @property
-    def results(self) -> str | None:
-        """The file of finished runs: on workers beside the JSON file, if no other is named."""
-        path = self.protocol.json
-        if (
-            self.workers.results is not None
-            or path is None
-            or not self.workers.asked_for
-            or os.path.exists(path) > os.path.isfile(path)
-        ):
-            return self.workers.results
-        return str(Path(path).with_suffix(".jsonl"))
-
     def about(self) -> dict[str, object]:
         """What holds for all runs in the file of them."""
         facts = about("speedrun", self.source, self.data, self.settings.network)
@@ -120,6 +108,17 @@ class _Job:
             {"way": "workers"} if self.workers.asked_for else {"way": "cold processes", "threads": self.threads}
         )
         return facts | way | {"recipe": asdict(replace(self.recipe, seed=0))}
+
+
+def _results_file(protocol: Protocol, workers: Workers) -> str | None:
+    """The file of finished runs; on workers it is beside the JSON file, if none is named. Raises UsageError if both are one."""
+    path = protocol.json
+    kept = workers.results
+    if kept is None and workers.asked_for and path is not None and (os.path.isfile(path) or not os.path.exists(path)):
+        kept = str(Path(path).with_suffix(".jsonl"))
+    if kept is not None and kept == path:
+        raise UsageError(f"--json and --results are both {kept}; give each a file of its own")
+    return kept
 
 
 def _job(given: Mapping[str, Value], command: Sequence[str]) -> _Job:
@@ -140,15 +139,13 @@ def _job(given: Mapping[str, Value], command: Sequence[str]) -> _Job:
         raise UsageError(f"--device {settings.device}: workers compute on the CPU; leave it out, or --workers and --cluster")
     if protocol.json is not None:
         expect_writable(protocol.json, as_a_whole=False)
+    results = _results_file(protocol, workers)
     source = Source(settings.data, settings.data_dir).absolute()
     data = source.load()
     with flags_for():
         class_weights(str(recipe.class_weight), data)
     threads = arguments.options.threads or (1 if workers.asked_for else get_num_threads())
-    job = _Job(protocol, workers, settings, recipe, source, data, threads, command)
-    if job.results is not None and job.results == protocol.json:
-        raise UsageError(f"--json and --results are both {job.results}; give each a file of its own")
-    return job
+    return _Job(protocol, workers, settings, recipe, source, data, threads, results, command)
 
 
 def _expect_twin(settings: Settings, workers: Workers) -> None:
