@@ -115,3 +115,10 @@ def test_gradients_of_the_own_layer(rng: np.random.Generator) -> None:
                 values.append(float((dy * model(x)).sum()))
             array[place] = kept
             assert abs((values[0] - values[1]) / 2e-6 - gradient[place]) < 1e-7
+
+
+@pytest.mark.oracle
+def test_pytorch_bridge() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    here, there = example("pytorch_bridge").main(images=6400)
+    assert here > 0.85 and there > 0.85 and here != there  # by chance it would be 0.1

@@ -26,6 +26,8 @@ from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
 
 if TYPE_CHECKING:
+    import torch
+
     from fastlenet.inference.raw import RawImages
     from fastlenet.quantization import QuantizedModel
 
@@ -334,6 +336,16 @@ class Sequential(Described, Predictor):
         from fastlenet.quantization import quantize
 
         return quantize(self, images)
+
+    def to_torch(self) -> torch.nn.Sequential:
+        """Returns this network as a torch.nn.Sequential of the same names and parameters, in evaluation mode.
+
+        The parameters are copies. `model.load_state_dict(module.state_dict())` brings those of PyTorch back. The module takes
+        what model(x) takes: normalised images. Raises ImportError without PyTorch, TypeError for a layer of your own.
+        """
+        from fastlenet.nn.torch_module import as_torch_module
+
+        return as_torch_module(self.names, self.layers, {name: np.asarray(array) for name, array in self.state_dict().items()})
 
     @property
     def _known(self) -> ModelFacts:

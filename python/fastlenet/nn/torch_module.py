@@ -1,0 +1,45 @@
+"""A network as a module of PyTorch, which is imported here alone, when a user asks for it."""
+
+from __future__ import annotations
+
+import importlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fastlenet.backend import Array
+from fastlenet.nn.description import OF_YOUR_OWN
+from fastlenet.nn.layers.base import Layer
+
+if TYPE_CHECKING:
+    from torch.nn import Sequential
+
+__all__ = ["as_torch_module"]
+
+_OTHER_WORDS = {"slope": "negative_slope"}  # arguments that PyTorch calls otherwise
+_KINDS = ("AvgPool2d", "Conv2d", "Dropout", "Flatten", "LeakyReLU", "Linear", "MaxPool2d", "ReLU", "Sigmoid", "Tanh")
+
+
+def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mapping[str, Array]) -> Sequential:
+    """Returns the layers as a torch.nn.Sequential with the same names and a copy of the parameters, in evaluation mode.
+
+    Raises ImportError without PyTorch, and TypeError for a layer that is not of the library; each in one line.
+    """
+    try:
+        torch: Any = importlib.import_module("torch")  # which mypy has no types for where it is not installed
+    except ImportError as error:
+        raise ImportError(f"to_torch needs PyTorch ({error}); pip install 'fastlenet[torch]'") from None
+    made = OrderedDict((name, _module(torch, name, layer)) for name, layer in zip(names, layers, strict=True))
+    module = torch.nn.Sequential(made).eval()
+    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
+    return cast("Sequential", module)
+
+
+def _module(torch: Any, name: str, layer: Layer) -> Any:
+    kind = type(layer).__name__
+    if kind not in _KINDS or type(layer).__module__.partition(".")[0] != "fastlenet":
+        raise TypeError(f"to_torch: layer {name!r}: {kind} is not a layer of the library; {OF_YOUR_OWN}")
+    settings = {_OTHER_WORDS.get(key, key): value for key, value in vars(layer).items() if not key.startswith("_")}
+    return getattr(torch.nn, kind)(**settings)

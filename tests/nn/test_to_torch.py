@@ -1,0 +1,58 @@
+"""A network as a module of PyTorch, and back."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from fastlenet import LeNet, nn
+from helpers.networks import NETWORKS, normalised, some_images
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", NETWORKS)
+def test_there_and_back(name: str) -> None:
+    """Both sum the same products in other orders: of 800 of them, an error of 1e-5 of the largest output is far away."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    model = NETWORKS[name]()
+    module, x = model.to_torch(), normalised(model, some_images(model, 7))
+    assert not module.training and [key for key, _ in module.named_children()] == model.names
+    with torch.no_grad():
+        found = module(torch.from_numpy(x)).numpy()
+    exact = model(x)
+    assert np.allclose(found, exact, rtol=0, atol=1e-5 * max(1.0, float(np.abs(exact).max())))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 1  # a copy: the model does not change with it
+    assert np.array_equal(model(x), exact)
+    kept = {key: array.copy() for key, array in model.state_dict().items()}
+    model.load_state_dict(module.state_dict())
+    assert all(np.array_equal(array, kept[key] + 1) for key, array in model.state_dict().items())
+
+
+@pytest.mark.oracle
+def test_training_modes() -> None:
+    """Dropout has its probability there, and does nothing in evaluation."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    module = nn.Sequential(nn.Dropout(0.25), nn.LeakyReLU(0.3)).to_torch()
+    assert module[0].p == 0.25 and module[1].negative_slope == 0.3
+    assert torch.equal(module(torch.ones(3, 4)), torch.ones(3, 4))
+
+
+class Swish(nn.ReLU):
+    """A layer of one's own."""
+
+
+@pytest.mark.oracle
+def test_a_layer_of_ones_own_is_refused() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    with pytest.raises(TypeError, match=r"to_torch: layer '0': Swish is not a layer of the library; save model\.state_dict"):
+        nn.Sequential(Swish()).to_torch()
+
+
+def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"to_torch needs PyTorch \(.*\); pip install 'fastlenet\[torch\]'"):
+        LeNet().to_torch()
