@@ -83,23 +83,6 @@ def test_the_evaluation_on_the_page_of_models(capsys: pytest.CaptureFixture[str]
     assert lines == [digits.sub("", line).split() for line in shown.splitlines()]
 
 
-@pytest.mark.oracle
-def test_pytorch_weights_as_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch: object) -> None:
-    import torch
-
-    from fastlenet import LeNet
-
-    monkeypatch.chdir(tmp_path)
-    torch.save({name: torch.from_numpy(array.copy()) for name, array in LeNet(seed=5).state_dict().items()}, "lenet.pt")
-    (block,) = re.findall(r"```python\n([^`]*torch\.load[^`]*)```", (ROOT / "README.md").read_text())
-    exec(compile(block, "README.md", "exec"), {})
-    model = LeNet()
-    from fastlenet.formats.parameters import load_model
-
-    model.load_state_dict(load_model("lenet.safetensors"))
-    assert model.parameter_buffer.tobytes() == LeNet(seed=5).parameter_buffer.tobytes()
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastlenet.backend import Array
-from fastlenet.nn.description import OF_YOUR_OWN
+from fastlenet.nn.description import LAYERS, OF_YOUR_OWN
 from fastlenet.nn.layers.base import Layer
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["as_torch_module"]
 
 _OTHER_WORDS = {"slope": "negative_slope"}  # arguments that PyTorch calls otherwise
-_KINDS = ("AvgPool2d", "Conv2d", "Dropout", "Flatten", "LeakyReLU", "Linear", "MaxPool2d", "ReLU", "Sigmoid", "Tanh")
 
 
 def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mapping[str, Array]) -> Sequential:
@@ -39,7 +38,7 @@ def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mappin
 
 def _module(torch: Any, name: str, layer: Layer) -> Any:
     kind = type(layer).__name__
-    if kind not in _KINDS or type(layer).__module__.partition(".")[0] != "fastlenet":
+    if LAYERS.get(kind) is not type(layer):
         raise TypeError(f"to_torch: layer {name!r}: {kind} is not a layer of the library; {OF_YOUR_OWN}")
     settings = {_OTHER_WORDS.get(key, key): value for key, value in vars(layer).items() if not key.startswith("_")}
     return getattr(torch.nn, kind)(**settings)
