@@ -67,7 +67,8 @@ def test_other_networks(browser: Browser, tmp_path: Path, make: Callable[[], nn.
     np.testing.assert_array_equal(answer.image.reshape(shape), expected)
     np.testing.assert_array_equal(answer.logits, quantized.logits(expected[None])[0])
     convolutions = sum(isinstance(layer, nn.Conv2d) for layer in model.layers)
-    assert browser.run("return document.querySelectorAll('#layers figure').length") == convolutions
+    titles = browser.run("return [...document.querySelectorAll('#layers h2')].map(e => e.textContent)")
+    assert titles == [f"convolution {number + 1}" for number in range(convolutions)]
     names = list(map(str, model.facts.class_names))
     best = names[int(answer.logits.argmax())]
     shown = browser.run("return [...document.querySelectorAll('#bars .name')].map(e => e.textContent)")

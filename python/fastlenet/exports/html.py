@@ -15,6 +15,7 @@ from fastlenet.backend import Shape
 from fastlenet.config import config
 from fastlenet.exports.content import Content, Request
 from fastlenet.images.framing import SIDE
+from fastlenet.nn import Sequential
 from fastlenet.quantization import QuantizedLayer, QuantizedModel
 
 __all__ = ["write"]
@@ -48,14 +49,14 @@ def _page(model: QuantizedModel, shape: Shape) -> str:
     style = (_PARTS / "page.css").read_text("utf-8")
     script = '"use strict";\n' + "\n".join((_PARTS / name).read_text("utf-8") for name in _SCRIPTS)
     weights = sum(vars(layer)[name].size for layer in model.layers for name in ("weight", "bias") if name in vars(layer))
+    network = "The network" if model.network == Sequential.__name__ else model.network
     words = {
         "policy": _policy(style, script),
         "generator": f"fastlenet {config()['version']}",
         "heading": "Draw a digit" if digits else f"Draw one of {len(names)} classes",
-        "network": model.network,
-        "lead": f"{model.network} reads it while you draw. All of it runs in this page: nothing leaves your device.",
+        "lead": f"{network} reads it while you draw. All of it runs in this page: nothing leaves your device.",
         "framing": _framing(*shape),
-        "facts": f"{model.network} in 8-bit integers: {weights:,} weights and biases.",
+        "facts": f"{network} in 8-bit integers: {weights:,} weights and biases.",
     }
     parts = {name: html.escape(text) for name, text in words.items()}
     parts |= {"style": style, "script": script, "model": _as_json(model, names, shape, digits)}

@@ -58,7 +58,7 @@ for (let i = 0; i < (model.class_names.length > MOST_BARS ? BARS : model.class_n
 }
 
 function asPercent(probability) {
-  return `${(100 * probability).toFixed(1)} %`;
+  return `${(100 * probability).toFixed(1)}\u00a0%`;
 }
 
 function showAnswer() {
@@ -105,18 +105,18 @@ function paint(picture, h, w, colour) {
 /** The maps of each convolution, behind its activation if that is a table of its own. */
 const shownLayers = layers.flatMap((layer, index) => {
   if (layer.kind !== "Conv2d") return [];
+  const number = layers.slice(0, index + 1).filter(({kind}) => kind === "Conv2d").length;
   const at = layers[index + 1]?.kind === "Table" ? index + 1 : index;
   const [k, p, q] = layer.output_shape, figure = document.createElement("figure"), maps = document.createElement("div");
   const caption = document.createElement("figcaption"), title = document.createElement("h2"), size = document.createElement("span");
   const few = k > MOST_MAPS ? `the first ${MOST_MAPS} of ` : "";
-  title.textContent = layer.name;
-  const isFirst = index === layers.findIndex(({kind}) => kind === "Conv2d");
-  const finds = isFirst ? "where each filter finds its pattern" : "where each filter finds its combination of the maps before";
+  title.textContent = /^\d+$/.test(layer.name) ? `convolution ${number}` : layer.name;
+  const finds = number === 1 ? "where each filter finds its pattern" : "where each filter finds its combination of the maps before";
   size.textContent = `${few}${k} ${k === 1 ? "map" : "maps"} of ${p}x${q}: ${finds}`;
   caption.append(title, size);
   maps.className = "maps";
   maps.setAttribute("role", "img");
-  maps.setAttribute("aria-label", `${few}${k} feature maps of ${layer.name}`);
+  maps.setAttribute("aria-label", `${few}${k} feature maps of ${title.textContent}`);
   const pictures = Array.from({length: Math.min(k, MOST_MAPS)}, () => document.createElement("canvas"));
   maps.append(...pictures);
   figure.append(caption, maps);
