@@ -27,6 +27,7 @@ from fastlenet.models import LeNet5
 from fastlenet.reports import Report
 from fastlenet.reports.charts import learning_curves, share_axis
 from fastlenet.reports.confusions import confusions
+from fastlenet.reports.inside import filters
 from fastlenet.reports.label_errors import SOURCE_ADDRESS
 from fastlenet.reports.markup import Markup, tag
 from fastlenet.reports.pictures import signed_address, tiled
@@ -285,6 +286,18 @@ def test_tiles() -> None:
     sheet = tiled(np.arange(8.0).reshape(2, 2, 2))
     assert np.nan_to_num(sheet, nan=9).tolist() == [[0, 1, 9, 4, 5], [2, 3, 9, 6, 7]]
     assert [tiled(np.zeros((count, 1, 1))).shape for count in (1, 20, 50, 13)] == [(1, 1), (3, 19), (9, 19), (3, 13)]
+
+
+def test_a_large_weight_does_not_leave_the_others_pale() -> None:
+    """The largest hundredth of a layer's weights have the strongest colour; zero has none."""
+    weights = np.zeros((20, 1, 5, 5))
+    weights[0, 0, 0, :4], weights[1], weights[2, 0, 0, 0] = -1.0, 1.0, 1000.0
+    found = replace(report_of("mnist"), filters={"conv": weights})
+    (picture,) = tree(tag("div", filters(found))).iter("img")
+    palette, places = decoded(picture.attrib["src"])
+    seen = palette[places]
+    assert seen[0, :5, 3].tolist() == [255, 255, 255, 255, 0] and seen[0, 6:11, 3].tolist() == [255] * 5
+    assert seen[0, 0, :3].tolist() == [0, 114, 178] and seen[0, 12].tolist() == [213, 94, 0, 255]
 
 
 # --- curves ---

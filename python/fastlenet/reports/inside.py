@@ -16,6 +16,7 @@ from fastlenet.reports.tables import percent, scrolled
 
 __all__ = ["activations", "filters", "layer_costs"]
 
+_LARGEST = 0.99  # the share of a convolution's weights that are not in the strongest colour
 _FILTERS, _CHANNELS, _LAYERS = 64, 32, 4  # of a convolution that are shown, and convolutions
 _TILES, _SIDE, _VECTOR, _DEEPEST = 64, 48, 2048, 24  # of an example: channels, pixels a side, numbers of a vector, layers
 _SAME = ("Dropout", "Flatten")  # layers whose output has the same numbers as their input
@@ -42,15 +43,15 @@ def filters(findings: Findings) -> Markup:
     """The weights of the convolutions."""
     if not findings.filters:
         return tag("p", "This network has no convolution.")
-    note = tag(
-        "p", "Orange weights are positive, blue ones negative; the largest of a layer is the strongest colour.", class_="note"
-    )
+    words = "Orange weights are positive, blue ones negative. The strongest colour stands for the largest hundredth of a layer."
+    note = tag("p", words, class_="note")
     return join(note, *(_filter(name, weights) for name, weights in list(findings.filters.items())[:_LAYERS]))
 
 
 def _filter(name: str, weights: Array) -> Markup:
     k, c, r, s = weights.shape
-    shown = weights[:_FILTERS, :_CHANNELS]
+    most = float(np.quantile(np.abs(weights), _LARGEST))  # one large weight would leave the others pale
+    shown = np.clip(weights, -most, most)[:_FILTERS, :_CHANNELS]
     kept, channels = shown.shape[:2]
     if c == 1:
         picture, words = tiled(shown[:, 0]), f"{k} filters of {r}x{s}"
