@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlenet import LeNet, Recipe, config, fit
+from fastlenet import LeNet, Recipe, config, fit, get_num_threads
 from fastlenet.distributed import LocalWorkers, RunError, Source, WorkerDiedError, speedrun, train_ensemble
 from fastlenet.distributed.results import opened, read
 from fastlenet.distributed.source import checksum
@@ -63,8 +63,9 @@ def test_any_executor(file: Path, workers: LocalWorkers) -> None:
     """One of threads, one of the standard library's processes, ours, and none; and data that travel."""
     alone = speedrun(RECIPE, [4, 2], data=file, verbose=0)
     assert [run.seed for run in alone.runs] == [4, 2] and alone.accuracies == [run.accuracy for run in alone.runs]
+    assert alone.runs[0].threads == get_num_threads()
     sent = speedrun(RECIPE, [4, 2], data=Source.of(file).load(), executor=workers, verbose=0)
-    assert sent.accuracies == alone.accuracies
+    assert sent.accuracies == alone.accuracies and sent.runs[0].threads == 1
     spawn = get_context("spawn")
     for executor in (ThreadPoolExecutor(2), ProcessPoolExecutor(1, mp_context=spawn)):
         with executor:

@@ -67,7 +67,7 @@ def _search(given: argparse.Namespace, command: Sequence[str]) -> int:
     flags = {name: value for name, value in vars(given).items() if name not in ("space", "plot")}
     workers = Workers.of(flags)
     with flags_for():
-        threads = build(Options, flags).threads or 1
+        threads = build(Options, flags).threads
     if given.space is None:
         return _show(workers, given.plot)
     path = workers.results or str(Path(given.space).with_suffix(".jsonl"))

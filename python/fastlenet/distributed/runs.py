@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from fastlenet import ops
-from fastlenet.config import config
+from fastlenet.config import THREADS, config, get_num_threads
 from fastlenet.data import Dataset
 from fastlenet.distributed.progress import Progress, spread
 from fastlenet.distributed.results import Results, opened
@@ -38,6 +38,7 @@ __all__ = [
     "seeds_of",
     "speedrun",
     "tasks_of",
+    "threads_of",
     "train_ensemble",
 ]
 
@@ -115,6 +116,13 @@ def seeds_of(recipe: Recipe, seeds: int | Iterable[int]) -> list[int]:
     return list(range(recipe.seed, recipe.seed + count))
 
 
+def threads_of(threads: int | None, executor: Executor | None) -> int:
+    """The threads of each run: as given, or one on workers, which share a machine, and those of this process without them."""
+    if threads is not None:
+        return THREADS.convert("threads", threads)
+    return get_num_threads() if executor is None else 1
+
+
 def about(kind: str, source: Source, data: Dataset, network: str) -> dict[str, object]:
     """What holds for all runs of a file of results: see Results."""
     facts = config()
@@ -187,7 +195,7 @@ def speedrun(
     data: Data | Source = "mnist",
     network: str = "lenet",
     executor: Executor | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     results: str | os.PathLike[str] | None = None,
     verbose: int | str = "auto",
 ) -> Runs:
@@ -197,7 +205,8 @@ def speedrun(
     data: the name of a data set or a path, which each worker reads by itself and compares by a checksum; or a Dataset, which is
     sent with every run. A run is evaluated on the validation images, or on the test images if there are none.
     executor: any concurrent.futures.Executor: LocalWorkers(2), dask's client.get_executor(), MPIPoolExecutor(). None does the
-    runs here, one after the other. threads: of each run; the results are the same to the bit for any number.
+    runs here, one after the other. threads: of each run; None is one with
+    an executor, and those of this process without. The results are the same to the bit for any number.
     results: a file to which each run is appended as soon as it is done. Runs that it has are not repeated.
     verbose: "auto" or 2 for a line for each run, with a bar and a table of the workers on a terminal; 0 for no output.
 
@@ -209,7 +218,9 @@ def speedrun(
     source = data if isinstance(data, Source) else Source.of(data)
     facts = about("speedrun", source, source.load(), network) | {"recipe": asdict(replace(full, seed=0))}
     with opened(results, facts) as kept:
-        outcomes = run_all(tasks_of(full, listed, source, facts, threads), executor, kept, verbose=verbose)
+        outcomes = run_all(
+            tasks_of(full, listed, source, facts, threads_of(threads, executor)), executor, kept, verbose=verbose
+        )
     expect_none_diverged(outcomes)
     return Runs(tuple(outcomes))
 
@@ -221,7 +232,7 @@ def train_ensemble(
     data: Data | Source = "mnist",
     network: str = "lenet",
     executor: Executor | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     results: str | os.PathLike[str] | None = None,
     verbose: int | str = "auto",
 ) -> tuple[Ensemble, Runs]:
@@ -236,7 +247,9 @@ def train_ensemble(
     loaded = source.load()
     facts = about("ensemble", source, loaded, network) | {"recipe": asdict(replace(full, seed=0))}
     with opened(results, facts) as kept:
-        outcomes = run_all(tasks_of(full, seeds, source, facts, threads, weights=True), executor, kept, verbose=verbose)
+        outcomes = run_all(
+            tasks_of(full, seeds, source, facts, threads_of(threads, executor), weights=True), executor, kept, verbose=verbose
+        )
     expect_none_diverged(outcomes)
     return Ensemble([model_of(outcome, loaded, network) for outcome in outcomes]), Runs(tuple(outcomes))
 

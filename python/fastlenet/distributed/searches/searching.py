@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from fastlenet.distributed.results import Results, opened, read
-from fastlenet.distributed.runs import about, run_all
+from fastlenet.distributed.runs import about, run_all, threads_of
 from fastlenet.distributed.searches.space import Space, Value
 from fastlenet.distributed.searches.trials import Trials, trials_of
 from fastlenet.distributed.source import Source
@@ -55,7 +55,7 @@ def search(
     space: Space | Mapping[str, object] | str | os.PathLike[str],
     *,
     executor: Executor | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     results: str | os.PathLike[str] | None = None,
     verbose: int | str = "auto",
 ) -> Trials:
@@ -77,14 +77,17 @@ def search(
         return search_into(kept, space, executor, threads=threads, verbose=verbose)
 
 
-def search_into(results: Results, space: Space, executor: Executor | None, *, threads: int, verbose: int | str) -> Trials:
+def search_into(
+    results: Results, space: Space, executor: Executor | None, *, threads: int | None, verbose: int | str
+) -> Trials:
     """The same, with the file of its runs at hand."""
+    count = threads_of(threads, executor)
     if space.sampler == "optuna":
         from fastlenet.distributed.searches.optuna_sampler import search_by_optuna
 
-        search_by_optuna(results, space, executor, _source(space), threads=threads, verbose=verbose)
+        search_by_optuna(results, space, executor, _source(space), threads=count, verbose=verbose)
     else:
-        _search_by_rungs(results, space, executor, threads, verbose)
+        _search_by_rungs(results, space, executor, count, verbose)
     return trials_of(results, space)
 
 
