@@ -288,3 +288,35 @@ def test_runs_on_their_own(tmp_path: Path) -> None:
     """--mpi off: two runs that know nothing of each other."""
     done = result_of(under_mpi(2, "--dry-run", "--epochs", "1", "--quiet", "--mpi", "off"), tmp_path)
     assert done.code == 0 and done.out.count("final accuracy") == 2, done
+
+
+# --- the page -------------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "distributed.md"
+SRUN = '#!/bin/sh\nshift\nexec {mpiexec} -n 4 "$@"\n'  # what Slurm would do, without Slurm
+FASTLENET = '#!/bin/sh\nexec {python} -m fastlenet "$@"\n'
+
+
+def test_every_command_of_the_page(small_mnist: Path, tmp_path: Path) -> None:
+    """On few images; the hosts a and b are those of tools/two_hosts."""
+    shared = PAGE.read_text().partition("\n## One run on several processes")[2]
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", shared, re.DOTALL) for line in block.splitlines()]
+    for name, text in (("srun", SRUN), ("fastlenet", FASTLENET)):
+        (tmp_path / name).write_text(text.format(mpiexec=MPIEXEC, python=sys.executable))
+        (tmp_path / name).chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(MPIEXEC).parent), os.environ["PATH"]])
+    done = 0
+    for line in lines:
+        if line.startswith(("pip", "#")):
+            continue
+        for there, here in (("mpiexec -n 4 --host a:2,b:2", "tools/two_hosts 4"), ("tools/two_hosts", str(TWO_HOSTS))):
+            line = line.replace(there, here) if str(TWO_HOSTS) not in line else line
+        few = f" --data {small_mnist} --epochs 1" if " train " in line and "--resume" not in line else ""
+        few += " --batch-size 64 --shards 4" if "two_hosts" in line else " --rounds 1" if "bench" in line else ""
+        (tmp_path / "state.safetensors").unlink(missing_ok=True) if "--checkpoint" in line else None
+        run = subprocess.run(
+            line + few, shell=True, cwd=tmp_path, env=ENVIRONMENT | {"PATH": path}, capture_output=True, text=True, timeout=120
+        )
+        assert run.returncode == 0, (line + few, run.stdout, run.stderr)
+        done += 1
+    assert done >= 10
