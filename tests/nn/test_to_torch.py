@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fastlenet import LeNet, nn
+from helpers.expect import expect_within
 from helpers.networks import NETWORKS, normalised, some_images
+from helpers.rounding import exact_logits
+from helpers.small_networks import QUANTIZED
 
 
 @pytest.mark.oracle
@@ -39,6 +43,33 @@ def test_training_modes() -> None:
     module = nn.Sequential(nn.Dropout(0.25)).to_torch()
     assert module[0].p == 0.25
     assert torch.equal(module(torch.ones(3, 4)), torch.ones(3, 4))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_scores_are_exact_but_for_rounding(name: str, torch: Any, rng: np.random.Generator) -> None:
+    model = QUANTIZED[name]
+    images = rng.integers(0, 256, (20, *(model.input_shape or ())), np.uint8)
+    with torch.no_grad():
+        found = model.to_torch()(torch.from_numpy(normalised(model, images))).numpy()
+    expect_within(found, *exact_logits(model, images))
+
+
+@pytest.mark.oracle
+def test_the_generator_of_pytorch_stays(torch: Any) -> None:
+    """Else an export in between would change what the user's script draws."""
+    before = torch.get_rng_state()
+    module = LeNet().to_torch()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in module.parameters())
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", ["a.b", "", "forward"])
+def test_names_that_pytorch_does_not_take(name: str, torch: Any) -> None:
+    with pytest.raises(ValueError, match=r"^to_torch: layer '.*': PyTorch does not take this name: .+") as refused:
+        nn.Sequential(nn.ReLU(), nn.ReLU(), names=["first", name]).to_torch()
+    assert "\n" not in str(refused.value) and repr(name) in str(refused.value)
 
 
 class Swish(nn.ReLU):

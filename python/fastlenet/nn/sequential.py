@@ -341,7 +341,8 @@ class Sequential(Described, Predictor):
         """Returns this network as a torch.nn.Sequential of the same names and parameters, in evaluation mode.
 
         The parameters are copies. `model.load_state_dict(module.state_dict())` brings those of PyTorch back. The module takes
-        what model(x) takes: normalised images. Raises ImportError without PyTorch, TypeError for a layer of your own.
+        what model(x) takes: normalised images. Raises ImportError without PyTorch, TypeError for a layer of your own, and
+        ValueError for a layer's name that PyTorch does not take, such as one with a dot.
         """
         from fastlenet.nn.torch_module import as_torch_module
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,16 +23,23 @@ _OTHER_WORDS = {"slope": "negative_slope"}  # arguments that PyTorch calls other
 def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mapping[str, Array]) -> Sequential:
     """Returns the layers as a torch.nn.Sequential with the same names and a copy of the parameters, in evaluation mode.
 
-    Raises ImportError without PyTorch, and TypeError for a layer that is not of the library; each in one line.
+    Raises ImportError without PyTorch, TypeError for a layer that is not of the library, and ValueError for a name that PyTorch
+    does not take; each in one line.
     """
     try:
         torch: Any = importlib.import_module("torch")  # which mypy has no types for where it is not installed
     except ImportError as error:
         raise ImportError(f"to_torch needs PyTorch ({error}); pip install 'fastlenet[torch]'") from None
-    made = OrderedDict((name, _module(torch, name, layer)) for name, layer in zip(names, layers, strict=True))
-    module = torch.nn.Sequential(made).eval()
-    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
-    return cast("Sequential", module)
+    module = torch.nn.Sequential()
+    for name, layer in zip(names, layers, strict=True):
+        made = _module(torch, name, layer)
+        try:
+            module.add_module(name, made)
+        except KeyError as error:
+            raise ValueError(f"to_torch: layer {name!r}: PyTorch does not take this name: {error.args[0]}") from None
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+    module.load_state_dict(tensors, assign=True)
+    return cast("Sequential", module.eval())
 
 
 def _module(torch: Any, name: str, layer: Layer) -> Any:
@@ -41,4 +47,6 @@ def _module(torch: Any, name: str, layer: Layer) -> Any:
     if LAYERS.get(kind) is not type(layer):
         raise TypeError(f"to_torch: layer {name!r}: {kind} is not a layer of the library; {OF_YOUR_OWN}")
     settings = {_OTHER_WORDS.get(key, key): value for key, value in vars(layer).items() if not key.startswith("_")}
+    if layer.shapes():
+        settings["device"] = "meta"  # without parameters, which are assigned: PyTorch's generator draws none
     return getattr(torch.nn, kind)(**settings)
