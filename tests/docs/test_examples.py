@@ -60,6 +60,11 @@ def test_browser_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert float(re.findall(r"([\d.]+)% in 8-bit", accuracy)[0]) > 99 and address.endswith((tmp_path / "digit.html").as_uri())
 
 
+def test_keras_weights() -> None:
+    with pytest.warns(UserWarning, match=r"kernels \(r, s, c, k\)"), pytest.warns(UserWarning, match="by mean 0 and std 1"):
+        assert example("keras_weights").main() > 0.99
+
+
 @pytest.mark.slow
 def test_scikit_learn() -> None:
     assert example("scikit_learn").main() > 0.97

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,20 +23,14 @@ from fastlenet.training.checkpoint import CheckpointError, load_checkpoint, save
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import InterruptedRunError, Trainer
+from helpers.damage import Draw, cut, flip, insert, move, seeds
 
 Array = npt.NDArray[Any]
-Draw = np.random.Generator
 
 RECIPES = {
     "adamw": Recipe(epochs=3, batch_size=16, optimizer="adamw", lr=1e-3, shift=0, dropout=0.25, ema=0.9, ema_start=0.2),
     "sgd": Recipe(epochs=3, batch_size=16, batch_size_end=32, lr=1e-3, shift=0, dropout=0.25),
 }
-
-
-def seeds(fixed: int) -> list[Any]:
-    """Some cases that are always the same, and thousands of others (slow) that FASTLENET_FUZZ_SEED repeats."""
-    other = int(os.environ.get("FASTLENET_FUZZ_SEED", time.time_ns() % 2**32))
-    return [pytest.param(0, fixed, id="few"), pytest.param(other, fixed * 70, id="many", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(autouse=True)
@@ -104,29 +97,6 @@ def parts(content: bytes) -> tuple[bytes, bytes]:
 
 def joined(header: bytes, data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data
-
-
-def flip(content: bytes, draw: Draw) -> bytes:
-    damaged = bytearray(content)
-    for position in draw.integers(0, len(content), draw.integers(1, 5)):
-        damaged[position] ^= 1 << int(draw.integers(8))
-    return bytes(damaged)
-
-
-def cut(content: bytes, draw: Draw) -> bytes:
-    return content[: draw.integers(0, len(content))]
-
-
-def insert(content: bytes, draw: Draw) -> bytes:
-    at = int(draw.integers(0, len(content)))
-    return content[:at] + bytes(draw.integers(0, 256, int(draw.integers(1, 20)), np.uint8)) + content[at:]
-
-
-def move(content: bytes, draw: Draw) -> bytes:
-    """A piece of the file over another."""
-    a, b, length = (int(n) for n in draw.integers(0, len(content), 3))
-    length %= 64
-    return content[:a] + content[b : b + length] + content[a + length :]
 
 
 def other_length(content: bytes, draw: Draw) -> bytes:

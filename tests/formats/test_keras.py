@@ -19,8 +19,12 @@ import pytest
 
 import fastlenet
 from fastlenet import LeNet, nn
+from fastlenet import ops as kernel_ops
 from fastlenet.files import CheckpointError
-from helpers.keras_files import Config, Layer, lenet_layers, save_keras, save_old, save_weights, weights_of
+from fastlenet.formats import keras
+from fastlenet.formats.keras import KerasFile
+from fastlenet.models.foreign.keras import built_from_keras
+from helpers.keras_files import Config, Layer, described, lenet_layers, save_keras, save_old, save_weights, weights_of
 
 FILES = Path(__file__).parent / "files"
 
@@ -111,6 +115,13 @@ def small(*layers: Layer, shape: list[int] | None = None) -> tuple[list[Layer], 
     return [begin, *layers, ("Flatten", {"name": "flatten"}), dense], {"dense": [np.ones((64, 3)), np.zeros(3)]}
 
 
+def built_refused(config: Any, weights: dict[str, list[np.ndarray[Any, Any]]], pattern: str) -> None:
+    """As `refused`, of a description without its file."""
+    with pytest.raises(ValueError, match=pattern) as caught:
+        built_from_keras(KerasFile(config, weights, by_name=True)).model(kernel_ops)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
+
+
 REFUSED: dict[str, tuple[Layer, str]] = {
     "a Lambda": (
         ("Lambda", {"name": "l", "function": ["4wEAAAA", None, None]}),
@@ -131,12 +142,12 @@ REFUSED: dict[str, tuple[Layer, str]] = {
     "a conv without weights": (("Conv2D", {"name": "c"}), "layer 'c' expects 2 arrays of weights, the file has 0"),
     "a limit": (("ReLU", {"name": "r", "max_value": 6.0}), "max_value 6.0 has no layer"),
     "a softmax inside": (("Softmax", {"name": "s"}), "a softmax expects scores of classes"),
-    "scaling by a word": (("Rescaling", {"name": "r", "scale": "x"}), "no model to load"),
+    "scaling by a word": (("Rescaling", {"name": "r", "scale": "x"}), "could not convert"),
     "scaling by minus one": (("Rescaling", {"name": "r", "scale": -1.0}), "a factor that is not positive"),
     "scaling by infinity": (("Rescaling", {"name": "r", "scale": 1e999}), "expects a finite number"),
     "scaling by three numbers": (("Rescaling", {"name": "r", "scale": [1, 2, 3]}), "one for each of 1 channels"),
-    "channels in two places": (("MaxPooling2D", {"name": "p", "data_format": "channels_first"}), "no model to load"),
-    "a reshape of pixels": (("Reshape", {"name": "r", "target_shape": [4, 16, 1]}), "no model to load"),
+    "channels in two places": (("MaxPooling2D", {"name": "p", "data_format": "channels_first"}), "expects"),
+    "a reshape of pixels": (("Reshape", {"name": "r", "target_shape": [4, 16, 1]}), "a Reshape to"),
     "a dropout of all": (("Dropout", {"name": "d", "rate": 1.0}), r"p expects a number in \[0, 1\)"),
     "no arguments": (("ReLU", None), "expects its arguments as an object"),  # type: ignore[dict-item]
     "no class": ((None, {}), "class_name expects a str"),  # type: ignore[dict-item]
@@ -144,9 +155,10 @@ REFUSED: dict[str, tuple[Layer, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_layers_that_fastlenet_does_not_have(name: str, tmp_path: Path) -> None:
+def test_layers_that_fastlenet_does_not_have(name: str) -> None:
     layer, pattern = REFUSED[name]
-    refused(save_old(tmp_path / "m.h5", *small(layer)), pattern)
+    layers, weights = small(layer)
+    built_refused(json.loads(described(layers)), weights, pattern)
 
 
 CONFIGS: dict[str, tuple[Any, str]] = {
@@ -178,6 +190,9 @@ CONFIGS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_hostile_descriptions(name: str, tmp_path: Path) -> None:
     config, pattern = CONFIGS[name]
+    if isinstance(config, dict):
+        built_refused(config, {}, pattern)
+        return
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file.attrs["model_config"] = config if isinstance(config, str) else json.dumps(config)
         file.create_group("model_weights")
@@ -205,11 +220,8 @@ def functional(*nodes: tuple[str, str | list[str]]) -> dict[str, Any]:
         ([("a", ""), ("b", "a"), ("c", "d"), ("d", "c")], "layers are not one row"),
     ],
 )
-def test_networks_that_are_no_row(nodes: Any, pattern: str, tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "m.h5", "w") as file:
-        file.attrs["model_config"] = json.dumps(functional(*nodes))
-        file.create_group("model_weights")
-    refused(tmp_path / "m.h5", pattern)
+def test_networks_that_are_no_row(nodes: Any, pattern: str) -> None:
+    built_refused(functional(*nodes), {}, pattern)
 
 
 # --- hostile HDF5 --------------------------------------------------------------------------------------------------------
@@ -261,6 +273,25 @@ def test_archives_that_are_not_those_of_keras(tmp_path: Path) -> None:
         file.writestr("config.json", json.dumps({"class_name": "Sequential", "config": []}))
         file.writestr("model.weights.h5", b"x")
     refused(path, "cannot be read|damaged")
+
+
+def test_a_library_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The HDF5 library is in a process of its own, which is ended."""
+    program = tmp_path / "hdf5.py"
+    monkeypatch.setattr(keras, "_PROGRAM", program)
+    monkeypatch.setattr(keras, "_SECONDS", 1)
+    for code, reason in {
+        "while True: pass": "the HDF5 library does not end",
+        "import os; os.abort()": "fails, exit code -6",
+    }.items():
+        program.write_text(code)
+        refused(FILES / "keras3_nested.h5", reason)
+
+
+def test_the_working_folder_is_no_source_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "h5py.py").write_text("raise SystemExit('not this')")
+    loaded(FILES / "keras3_nested.h5")
 
 
 def test_without_h5py(monkeypatch: pytest.MonkeyPatch) -> None:

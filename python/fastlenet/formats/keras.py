@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import io
+import importlib.util
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.formats.archives import Archive
-from fastlenet.formats.numbers import widened
-from fastlenet.formats.opening import MAX_BYTES, RefusedError, expect, opened, quoted, size_of
-
-if TYPE_CHECKING:
-    import h5py
+from fastlenet.formats.numbers import BFLOAT16, elements
+from fastlenet.formats.opening import MAX_BYTES, RefusedError, expect, opened, size_of
 
 __all__ = ["KerasFile", "read_keras"]
 
 _INSTALL = "reading Keras's files needs the package h5py: pip install 'fastlenet[keras]'"
-_TIMES, _LEAST = 20, 16 << 20  # a file's own size, and bytes: what compressed arrays may come to
-_MOST_OBJECTS, _DEEPEST = 100_000, 12  # groups and data sets of a file, and how deep they are nested
 _LARGEST_TEXT = 16 << 20  # bytes of a network's description
+_SECONDS = 60  # until the program that reads HDF5 is ended, and one more for each MiB
+
+# Runs a file with the folders of this process's imports, and with no others, such as the working folder.
+_RUN = "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[2]); runpy.run_path(sys.argv[1], run_name='__main__')"
+_PROGRAM = Path(__file__).with_name("hdf5.py")
 
 
 @dataclass(frozen=True)
@@ -44,22 +42,21 @@ class KerasFile:
 def read_keras(path: Path) -> KerasFile:
     """Returns the description and the arrays in one of Keras's files.
 
-    Nothing in it is executed, and no other file is opened: links, and data sets that are stored elsewhere, are refused. Memory:
-    at most 22 times the file, since its arrays may be compressed, or 16 MiB. Raises CheckpointError, and ImportError without
-    h5py.
+    Nothing in it is executed, and no other file is opened: links, and data sets that are stored elsewhere, are refused. The
+    HDF5 library runs in a process of its own, whose time and memory are limited. Memory: at most 50 times the file, since its
+    arrays may be compressed, and 2 GiB of address space. Raises CheckpointError, and ImportError without h5py.
     """
-    try:
-        import h5py  # noqa: F401
-    except ImportError:
-        raise ImportError(_INSTALL) from None
+    if importlib.util.find_spec("h5py") is None:
+        raise ImportError(_INSTALL)
     with opened(path, "a Keras file") as stream:
         expect(size_of(stream) <= MAX_BYTES, f"{size_of(stream):,} bytes, where at most {MAX_BYTES:,} are expected")
-        if stream.read(4) != b"PK\x03\x04":
-            return _of_hdf5(stream, size_of(stream), None)
+        zipped = stream.read(4) == b"PK\x03\x04"
+        stream.seek(0)
+        if not zipped:
+            return _of_hdf5(stream.read(), None)
         archive = Archive(stream)
         config = _described(archive.read("config.json", _LARGEST_TEXT).decode())
-        content = archive.read("model.weights.h5")
-        return _of_hdf5(io.BytesIO(content), len(content), config)
+        return _of_hdf5(archive.read("model.weights.h5"), config)
 
 
 def _described(text: str) -> Mapping[str, object]:
@@ -69,105 +66,34 @@ def _described(text: str) -> Mapping[str, object]:
     return config
 
 
-def _of_hdf5(stream: BinaryIO | io.BytesIO, size: int, config: Mapping[str, object] | None) -> KerasFile:
-    import h5py
-
-    stream.seek(0)
-    with h5py.File(stream, "r") as file:
-        found = {name: each for name, each in _walk(file) if not name.startswith("/optimizer")}
-        sets = {name: each for name, each in found.items() if isinstance(each, h5py.Dataset)}
-        whole = sum(each.nbytes for each in sets.values())
-        if whole > max(_LEAST, _TIMES * size):
-            raise RefusedError(f"its arrays come to {whole:,} bytes, more than {_TIMES} times the file")
-        if config is None and "model_config" in file.attrs:
-            config = _described(_text(file, "model_config"))
-        root = "/model_weights" if "/model_weights" in found else ""
-        if any(re.fullmatch(r"layer_names\d*", name) for name in found.get(root, file).attrs):
-            return KerasFile(config, _named(found, root, found.get(root, file)), by_name=True)
-        return KerasFile(config, _numbered(sets), by_name=False)
-
-
-def _walk(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
-    """Every group and data set by its path. Raises RefusedError for those that are not in this file."""
-    import h5py
-
-    waiting: list[tuple[str, h5py.Group]] = [("", group)]
-    count = 0
-    while waiting:
-        path, group = waiting.pop()
-        expect(path.count("/") < _DEEPEST, "groups that are nested too deep")
-        for name in group:
-            count += 1
-            expect(count <= _MOST_OBJECTS, f"more than {_MOST_OBJECTS:,} groups and data sets")
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise RefusedError(f"{quoted(name)} is a link, which is not followed")
-            each = group[name]
-            if isinstance(each, h5py.Dataset) and (each.external or each.is_virtual):
-                raise RefusedError(f"{quoted(name)} is stored in another file, which is not opened")
-            yield f"{path}/{name}", each
-            if isinstance(each, h5py.Group):
-                waiting.append((f"{path}/{name}", each))
-
-
-def _named(found: Mapping[str, h5py.Group | h5py.Dataset], root: str, top: h5py.Group) -> dict[str, list[Array]]:
-    """The arrays of HDF5 files as Keras 2 wrote them, where attributes list the layers and their weights."""
+def _of_hdf5(content: bytes, config: Mapping[str, object] | None) -> KerasFile:
+    """What the program hdf5.py reads. config: the description of the network, if it is not in the HDF5 file."""
+    head, _, numbers = _run(content).partition(b"\n")
+    said = json.loads(head)
+    if "refused" in said:
+        raise RefusedError(said["refused"])
+    if "damaged" in said:
+        raise ValueError(said["damaged"])
+    if config is None and said["config"] is not None:
+        config = _described(said["config"])
     weights: dict[str, list[Array]] = {}
-    for layer in _words(top, "layer_names"):
-        group = found.get(f"{root}/{layer}")
-        expect(group is not None, f"no weights of layer {quoted(layer)}")
-        assert group is not None
+    rest = memoryview(numbers)
+    for layer, arrays in said["layers"]:
         weights[layer] = []
-        for name in _words(group, "weight_names"):
-            each = found.get(f"{root}/{layer}/{name}")
-            expect(each is not None, f"no weights {quoted(name)}")
-            assert each is not None
-            weights[layer].append(_array(name, each))
-    return weights
+        for dtype, shape in arrays:
+            size = math.prod(shape) * (2 if dtype == BFLOAT16 else int(dtype[2:]))
+            weights[layer].append(elements(rest[:size], dtype, ">" if dtype[0] == ">" else "<").reshape(shape))
+            rest = rest[size:]
+    return KerasFile(config, weights, said["by_name"])
 
 
-def _numbered(sets: Mapping[str, h5py.Dataset]) -> dict[str, list[Array]]:
-    """The arrays of Keras 3's `.weights.h5`: layers/LAYER/vars/0, ... A layer within a layer is LAYER/LAYER here."""
-    numbers: dict[str, dict[int, Array]] = {}
-    for path in sorted(sets, key=_natural):
-        match = re.fullmatch(r"((?:/(?:layers|_layer_checkpoint_dependencies)/[^/]+)+)/vars/(\d{1,4})", path)
-        if match is not None:
-            layer = "/".join(match[1].split("/")[2::2])
-            numbers.setdefault(layer, {})[int(match[2])] = _array(path, sets[path])
-    return {name: [arrays[number] for number in sorted(arrays)] for name, arrays in numbers.items()}
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Orders conv2d_10 behind conv2d_9."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,9})", name)]
-
-
-def _array(name: str, each: h5py.Group | h5py.Dataset) -> Array:
-    expect(hasattr(each, "shape") and each.shape is not None, f"{quoted(name)} is no array")
-    if each.dtype.kind == "V" and each.dtype.itemsize == 2:  # Keras 3 keeps bfloat16 so
-        return widened(each[()].view(np.uint16))
-    expect(each.dtype.kind in "fiub", f"{quoted(name)} holds no numbers")
-    array: Array = np.asarray(each[()])
-    return array
-
-
-def _text(each: h5py.Group, name: str) -> str:
-    (word,) = _attribute(each, name)
-    return word
-
-
-def _words(each: h5py.Group, name: str) -> list[str]:
-    """A list of names, which may be in several attributes if it is long: layer_names0, layer_names1, ..."""
-    numbered = [f"{name}{place}" for place in range(len(each.attrs)) if f"{name}{place}" in each.attrs]
-    return [word for key in ([name] if name in each.attrs else numbered) for word in _attribute(each, key)]
-
-
-def _attribute(each: h5py.Group, name: str) -> list[str]:
-    """The texts in an attribute. Each may be anywhere in the file, even all in one place, so that their number is bounded."""
-    entry = each.attrs.get_id(name)
-    count = math.prod(entry.shape)
-    expect(count * max(each.file.id.get_filesize(), entry.dtype.itemsize) <= MAX_BYTES, f"too many texts in {quoted(name)}")
-    if not count:
-        return []
-    words = np.asarray(each.attrs[name], object).reshape(-1).tolist()
-    expect(all(isinstance(word, (str, bytes)) for word in words), f"{quoted(name)} is no text")
-    return [word.decode() if isinstance(word, bytes) else str(word) for word in words]
+def _run(content: bytes) -> bytes:
+    """The output of hdf5.py for the bytes of an HDF5 file. Raises ValueError if the library crashes, or does not end."""
+    command = [sys.executable, "-I", "-c", _RUN, str(_PROGRAM), json.dumps(sys.path)]
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, timeout=_SECONDS + (len(content) >> 20), check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError("the HDF5 library does not end") from None
+    if done.returncode:
+        raise ValueError(f"the HDF5 library fails, exit code {done.returncode}")
+    return done.stdout
