@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,22 @@ def test_resizing_and_darkness_keep_the_drawing(browser: Browser, page: Path) ->
     assert browser.run(accent) != light
     browser.dark(True, reduced_motion=True)
     assert browser.run("return getComputedStyle(document.querySelector('.bar')).transitionDuration") in ("0s", "1e-05s")
+
+
+def test_the_drawing_can_be_saved_and_read_by_python(
+    browser: Browser, page: Path, model: LeNet, quantized: QuantizedModel, tmp_path: Path
+) -> None:
+    """The browser's menu saves it, in dark mode too black on white. The menu opens, but not while one draws."""
+    browser.open(page, dark=True)
+    draw(browser, 9)
+    answer = seen(browser)
+    text = browser.run("return canvas.toDataURL().split(',')[1]")
+    (tmp_path / "drawing.png").write_bytes(base64.b64decode(text))
+    np.testing.assert_array_equal(predict_image(model, tmp_path / "drawing.png").image.reshape(-1), answer.image)
+    opens = "return canvas.dispatchEvent(new MouseEvent('contextmenu', {cancelable: true}))"
+    assert browser.run(opens)
+    browser.run("pointer = 1")
+    assert not browser.run(opens)
 
 
 def test_no_script_but_its_own_runs(browser: Browser, page: Path) -> None:

@@ -65,6 +65,7 @@ def test_other_networks(browser: Browser, tmp_path: Path, make: Callable[[], nn.
         assert max(h, w) == 400 and abs(h * shape[2] - w * shape[1]) <= max(shape)  # the same form
         expected = np.repeat(averaged(255 - answer.pixels[:, :, 0].astype(int), *shape[1:])[None], shape[0], 0)
     np.testing.assert_array_equal(answer.image.reshape(shape), expected)
+    assert expected.max() > 200  # strokes are as wide as pixels
     np.testing.assert_array_equal(answer.logits, quantized.logits(expected[None])[0])
     convolutions = sum(isinstance(layer, nn.Conv2d) for layer in model.layers)
     titles = browser.run("return [...document.querySelectorAll('#layers h2')].map(e => e.textContent)")

@@ -3,13 +3,14 @@
 const model = JSON.parse(document.getElementById("model").textContent);
 const [C, H, W] = model.input_shape;
 const SIDES = Math.max(400, H, W); // pixels of the drawing's longer side
-const PEN = 30; // pixels: the width of a stroke
 const STEP = 10, SMALL_STEP = 2; // pixels that an arrow key moves the pen by
 
 const element = (id) => document.getElementById(id);
 const paper = element("paper"), canvas = element("canvas"), pen = element("pen");
 canvas.width = Math.round((SIDES * W) / Math.max(H, W));
 canvas.height = Math.round((SIDES * H) / Math.max(H, W));
+// The width of a stroke: two pixels of a small image, as in MNIST; of a larger one a share, and never much of a narrow one.
+const PEN = Math.min(Math.max(30, (2.1 * SIDES) / Math.max(H, W)), Math.min(canvas.width, canvas.height) / 4);
 const ink = canvas.getContext("2d", {alpha: false, willReadFrequently: true});
 
 // ---- strokes: lists of [x, y] in the drawing's pixels
@@ -97,7 +98,9 @@ for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
   });
 }
 
-canvas.addEventListener("contextmenu", (event) => event.preventDefault()); // which a long press would open
+canvas.addEventListener("contextmenu", (event) => {
+  if (pointer !== null) event.preventDefault(); // which a long press would open
+});
 
 function placeOf(event) {
   const box = canvas.getBoundingClientRect();
