@@ -149,6 +149,18 @@ def test_a_broken_pool_of_another(file: Path, tmp_path: Path) -> None:
             speedrun(replace(RECIPE, epochs=10_000), 2, data=file, executor=pool, verbose=0)
 
 
+def test_a_call_that_ends_its_process() -> None:
+    """Costs that call; the next one gets a new process, also where the old one was killed while it waited."""
+    with LocalWorkers(1) as workers:
+        with pytest.raises(WorkerDiedError, match=r"process \d+ ended with code 7$"):
+            workers.submit(os._exit, 7).result()
+        before = workers.submit(os.getpid).result()
+        os.kill(before, signal.SIGKILL)
+        with pytest.raises(WorkerDiedError, match=f"process {before} was ended by SIGKILL$"):
+            workers.submit(os.getpid).result()
+        assert workers.submit(os.getpid).result() not in (before, os.getpid())
+
+
 def test_errors_of_a_call(workers: LocalWorkers) -> None:
     assert workers.submit(divmod, 7, 2).result() == (3, 1)
     with pytest.raises(ZeroDivisionError):

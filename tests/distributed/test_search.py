@@ -151,7 +151,7 @@ def test_wrong_spaces(changes: dict[str, object], message: str, run: Callable[..
     assert one_line(run("space.json")).startswith("fastlenet search: error: space.json: ")
 
 
-@pytest.mark.parametrize("content", ["lr = ", "[1]", "\x00"])
+@pytest.mark.parametrize("content", ["lr = ", "[1]", "\x00", "a=" + "[" * 10_000], ids=["value", "table", "NUL", "deep"])
 def test_a_file_that_is_no_space(content: str, run: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "space.toml").write_text(content)
     assert one_line(run("space.toml")).startswith("fastlenet search: error: space.toml: ")
@@ -180,6 +180,7 @@ def test_a_killed_search_goes_on(run: Callable[..., Result], file: Path, tmp_pat
     assert done and recipes[: len(done)] == done and len(recipes) == len(set(recipes)) == 8
     table = result.out.partition("\n\n")[2] or result.out
     shown = run("--results", "space.jsonl")
+    assert run("space.jsonl").out == shown.out
     assert shown.code == 0 and shown.out.strip() in result.out and "best: Recipe(" in table
     drawn = run("--plot", "space.jsonl")
     assert drawn.code == 0 and drawn.out.endswith("space.jsonl is drawn in space.png\n")

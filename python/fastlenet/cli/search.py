@@ -34,13 +34,13 @@ def make_parser(prog: str) -> Parser:
         [
             (f"{prog} space.toml", "do the trials of space.toml; keep them in space.jsonl"),
             (f"{prog} space.toml --workers 2 --plot trials.png", "two at a time; draw them at the end"),
-            (f"{prog} --results space.jsonl", "list the trials of a file, the best first"),
+            (f"{prog} space.jsonl", "list the trials of a file, the best first"),
             (f"{prog} --plot space.jsonl", "draw them to space.png"),
         ],
         "docs/distributed.md has an example of a space. Exit codes: 0 success, 2 wrong usage or input, or a failed run, 70 a "
         "fault in fastlenet, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 the output was closed (SIGPIPE).",
     )
-    what = "a TOML or JSON file: the recipe to change, the ranges of its fields, and the numbers of trials and seeds"
+    what = "a TOML or JSON file: the recipe, the ranges of its fields, the numbers of trials and seeds; or a file of trials"
     parser.add_argument("space", nargs="?", type=file_name, metavar="SPACE", help=what)
     picture = "draw the trials to FILE (.png, .svg, .pdf; extra plot); alone with a file of trials, draw that"
     parser.add_argument("--plot", type=file_name, metavar="FILE", help=picture)
@@ -68,8 +68,8 @@ def _search(given: argparse.Namespace, command: Sequence[str]) -> int:
     workers = Workers.of(flags)
     with flags_for():
         threads = build(Options, flags).threads
-    if given.space is None:
-        return _show(workers, given.plot)
+    if given.space is None or given.space.endswith(".jsonl"):
+        return _show(given.space or workers.results, given.plot, workers)
     path = workers.results or str(Path(given.space).with_suffix(".jsonl"))
     picture = given.plot
     if picture is not None:
@@ -84,13 +84,12 @@ def _search(given: argparse.Namespace, command: Sequence[str]) -> int:
     return 0
 
 
-def _show(workers: Workers, plot: str | None) -> int:
+def _show(path: str | None, plot: str | None, workers: Workers) -> int:
     """The trials of a file, without any run."""
-    path = workers.results
     if path is None and plot is not None and plot.endswith(".jsonl"):
         path, plot = plot, str(Path(plot).with_suffix(".png"))
     if path is None or workers.asked_for:
-        raise UsageError("expects SPACE, the file that says what to search; or --results FILE alone, to list its trials")
+        raise UsageError("expects SPACE, the file that says what to search; or a file of trials (.jsonl), to list them")
     if plot is not None:
         _expect_plottable(plot)
     _report(read_trials(path), path, plot)

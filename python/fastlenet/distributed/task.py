@@ -119,7 +119,7 @@ class Outcome:
     threads: int
     version: str
     level: str
-    weights: bytes | None = None
+    weights: bytes | None = field(default=None, repr=False)
 
     @property
     def seed(self) -> int:

@@ -132,7 +132,7 @@ class Space:
             raise CheckpointError(f"{shown_path(place)}: cannot be read ({error.strerror or error})") from None
         try:
             values = json.loads(content) if place.suffix == ".json" else _parse_toml(content.decode())
-        except ValueError as error:  # of either parser
+        except (ValueError, RecursionError) as error:  # of either parser
             raise CheckpointError(f"{shown_path(place)}: {str(error) or 'cannot be parsed'}") from None
         return cls.of(values)
 
