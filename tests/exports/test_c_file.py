@@ -19,6 +19,7 @@ from fastlenet.exports.c_header import write
 from fastlenet.exports.content import Request
 from fastlenet.models.ensemble import Ensemble
 from fastlenet.nn import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
+from helpers.arrays import Array
 from helpers.c_program import COMPILERS, MAIN, STRICT, Program, in_c
 from helpers.expect import expect_same_bits
 from helpers.rounding import expect_as_model
@@ -129,6 +130,17 @@ class Own(ReLU):
     """A layer of one's own."""
 
 
+class Called(Sequential):
+    def __call__(self, x: Array) -> Array:
+        return 2 * super().__call__(x)
+
+
+def called() -> Sequential:
+    model = Called(Flatten(), input_shape=(1, 2, 2))
+    model.set_facts(mean=0.5, std=0.25)
+    return model
+
+
 def without_facts() -> Sequential:
     return Sequential(Flatten(), Linear(4, 3), input_shape=(1, 2, 2))
 
@@ -160,6 +172,8 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: known(Conv2d(1, 2, 2)), ExportError, r"an output of shape \(2, 1, 1\).*; add Flatten"),
     (lambda: named("x" * 4096), ExportError, "names of at most 4,095 bytes, got one of 4,096"),
     (lambda: known(Conv2d(1, 1, 1, padding=20_000), MaxPool2d(40_000), Flatten()), ExportError, "the model needs 6,4"),
+    (lambda: known(Conv2d(1, 1, 1, stride=2**31 - 1, padding=2**31 - 1), Flatten()), ExportError, "pixels a side"),
+    (called, TypeError, "Called defines __call__"),
     (lambda: Ensemble([small(2), small(2)]), TypeError, r"one network.*ensemble\[0\]"),
 ]
 

@@ -51,17 +51,18 @@ int main(void)
 
 @pytest.mark.parametrize("compiler", [COMPILERS[0], *ODD_COMPILERS[-3:], *map(slow, ODD_COMPILERS[:-3])], ids=" ".join)
 def test_requantisation_rounds_alike_everywhere(compiler: tuple[str, ...], tmp_path: Path, rng: np.random.Generator) -> None:
-    """Sums that float32 rounds, products that are ties, and what is beyond the bytes."""
+    """Sums that float32 rounds, products that are ties or round to one, and what is beyond the bytes."""
     count = 40_000
-    given = np.empty(4 * count, [("sum", np.int32), ("multiplier", np.float32), ("zero_point", np.int32)])
-    ties = np.split(given, 4)
-    given["sum"] = rng.integers(-(2**31) + 1, 2**31, 4 * count)
-    given["multiplier"] = rng.random(4 * count) * 2.0**-22
-    ties[0]["sum"], ties[0]["multiplier"] = rng.integers(-1000, 1001, count), 2.0 ** -rng.integers(1, 4, count)
-    ties[1]["sum"] = 2 * ties[1]["sum"].clip(-(2**29), 2**29) + 1  # odd: half of them are between two numbers of float32
-    ties[1]["multiplier"] = 2.0 ** -rng.integers(20, 26, count)
-    ties[2]["multiplier"] = 10.0 ** rng.integers(-45, 39, count)
-    given["zero_point"] = rng.integers(0, 256, 4 * count)
+    given = np.empty(5 * count, [("sum", np.int32), ("multiplier", np.float32), ("zero_point", np.int32)])
+    wide, tied, to_a_tie, product, huge = np.split(given, 5)
+    half = 2 * rng.integers(-128, 127, count) + 1  # of an odd number
+    wide["sum"], wide["multiplier"] = rng.integers(-(2**31) + 1, 2**31, count), rng.random(count) * 2.0**-22
+    tied["sum"], tied["multiplier"] = half, 0.5
+    to_a_tie["sum"], to_a_tie["multiplier"] = (half << 23) + rng.integers(-3, 4, count), 2.0**-24  # float32 drops the last bits
+    product["sum"] = rng.integers(1, 2**24, count)
+    product["multiplier"] = (half / 2 / product["sum"]).astype(np.float32)  # often rounds to a tie
+    huge["sum"], huge["multiplier"] = wide["sum"], 10.0 ** rng.integers(-45, 39, count)
+    given["zero_point"] = rng.integers(0, 256, 5 * count)
     model = EXACT["overlapping pools"]
     text = in_c(model, model.quantize(np.full((2, 3, 9, 10), 9, np.uint8)))
     found = np.frombuffer(Program(text, tmp_path, compiler, sources={"main.c": REQUANTISE}).output(given.tobytes()), np.uint8)

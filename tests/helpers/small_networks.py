@@ -53,6 +53,8 @@ EXACT = {
     "means": _known((2, 8, 8), Conv2d(2, 4, 1), AvgPool2d(2), AvgPool2d((2, 4), (2, 1), (1, 2)), Flatten()),
     "no layer that computes": _known((1, 4, 5), Dropout(0.5), Flatten()),
     "the last is not linear": _known((1, 6, 6), Flatten(), Linear(36, 5), Dropout(0.5), LeakyReLU(0.5)),
+    "behind Flatten": _known((1, 5, 4), Dropout(0.1), Conv2d(1, 3, 2), Dropout(0.2), Flatten(), ReLU(), Linear(36, 3), ReLU()),
+    "one after another": _known((1, 7, 7), ReLU(), Conv2d(1, 2, 3), Conv2d(2, 3, 2), MaxPool2d(2, 1), ReLU(), Flatten()),
     "hundred classes": _known((1, 2, 2), Flatten(), Linear(4, 100, bias=False)),
 }
 _COLOURS = {"mean": (0.1, 0.5, 0.9), "std": (0.2, 0.3, 0.1)}  # whose zeros are other bytes in each channel

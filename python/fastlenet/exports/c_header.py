@@ -12,7 +12,7 @@ from zlib import crc32
 from fastlenet.backend import Shape
 from fastlenet.config import config
 from fastlenet.exports.c import float32, int8
-from fastlenet.exports.c.stages import Part, Program, program, sized
+from fastlenet.exports.c.stages import LARGEST, Part, Program, program, sized
 from fastlenet.exports.c.text import MOST_LITERAL, WIDTH, identifiers, in_comment, names_table
 from fastlenet.exports.content import Content, ExportError, Request
 from fastlenet.inference.facts import ModelFacts
@@ -22,7 +22,6 @@ from fastlenet.nn.description import LAYERS, output_shape
 __all__ = ["write"]
 
 _CODE = Path(__file__).parent / "c"
-_MOST_BYTES = 2**31 - 1
 _CALL = re.compile(r"\bfastlenet_\w+(?=\()")
 _WINDOW = """\
 /* A window that slides over an image. */
@@ -76,6 +75,8 @@ def write(request: Request) -> Content:
 
 def _expect_exportable(model: Sequential) -> None:
     """Raise ExportError or TypeError unless C can compute the model from raw images."""
+    if type(model).__call__ is not Sequential.__call__:
+        raise TypeError(f"export: {type(model).__name__} defines __call__, which C lacks; export a Sequential of its layers")
     for name, layer in zip(model.names, model.layers, strict=True):
         if LAYERS.get(type(layer).__name__) is not type(layer):
             raise TypeError(
@@ -105,8 +106,8 @@ def _written(kind: str, precision: str, facts: ModelFacts, parts: Sequence[Part]
     constants = [constant for part in parts for constant in part.constants]
     classes = parts[-1].shape[0]
     sizes = _Sizes(sum(constant.bytes for constant in constants), made.bytes + 4 * classes)
-    if sizes.stack > _MOST_BYTES:
-        raise ExportError(f"C indexes at most {_MOST_BYTES:,} bytes of activations, and the model needs {sizes.stack:,}")
+    if sizes.stack > LARGEST:
+        raise ExportError(f"C indexes at most {LARGEST:,} bytes of activations, and the model needs {sizes.stack:,}")
     windows = [part.struct for part in parts if part.struct]
     names = [str(name) for name in facts.class_names or range(classes)]
     body = "\n\n".join(

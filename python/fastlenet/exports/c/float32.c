@@ -69,7 +69,7 @@ static inline void fastlenet_avg_pool2d(const fastlenet_window *g, const float *
           sum += x[i * g->width + j];
         }
       }
-      *y++ = sum / (float)(g->rows * g->columns);
+      *y++ = sum / ((float)g->rows * (float)g->columns);
     }
   }
 }

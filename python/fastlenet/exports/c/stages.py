@@ -15,10 +15,12 @@ from typing import Literal
 
 from fastlenet.backend import Array, Shape
 from fastlenet.exports.c.text import WIDTH, array, in_comment
+from fastlenet.exports.content import ExportError
 from fastlenet.nn.layers.base import Sizes
 
-__all__ = ["Buffer", "Constant", "Part", "Program", "define_window", "program", "sized"]
+__all__ = ["LARGEST", "Buffer", "Constant", "Part", "Program", "define_window", "program", "sized"]
 
+LARGEST = 2**31 - 1  # C's indices are int32_t
 Kind = Literal["input", "conv", "pool", "linear", "pointwise", "nothing"]
 _BYTES = {"float": 4, "int32_t": 4, "int8_t": 1, "uint8_t": 1}
 
@@ -166,6 +168,8 @@ def _comment(stage: Sequence[Part], shape: Shape) -> list[str]:
 
 def define_window(name: str, kernel_size: Sizes, stride: Sizes, padding: Sizes, shape: Shape, out: Shape) -> str:
     """Returns the definition of a fastlenet_window. shape, out: of the layer's input and output."""
+    if any(size + 2 * pad > LARGEST for size, pad in zip(shape[1:], padding, strict=True)):
+        raise ExportError(f"C indexes at most {LARGEST:,} pixels a side, and {name} has more with its padding of {padding}")
     numbers = (*shape, *out[1:], *kernel_size, *stride, *padding)
     return f"static const fastlenet_window {name} = {{{', '.join(map(str, numbers))}}};"
 
