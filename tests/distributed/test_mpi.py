@@ -320,3 +320,13 @@ def test_every_command_of_the_page(small_mnist: Path, tmp_path: Path) -> None:
         assert run.returncode == 0, (line + few, run.stdout, run.stderr)
         done += 1
     assert done >= 10
+
+
+def test_an_ensemble(tmp_path: Path) -> None:
+    """One network after the other, each shared by the ranks; test-time augmentation, a table of times, and a picture."""
+    arguments = ("--data", "digits", "--epochs", "1", "--shards", "2", "--threads", "1", "--ensemble", "2", "--tta")
+    alone = result_of(train_command(*arguments, "--save-model", "alone.safetensors", "--quiet"), tmp_path)
+    beside = ("--save-model", "m.safetensors", "--profile", "--plot", "curves.svg")
+    done = result_of(under_mpi(2, *arguments, *beside), tmp_path)
+    assert done.code == 0 and done.out.splitlines()[-1] == alone.out.strip(), done
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "alone.safetensors").read_bytes()

@@ -8,16 +8,16 @@ import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from signal import SIGUSR1
 from typing import TYPE_CHECKING
 
 from fastlenet._core import DeviceError
-from fastlenet.backend import Array
 from fastlenet.cli.checks import check_arguments
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.data import SHARE, load_data
 from fastlenet.cli.flags import make_parser as make_flags
+from fastlenet.cli.job import Job
 from fastlenet.cli.parser import Parser, flag_of
 from fastlenet.cli.ranks import Prepared, RankRun, counted, join, launched, only_first_speaks, share_run, silent
 from fastlenet.cli.result import Result
@@ -32,12 +32,7 @@ from fastlenet.data import DataError, Dataset
 from fastlenet.data.dataset import PART_WORDS, PARTS
 from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
-from fastlenet.files import CheckpointError, reserve, user_path
-from fastlenet.formats.foreign import foreign_format
-from fastlenet.models import NETWORKS
-from fastlenet.models.loading import read_model
-from fastlenet.models.recognising import Note
-from fastlenet.nn import Sequential
+from fastlenet.files import CheckpointError, reserve
 from fastlenet.profiling import Profiler
 from fastlenet.signals import STOP_SIGNALS, StopSignals
 from fastlenet.streams import one_line, tell
@@ -48,12 +43,12 @@ from fastlenet.training.callbacks.plot import Plot
 from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.callbacks.step_times import StepProfile
 from fastlenet.training.checkpoint import OtherLevelError
-from fastlenet.training.ensemble import EnsembleRun, load_members
+from fastlenet.training.ensemble import EnsembleRun
 from fastlenet.training.evaluation import has_images
 from fastlenet.training.figures import PlotError
 from fastlenet.training.lr_finder import find_lr
 from fastlenet.training.ranks import RanksError
-from fastlenet.training.recipe import RECIPES, Recipe
+from fastlenet.training.recipe import RECIPES
 from fastlenet.training.state import DivergedError
 from fastlenet.training.trainer import Trainer
 
@@ -69,88 +64,6 @@ _WRITERS: Mapping[str, Callable[[str, Options], Writer]] = {
     "state_file": lambda path, options: Saver(path),
     "plot": lambda path, options: Plot(path),
 }
-
-
-@dataclass
-class _Job:
-    """All that a command line comes to, once the data are there. recipe: of the first network."""
-
-    options: Options
-    settings: Settings
-    recipe: Recipe
-    data: Dataset
-    profiler: Profiler | None
-    evaluates: bool = True  # every epoch
-    ranks: MpiRanks | None = None
-    sample_weight: Array | None = None
-    loaded: list[Sequential] = field(default_factory=list)
-    notes: tuple[Note, ...] = ()  # how the arrays of a foreign file were taken
-
-    def recipe_of(self, member: int) -> Recipe:
-        return replace(self.recipe, seed=self.recipe.seed + member)
-
-    def model(self, member: int, network: str | None = None) -> Sequential:
-        """A network of an ensemble, as it starts. Raises DataError for images that it cannot take."""
-        backend = self.profiler or DEVICES[self.settings.device].load()
-        make, shape = NETWORKS[network or self.settings.network].of, self.data.input_shape
-        try:
-            return make(self.recipe_of(member), input_shape=shape, classes=self.data.classes, ops=backend)
-        except FieldError as error:
-            raise DataError(f"{one_line(self.data.name)}: {error}") from None
-
-    def trainer(self, member: int) -> Trainer:
-        settings = self.settings
-        model = self.loaded[member] if self.loaded else self.model(member)
-        with flags_for():  # of classes that the data do not have
-            return Trainer(
-                model,
-                self.data,
-                self.recipe_of(member),
-                test_batch_size=settings.test_batch_size,
-                evaluate_every_epoch=self.evaluates,
-                ranks=self.ranks,
-                batches_per_epoch=1 if settings.dry_run else None,
-                settings=settings.as_json(self.recipe.seed),
-                sample_weight=self.sample_weight,
-            )
-
-    def load_networks(self, path: str, epochs: object) -> None:
-        """Start from the networks in a file: several of an ensemble, which is only evaluated. epochs: that were asked for."""
-        models = [self.model(0)]
-        try:
-            states = self._states(path, models[0])
-        except CheckpointError as error:
-            raise self._of_another_network(path) or error from None
-        if len(states) > 1:
-            if epochs:
-                raise UsageError(f"--epochs {epochs}: {path} is an ensemble, which can be evaluated, not trained on")
-            self.recipe = replace(self.recipe, epochs=0)
-        for number, state in enumerate(states):
-            if number:
-                models.append(self.model(number))
-            try:
-                models[number].load_state_dict(state)
-            except ValueError as error:
-                raise CheckpointError(f"{path}: {error}") from None
-        self.loaded = models
-
-    def _states(self, path: str, model: Sequential) -> list[dict[str, Array]]:
-        """The parameters of each network in a file. model: one with these parameters, which a foreign file fills."""
-        if foreign_format(user_path(path)) is None:
-            return load_members(path, model)
-        self.notes = read_model(path, network=model).notes
-        return [dict(model.state_dict())]
-
-    def _of_another_network(self, path: str) -> CheckpointError | None:
-        """The error about a file of another network's parameters; None where it is of none that is known."""
-        for name in NETWORKS.keys() - {self.settings.network}:
-            try:
-                self._states(path, self.model(0, name))
-            except (CheckpointError, DataError):
-                continue
-            expected = f"{path}: network expects parameters of {self.settings.network}, got those of {name}"
-            return CheckpointError(f"{expected}; pass --network {name}, or another file")
-        return None
 
 
 def _load_data(settings: Settings) -> Dataset:
@@ -174,7 +87,7 @@ def _with_some_for_validation(data: Dataset, settings: Settings) -> Dataset:
         raise DataError(f"{one_line(data.name)}: no test images, and too few images to hold some out, {error.got}") from None
 
 
-def _announce(console: Console, job: _Job, trainer: Trainer) -> None:
+def _announce(console: Console, job: Job, trainer: Trainer) -> None:
     state, settings = trainer.state, job.settings
     recipe, data = state.recipe, state.data
     sizes = {part: len(data.part(part).labels) for part in reversed(PARTS)}  # what is reported on stands first
@@ -246,7 +159,7 @@ def _train(command: _Command, name: str, signals: StopSignals) -> int:
         return share_run(command.ranks, name, _EXPECTED, signals, prepare)
 
 
-def _prepare(command: _Command) -> tuple[_Job, EnsembleRun, dict[str, float]]:
+def _prepare(command: _Command) -> tuple[Job, EnsembleRun, dict[str, float]]:
     """All that comes before the first step. Returns the run and the seconds spent. The file of the training state must be
     reserved for this run.
     """
@@ -264,7 +177,7 @@ def _prepare(command: _Command) -> tuple[_Job, EnsembleRun, dict[str, float]]:
     evaluates = not options.quiet or options.log_json is not None or options.plot is not None
     if not command.is_first:
         options = silent(options)
-    job = _Job(options, settings, recipe, data, Profiler() if options.profile else None, evaluates, ranks)
+    job = Job(options, settings, recipe, data, Profiler() if options.profile else None, evaluates, ranks)
     if settings.sample_weight is not None:
         job.sample_weight = read_weights(settings.sample_weight, settings.validation)
     if settings.load_model is not None and options.resume is None:
@@ -277,7 +190,7 @@ def _prepare(command: _Command) -> tuple[_Job, EnsembleRun, dict[str, float]]:
     return job, run, seconds
 
 
-def _finish(command: _Command, job: _Job, run: EnsembleRun, seconds: dict[str, float], signals: StopSignals) -> int:
+def _finish(command: _Command, job: Job, run: EnsembleRun, seconds: dict[str, float], signals: StopSignals) -> int:
     """Train, and report."""
     options, settings, workers = job.options, job.settings, command.workers
     write = tell if options.json else _print
@@ -297,7 +210,7 @@ def _print(text: str) -> None:
     print(text, flush=True)
 
 
-def _callbacks(job: _Job, console: Console, write: Callable[[str], None]) -> list[Callback]:
+def _callbacks(job: Job, console: Console, write: Callable[[str], None]) -> list[Callback]:
     """What is called back, the console first."""
     options = job.options
     paths = {name: getattr(options, name) for name in _WRITERS}
@@ -307,7 +220,7 @@ def _callbacks(job: _Job, console: Console, write: Callable[[str], None]) -> lis
     return [console, *writers, *([StepProfile(job.profiler, write)] if job.profiler is not None else [])]
 
 
-def _restore(run: EnsembleRun, path: str, job: _Job) -> None:
+def _restore(run: EnsembleRun, path: str, job: Job) -> None:
     try:
         run.restore(path, job.recipe.seed, allow_level_change=job.options.allow_level_change)
     except OtherLevelError as error:
