@@ -43,6 +43,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             started.append(
                 subprocess.Popen(command, cwd=tmp_path, env=os.environ | environment, stdout=log, stderr=log, text=True)
             )
+        (tmp_path / f"{name}.pid").write_text(str(started[-1].pid))
         return started[-1]
 
     yield start
@@ -130,6 +131,28 @@ def test_a_worker_that_comes_late(start: Start, file: Path, tmp_path: Path) -> N
         worker(start, address, "late")
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0 and err == "" and "2 runs" in out
+
+
+def test_the_scheduler_is_killed(start: Start, file: Path, tmp_path: Path) -> None:
+    """The command ends in one line, and the finished runs are kept."""
+    address = scheduler(start, tmp_path)
+    worker(start, address, "one")
+    connected(tmp_path, "one")
+    flags = ["--data", file, *LONG, "--seeds", 60, "--results", "runs.jsonl"]
+    command = [sys.executable, "-m", "fastlenet.speedrun", *map(str, flags), "--cluster", address]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("seed"):
+                pid = int((tmp_path / "scheduler.pid").read_text())
+                os.kill(pid, signal.SIGKILL)
+                break
+        _, err = process.communicate(timeout=100)
+    assert process.returncode == 2 and re.fullmatch(
+        r"fastlenet.speedrun: error: seed \d+: was cancelled; .* lost its scheduler\n", err
+    ), err
+    done = len(read(tmp_path / "runs.jsonl").outcomes)
+    assert 0 < done < 60
 
 
 def test_no_scheduler(file: Path, tmp_path: Path) -> None:

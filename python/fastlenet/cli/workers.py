@@ -119,10 +119,10 @@ def kept(path: str | None, about: Mapping[str, object], command: Sequence[str], 
         except KeyboardInterrupt as error:
             tell("\n" + one_line(_how_to_go_on(results, path, command)))
             raise StoppedRuns(128 + (error.number if isinstance(error, StoppedBySignal) else 2)) from None
-        except (RunError, CheckpointError) as error:
+        except (RunError, CheckpointError):
             if path is None and results.outcomes:
                 tell(one_line(_how_to_go_on(results, path, command).replace("interrupted; ", "", 1)))
-            raise error
+            raise
 
 
 def _how_to_go_on(results: Results, path: str | None, command: Sequence[str]) -> str:

@@ -67,7 +67,8 @@ class DaskWorkers(Executor):
         """The number of threads of each worker, by its address."""
         when, found = self._threads
         if time.monotonic() - when > _FRESH:
-            found = dict(self._client.nthreads())
+            with suppress(OSError):  # a scheduler that is gone cancels the calls
+                found = dict(self._client.nthreads())
             self._threads = time.monotonic(), found
         return {address: threads for address, threads in found.items() if address not in self._excluded}
 
@@ -149,7 +150,8 @@ def connect(address: str, *others: Closable) -> DaskWorkers:
     """
     with _importing("a cluster", "fastlenet[cluster]"):
         import distributed
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # lost connections are told by us, in one line
+    for name in ("distributed", "distributed.client"):  # lost connections are told by us, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         _expect_listening(address)
         if address.startswith("tls:") and distributed.Security().get_connection_args("client")["ssl_context"] is None:

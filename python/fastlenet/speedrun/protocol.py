@@ -172,7 +172,7 @@ def _speedrun(job: _Job, signals: StopSignals) -> int:
     if job.protocol.json is not None:
         kept_facts = {
             "command": shlex.join([*_COMMAND, *job.command]),
-            "way": job.about()["way"],
+            "way": results.about["way"],
             "machine": facts | {"threads": job.threads},
             "recipe": {"name": job.settings.recipe, **asdict(job.recipe)},
             "target": job.target,
