@@ -223,8 +223,22 @@ def test_any_names_of_layers(tmp_path: Path) -> None:
     expect_same_bits(run(written, images), written.quantized.logits(images))
 
 
+def test_the_way_back(tmp_path: Path) -> None:
+    model = LeNet(seed=5, input_shape=(1, 28, 28))
+    model.set_facts(mean=0.25, std=0.5)
+    again = fastlenet.load(fastlenet.export(model, tmp_path / "m.onnx", with_normalisation=True).path)
+    assert isinstance(again, LeNet)
+    expect_within(np.array([again.mean, again.std]), np.array([0.25, 0.5]), 4 * 2.0**-24)  # of a factor and a sum in float32
+    expect_same_bits(again.parameter_buffer, model.parameter_buffer)
+
+
 class Own(ReLU):
     pass
+
+
+class Doubled(Sequential):
+    def __call__(self, x: Array) -> Array:
+        return 2 * super().__call__(x)
 
 
 REFUSED: list[tuple[Callable[[], Sequential], bool, type[Exception], str]] = [
@@ -233,6 +247,12 @@ REFUSED: list[tuple[Callable[[], Sequential], bool, type[Exception], str]] = [
     (lambda: Sequential(Linear(4, 2), input_shape=(4,)), True, ExportError, r"shape \(4,\), not images"),
     (lambda: known(Sequential(Conv2d(1, 2, 2), input_shape=(1, 2, 2))), True, ExportError, r"shape \(2, 1, 1\).*add Flatten"),
     (lambda: Sequential(Own(), input_shape=(4,)), False, TypeError, "layer '0': Own is not a layer of the library"),
+    (
+        lambda: Doubled(ReLU(), input_shape=(4,)),
+        False,
+        TypeError,
+        "export: Doubled defines __call__, which no file",
+    ),
 ]
 
 

@@ -33,6 +33,10 @@ def make_parser(prog: str) -> Parser:
         "Write a model to a file for other programs. The ending of the file's name says for which.",
         [
             (f"{prog} m.safetensors m.onnx", "write it for ONNX Runtime and other programs that read ONNX"),
+            (
+                f"{prog} m.onnx --int8 --with-normalisation",
+                "write the package's network; it takes bytes and gives probabilities",
+            ),
             (f"{prog} m.safetensors m.h --int8", "write it in C, in integers of 8 bits"),
             (f"{prog} m.html", "write the package's network as a page to draw digits on"),
         ],
@@ -42,7 +46,9 @@ def make_parser(prog: str) -> Parser:
     parser.add_argument("model", nargs="?", type=file_name, metavar="MODEL", help=what)
     parser.add_argument("file", type=file_name, metavar="FILE", help="the file to write; it is replaced if it exists")
     parser.add_argument("--int8", action="store_true", help="in integers of 8 bits, a quarter of the size")
-    normalising = "for .onnx: raw images in, probabilities out (default: normalised images in, scores out)"
+    normalising = (
+        "for .onnx: raw images in, probabilities out (default: normalised images in, or raw ones with --int8, scores out)"
+    )
     parser.add_argument("--with-normalisation", action="store_true", help=normalising)
     add_flags(parser, Settings, ("data", "data_dir", "image_size"))
     return parser

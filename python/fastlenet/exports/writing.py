@@ -14,6 +14,7 @@ from fastlenet.fields import FieldTypeError, Values
 from fastlenet.files import shown_path, user_path, write_atomically
 from fastlenet.inference.forward import expect_finite
 from fastlenet.nn import Sequential
+from fastlenet.nn.described import plain_kind
 from fastlenet.quantization import QuantizedModel
 
 __all__ = ["FORMATS", "ExportError", "Exported", "Format", "export", "format_of"]
@@ -73,7 +74,7 @@ def export(
 
     int8: in integers of 8 bits, as model.quantize makes them; for .onnx and .h. A .html file always has them.
     with_normalisation: a .onnx file that takes raw images, uint8 (n, c, h, w), and gives probabilities. Without it, it takes
-    normalised images, float32, and gives what the model gives. The other formats always take raw images.
+    normalised images, float32, or with int8 raw ones, and gives scores. The other formats always take raw images.
     data: a Dataset, or raw images, whose activations give the ranges of int8; by default MNIST, for a model of such images.
 
     If the file exists, it is replaced as a whole. Raises ExportError or TypeError, in one line, for a model or an option that
@@ -88,6 +89,7 @@ def export(
     """
     if not isinstance(model, Sequential):
         raise FieldTypeError("model", model, "one network, a Sequential such as LeNet", "export: ", _one_of_several(model))
+    plain_kind(type(model), "export")
     kind = format_of(path)
     int8 = _FLAG.convert("export: int8", int8)
     with_normalisation = _FLAG.convert("export: with_normalisation", with_normalisation)

@@ -16,7 +16,7 @@ from fastlenet.nn.layers.base import Layer
 from fastlenet.nn.summary import as_html, summarise
 from fastlenet.normalisation import PerChannel
 
-__all__ = ["Described", "expect_fitting"]
+__all__ = ["Described", "expect_fitting", "plain_kind"]
 
 _LIBRARY = "fastlenet"
 
@@ -139,7 +139,7 @@ class Described:
 
         kind = type(self)
         if kind.__module__.partition(".")[0] != _LIBRARY:
-            kind = _plain_kind(kind)
+            kind = plain_kind(kind, "save")
         expect_fitting(self.facts, self.names, self.layers)
         architecture = {
             "network": kind.__name__,
@@ -160,12 +160,12 @@ class Described:
         save_model(path, self.state_dict(), self.metadata())
 
 
-def _plain_kind(kind: type) -> type:
-    """The library's class that a file names for a user's class. Raises TypeError for a class that computes otherwise."""
+def plain_kind(kind: type, function: str) -> type:
+    """Returns the library's class that stands for a user's class. Raises TypeError for a class that computes otherwise."""
     base = next(base for base in kind.__mro__ if base.__module__.partition(".")[0] == _LIBRARY)
     odd = [name for name in ("__call__", "backward") if getattr(kind, name) is not getattr(base, name)]
     if odd:
-        raise TypeError(f"save: {kind.__name__} defines {odd[0]}, which no file can describe; {OF_YOUR_OWN}")
+        raise TypeError(f"{function}: {kind.__name__} defines {odd[0]}, which no file can describe; {OF_YOUR_OWN}")
     return base
 
 
