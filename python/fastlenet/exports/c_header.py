@@ -135,7 +135,7 @@ def _head(kind: str, precision: str, shape: Shape, parts: Sequence[Part], sizes:
         f"{in_comment(kind)} in {precision}: images of {sized(shape)} bytes, {parts[-1].shape[0]:,} classes.",
         f"Written by fastlenet {config()['version']}. C99 or C++; it needs <stdint.h> alone, and no library.",
         "",
-        '    #include "this file"',
+        '    #include "model.h"    this file, by its name',
         "    float probabilities[FASTLENET_CLASSES];",
         "    int number = fastlenet_predict(image, probabilities);",
         "",
