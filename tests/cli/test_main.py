@@ -122,6 +122,7 @@ def test_completion_in_bash() -> None:
     assert completions("fastlenet tr") == ["train"]
     assert set(completions("fastlenet train --ema")) == {"--ema", "--ema-start", "--ema-every"}
     assert set(completions("fastlenet train --recipe ")) >= set(RECIPES)
+    assert set(completions("fastlenet export --")) >= {"--int8", "--with-normalisation", "--data"}
 
 
 def test_completion_without_shtab(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastlenet import LeNet, nn
+from helpers.arrays import Array
 from helpers.expect import expect_within
 from helpers.networks import NETWORKS, normalised, some_images
 from helpers.rounding import exact_logits
@@ -81,6 +82,18 @@ def test_a_layer_of_ones_own_is_refused() -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
     with pytest.raises(TypeError, match=r"to_torch: layer '0': Swish is not a layer of the library; save model\.state_dict"):
         nn.Sequential(Swish()).to_torch()
+
+
+class Doubled(nn.Sequential):
+    """A class that computes otherwise."""
+
+    def __call__(self, x: Array) -> Array:
+        return 2 * super().__call__(x)
+
+
+def test_a_class_that_computes_otherwise_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^to_torch: Doubled defines __call__, which no file can describe; .*load_state_dict"):
+        Doubled(nn.ReLU()).to_torch()
 
 
 def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from fastlenet.formats.state import as_parameters, own_names
 from fastlenet.inference.facts import ModelFacts, expect_example_shape
 from fastlenet.inference.predictor import Predictor
 from fastlenet.nn.context import Context, Workspace, Workspaces
-from fastlenet.nn.described import Described
+from fastlenet.nn.described import Described, plain_kind
 from fastlenet.nn.description import output_shape
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.fusion import Step, plan, run_backward, run_forward
@@ -341,11 +341,12 @@ class Sequential(Described, Predictor):
         """Returns this network as a torch.nn.Sequential of the same names and parameters, in evaluation mode.
 
         The parameters are copies. `model.load_state_dict(module.state_dict())` brings those of PyTorch back. The module takes
-        what model(x) takes: normalised images. Raises ImportError without PyTorch, TypeError for a layer of your own, and
-        ValueError for a layer's name that PyTorch does not take, such as one with a dot.
+        what model(x) takes: normalised images. Raises ImportError without PyTorch, TypeError for a layer of your own
+        or a class that computes otherwise, ValueError for a layer's name that PyTorch does not take, such as one with a dot.
         """
         from fastlenet.nn.torch_module import as_torch_module
 
+        plain_kind(type(self), "to_torch")
         return as_torch_module(self.names, self.layers, {name: np.asarray(array) for name, array in self.state_dict().items()})
 
     @property
