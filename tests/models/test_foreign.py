@@ -17,6 +17,7 @@ from fastlenet import Chain, LeNet, nn
 from fastlenet.files import CheckpointError
 from fastlenet.models import LeNet5
 from helpers.command import Result, one_line
+from helpers.keras_files import lenet_layers, save_keras, weights_of
 from helpers.torch_files import save, save_old
 
 Array = npt.NDArray[Any]
@@ -208,3 +209,45 @@ def test_training_goes_on_from_weights_of_pytorch(train_here: Callable[..., Resu
     assert "m.pt: network expects parameters of lenet, got those of lenet5; pass --network lenet5" in message
     done = train_here("--data-dir", small_mnist, "--load-model", "m.pt", "--epochs", 0, "--network", "lenet5", "--quiet")
     assert done.code == 0, done
+
+
+def test_training_takes_the_normalisation_of_the_file(
+    train_here: Callable[..., Result], small_mnist: Path, tmp_path: Path
+) -> None:
+    """Weights for pixels in [0, 1] are evaluated on pixels in [0, 1], not on those that MNIST's mean and std give."""
+    model = LeNet.pretrained()
+    state = {name: array.copy() for name, array in model.state_dict().items()}
+    state["conv1.bias"] -= state["conv1.weight"].sum((1, 2, 3)) * np.float32(0.1307 / 0.3081)
+    state["conv1.weight"] /= np.float32(0.3081)
+    model.load_state_dict(state)
+    layers = [*lenet_layers()[:1], ("Rescaling", {"name": "r", "scale": 1 / 255}), *lenet_layers()[1:]]
+    save_keras(tmp_path / "m", layers, weights_of(model))
+    done = train_here("--data-dir", small_mnist, "--load-model", "m.keras", "--epochs", 0, "--quiet")
+    assert done.code == 0 and float(done.out.split()[-1].rstrip("%")) > 99, done
+
+
+def test_training_refuses_other_layers(train_here: Callable[..., Result], small_mnist: Path, tmp_path: Path) -> None:
+    """A network of the same shapes whose activations are others."""
+    layers = lenet_layers()
+    layers[1][1]["activation"] = "linear"
+    save_keras(tmp_path / "m", layers, weights_of(LeNet(5)))
+    message = one_line(train_here("--data-dir", small_mnist, "--load-model", "m.keras", "--epochs", 0))
+    assert "m.keras: no model to load; its layers are not those of the network; it has Conv2d, MaxPool2d, Conv2d" in message
+
+
+@pytest.mark.parametrize("with_normalisation", [False, True])
+@pytest.mark.parametrize("name", ["lenet", "lenet5", "sequential"])
+def test_what_fastlenet_exported_to_onnx_comes_back(name: str, with_normalisation: bool, tmp_path: Path) -> None:
+    """Equal in class, layers, names, weights and facts."""
+    kinds: dict[str, nn.Sequential] = {"lenet": LeNet.pretrained(), "lenet5": LeNet5(3)}
+    layers = [nn.Conv2d(3, 4, (3, 2), (2, 1), (1, 0), bias=False), nn.LeakyReLU(0.2), nn.MaxPool2d(2, 1), nn.Sigmoid()]
+    layers += [nn.AvgPool2d((2, 1), 2, (1, 0)), nn.Tanh(), nn.Flatten(), nn.Linear(16, 5, bias=False), nn.ReLU()]
+    kinds["sequential"] = nn.Sequential(*layers, nn.Linear(5, 4), input_shape=(3, 8, 6))
+    model = kinds[name]
+    if name != "lenet":
+        model.set_facts(mean=0.45, std=0.225)
+        model.set_facts(class_names=["a", "b", "c", "d"] if name == "sequential" else list("abcdefghij"))
+    fastlenet.export(model.eval(), tmp_path / "m.onnx", with_normalisation=with_normalisation)
+    again, lines = loaded(tmp_path / "m.onnx")
+    assert type(again) is type(model) and again.names == model.names and again.facts == model.facts and not lines
+    equal(again, model)

@@ -17,6 +17,7 @@ from fastlenet.models import NETWORKS
 from fastlenet.models.loading import read_model
 from fastlenet.models.recognising import Note
 from fastlenet.nn import Sequential
+from fastlenet.normalisation import PerChannel
 from fastlenet.profiling import Profiler
 from fastlenet.streams import one_line
 from fastlenet.training.ensemble import load_members
@@ -42,6 +43,7 @@ class Job:
     ranks: MpiRanks | None = None
     sample_weight: Array | None = None
     loaded: list[Sequential] = field(default_factory=list)
+    normalisation: tuple[PerChannel, PerChannel] | None = None  # mean and std of a foreign file that says them
     notes: tuple[Note, ...] = ()  # how the arrays of a foreign file were taken
 
     def recipe_of(self, member: int) -> Recipe:
@@ -60,7 +62,7 @@ class Job:
         settings = self.settings
         model = self.loaded[member] if self.loaded else self.model(member)
         with flags_for():  # of classes that the data do not have
-            return Trainer(
+            trainer = Trainer(
                 model,
                 self.data,
                 self.recipe_of(member),
@@ -71,6 +73,9 @@ class Job:
                 settings=settings.as_json(self.recipe.seed),
                 sample_weight=self.sample_weight,
             )
+        if self.normalisation is not None:  # with which the loaded weights were trained
+            trainer.normalise(*self.normalisation)
+        return trainer
 
     def load_networks(self, path: str, epochs: object) -> None:
         """Start from the networks in a file: several of an ensemble, which is only evaluated. epochs: that were asked for."""
@@ -97,6 +102,8 @@ class Job:
         if foreign_format(user_path(path)) is None:
             return load_members(path, model)
         self.notes = read_model(path, network=model).notes
+        if model.mean is not None and model.std is not None:
+            self.normalisation = model.mean, model.std
         return [dict(model.state_dict())]
 
     def _of_another_network(self, path: str) -> CheckpointError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -51,6 +52,7 @@ class Building:
         self.notes: list[Note] = []
         self._factor, self._offset = np.float64(1), np.float64(0)
         self.is_normalised = False
+        self.known = ModelFacts()  # what fastlenet wrote into the file; the layers decide where it differs
         self.white: float | None = None  # a white pixel in the program, 1 or 255, if the file says it
         self._flattened: Shape | None = None  # the (c, h, w) that the last Flatten took in the order (h, w, c)
         self._ended = ""
@@ -145,17 +147,21 @@ class Building:
 
     def _facts(self) -> ModelFacts:
         """What is known of the images: mean and std are for pixels scaled to [0, 1]."""
+        known = replace(self.known, input_shape=self.input_shape)
         if not self.is_normalised:
-            return ModelFacts(self.input_shape)
+            return known
         factor, offset = np.broadcast_arrays(np.atleast_1d(self._factor), np.atleast_1d(self._offset))
         if not (factor > 0).all():
             raise ValueError("the image is scaled by a factor that is not positive, which no standard deviation expresses")
         # A factor below a tenth scales pixels of 0..255; in [0, 1] they would all come to almost nothing.
         factor = factor * (255.0 if self.white is None and factor.min() < 0.1 else self.white or 1.0)
-        mean, std = (tuple(map(_short, values.tolist())) for values in (-offset / factor, 1 / factor))
-        if len({*zip(mean, std, strict=True)}) == 1:
-            return ModelFacts(self.input_shape, mean[0], std[0])
-        return ModelFacts(self.input_shape, mean, std)
+        mean, std = -offset / factor, 1 / factor
+        if known.mean is not None and known.std is not None and np.allclose([mean - known.mean, std - known.std], 0, atol=1e-6):
+            return known
+        means, stds = (tuple(map(_short, values.tolist())) for values in (mean, std))
+        if len({*zip(means, stds, strict=True)}) == 1:
+            return replace(known, mean=means[0], std=stds[0])
+        return replace(known, mean=means, std=stds)
 
     # --- the end ---
 

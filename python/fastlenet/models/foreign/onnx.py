@@ -13,6 +13,7 @@ import numpy as np
 from fastlenet.backend import Array, Shape
 from fastlenet.fields import shown
 from fastlenet.formats.onnx import OnnxFile, OnnxNode
+from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.foreign.building import Building, Pair
 from fastlenet.models.recognising import UndecidedError
 from fastlenet.nn import AvgPool2d, MaxPool2d
@@ -45,6 +46,8 @@ class _Reader:
         self._build = Building(self._input_shape(sizes, image_size))
         if dtype == "u1":
             self._build.white = 255.0
+        if "fastlenet_version" in file.metadata:
+            self._build.known = ModelFacts.of_metadata(file.metadata)
         self._product: Array | None = None  # the matrix of a MatMul, whose bias may follow
 
     def _input_shape(self, sizes: Sequence[int | None], image_size: Pair | None) -> Shape:
@@ -103,7 +106,11 @@ class _Reader:
     def _name(self, node: OnnxNode, weight: str = "") -> str:
         """The layer's name: that of its weights, "conv1.weight", or else that of the node."""
         stem, _, kind = weight.rpartition(".")
-        return (stem if kind == "weight" and stem else node.name.strip("/").replace("/", ".")) or f"{len(self._build.names)}"
+        if kind == "weight" and stem:
+            return stem
+        path = node.name.strip("/").split("/")
+        path = path[:-1] if len(path) > 1 and path[-1].partition("_")[0] == node.op else path  # /relu1/Relu_1 is of relu1
+        return ".".join(path) or f"{len(self._build.names)}"
 
     def constant(self, node: OnnxNode, place: int) -> Array | None:
         """An input with a known value; None if it is left out."""
