@@ -6,8 +6,7 @@ The layouts are checked with files that Keras 3.15.1 and Keras 2.15.0 (TensorFlo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,15 +14,13 @@ from fastlenet.backend import Array, Shape
 from fastlenet.fields import shown
 from fastlenet.formats.keras import KerasFile
 from fastlenet.models.foreign.building import Building, Pair
+from fastlenet.models.foreign.keras_config import Config, expect_one_of, in_order, number, of_type, pair, snake_case
 from fastlenet.models.recognising import Note
 from fastlenet.nn import AvgPool2d, MaxPool2d
 
 __all__ = ["ASSUMED", "built_from_keras"]
 
-Config = Mapping[str, object]
-Value = TypeVar("Value")
-
-_MOST_LAYERS, _DEEPEST = 1000, 4
+_DEEPEST = 4
 _CONTAINERS = ("Sequential", "Functional", "Model")
 ASSUMED = Note("does not say how its images are normalised; taken as pixels in [0, 1], by mean 0 and std 1", of_pixels=True)
 _EPSILON = 1e-7  # what Keras's Normalization adds to a deviation of zero
@@ -58,17 +55,17 @@ class _Reader:
 
     def read(self, described: Config, prefix: str, depth: int) -> None:
         """Read a network, or one within it. prefix: where its layers' arrays are."""
-        kind = _of(described, "class_name", str)
+        kind = of_type(described, "class_name", str)
         if kind not in _CONTAINERS or depth > _DEEPEST:
             raise ValueError(f"a network of the class {shown(kind)}, which its file does not describe; Sequential is read")
         counts: dict[str, int] = {}
-        layers = _in_order(described)
-        if any(_of(config, "data_format", str, "") == "channels_first" for _, _, config in layers):
+        layers = in_order(described)
+        if any(of_type(config, "data_format", str, "") == "channels_first" for _, _, config in layers):
             self._first = True
         for kind, name, config in layers:
             if self._build is None:
                 self._begin(config)
-            word = _snake(kind)
+            word = snake_case(kind)
             count = counts[word] = counts.get(word, -1) + 1
             place = name if self._file.by_name else f"{word}_{count}" if count else word
             if kind in _CONTAINERS:
@@ -115,19 +112,19 @@ class _Reader:
         _LAYERS[kind](self, build, name, config, where)
 
     def _conv(self, build: Building, name: str, config: Config, where: str) -> None:
-        _expect(config, name, "dilation_rate", (1, [1, 1]))
-        _expect(config, name, "groups", (1,))
+        expect_one_of(config, name, "dilation_rate", (1, [1, 1]))
+        expect_one_of(config, name, "groups", (1,))
         self._expect_format(config, name)
-        kernel, *bias = self._arrays(where, (2 if _of(config, "use_bias", bool, True) else 1,), name)
+        kernel, *bias = self._arrays(where, (2 if of_type(config, "use_bias", bool, True) else 1,), name)
         if kernel.ndim != 4:
             raise ValueError(f"layer {shown(name)} expects a kernel of four axes, got {kernel.shape}")
-        stride = _pair(config, "strides", (1, 1))
+        stride = pair(config, "strides", (1, 1))
         padding = self._padding(name, config, (kernel.shape[0], kernel.shape[1]), stride)
         build.conv(name, kernel.transpose(3, 2, 0, 1), bias[0] if bias else None, stride, padding)
         self._activation(build, name, config.get("activation"))
 
     def _dense(self, build: Building, name: str, config: Config, where: str) -> None:
-        kernel, *bias = self._arrays(where, (2 if _of(config, "use_bias", bool, True) else 1,), name)
+        kernel, *bias = self._arrays(where, (2 if of_type(config, "use_bias", bool, True) else 1,), name)
         if len(build.shape) != 1:
             raise ValueError(f"layer {shown(name)} expects flattened inputs, got {build.shape}")
         build.linear(name, kernel.T, bias[0] if bias else None)
@@ -135,8 +132,8 @@ class _Reader:
 
     def _pool(self, build: Building, name: str, config: Config, kind: type[MaxPool2d] | type[AvgPool2d]) -> None:
         self._expect_format(config, name)
-        size = _pair(config, "pool_size", (2, 2))
-        stride = _pair(config, "strides", size)
+        size = pair(config, "pool_size", (2, 2))
+        stride = pair(config, "strides", size)
         padding = self._padding(name, config, size, stride)
         if kind is AvgPool2d and padding != (0, 0):
             raise ValueError(f"layer {shown(name)}: a mean that leaves out the padding has no layer in fastlenet")
@@ -148,12 +145,12 @@ class _Reader:
             raise ValueError(f"layer {shown(name)} expects images, got {build.shape}")
         size = build.shape[1], build.shape[2]
         build.pool(name, kind, size, size)
-        if not _of(config, "keepdims", bool, False):
+        if not of_type(config, "keepdims", bool, False):
             build.flatten(f"{name}_flatten")
 
     def _flatten(self, build: Building, name: str, config: Config, where: str) -> None:
         # Keras's Flatten of channels_first brings the channels to the end first, and then flattens as the other.
-        turned = _of(config, "data_format", str, "channels_last") == "channels_first"
+        turned = of_type(config, "data_format", str, "channels_last") == "channels_first"
         if turned and not self._first and len(build.shape) == 3:
             raise ValueError(f"layer {shown(name)} flattens images (h, w, c) as if they were channels_first")
         build.flatten(name, channels_last=turned or not self._first)
@@ -179,7 +176,7 @@ class _Reader:
         build.rescale(name, config.get("scale", 1.0), config.get("offset", 0.0))
 
     def _normalization(self, build: Building, name: str, config: Config, where: str) -> None:
-        _expect(config, name, "invert", (False,))
+        expect_one_of(config, name, "invert", (False,))
         mean, variance = config.get("mean"), config.get("variance")
         if mean is None or variance is None:
             mean, variance = self._arrays(where, (2,), name)
@@ -196,30 +193,30 @@ class _Reader:
         build.activation(f"{name}_{said}", said, slope=0.2)  # Keras's leaky_relu; the layer LeakyReLU has 0.3
 
     def _relu(self, build: Building, name: str, config: Config, where: str) -> None:
-        _expect(config, name, "max_value", (None,))
-        _expect(config, name, "threshold", (0, None))
-        slope = _number(config, "negative_slope", 0.0)
+        expect_one_of(config, name, "max_value", (None,))
+        expect_one_of(config, name, "threshold", (0, None))
+        slope = number(config, "negative_slope", 0.0)
         build.activation(name, "leaky_relu" if slope else "relu", slope)
 
     def _leaky_relu(self, build: Building, name: str, config: Config, where: str) -> None:
-        build.activation(name, "leaky_relu", _number(config, "negative_slope" if "negative_slope" in config else "alpha", 0.3))
+        build.activation(name, "leaky_relu", number(config, "negative_slope" if "negative_slope" in config else "alpha", 0.3))
 
     def _softmax(self, build: Building, name: str, config: Config, where: str) -> None:
-        _expect(config, name, "axis", (-1, [-1], 1))
+        expect_one_of(config, name, "axis", (-1, [-1], 1))
         build.activation(name, "softmax")
 
     def _dropout(self, build: Building, name: str, config: Config, where: str) -> None:
-        build.dropout(name, _number(config, "rate", 0.0))
+        build.dropout(name, number(config, "rate", 0.0))
 
     def _expect_format(self, config: Config, name: str) -> None:
         if self._build is not None and len(self._build.shape) != 3:
             raise ValueError(f"layer {shown(name)} expects images, got {self._build.shape}")
-        if (_of(config, "data_format", str, "channels_last") == "channels_first") != self._first:
+        if (of_type(config, "data_format", str, "channels_last") == "channels_first") != self._first:
             raise ValueError(f"layer {shown(name)} has another data_format than the layers before it")
 
     def _padding(self, name: str, config: Config, size: Pair, stride: Pair) -> Pair:
         """The zeros on each side. "same" is read where Keras pads both sides alike."""
-        said = _of(config, "padding", str, "valid")
+        said = of_type(config, "padding", str, "valid")
         if said == "valid":
             return 0, 0
         if said != "same" or self._build is None:
@@ -253,103 +250,3 @@ _LAYERS: Mapping[str, Handler] = {
     "Dropout": _Reader._dropout,
 }
 _READ = ", ".join(_LAYERS)
-
-
-# --- descriptions --------------------------------------------------------------------------------------------------------
-
-
-def _in_order(described: Config) -> list[tuple[str, str, Config]]:
-    """The class, the name and the arguments of each layer of a network, in the order in which an image passes them."""
-    config = described.get("config")
-    layers = config.get("layers") if isinstance(config, Mapping) else config  # a list in Keras before 2.3
-    if not isinstance(layers, list) or len(layers) > _MOST_LAYERS or not all(isinstance(layer, dict) for layer in layers):
-        raise ValueError(f"a network expects a list of at most {_MOST_LAYERS:,} layers")
-    if described.get("class_name") != "Sequential":
-        layers = _chain(layers)
-    made: list[tuple[str, str, Config]] = []
-    for layer in layers:
-        inner = layer.get("config")
-        if not isinstance(inner, dict):
-            raise ValueError(f"layer {shown(layer.get('name'))} expects its arguments as an object")
-        registered = layer.get("registered_name")
-        kind = _of(layer, "class_name", str)
-        if isinstance(registered, str) and ">" in registered:
-            raise ValueError(f"layer {shown(inner.get('name'))}: {shown(registered)} is a class of the writer's own")
-        made.append((kind, str(inner.get("name", layer.get("name", kind)))[:200], inner))
-    return made
-
-
-def _chain(layers: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The layers of a functional network, which must be one row."""
-    following: dict[str, dict[str, object]] = {}
-    begin = []
-    for layer in layers:
-        sources = [*_sources(layer.get("inbound_nodes"), 0)]
-        if not sources:
-            begin.append(layer)
-        elif len(sources) > 1 or sources[0] in following:
-            raise ValueError(f"layer {shown(layer.get('name'))} branches; only layers in a row are read")
-        else:
-            following[sources[0]] = layer
-    if len(begin) != 1:
-        raise ValueError(f"a network of {len(begin)} inputs; only one is read")
-    row = begin
-    while (name := row[-1].get("name")) in following:
-        row.append(following.pop(str(name)))
-    if following:
-        raise ValueError("a network whose layers are not one row")
-    return row
-
-
-def _sources(node: object, depth: int) -> Iterator[str]:
-    """The names of the layers that a layer gets its inputs from: ["name", 0, 0, ...] of Keras 2, or a keras_history."""
-    if depth > 12:
-        return
-    if isinstance(node, dict):
-        for value in node.values():
-            yield from _sources(value, depth + 1)
-    elif isinstance(node, list):
-        if len(node) >= 3 and isinstance(node[0], str) and type(node[1]) is int and type(node[2]) is int:
-            yield node[0]
-            return
-        for value in node:
-            yield from _sources(value, depth + 1)
-
-
-def _of(config: Config, name: str, kind: type[Value], default: Value | None = None) -> Value:
-    value = config.get(name, default)
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} expects a {kind.__name__}, got {shown(value)}")
-    return value
-
-
-def _number(config: Config, name: str, default: float) -> float:
-    value = config.get(name, default)
-    if isinstance(value, dict):  # a constant as Keras 2.15 writes it: {"class_name": "__numpy__", ...}
-        value = value["config"]["value"] if isinstance(value.get("config"), dict) and "value" in value["config"] else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} expects a number, got {shown(value)}")
-    return float(value)
-
-
-def _pair(config: Config, name: str, default: Pair) -> Pair:
-    value = config.get(name)
-    value = list(default) if value is None else [value, value] if type(value) is int else value
-    if not isinstance(value, list) or len(value) != 2 or not all(type(size) is int for size in value):
-        raise ValueError(f"{name} expects two integers, got {shown(value)}")
-    return value[0], value[1]
-
-
-def _expect(config: Config, layer: str, name: str, allowed: tuple[object, ...]) -> None:
-    value = config.get(name, allowed[0])
-    if value not in allowed:
-        raise ValueError(f"layer {shown(layer)}: {name} {shown(value)} has no layer in fastlenet")
-
-
-def _snake(name: str) -> str:
-    """MaxPooling2D as max_pooling2d: how Keras names the arrays of a class."""
-    import re
-
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -15,6 +15,7 @@ from fastlenet.fields import shown
 from fastlenet.formats.onnx import OnnxFile, OnnxNode
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.models.foreign.building import Building, Pair
+from fastlenet.models.foreign.onnx_constants import ON_CONSTANTS, constant
 from fastlenet.models.recognising import UndecidedError
 from fastlenet.nn import AvgPool2d, MaxPool2d
 
@@ -86,8 +87,8 @@ class _Reader:
             if not node.outputs or any(node.outputs[1:]):
                 raise ValueError(f"op {self._said(node)} expects one output")
             self._current = node.outputs[0]
-        elif set(inputs) <= self.values.keys() and node.op in _ON_CONSTANTS and len(node.outputs) == 1:
-            self.values[node.outputs[0]] = _ON_CONSTANTS[node.op](self, node)
+        elif set(inputs) <= self.values.keys() and node.op in ON_CONSTANTS and len(node.outputs) == 1:
+            self.values[node.outputs[0]] = ON_CONSTANTS[node.op](self.values, node)
         else:
             raise ValueError(f"op {self._said(node)} does not follow the op before it; only ops in a row are read")
 
@@ -113,13 +114,7 @@ class _Reader:
         return ".".join(path) or f"{len(self._build.names)}"
 
     def constant(self, node: OnnxNode, place: int) -> Array | None:
-        """An input with a known value; None if it is left out."""
-        name = node.inputs[place] if place < len(node.inputs) else ""
-        if not name:
-            return None
-        if name not in self.values:
-            raise ValueError(f"op {self._said(node)} expects weights as its input {place + 1}")
-        return self.values[name]
+        return constant(self.values, node, place)
 
     def _needed(self, node: OnnxNode, place: int) -> Array:
         value = self.constant(node, place)
@@ -334,58 +329,4 @@ _OPS: Mapping[str, Op] = {
     "Div": lambda reader, node: reader.scale(node, divide=True),
     "Softmax": lambda reader, node: reader.softmax(node, "softmax"),
     "LogSoftmax": lambda reader, node: reader.softmax(node, "log_softmax"),
-}
-
-
-# --- ops on weights ------------------------------------------------------------------------------------------------------
-
-
-def _value(reader: _Reader, node: OnnxNode) -> Array:
-    for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
-        value = node.attributes.get(name)
-        if value is not None and not isinstance(value, str):
-            return np.asarray(value)
-    raise ValueError("op Constant expects a value of numbers")
-
-
-def _same(reader: _Reader, node: OnnxNode) -> Array:
-    value = reader.constant(node, 0)
-    if value is None:
-        raise ValueError(f"op {node.op} expects an input")
-    return value
-
-
-def _transposed(reader: _Reader, node: OnnxNode) -> Array:
-    value = _same(reader, node)
-    order = node.attributes.get("perm", [*range(value.ndim)][::-1])
-    if not isinstance(order, list) or sorted(order) != [*range(value.ndim)]:
-        raise ValueError(f"op Transpose: perm expects an order of {value.ndim} axes, got {shown(order)}")
-    turned: Array = value.transpose([int(axis) for axis in order])
-    return turned
-
-
-def _gathered(reader: _Reader, node: OnnxNode) -> Array:
-    """One number of a shape."""
-    value, place = _same(reader, node), reader.constant(node, 1)
-    if value.ndim != 1 or place is None or place.size != 1 or not -value.size <= int(place.reshape(-1)[0]) < value.size:
-        raise ValueError("op Gather: only a number of a shape is read")
-    return np.asarray(value[int(place.reshape(-1)[0])]).reshape(place.shape)
-
-
-def _joined(reader: _Reader, node: OnnxNode) -> Array:
-    """Numbers of a shape in a row."""
-    values = [reader.constant(node, place) for place in range(len(node.inputs))]
-    if len(values) > 8 or not all(value is not None and value.ndim == 1 and value.size <= 8 for value in values):
-        raise ValueError("op Concat: only numbers of a shape are read")
-    return np.concatenate([value for value in values if value is not None])
-
-
-_ON_CONSTANTS: Mapping[str, Callable[[_Reader, OnnxNode], Array]] = {
-    "Constant": _value,
-    "Identity": _same,
-    "Cast": _same,
-    "Transpose": _transposed,
-    "Gather": _gathered,
-    "Unsqueeze": lambda reader, node: _same(reader, node).reshape(-1),
-    "Concat": _joined,
 }
