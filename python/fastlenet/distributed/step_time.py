@@ -30,8 +30,8 @@ class Network:
     bandwidth: float
 
 
-# The first two have the latency and the share of the nominal bandwidth that two hosts reached through a cable slowed by tc
-# (benchmarks/bench_scaling.py). The others are assumed to have them too, the last one with the latency of RDMA.
+# Assumed: 94 % of the nominal bandwidth, what TCP leaves of Ethernet, and the usual latencies of TCP and of RDMA.
+# Under mpiexec, fastlenet bench --scaling measures those of the network at hand instead.
 NETWORKS: Mapping[str, Network] = {
     "1 Gbit/s": Network(50e-6, 0.94 * 1e9 / 8),
     "10 Gbit/s": Network(50e-6, 0.94 * 10e9 / 8),
