@@ -151,6 +151,8 @@ class _Quantizer:
     def _add(self, name: str, layer: Layer, rest: Sequence[tuple[str, Layer]]) -> None:
         before = self._tensor
         shape = layer.output_shape(before.shape)
+        if isinstance(layer, (Conv2d, AvgPool2d)) and any(layer.padding):
+            self._expect_a_zero(name)
         if isinstance(layer, (Conv2d, Linear)):
             self._add_product(name, layer, shape, rest)
         elif isinstance(layer, MaxPool2d):
@@ -218,6 +220,12 @@ class _Quantizer:
         self._is_image = False
         table = np.clip(np.rint(y / after.scale[0]) + after.zero[0], 0, 255).astype(np.uint8)
         self._made.append(QuantizedTable(name, shape, table, type(layer).__name__))
+
+    def _expect_a_zero(self, name: str) -> None:
+        """Padding is zero, for which there must be a byte: that of the mean, where it pads the image itself."""
+        if ((self._tensor.zero < 0) | (self._tensor.zero > 255)).any():
+            what = "pads the image by zeros, for which there is no byte"
+            raise ValueError(f"quantize: layer {name!r}: {what}; its mean expects numbers in [0, 1], got {self._model.mean}")
 
     def _expect_uniform(self, where: str) -> None:
         if not self._tensor.uniform:
