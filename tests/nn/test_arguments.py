@@ -291,6 +291,19 @@ ROWS: dict[str, list[Wrong]] = {
     "Sequential.predict_proba": [(lambda: LeNet().predict_proba("x"), "^predict_proba: images expects images .* got str")],
     "Sequential.evaluate": [(lambda: LeNet().evaluate(zeros(1, 28, 28)), "^evaluate: labels expects a label for each image")],
     "Sequential.activations": [(lambda: LeNet().activations(None), "^activations: images expects images .* got NoneType")],
+    "Sequential.quantize": [
+        (lambda: LeNet.pretrained().quantize(None), "^quantize: images expects images .* got NoneType"),
+        (lambda: LeNet().quantize(zeros(3, 28, 28)), "^quantize: the model does not know how its images are normalised"),
+        (lambda: TINY.quantize(zeros(3, 2)), "^quantize: the model does not know the shape of its images"),
+    ],
+    "export": [
+        *each(fastlenet.export, "model", NOT_A_MODEL, path="m.onnx"),
+        *each(fastlenet.export, "int8", NOT_A_FLAG, model=LeNet.pretrained(), path="m.onnx"),
+        (
+            lambda: fastlenet.export(LeNet.pretrained(), "m.foo"),
+            r"^m\.foo: the name of an exported file expects one of the endings",
+        ),
+    ],
     "Sequential.set_facts": [
         *each(TINY.set_facts, "input_shape", [28, "28", (), (2.0,)]),
         (lambda: TINY.set_facts(input_shape=(3,)), r"^layer '0': an input expects shape \(2\), got \(3,\)$"),
@@ -344,6 +357,9 @@ ROWS: dict[str, list[Wrong]] = {
 # What Sequential calls, with a Pass (and a run, the methods of callbacks), and what takes any shape.
 INNER = {"forward", "backward", "pack"}
 ELSEWHERE = {
+    "Report": "what report returns",
+    "Report.save": "tests/reports",
+    "report": "tests/reports",
     "Page": "what predict_page returns",
     "Prediction": "what predict_image returns",
     "predict_image": "tests/images",
