@@ -92,7 +92,7 @@ REFUSED = {
     ("folder.onnx",): r"folder\.onnx: is a folder",
     ("missing.safetensors", "m.onnx"): r"missing\.safetensors: no such file",
     ("two.safetensors", "m.onnx"): r"two\.safetensors: has 2 networks; .*fastlenet\.export\(ensemble\[0\]",
-    ("chain.safetensors", "m.onnx", "--with-normalisation"): r"m\.onnx: the model .*not images",
+    ("chain.safetensors", "m.onnx", "--with-normalisation"): r"m\.onnx: the model .*expects images",
     ("m.onnx", "--int8", "--data", "nothing"): "nothing: no such folder or file",
     ("m.onnx", "--int9"): r"--int9.*did you mean --int8\?",
     (): "arguments are required: FILE",

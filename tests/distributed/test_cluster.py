@@ -158,7 +158,7 @@ def test_the_scheduler_is_killed(start: Start, file: Path, tmp_path: Path) -> No
 def test_no_scheduler(file: Path, tmp_path: Path) -> None:
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
         result = speedrun(tmp_path, "--data", file, "--cluster", address)
-        assert one_line(result).startswith(f"fastlenet.speedrun: error: {address}: there is no scheduler of Dask (")
+        assert one_line(result).startswith(f"fastlenet.speedrun: error: {address}: no Dask scheduler answers (")
 
 
 def test_tls(start: Start, file: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_tls(start: Start, file: Path, tmp_path: Path) -> None:
     flags = ["--data", file, *LONG, "--seeds", 2, "--cluster"]
     assert speedrun(tmp_path, *flags, address, **tls).code == 0
     assert "(TLS needs certificates: name them in Dask's configuration" in one_line(speedrun(tmp_path, *flags, address))
-    assert "there is no scheduler of Dask (" in one_line(speedrun(tmp_path, *flags, address.replace("tls", "tcp")))
+    assert "no Dask scheduler answers (" in one_line(speedrun(tmp_path, *flags, address.replace("tls", "tcp")))
 
 
 SBATCH = """#!/bin/sh

@@ -132,7 +132,7 @@ def test_a_full_disk(run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("fastlenet.distributed.results.os.fsync", full)
     result = run(*flags)
     assert result.code == 2
-    said = "runs.jsonl: cannot be written (No space left on device); it holds the runs before"
+    said = "runs.jsonl: cannot be written (No space left on device); it holds all runs before this one"
     assert result.err == f"fastlenet speedrun: error: {said}\n"
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)

@@ -191,7 +191,9 @@ def test_a_killed_search_goes_on(run: Callable[..., Result], file: Path, tmp_pat
 
 def test_without_a_space(run: Callable[..., Result]) -> None:
     for arguments in ([], ["--workers", "2", "--results", "a"], ["--plot", "a.png"]):
-        assert one_line(run(*arguments)).startswith("fastlenet search: error: expects SPACE, the file that says what to search")
+        assert one_line(run(*arguments)).startswith(
+            "fastlenet search: error: expects SPACE, a TOML or JSON file that describes the search"
+        )
 
 
 def test_without_optuna(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,7 +244,7 @@ class Doubled(Sequential):
 REFUSED: list[tuple[Callable[[], Sequential], bool, type[Exception], str]] = [
     (lambda: Sequential(Linear(4, 2)), False, ExportError, r"shape of its input; .*set_facts\(input_shape="),
     (lambda: Sequential(Flatten(), Linear(4, 2), input_shape=(1, 2, 2)), True, ExportError, r"normalised; .*set_facts\(mean="),
-    (lambda: Sequential(Linear(4, 2), input_shape=(4,)), True, ExportError, r"shape \(4,\), not images"),
+    (lambda: Sequential(Linear(4, 2), input_shape=(4,)), True, ExportError, r"shape \(4,\); with_normalisation expects images"),
     (lambda: known(Sequential(Conv2d(1, 2, 2), input_shape=(1, 2, 2))), True, ExportError, r"shape \(2, 1, 1\).*add Flatten"),
     (lambda: Sequential(Own(), input_shape=(4,)), False, TypeError, "layer '0': Own is not a layer of the library"),
     (

@@ -390,7 +390,7 @@ def test_the_python_repeats_the_training(changes: dict[str, Any], mnist: Dataset
     names: dict[str, Any] = {"fastlenet": fastlenet, "data": few}
     exec(found.call, names)
     assert names["model"].parameter_buffer.tobytes() == model.parameter_buffer.tobytes()
-    assert "--data DATA" in found.command and "put their name or their path in place of DATA" in found.doubts[0]
+    assert "--data DATA" in found.command and "replace DATA by their name or path" in found.doubts[0]
 
 
 def test_what_is_not_known() -> None:
@@ -416,7 +416,10 @@ def _own() -> nn.Sequential:
 def test_the_recipe_on_the_page() -> None:
     found = words(sections(tree(report_of("mnist").as_html()))["recipe"])
     assert "The recipe “best”, seed 0." in found
-    assert "fastlenet train --recipe best --save-model model.safetensors" in found and "these data have its mean" in found
+    assert (
+        "fastlenet train --recipe best --save-model model.safetensors" in found
+        and "the data of this report have its mean and standard deviation" in found
+    )
     assert "The model does not say which recipe trained it." in words(sections(tree(report_of("names").as_html()))["recipe"])
     assert "--ensemble 2" in words(sections(tree(report_of("ensemble").as_html()))["recipe"])
 

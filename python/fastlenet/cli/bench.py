@@ -30,7 +30,7 @@ class _Settings:
     scaling: bool = a_field(
         False,
         Values(bool),
-        "predict how fast 1 to 1,000 hosts would train, by batch and network; under mpiexec, compare these ranks with it",
+        "predict how fast 1 to 1,024 hosts would train, by batch and network; under mpiexec, compare these ranks with it",
     )
     numpy: bool = a_field(False, Values(bool), "time the same ops in NumPy too (fastlenet.reference); takes minutes")
 

@@ -26,12 +26,12 @@ _SUFFIX = ".safetensors"
 def make_parser(prog: str) -> Parser:
     parser = Parser(
         prog,
-        "Convert a model of PyTorch, Keras, Caffe, ONNX or NumPy to a file of fastlenet, which says its layers and its images.",
+        "Convert a model of PyTorch, Keras, Caffe, ONNX or NumPy to a file of fastlenet, which describes its layers too.",
         [
             (f"{prog} lenet.pt m.safetensors", "a state_dict that torch.save wrote"),
             (f"{prog} lenet.pt m.safetensors --mean 0.5 --std 0.5", "its images were normalised by these numbers"),
             (f"{prog} net.keras m.safetensors --class-names cat,dog", "name the classes"),
-            (f"{prog} lenet5.pth m.safetensors --network lenet5", "the shapes do not say which activations it has"),
+            (f"{prog} lenet5.pth m.safetensors --network lenet5", "name the network of a file that has arrays alone"),
         ],
         "Nothing in SOURCE is executed. Exit codes: 0 success, 2 wrong usage or input, 70 a fault in fastlenet, 130 Ctrl-C.",
     )

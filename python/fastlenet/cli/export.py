@@ -30,7 +30,7 @@ def make_parser(prog: str) -> Parser:
     formats = "; ".join(f"{suffix}: {kind.sentence}" for suffix, kind in FORMATS.items())
     parser = Parser(
         prog,
-        "Write a model to a file for other programs. The ending of the file's name says for which.",
+        "Write a model to a file for other programs. The ending of the file's name chooses the format.",
         [
             (f"{prog} m.safetensors m.onnx", "write it for ONNX Runtime and other programs that read ONNX"),
             (
@@ -45,7 +45,7 @@ def make_parser(prog: str) -> Parser:
     what = "a file that fastlenet train --save-model or model.save wrote (default: the package's network)"
     parser.add_argument("model", nargs="?", type=file_name, metavar="MODEL", help=what)
     parser.add_argument("file", type=file_name, metavar="FILE", help="the file to write; it is replaced if it exists")
-    parser.add_argument("--int8", action="store_true", help="in integers of 8 bits, a quarter of the size")
+    parser.add_argument("--int8", action="store_true", help="write integers of 8 bits, a quarter of the size")
     normalising = (
         "for .onnx: raw images in, probabilities out (default: normalised images in, or raw ones with --int8, scores out)"
     )

@@ -32,7 +32,7 @@ __all__ = ["Job"]
 
 @dataclass
 class Job:
-    """All that a command line comes to, once the data are there. recipe: of the first network."""
+    """The run that a command line describes, with its data. recipe: of the first network."""
 
     options: Options
     settings: Settings

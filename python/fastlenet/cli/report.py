@@ -54,7 +54,7 @@ def _report(given: argparse.Namespace, prog: str) -> int:
     for name in ("model", "log"):
         read = getattr(given, name)
         if read is not None and Path(read).resolve() == Path(given.output).resolve():
-            raise UsageError(f"--output {given.output}: is the file that is read; give it another name")
+            raise UsageError(f"--output {given.output}: the command reads this file; choose another name")
     expect_writable(given.output)
     histories = [] if given.log is None else read_log(given.log)
     found = judging(given, prog)

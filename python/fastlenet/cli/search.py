@@ -89,7 +89,7 @@ def _show(path: str | None, plot: str | None, workers: Workers) -> int:
     if path is None and plot is not None and plot.endswith(".jsonl"):
         path, plot = plot, str(Path(plot).with_suffix(".png"))
     if path is None or workers.asked_for:
-        raise UsageError("expects SPACE, the file that says what to search; or a file of trials (.jsonl), to list them")
+        raise UsageError("expects SPACE, a TOML or JSON file that describes the search, or a file of trials (.jsonl) to list")
     if plot is not None:
         _expect_plottable(plot)
     _report(read_trials(path), path, plot)
@@ -97,7 +97,7 @@ def _show(path: str | None, plot: str | None, workers: Workers) -> int:
 
 
 def _expect_plottable(path: str) -> None:
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # what it says of its cache folder is not of this command
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its warnings about a cache folder do not concern the user
     expect_plottable(path)
 
 

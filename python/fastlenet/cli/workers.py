@@ -100,7 +100,7 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
 
 
 class StoppedRuns(KeyboardInterrupt):
-    """The command was stopped by a signal; code: its exit code. What it did is kept, and a line has said how to go on."""
+    """The command was stopped by a signal; code: its exit code. Finished runs are kept, and it has printed how to continue."""
 
     def __init__(self, code: int) -> None:
         super().__init__()

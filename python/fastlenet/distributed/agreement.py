@@ -1,4 +1,4 @@
-"""Ranks agree before they share a run: none has failed, and all were started with the same."""
+"""Checks before ranks share a run: no rank has failed, and all have the same settings and data."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def connect(address: str, *others: Closable) -> DaskWorkers:
     """
     with _importing("a cluster", "fastlenet[cluster]"):
         import distributed
-    for name in ("distributed", "distributed.client"):  # lost connections are told by us, in one line
+    for name in ("distributed", "distributed.client"):  # fastlenet itself reports a lost connection, in one line
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         _expect_listening(address)
@@ -158,7 +158,7 @@ def connect(address: str, *others: Closable) -> DaskWorkers:
             raise ValueError("TLS needs certificates: name them in Dask's configuration, distributed.comm.tls")
         client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise ClusterError(f"{address}: there is no scheduler of Dask ({_reason(error)})") from None
+        raise ClusterError(f"{address}: no Dask scheduler answers ({_reason(error)})") from None
     return DaskWorkers(client, *others)
 
 

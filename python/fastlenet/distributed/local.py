@@ -1,4 +1,4 @@
-"""Processes on this machine as an Executor. A process that dies costs its own call only, and another takes its place."""
+"""Processes on this machine as an Executor. If a process dies, only its own call fails, and a new process replaces it."""
 
 from __future__ import annotations
 

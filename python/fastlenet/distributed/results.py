@@ -63,7 +63,7 @@ class Results:
         except OSError as error:
             reason = error.strerror or error
             raise CheckpointError(
-                f"{shown_path(str(self.path))}: cannot be written ({reason}); it holds the runs before"
+                f"{shown_path(str(self.path))}: cannot be written ({reason}); it holds all runs before this one"
             ) from None
 
     def _start(self) -> None:
@@ -142,8 +142,7 @@ def opened(path: str | os.PathLike[str] | None, about: Mapping[str, object], **n
     """A context with the finished runs of a file, which is made if there is none, and to which no other run writes meanwhile.
 
     path: None keeps the runs in memory alone. about: facts that must be those of the file. notes: what a new file says beside
-    them. Raises CheckpointError if the file
-    has others, cannot be written, or is no file of runs.
+    them. Raises CheckpointError if the file has other facts, cannot be written, or is no file of runs.
     """
     if path is None:
         yield Results(about, None, notes)

@@ -205,8 +205,8 @@ def speedrun(
     data: the name of a data set or a path, which each worker reads by itself and compares by a checksum; or a Dataset, which is
     sent with every run. A run is evaluated on the validation images, or on the test images if there are none.
     executor: any concurrent.futures.Executor: LocalWorkers(2), dask's client.get_executor(), MPIPoolExecutor(). None does the
-    runs here, one after the other. threads: of each run; None is one with
-    an executor, and those of this process without. The results are the same to the bit for any number.
+    runs here, one after the other. threads: of each run; None is one with an executor, and those of this process without one.
+    The results are the same to the bit for any number.
     results: a file to which each run is appended as soon as it is done. Runs that it has are not repeated.
     verbose: "auto" or 2 for a line for each run, with a bar and a table of the workers on a terminal; 0 for no output.
 

@@ -31,9 +31,10 @@ def checksum(data: Dataset) -> str:
 class Source:
     """A data set that each worker reads by itself, or that travels to it.
 
-    name: the name of a data set, or a path that is valid on every host. root, side: as --data-dir and --image-size. validation:
-    the number of training images at the end that are held out for evaluation; the test images are then left out. share: the
-    share of the training images that is held out, or 0. given: a data set that is sent with every run, instead of all these.
+    name: the name of a data set, or a path that is valid on every host. root: the folder of named data sets. side: to which
+    images are scaled. validation: the number of training images at the end that are held out for evaluation; the test images
+    are then left out. share: the share of the training images that is held out, or 0. given: a data set that is sent with
+    every run, instead of all these.
     """
 
     name: str = "mnist"

@@ -44,7 +44,7 @@ BODY
 #endif
 """
 _STORAGE = """\
-/* Where the activations are: on the stack, or by #define FASTLENET_STORAGE static elsewhere. */
+/* The activations are on the stack; #define FASTLENET_STORAGE static puts them elsewhere. */
 #ifndef FASTLENET_STORAGE
 #define FASTLENET_STORAGE
 #endif"""
@@ -76,18 +76,18 @@ def write(request: Request) -> Content:
 def _expect_exportable(model: Sequential) -> None:
     """Raise ExportError or TypeError unless C can compute the model from raw images."""
     if type(model).__call__ is not Sequential.__call__:
-        raise TypeError(f"export: {type(model).__name__} defines __call__, which C lacks; export a Sequential of its layers")
+        raise TypeError(
+            f"export: {type(model).__name__} defines its own __call__, which is not exported; export a Sequential of its layers"
+        )
     for name, layer in zip(model.names, model.layers, strict=True):
         if LAYERS.get(type(layer).__name__) is not type(layer):
-            raise TypeError(
-                f"export: layer {name!r}: {type(layer).__name__} is not a layer of the library, which C can compute"
-            )
+            raise TypeError(f"export: layer {name!r}: {type(layer).__name__} is not a layer of the library; C has only those")
     facts = model.facts
     if facts.input_shape is None:
         cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"
         raise ExportError(f"the model does not know the shape of its images; {cure}")
     if len(facts.input_shape) != 3:
-        raise ExportError(f"the model takes examples of shape {facts.input_shape}, not images, which C reads")
+        raise ExportError(f"the model takes examples of shape {facts.input_shape}; C expects images (c, h, w)")
     if facts.mean is None:
         cure = "fit sets this, or call model.set_facts(mean=..., std=...)"
         raise ExportError(f"the model does not know how its images are normalised; {cure}")
@@ -142,8 +142,8 @@ def _head(kind: str, precision: str, shape: Shape, parts: Sequence[Part], sizes:
         "    cc -std=c99 -O3 program.c",
         "",
         *textwrap.wrap(
-            f"Memory: {sizes}, beside some hundred bytes of calls. All is static: each file that calls fastlenet_predict has "
-            "its own constants.",
+            f"Memory: {sizes}, and some hundred bytes for calls. Everything is static: each file that calls fastlenet_predict "
+            "has its own constants.",
             WIDTH - 3,
         ),
         "",

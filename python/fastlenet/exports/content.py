@@ -1,4 +1,4 @@
-"""What the writers of all formats share: what they are asked for, what they give, and the error that a user can cause."""
+"""The types that the writers of all formats share: the request, the file's content, and the error for the user."""
 
 from __future__ import annotations
 

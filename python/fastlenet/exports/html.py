@@ -54,7 +54,7 @@ def _page(model: QuantizedModel, shape: Shape) -> str:
         "policy": _policy(style, script),
         "generator": f"fastlenet {config()['version']}",
         "heading": "Draw a digit" if digits else f"Draw one of {len(names)} classes",
-        "lead": f"{network} reads it while you draw. All of it runs in this page: nothing leaves your device.",
+        "lead": f"{network} reads the drawing while you draw. Everything is computed in this page; nothing leaves your device.",
         "framing": _framing(*shape),
         "facts": f"{network} in 8-bit integers: {weights:,} weights and biases.",
     }

@@ -52,7 +52,7 @@ def _expect_exportable(model: Sequential, with_normalisation: bool) -> Shape:
     for name, layer in zip(model.names, model.layers, strict=True):
         if LAYERS.get(type(layer).__name__) is not type(layer):
             raise TypeError(
-                f"export: layer {name!r}: {type(layer).__name__} is not a layer of the library, which ONNX describes"
+                f"export: layer {name!r}: {type(layer).__name__} is not a layer of the library; only those are exported"
             )
     facts = model.facts
     if facts.input_shape is None:
@@ -63,7 +63,7 @@ def _expect_exportable(model: Sequential, with_normalisation: bool) -> Shape:
     if bytes_ > _MOST_BYTES:
         raise ExportError(f"an ONNX file holds at most {_MOST_BYTES:,} bytes of parameters, and the model has {bytes_:,}")
     if with_normalisation and len(facts.input_shape) != 3:
-        raise ExportError(f"the model takes examples of shape {facts.input_shape}, not images, which can be normalised")
+        raise ExportError(f"the model takes examples of shape {facts.input_shape}; with_normalisation expects images (c, h, w)")
     if with_normalisation and facts.mean is None:
         cure = "fit sets this, or call model.set_facts(mean=..., std=...)"
         raise ExportError(f"the model does not know how its images are normalised; {cure}")

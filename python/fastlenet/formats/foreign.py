@@ -1,6 +1,6 @@
-"""Files of weights of other programs: a table of those that are read, and what is said of those that are not.
+"""Files of weights of other programs: the table of the formats that are read, and the errors for others.
 
-A file is known by its first bytes, and where these say nothing, by its suffix.
+A format is recognised by the first bytes of a file, or else by its suffix.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads Keras's weights from HDF5, as a program of its own: bytes from standard input, JSON and numbers to standard output.
 
-The HDF5 library can crash or run for ever on a damaged file. In a process with limits of its own that ends in an error. The
+The HDF5 library can crash or run for ever on a damaged file. In a process with its own limits this becomes an error. The
 program imports h5py and NumPy alone, not fastlenet, so that it starts quickly. formats/keras.py runs it.
 """
 

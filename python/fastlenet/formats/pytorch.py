@@ -18,7 +18,7 @@ __all__ = ["OLD_MAGIC", "read_pytorch"]
 
 OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how a file of torch.save before version 1.6 begins, after the protocol
 _OLD_VERSION = 1001
-_MOST_PICKLE = 16 << 20  # bytes of what is said of the tensors
+_MOST_PICKLE = 16 << 20  # bytes of the pickle that describes the tensors
 # The keys under which programs keep a state_dict beside other things, and how deep one is looked for.
 _STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
 _DEEPEST = 3

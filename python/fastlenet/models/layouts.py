@@ -1,4 +1,4 @@
-"""In which order programs keep the numbers of kernels and matrices, and how they become those of fastlenet.
+"""The orders in which programs store kernels and matrices, and the conversion to fastlenet's order.
 
 PyTorch and fastlenet keep kernels as (k, c, r, s) and matrices as (out, in), and flatten (c, h, w). Keras and TensorFlow keep
 kernels as (r, s, c, k) and matrices as (in, out), and flatten (h, w, c).

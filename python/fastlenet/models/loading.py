@@ -1,4 +1,4 @@
-"""A file as a model that is ready to use: by what the file says of itself, or else by the names and shapes of its arrays."""
+"""Loads a model from a file: by the file's description of it, or else by the names and shapes of the arrays."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class UndecidedFileError(CheckpointError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model from a file. kind: the file's format in words. notes: how what the file does not say was taken."""
+    """A model from a file. kind: the file's format in words. notes: what was assumed, because the file does not say it."""
 
     model: Sequential | Ensemble
     kind: str

@@ -56,7 +56,7 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user says of the network, where the file does not. The fields are arguments of `load`."""
+    """What the user adds to a file that does not describe its network. The fields are arguments of `load`."""
 
     network: str | Sequential | None = None
     image_size: tuple[int, int] | None = None
@@ -75,7 +75,7 @@ class Asked:
 
 
 class Note(NamedTuple):
-    """How something that a file does not say was taken. of_pixels: it is the normalisation, which the user may know better."""
+    """What was assumed, because a file does not say it. of_pixels: it is the normalisation, which the user may correct."""
 
     text: str
     of_pixels: bool = False

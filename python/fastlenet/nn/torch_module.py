@@ -1,4 +1,4 @@
-"""A network as a module of PyTorch, which is imported here alone, when a user asks for it."""
+"""Converts a network to a module of PyTorch. PyTorch is imported only when a user asks for this."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_torch_module"]
 
-_OTHER_WORDS = {"slope": "negative_slope"}  # arguments that PyTorch calls otherwise
+_OTHER_WORDS = {"slope": "negative_slope"}  # arguments that have another name in PyTorch
 
 
 def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mapping[str, Array]) -> Sequential:

@@ -100,7 +100,7 @@ class QuantizedLinear(QuantizedLayer):
 
 @dataclass(frozen=True, eq=False)
 class QuantizedMaxPool2d(QuantizedLayer):
-    """The maximum of each window. The padding never is one."""
+    """The maximum of each window. Padding is never the maximum."""
 
     kernel_size: Sizes
     stride: Sizes

@@ -1,4 +1,4 @@
-"""A quantized network, which predicts as the network that it was made of."""
+"""A quantized network: it predicts with the methods of the network that it was made of."""
 
 from __future__ import annotations
 

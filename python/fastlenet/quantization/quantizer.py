@@ -127,7 +127,7 @@ class _Tensor:
 
 
 class _Quantizer:
-    """Goes through the layers, and keeps what the current bytes stand for."""
+    """Quantizes the layers in order, and keeps the scale and the zero of the current bytes."""
 
     def __init__(self, model: Sequential, ranges: dict[str, tuple[float, float]]) -> None:
         self._model, self._ranges = model, ranges
@@ -222,7 +222,7 @@ class _Quantizer:
         self._made.append(QuantizedTable(name, shape, table, type(layer).__name__))
 
     def _expect_a_zero(self, name: str) -> None:
-        """Padding is zero, for which there must be a byte: that of the mean, where it pads the image itself."""
+        """Raise ValueError unless a byte stands for 0, with which the layer pads. In the image this is the byte of the mean."""
         if ((self._tensor.zero < 0) | (self._tensor.zero > 255)).any():
             what = "pads the image by zeros, for which there is no byte"
             raise ValueError(f"quantize: layer {name!r}: {what}; its mean expects numbers in [0, 1], got {self._model.mean}")

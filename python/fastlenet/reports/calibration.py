@@ -1,4 +1,4 @@
-"""How far a model's probabilities can be believed: of the images that it gives 90 %, are 90 % right?"""
+"""Calibration: compares a model's probabilities with the share of its answers that are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report shows: everything that is computed for it, before anything is drawn."""
+"""The numbers and images of a report, which are computed before anything is drawn."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _ACTIVATIONS = 250_000  # numbers of the activations of all examples
 
 @dataclass(frozen=True)
 class Subject:
-    """What was judged by what. network: the name of its class. networks: in the ensemble, or 1. machine: what it ran on."""
+    """The model and the data of a report.
+
+    network: the name of its class. networks: in the ensemble, or 1. machine: what it ran on.
+    """
 
     network: str
     networks: int
@@ -86,7 +89,7 @@ class Findings:
     """How good a model is on images whose labels are known, and what is inside it.
 
     evaluation: accuracy, interval, loss, precision and recall of each class, and the confusion matrix, as model.evaluate gives
-    them. errors: the images that were taken for another class, the one that the model was surest of first. label_errors: the
+    them. errors: the images that were taken for another class, the highest probability first. label_errors: the
     images of MNIST's test set whose label is known to be doubtful, by their places, whether the model errs there or not.
     filters: the weights of each convolution, (k, c, r, s). layers: what each costs. times: of the layers, where they run as one
     together. histories: the epochs of the training, for each network, if a history or a log was given.

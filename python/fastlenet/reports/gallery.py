@@ -15,7 +15,7 @@ _LETTERS = 400_000  # of all pictures
 
 
 def errors(findings: Findings) -> Markup:
-    """The errors that the model was surest of, with what is known about their labels."""
+    """The errors with the highest probabilities, and the known label errors among them."""
     found = findings.errors
     if not found:
         return join(tag("p", "No image was classified wrongly."), _about_labels(findings))
@@ -30,7 +30,7 @@ def errors(findings: Findings) -> Markup:
     which = f"The worst {len(tiles):,} of {len(found):,} errors"
     if len(tiles) == len(found):
         which = f"All {len(found):,} errors" if len(found) > 1 else "The only error"
-    order = ", the one that the model was surest of first" if len(found) > 1 else ""
+    order = ", the highest probability first" if len(found) > 1 else ""
     note = f"{which}{order}, with the probabilities of the predicted and of the true class."
     return join(tag("p", note, class_="note"), _about_labels(findings), tag("ul", *tiles, class_="gallery"))
 

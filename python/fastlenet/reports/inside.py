@@ -43,7 +43,7 @@ def filters(findings: Findings) -> Markup:
     """The weights of the convolutions."""
     if not findings.filters:
         return tag("p", "This network has no convolution.")
-    words = "Orange weights are positive, blue ones negative. The strongest colour stands for the largest hundredth of a layer."
+    words = "Orange weights are positive, blue ones negative. The largest 1 % of a layer have the strongest colour."
     note = tag("p", words, class_="note")
     return join(note, *(_filter(name, weights) for name, weights in list(findings.filters.items())[:_LAYERS]))
 

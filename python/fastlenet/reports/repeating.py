@@ -61,16 +61,16 @@ def training_of(model: Sequential, networks: int, data: Sequence[str] | None) ->
         return Training(None, settings, "", {}, "", "", (unknown,))
     name, changes = named_and_changes(recipe)
     which = (
-        "put their name or their path in place of DATA" if data is None else "these data have its mean and standard deviation"
+        "replace DATA by their name or path" if data is None else "the data of this report have its mean and standard deviation"
     )
     doubts = [
         f"The model does not say which data trained it; {which}.",
-        "Nor does it say whether it started from other weights, whether images were held out or weighted, or whether a "
-        "function was the schedule.",
+        "The model does not say either whether the training started from other weights, held images out, weighted images, "
+        "or had a function as its schedule.",
     ]
     if model.seed != recipe.seed:
         doubts.append(
-            f"Its first weights came from seed {model.seed}, and all else from seed {recipe.seed}; the command has one."
+            f"Its first weights came from seed {model.seed}, all else from seed {recipe.seed}; the command has only the latter."
         )
     network = _network(model)
     command = "" if network is None else _command(name, changes, network, networks, PLACEHOLDER if data is None else data)

@@ -22,7 +22,7 @@ _ROWS, _STRIP = 30, 130  # classes that are shown at once; the width of a class'
 
 
 def accuracy(findings: Findings) -> Markup:
-    """The page's first lines: the accuracy with its interval, and what was judged by what."""
+    """The page's first lines: the accuracy with its interval, the model and the data."""
     subject, result = findings.subject, findings.evaluation
     low, high = result.interval
     kind = f"{PART_WORDS[subject.part]} images" if subject.part else "images"
@@ -111,8 +111,8 @@ def calibration(findings: Findings) -> Markup:
         "p",
         f"The images are sorted into {bins} bins by the probability of their predicted class. In each bin, compare the mean "
         "probability with the share of right answers. The expected calibration error is the mean of these differences, each "
-        "weighted by its number of images (Guo et al. 2017). The dashed diagonal is where the two are equal: points below it "
-        "are too sure, points above it not sure enough. The lines are 95 % intervals: a bin with few images says little.",
+        "weighted by its number of images (Guo et al. 2017). On the dashed diagonal the two are equal. Below it the "
+        "probabilities are too high, above it too low. The lines are 95 % intervals; they are long for bins with few images.",
         class_="note",
     )
     rows: list[list[object]] = [

@@ -17,10 +17,11 @@ def curves(findings: Findings) -> Markup:
     histories = findings.histories
     if not histories:
         words = (
-            "No log of the training was given. A report shows its curves: fastlenet report --log FILE, or report(history=...)."
+            "This report was made without a history of the training. To show its curves, pass history=... in Python, or a log "
+            "to the command."
         )
         return tag("p", words, class_="note")
-    notes = ["loss and accuracy are of the training images, val_loss and val_accuracy of the images that no step trains on."]
+    notes = ["loss and accuracy belong to the training images, val_loss and val_accuracy to images that are not trained on."]
     if len(histories) > 1:
         notes.append(f" {len(histories)} networks, a curve for each.")
     recipe = histories[0].recipe or findings.training.recipe
@@ -42,7 +43,7 @@ def recipe(findings: Findings) -> Markup:
     changed = ", ".join(name for name in training.changes if name != "seed")
     words = f"The recipe “{training.name}”{f' with other values of {changed}' if changed else ''}, seed {training.recipe.seed}."
     shown = tag(
-        "details", tag("summary", "the settings that are on"), scrolled(Markup(training.recipe._repr_html_()), label="recipe")
+        "details", tag("summary", "the settings in use"), scrolled(Markup(training.recipe._repr_html_()), label="recipe")
     )
     command = tag("pre", tag("code", training.command)) if training.command else None
     python = tag("details", tag("summary", "in Python"), tag("pre", tag("code", training.call)))

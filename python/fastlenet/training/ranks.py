@@ -1,4 +1,4 @@
-"""What a run needs of the processes that share it."""
+"""The interface of the processes that share a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Ranks", "RanksError"]
 
 
 class RanksError(RuntimeError):
-    """Processes cannot share a run, or not go on with it: one of them failed, or differs, or has no MPI. One line says so."""
+    """Processes cannot share or continue a run: one of them failed, differs, or has no MPI. The message is one line."""
 
 
 class Ranks(Protocol):

@@ -80,7 +80,7 @@ def search(
 def search_into(
     results: Results, space: Space, executor: Executor | None, *, threads: int | None, verbose: int | str
 ) -> Trials:
-    """The same, with the file of its runs at hand."""
+    """The same as search, for a file of runs that is open already."""
     count = threads_of(threads, executor)
     if space.sampler == "optuna":
         from fastlenet.distributed.searches.optuna_sampler import search_by_optuna

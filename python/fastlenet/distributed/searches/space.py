@@ -99,14 +99,16 @@ class Space:
         "random", Values(str, choices=("random", "grid", "optuna")), "random, grid, or optuna (extra optuna)"
     )
     metric: str = a_field(
-        "accuracy", Values(str, choices=("accuracy", "loss")), "what judges; losses compare only at equal label smoothing"
+        "accuracy",
+        Values(str, choices=("accuracy", "loss")),
+        "the measure of a trial; compare losses only at equal label smoothing",
     )
     halving: int = a_field(
         0,
         Values(int, "0, or an integer in 2..100", 0, 100),
-        "keep one trial in this many, and give it as many times more; 0: off",
+        "after each rung keep one trial in this many, with as many times the seeds or epochs; 0: off",
     )
-    resource: str = a_field("seeds", Values(str, choices=("seeds", "epochs")), "what halving gives more of")
+    resource: str = a_field("seeds", Values(str, choices=("seeds", "epochs")), "what grows from rung to rung: seeds or epochs")
     ranges: Mapping[str, Range] = ()  # type: ignore[assignment]
     listed: Sequence[Mapping[str, Value]] = ()
 

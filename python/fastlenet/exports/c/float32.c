@@ -36,7 +36,7 @@ static inline void fastlenet_conv2d(const fastlenet_window *g, const float *x, c
   }
 }
 
-/* The maximum of each window, in one channel. The padding never wins. */
+/* The maximum of each window, in one channel. Padding is never the maximum. */
 static inline void fastlenet_max_pool2d(const fastlenet_window *g, const float *x, float *y) {
   for (int32_t p = 0; p < g->out_height; ++p) {
     for (int32_t q = 0; q < g->out_width; ++q) {

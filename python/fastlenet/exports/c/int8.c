@@ -100,7 +100,7 @@ static inline void fastlenet_look_up(const uint8_t *x, int32_t size, const uint8
   }
 }
 
-/* The maximum of each window, in one channel. The padding never wins. */
+/* The maximum of each window, in one channel. Padding is never the maximum. */
 static inline void fastlenet_max_pool2d(const fastlenet_window *g, const uint8_t *x, uint8_t *y) {
   for (int32_t p = 0; p < g->out_height; ++p) {
     for (int32_t q = 0; q < g->out_width; ++q) {

@@ -111,7 +111,7 @@ const shownLayers = layers.flatMap((layer, index) => {
   const caption = document.createElement("figcaption"), title = document.createElement("h2"), size = document.createElement("span");
   const few = k > MOST_MAPS ? `the first ${MOST_MAPS} of ` : "";
   title.textContent = /^\d+$/.test(layer.name) ? `convolution ${number}` : layer.name;
-  const finds = number === 1 ? "where each filter finds its pattern" : "where each filter finds its combination of the maps before";
+  const finds = number === 1 ? "where each filter responds to the image" : "where each filter responds to the maps before";
   size.textContent = `${few}${k} ${k === 1 ? "map" : "maps"} of ${p}x${q}: ${finds}`;
   caption.append(title, size);
   maps.className = "maps";

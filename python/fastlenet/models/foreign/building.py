@@ -1,4 +1,4 @@
-"""Builds a network of fastlenet from the layers of another program, one after the other, and says what was understood."""
+"""Builds a network of fastlenet from the layers of another program, one after the other, and notes what was assumed."""
 
 from __future__ import annotations
 

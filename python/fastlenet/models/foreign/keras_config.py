@@ -1,4 +1,4 @@
-"""What Keras's descriptions of networks and layers say: JSON from anywhere, checked when it is looked into."""
+"""Reads Keras's descriptions of networks and layers. They are JSON that is not trusted, so each value is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was read of another program's file as a network: described there, or recognised by its arrays."""
+"""Makes a network of the contents of another program's file, by its description or by its arrays."""
 
 from __future__ import annotations
 
