@@ -209,7 +209,7 @@ class Copy:
             return None
         # Without the tests against PyTorch, which is not everywhere.
         marks = "not slow and not oracle and " + (
-            "cuda" if on_gpu else "not torchvision and not cuda and not browser and not cluster"
+            "cuda" if on_gpu else "not torchvision and not cuda and not browser and not cluster and not mpi"
         )
         self._runs += 1
         compiled = self.folder / "pycache" / str(self._runs)  # new, so that no bytecode without the fault is used

@@ -202,7 +202,7 @@ class Renamed(nn.Sequential):
 def test_a_layer_of_ones_own(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2), Own(), names=["fc", "swish"])
     with pytest.raises(
-        TypeError, match=r"^save: layer 'swish': Own is not a layer of the library, .*load_state_dict"
+        TypeError, match=r"^save: layer 'swish': Own is not a layer of the library; .*load_state_dict"
     ) as caught:
         model.save(tmp_path / "m.safetensors")
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from fastlenet.cli.models import load_model
 from fastlenet.cli.parser import Parser, file_name
 from fastlenet.cli.settings import Settings, build, flags_for
 from fastlenet.data import DataError, Dataset
+from fastlenet.data.dataset import PART_WORDS
 from fastlenet.exports import FORMATS, Exported, ExportError, export
 from fastlenet.exports.writing import format_of
 from fastlenet.fields import FieldError
@@ -64,8 +65,6 @@ def _export(given: argparse.Namespace, prog: str) -> int:
     with flags_for():
         settings = build(Settings, fields_given(Settings, given))
     kind = format_of(given.file)
-    if given.int8 and kind.int8 == "no":
-        raise UsageError(f"--int8: {given.file} is of a format without it")
     if given.with_normalisation and not kind.with_normalisation:
         raise UsageError(f"--with-normalisation: {given.file} always takes raw images; leave the flag out")
     model = load_model(given.model, prog)
@@ -85,7 +84,7 @@ def _export(given: argparse.Namespace, prog: str) -> int:
 
 
 def _accuracies(model: Sequential, written: Exported, data: Dataset) -> list[str]:
-    """The accuracy of both models on the data's test images, and how many answers differ."""
+    """The accuracy of both models on the part of the data that is reported on, and how many answers differ."""
     assert written.quantized is not None
     part = reported_part(data) if has_images(data) else "train"
     float32, int8 = (
@@ -93,5 +92,5 @@ def _accuracies(model: Sequential, written: Exported, data: Dataset) -> list[str
     )
     changed = int((float32.probabilities.argmax(1) != int8.probabilities.argmax(1)).sum())
     shares = f"{int8.evaluation.accuracy:.2%} in integers of 8 bits, {float32.evaluation.accuracy:.2%} in float32"
-    images = f"{len(int8.labels):,} {part} images of {one_line(data.name)}"
+    images = f"{len(int8.labels):,} {PART_WORDS[part]} images of {one_line(data.name)}"
     return [f"accuracy on the {images}: {shares}; {changed:,} answers differ"]

@@ -17,7 +17,7 @@ from fastlenet.exports.c.text import MOST_LITERAL, WIDTH, identifiers, in_commen
 from fastlenet.exports.content import Content, ExportError, Request
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.nn import Sequential
-from fastlenet.nn.description import LAYERS, output_shape
+from fastlenet.nn.description import output_shape
 
 __all__ = ["write"]
 
@@ -75,13 +75,6 @@ def write(request: Request) -> Content:
 
 def _expect_exportable(model: Sequential) -> None:
     """Raise ExportError or TypeError unless C can compute the model from raw images."""
-    if type(model).__call__ is not Sequential.__call__:
-        raise TypeError(
-            f"export: {type(model).__name__} defines its own __call__, which is not exported; export a Sequential of its layers"
-        )
-    for name, layer in zip(model.names, model.layers, strict=True):
-        if LAYERS.get(type(layer).__name__) is not type(layer):
-            raise TypeError(f"export: layer {name!r}: {type(layer).__name__} is not a layer of the library; C has only those")
     facts = model.facts
     if facts.input_shape is None:
         cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"

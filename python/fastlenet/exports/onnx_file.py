@@ -10,7 +10,7 @@ from fastlenet.exports.content import Content, ExportError, Request
 from fastlenet.exports.onnx import float32, int8
 from fastlenet.exports.onnx.graph import Graph
 from fastlenet.nn import Sequential
-from fastlenet.nn.description import LAYERS, output_shape
+from fastlenet.nn.description import output_shape
 
 __all__ = ["write"]
 
@@ -49,11 +49,6 @@ def _onnx() -> ModuleType:
 
 def _expect_exportable(model: Sequential, with_normalisation: bool) -> Shape:
     """The shape of one example's output. Raises ExportError or TypeError unless the model can be written."""
-    for name, layer in zip(model.names, model.layers, strict=True):
-        if LAYERS.get(type(layer).__name__) is not type(layer):
-            raise TypeError(
-                f"export: layer {name!r}: {type(layer).__name__} is not a layer of the library; only those are exported"
-            )
     facts = model.facts
     if facts.input_shape is None:
         cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"

@@ -15,6 +15,7 @@ from fastlenet.files import shown_path, user_path, write_atomically
 from fastlenet.inference.forward import expect_finite
 from fastlenet.nn import Sequential
 from fastlenet.nn.described import plain_kind
+from fastlenet.nn.description import expect_library_layers
 from fastlenet.quantization import QuantizedModel
 
 __all__ = ["FORMATS", "ExportError", "Exported", "Format", "export", "format_of"]
@@ -26,7 +27,7 @@ _FLAG = Values(bool)
 class Format:
     """A kind of file. module: has write(request), which returns its Content. sentence: its line of help.
 
-    int8: whether it can be written in integers: "no", "can" or "always". with_normalisation: whether it can take raw images or
+    int8: whether it can be written in integers: "can" or "always". with_normalisation: whether it can take raw images or
     normalised ones; if not, it takes raw images.
     """
 
@@ -90,11 +91,10 @@ def export(
     if not isinstance(model, Sequential):
         raise FieldTypeError("model", model, "one network, a Sequential such as LeNet", "export: ", _one_of_several(model))
     plain_kind(type(model), "export")
+    expect_library_layers("export", model.names, model.layers)
     kind = format_of(path)
     int8 = _FLAG.convert("export: int8", int8)
     with_normalisation = _FLAG.convert("export: with_normalisation", with_normalisation)
-    if int8 and kind.int8 == "no":
-        raise ExportError(f"{shown_path(path)}: int8 is not written in this format")
     if with_normalisation and not kind.with_normalisation:
         raise ExportError(f"{shown_path(path)}: this format always takes raw images; leave with_normalisation out")
     try:

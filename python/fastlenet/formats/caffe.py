@@ -17,7 +17,7 @@ from fastlenet.formats.protobuf import Budget, Message
 __all__ = ["CaffeFile", "CaffeLayer", "read_caffe"]
 
 _MOST_LAYERS = 1000
-_TRAIN, _TEST = 0, 1  # the phases
+_TEST = 1  # the phase
 
 # The numbers of a layer's fields in the form LayerParameter, and in V1LayerParameter before it.
 _NEW = {"name": 1, "type": 2, "bottom": 3, "top": 4, "blobs": 7, "include": 8, "transform": 100, "conv": 106, "dropout": 108}

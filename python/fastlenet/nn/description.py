@@ -10,7 +10,7 @@ from fastlenet.fields import FieldTypeError, FieldValueError, nearest, shown
 from fastlenet.nn.layers import activation, conv, dropout, flatten, linear, pool
 from fastlenet.nn.layers.base import Layer
 
-__all__ = ["LAYERS", "OF_YOUR_OWN", "described_layers", "layers_of", "output_shape"]
+__all__ = ["LAYERS", "OF_YOUR_OWN", "described_layers", "expect_library_layers", "layers_of", "output_shape"]
 
 # The layers of the library by name: those that a file can describe.
 LAYERS: Mapping[str, type[Layer]] = {
@@ -26,16 +26,21 @@ _MOST_LAYERS, _MOST_LETTERS = 10_000, 200
 
 def described_layers(names: Sequence[str], layers: Sequence[Layer]) -> list[dict[str, object]]:
     """Returns each layer's name, class and arguments. Raises TypeError for a layer that is not of the library."""
+    expect_library_layers("save", names, layers)
     return [_described(name, layer) for name, layer in zip(names, layers, strict=True)]
 
 
 def _described(name: str, layer: Layer) -> dict[str, object]:
-    kind = type(layer).__name__
-    if LAYERS.get(kind) is not type(layer):
-        what = f"save: layer {name!r}: {kind} is not a layer of the library, which no file can describe"
-        raise TypeError(f"{what}; {OF_YOUR_OWN}")
     settings = {key: value for key, value in vars(layer).items() if not key.startswith("_")}
-    return {"name": name, "layer": kind, **settings}
+    return {"name": name, "layer": type(layer).__name__, **settings}
+
+
+def expect_library_layers(function: str, names: Sequence[str], layers: Sequence[Layer]) -> None:
+    """Raise TypeError, which names the layer, unless all layers are of the library's own classes."""
+    for name, layer in zip(names, layers, strict=True):
+        kind = type(layer)
+        if LAYERS.get(kind.__name__) is not kind:
+            raise TypeError(f"{function}: layer {name!r}: {kind.__name__} is not a layer of the library; {OF_YOUR_OWN}")
 
 
 def layers_of(description: object) -> tuple[list[str], list[Layer]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastlenet.backend import Array
-from fastlenet.nn.description import LAYERS, OF_YOUR_OWN
+from fastlenet.nn.description import expect_library_layers
 from fastlenet.nn.layers.base import Layer
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mappin
         torch: Any = importlib.import_module("torch")  # which mypy has no types for where it is not installed
     except ImportError as error:
         raise ImportError(f"to_torch needs PyTorch ({error}); pip install 'fastlenet[torch]'") from None
+    expect_library_layers("to_torch", names, layers)
     module = torch.nn.Sequential()
     for name, layer in zip(names, layers, strict=True):
         made = _module(torch, name, layer)
@@ -43,10 +44,7 @@ def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mappin
 
 
 def _module(torch: Any, name: str, layer: Layer) -> Any:
-    kind = type(layer).__name__
-    if LAYERS.get(kind) is not type(layer):
-        raise TypeError(f"to_torch: layer {name!r}: {kind} is not a layer of the library; {OF_YOUR_OWN}")
     settings = {_OTHER_WORDS.get(key, key): value for key, value in vars(layer).items() if not key.startswith("_")}
     if layer.shapes():
         settings["device"] = "meta"  # without parameters, which are assigned: PyTorch's generator draws none
-    return getattr(torch.nn, kind)(**settings)
+    return getattr(torch.nn, type(layer).__name__)(**settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -61,18 +62,19 @@ class QuantizedModel(Predictor):
         images: as in predict; (n, ...) for n images, (...) for one.
         """
         raw = self._raw("activations", images)
-        x: npt.NDArray[np.uint8 | np.float32] = self._as_bytes(next(raw.batches(len(raw.images))))
-        found: dict[str, Array] = {}
-        for layer in self.layers:
-            x = layer(x)  # type: ignore[arg-type]  # only the last gives floats
-            found[layer.name] = x[0] if raw.single else x
-        return found
+        passed = self._pass(self._as_bytes(next(raw.batches(len(raw.images)))))
+        return {name: y[0] if raw.single else y for name, y in passed}
 
-    def _piece(self, images: Bytes) -> npt.NDArray[np.float32]:
+    def _pass(self, images: Bytes) -> Iterator[tuple[str, npt.NDArray[np.uint8 | np.float32]]]:
+        """Each layer's name and output, from the first to the last."""
         x: npt.NDArray[np.uint8 | np.float32] = images
         for layer in self.layers:
             x = layer(x)  # type: ignore[arg-type]  # only the last gives floats
-        return x.astype(np.float32, copy=False)
+            yield layer.name, x
+
+    def _piece(self, images: Bytes) -> npt.NDArray[np.float32]:
+        ((_, scores),) = deque(self._pass(images), maxlen=1)  # which keeps the last alone
+        return scores.astype(np.float32, copy=False)
 
     def _as_bytes(self, images: Array) -> Bytes:
         """uint8 (n, c, h, w) of a batch of raw images: floats in [0, 1] become the nearest byte."""

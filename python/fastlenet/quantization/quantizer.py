@@ -28,6 +28,8 @@ from fastlenet.nn import (
     Sigmoid,
     Tanh,
 )
+from fastlenet.nn.described import plain_kind
+from fastlenet.nn.description import expect_library_layers
 from fastlenet.quantization.layers import (
     QuantizedAvgPool2d,
     QuantizedConv2d,
@@ -72,9 +74,8 @@ def quantize(model: Sequential, images: object) -> QuantizedModel:
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"quantize: model expects a Sequential such as LeNet, got {type(model).__name__}")
-    for name, layer in zip(model.names, model.layers, strict=True):
-        if type(layer) not in (*_ACTIVATIONS, AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d):
-            raise TypeError(f"quantize: layer {name!r}: {type(layer).__name__} is not a layer of the library")
+    plain_kind(type(model), "quantize")
+    expect_library_layers("quantize", model.names, model.layers)
     expect_finite(model)
     raw = model._raw("quantize", _calibration_images(images))
     model._normalisation("quantize")

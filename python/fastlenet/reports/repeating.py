@@ -63,16 +63,16 @@ def training_of(model: Sequential, networks: int, data: Sequence[str] | None) ->
     which = (
         "replace DATA by their name or path" if data is None else "the data of this report have its mean and standard deviation"
     )
+    network = _network(model)
     doubts = [
-        f"The model does not say which data trained it; {which}.",
+        f"The model does not say which data trained it{f'; {which}' if network else ''}.",
         "The model does not say either whether the training started from other weights, held images out, weighted images, "
         "or had a function as its schedule.",
     ]
-    if model.seed != recipe.seed:
+    if network and model.seed != recipe.seed:
         doubts.append(
             f"Its first weights came from seed {model.seed}, all else from seed {recipe.seed}; the command has only the latter."
         )
-    network = _network(model)
     command = "" if network is None else _command(name, changes, network, networks, PLACEHOLDER if data is None else data)
     if network is None:
         doubts.append("The command trains the networks that have names; train this one in Python.")

@@ -22,7 +22,6 @@ from fastlenet.nn import AvgPool2d, Conv2d, MaxPool2d, ReLU
 __all__ = ["built_from_caffe"]
 
 _SOURCES = ("Data", "HDF5Data", "ImageData", "MemoryData", "Input")
-_ENDS = ("Accuracy", "SoftmaxWithLoss", "Softmax")
 _LARGEST_SIDE = 512  # of images, where their size is sought
 _MNIST_SCALE = 0.00390625
 _ASSUMED = Note(f"does not say how its images are scaled; taken as Caffe's LeNet takes them, 0..255 times {_MNIST_SCALE}", True)
@@ -66,8 +65,6 @@ def _row(file: CaffeFile) -> list[CaffeLayer]:
                 )
             row.append(layer)
             top = layer.tops[0] if layer.tops else layer.bottoms[0]
-    if len(row) > 1000:
-        raise ValueError(f"{len(row):,} layers, more than 1,000")
     return row
 
 
