@@ -54,6 +54,7 @@ def test_the_kernels_pass(level: str) -> None:
     assert report.checks > 500 and not report.failures and not report.gaps
 
 
+@pytest.mark.slow
 def test_the_reference_passes() -> None:
     assert not check_backend(reference).failures
 
