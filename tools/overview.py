@@ -100,9 +100,9 @@ def draw_overview(browser: Array) -> Figure:
     page_axes.axis("off")
     titles = {
         training: "Train in seconds: accuracy on MNIST's test images",
-        reading: "Read handwriting, and know what not to believe",
+        reading: "Read handwriting, and warn of what is no digit",
         filters: "Look inside: the 20 filters of conv1",
-        page_axes: "Use it anywhere: a browser page in one file",
+        page_axes: "Use it elsewhere: a browser page in one file",
     }
     for axes, title in titles.items():
         axes.set_title(title, fontsize=15, color=INK, pad=12)
