@@ -30,8 +30,9 @@ def expect_equal(actual: Any, expected: Any) -> None:
 
 
 def expect_same_bits(actual: Any, expected: Any) -> None:
+    """Arrays of the same shapes and bits, on a GPU or not."""
     for a, b in zip(_tuple(actual), _tuple(expected), strict=True):
-        assert a.shape == b.shape and a.tobytes() == b.tobytes()
+        assert a.shape == b.shape and np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
