@@ -164,7 +164,7 @@ def named(name: str) -> Sequential:
 
 
 REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
-    (lambda: Sequential(Flatten()), ExportError, "the shape of its images; fit sets it, or call model.set_facts"),
+    (lambda: Sequential(Flatten()), ExportError, "the shape of its input; fit sets it, or call model.set_facts"),
     (lambda: known(Linear(4, 3), shape=(4,)), ExportError, r"takes examples of shape \(4,\); C expects images"),
     (without_facts, ExportError, "how its images are normalised; fit sets this, or call model.set_facts"),
     (with_nan, ExportError, "NaN or infinity in 1.weight"),

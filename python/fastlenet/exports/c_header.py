@@ -14,7 +14,7 @@ from fastlenet.config import config
 from fastlenet.exports.c import float32, int8
 from fastlenet.exports.c.stages import LARGEST, Part, Program, program, sized
 from fastlenet.exports.c.text import MOST_LITERAL, WIDTH, identifiers, in_comment, names_table
-from fastlenet.exports.content import Content, ExportError, Request
+from fastlenet.exports.content import Content, ExportError, Request, expect_normalised_images, expect_shape
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.nn import Sequential
 from fastlenet.nn.description import output_shape
@@ -75,19 +75,11 @@ def write(request: Request) -> Content:
 
 def _expect_exportable(model: Sequential) -> None:
     """Raise ExportError or TypeError unless C can compute the model from raw images."""
-    facts = model.facts
-    if facts.input_shape is None:
-        cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"
-        raise ExportError(f"the model does not know the shape of its images; {cure}")
-    if len(facts.input_shape) != 3:
-        raise ExportError(f"the model takes examples of shape {facts.input_shape}; C expects images (c, h, w)")
-    if facts.mean is None:
-        cure = "fit sets this, or call model.set_facts(mean=..., std=...)"
-        raise ExportError(f"the model does not know how its images are normalised; {cure}")
-    shape = output_shape(model.names, model.layers, facts.input_shape)
+    expect_normalised_images(model, "C")
+    shape = output_shape(model.names, model.layers, expect_shape(model))
     if len(shape) != 1:
         raise ExportError(f"the model gives an output of shape {shape}, where C needs a score for each class; add Flatten()")
-    longest = max((len(str(name).encode("utf-8", "backslashreplace")) for name in facts.class_names), default=0)
+    longest = max((len(str(name).encode("utf-8", "backslashreplace")) for name in model.class_names), default=0)
     if longest > MOST_LITERAL:
         raise ExportError(f"class_names: C takes names of at most {MOST_LITERAL:,} bytes, got one of {longest:,}")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastlenet.backend import Shape
 from fastlenet.nn import Sequential
 from fastlenet.quantization import QuantizedModel
 
-__all__ = ["Content", "ExportError", "Request"]
+__all__ = ["Content", "ExportError", "Request", "expect_normalised_images", "expect_shape"]
 
 
 class ExportError(ValueError):
@@ -29,3 +30,21 @@ class Content:
 
     content: bytes
     lines: tuple[str, ...] = ()
+
+
+def expect_shape(model: Sequential) -> Shape:
+    """Returns the shape of one example. Raises ExportError if the model does not know it."""
+    if model.input_shape is None:
+        cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"
+        raise ExportError(f"the model does not know the shape of its input; {cure}")
+    return model.input_shape
+
+
+def expect_normalised_images(model: Sequential, what: str) -> None:
+    """Raise ExportError unless the model takes images and knows how they are normalised. what: what expects them, in words."""
+    shape = expect_shape(model)
+    if len(shape) != 3:
+        raise ExportError(f"the model takes examples of shape {shape}; {what} expects images (c, h, w)")
+    if model.mean is None:
+        cure = "fit sets this, or call model.set_facts(mean=..., std=...)"
+        raise ExportError(f"the model does not know how its images are normalised; {cure}")

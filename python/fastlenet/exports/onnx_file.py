@@ -6,7 +6,7 @@ from types import ModuleType
 
 from fastlenet.backend import Shape
 from fastlenet.config import config
-from fastlenet.exports.content import Content, ExportError, Request
+from fastlenet.exports.content import Content, ExportError, Request, expect_normalised_images, expect_shape
 from fastlenet.exports.onnx import float32, int8
 from fastlenet.exports.onnx.graph import Graph
 from fastlenet.nn import Sequential
@@ -49,19 +49,12 @@ def _onnx() -> ModuleType:
 
 def _expect_exportable(model: Sequential, with_normalisation: bool) -> Shape:
     """The shape of one example's output. Raises ExportError or TypeError unless the model can be written."""
-    facts = model.facts
-    if facts.input_shape is None:
-        cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"
-        raise ExportError(f"the model does not know the shape of its input; {cure}")
-    shape = output_shape(model.names, model.layers, facts.input_shape)
+    shape = output_shape(model.names, model.layers, expect_shape(model))
     bytes_ = model.parameter_buffer.nbytes
     if bytes_ > _MOST_BYTES:
         raise ExportError(f"an ONNX file holds at most {_MOST_BYTES:,} bytes of parameters, and the model has {bytes_:,}")
-    if with_normalisation and len(facts.input_shape) != 3:
-        raise ExportError(f"the model takes examples of shape {facts.input_shape}; with_normalisation expects images (c, h, w)")
-    if with_normalisation and facts.mean is None:
-        cure = "fit sets this, or call model.set_facts(mean=..., std=...)"
-        raise ExportError(f"the model does not know how its images are normalised; {cure}")
+    if with_normalisation:
+        expect_normalised_images(model, "with_normalisation")
     if with_normalisation and len(shape) != 1:
         cure = "add Flatten(), or leave with_normalisation out"
         raise ExportError(

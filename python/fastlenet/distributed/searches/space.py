@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
@@ -109,7 +109,7 @@ class Space:
         "after each rung keep one trial in this many, with as many times the seeds or epochs; 0: off",
     )
     resource: str = a_field("seeds", Values(str, choices=("seeds", "epochs")), "what grows from rung to rung: seeds or epochs")
-    ranges: Mapping[str, Range] = ()  # type: ignore[assignment]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     listed: Sequence[Mapping[str, Value]] = ()
 
     def __post_init__(self) -> None:
