@@ -72,7 +72,7 @@ def slow(session: nox.Session) -> None:
 
 @session(".[dev]")
 def long(session: nox.Session) -> None:
-    """Run the checks that are too long for CI; `nox -s long -- NAME` runs one of them. docs/reliability.md has their last figures."""
+    """Run the checks that are too long for CI, or those named after --. docs/reliability.md has their last figures."""
     script(session, "long", *session.posargs)
 
 

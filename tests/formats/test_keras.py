@@ -132,6 +132,10 @@ REFUSED: dict[str, tuple[Layer, str]] = {
     "an unknown activation": (("Activation", {"name": "a", "activation": "gelu"}), "the activation 'gelu' has no layer"),
     "an activation of its own": (("Activation", {"name": "a", "activation": {"class_name": "f"}}), "a function of its own"),
     "uneven padding": (("MaxPooling2D", {"name": "p", "pool_size": 3, "strides": 2, "padding": "same"}), "one side more"),
+    "a stride of zero": (
+        ("MaxPooling2D", {"name": "p", "pool_size": 2, "strides": [1, 0], "padding": "same"}),
+        "stride expects integers of at least 1",
+    ),
     "the mean of padded windows": (
         ("AveragePooling2D", {"name": "p", "pool_size": 3, "strides": 1, "padding": "same"}),
         "leaves out",

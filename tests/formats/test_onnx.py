@@ -219,6 +219,10 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "groups": ([("Conv", "w", {"group": 2})], "groups and dilation"),
     "dilation": ([("Conv", "w", {"dilations": [2, 2]})], "groups and dilation"),
     "uneven padding": ([("Conv", "w", {"pads": [1, 1, 0, 0]})], "pads one side more than the other"),
+    "a stride of zero": (
+        [("MaxPool", {"kernel_shape": [2, 2], "strides": [0, 1], "auto_pad": "SAME_UPPER"})],
+        "stride expects integers of at least 1",
+    ),
     "the rest of a pooling": (
         [("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1})],
         "the rest of the pixels",

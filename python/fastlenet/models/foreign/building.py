@@ -93,6 +93,16 @@ class Building:
     ) -> None:
         self.add(name, kind(size, stride, padding))
 
+    def same_padding(self, name: str, size: Pair, stride: Pair) -> Pair:
+        """The rows and columns of zeros, of both sides together, with which ceil(length / stride) windows fit."""
+        if min(stride) < 1:
+            raise ValueError(f"layer {shown(name)}: stride expects integers of at least 1, got {stride}")
+        high, wide = (
+            max((-(-length // step) - 1) * step + window - length, 0)
+            for length, window, step in zip(self.shape[1:], size, stride, strict=True)
+        )
+        return high, wide
+
     def flatten(self, name: str, *, channels_last: bool = False) -> None:
         """channels_last: whether the program's images are (h, w, c), and are flattened in this order."""
         if len(self.shape) == 1:

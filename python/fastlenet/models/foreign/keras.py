@@ -221,10 +221,7 @@ class _Reader:
             return 0, 0
         if said != "same" or self._build is None:
             raise ValueError(f"layer {shown(name)}: the padding {shown(said)} has no layer in fastlenet")
-        whole = [
-            max((math.ceil(length / step) - 1) * step + window - length, 0)
-            for length, window, step in zip(self._build.shape[1:], size, stride, strict=True)
-        ]
+        whole = self._build.same_padding(name, size, stride)
         if any(zeros % 2 for zeros in whole):
             raise ValueError(f"layer {shown(name)}: 'same' pads one side more than the other, which no layer in fastlenet does")
         return whole[0] // 2, whole[1] // 2

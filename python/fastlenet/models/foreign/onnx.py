@@ -139,10 +139,7 @@ class _Reader:
         auto = node.attributes.get("auto_pad", "NOTSET")
         top, left, bottom, right = self._integers(node, "pads", (0, 0, 0, 0))
         if auto in ("SAME_UPPER", "SAME_LOWER"):
-            whole = [
-                max((math.ceil(length / step) - 1) * step + window - length, 0)
-                for length, window, step in zip(self._build.shape[1:], size, stride, strict=True)
-            ]
+            whole = self._build.same_padding(self._name(node), size, stride)
             top, left, bottom, right = (zeros // 2 + zeros % 2 * late for late in (0, 1) for zeros in whole)
         elif auto not in ("NOTSET", "VALID"):
             raise ValueError(f"op {self._said(node)}: auto_pad {shown(auto)} is not known")
