@@ -3,9 +3,11 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <cstdlib>
@@ -16,6 +18,8 @@
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "fair_share.hpp"
 
 namespace fastlenet {
 
@@ -33,17 +37,30 @@ inline void pause() {
 #endif
 }
 
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+std::int64_t involuntary_switches() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
+}
+
 // One job at a time. A worker joins in two steps: it increments `active`, then reads `open`. The caller leaves in two steps: it
 // clears `open`, then reads `active`. All four are sequentially consistent, so either the worker sees that the job is closed,
 // or the caller waits for the worker. A worker that wakes too late finds the job closed and does nothing.
 class Pool {
  public:
-  void run(std::int64_t tasks, int threads, void (*body)(void*, std::int64_t, int), void* context) {
+  void run(std::int64_t tasks, int wanted, void (*body)(void*, std::int64_t, int), void* context) {
+    const int threads = std::min(wanted, fair_.threads(num_threads(), seconds(), involuntary_switches));
+    if (threads == 1) {
+      for (std::int64_t task = 0; task < tasks; ++task) body(context, task, 0);
+      return;
+    }
     start_workers(threads - 1);
     body_ = body;
     context_ = context;
     helpers_ = threads - 1;
-    share(tasks, threads);
+    share_out(tasks, threads);
     open_.store(true);
     generation_.fetch_add(1);
     if (sleepers_.load() > 0) {
@@ -52,7 +69,7 @@ class Pool {
     }
     work(0);
     open_.store(false);
-    while (active_.load() > 0) pause();
+    wait_for_helpers();
   }
 
   // Held by the caller while its job runs.
@@ -65,7 +82,7 @@ class Pool {
     std::int64_t end = 0;
   };
 
-  void share(std::int64_t tasks, int threads) {
+  void share_out(std::int64_t tasks, int threads) {
     if (static_cast<int>(shares_.size()) != threads) shares_ = std::vector<Share>(static_cast<std::size_t>(threads));
     for (int i = 0; i < threads; ++i) {
       Share& mine = shares_[static_cast<std::size_t>(i)];
@@ -110,7 +127,28 @@ class Pool {
         work(index + 1);
         inside_ = false;
       }
-      active_.fetch_sub(1);
+      leave();
+    }
+  }
+
+  // A helper that does not come back may have lost its CPU to another process. The caller then sleeps, so that the system
+  // can give the helper this CPU. Both sides are sequentially consistent: either the helper sees that the caller sleeps, or
+  // the caller sees that nobody is active.
+  void wait_for_helpers() {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (active_.load() == 0) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(sleep_mutex_);
+    caller_sleeps_.store(true);
+    left_.wait(lock, [&] { return active_.load() == 0; });
+    caller_sleeps_.store(false);
+  }
+
+  void leave() {
+    if (active_.fetch_sub(1) == 1 && caller_sleeps_.load()) {
+      std::lock_guard<std::mutex> lock(sleep_mutex_);
+      left_.notify_one();
     }
   }
 
@@ -125,6 +163,7 @@ class Pool {
     sleepers_.fetch_sub(1);
   }
 
+  FairShare fair_;
   void (*body_)(void*, std::int64_t, int) = nullptr;
   void* context_ = nullptr;
   std::atomic<int> helpers_{0};
@@ -136,6 +175,8 @@ class Pool {
   std::atomic<int> sleepers_{0};
   std::mutex sleep_mutex_;
   std::condition_variable wake_;
+  std::atomic<bool> caller_sleeps_{false};
+  std::condition_variable left_;
 
  public:
   // Set while this thread runs tasks, because a nested call must not wait for the pool that its own caller uses.

@@ -39,6 +39,8 @@ def get_num_threads() -> int:
 def set_num_threads(count: int) -> None:
     """Use `count` threads, 1..4096, in the whole process. Results are the same to the bit for any number.
 
+    While other processes want the CPUs, ops use fewer, since one thread that waits for a CPU would hold up all others.
+
     Raises TypeError or ValueError for another count.
     """
     _core.set_num_threads(THREADS.convert("set_num_threads: count", count))
