@@ -23,7 +23,7 @@ __all__ = ["Contender", "add_arguments", "prepare", "run_rounds", "start"]
 
 HERE = Path(__file__).parent
 # Each peer's interpreter, where it is not this one: benchmarks/README.md tells how to install them.
-PEERS = ("pytorch", "tensorflow", "jax", "onnxruntime", "openvino")
+PEERS = ("pytorch", "tensorflow", "jax", "tinygrad", "onnxruntime", "openvino", "ncnn", "litert", "zentorch")
 
 
 @dataclass

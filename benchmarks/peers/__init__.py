@@ -29,3 +29,9 @@ def channels_last(parameters: dict[str, Any]) -> dict[str, Any]:
     fc1 = parameters["fc1.weight"].reshape(-1, 50, 4, 4).transpose(0, 2, 3, 1).reshape(-1, 800)
     changed["fc1.weight"], changed["fc2.weight"] = fc1.T.copy(), parameters["fc2.weight"].T.copy()
     return changed
+
+
+def normalised(data: dict[str, Any], part: str = "test_images", count: int | None = None) -> Any:
+    """The images of a part, or its first `count`, float32 (n, 1, 28, 28), as the network takes them."""
+    mean, std = 255 * float(data["mean"]), 255 * float(data["std"])
+    return ((data[part][:count, None].astype("float32") - mean) / std).astype("float32")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto, helper, numpy_helper
 
-from peers import PARAMETERS
+from peers import PARAMETERS, normalised
 
 
 def lenet_onnx(data: dict[str, Any]) -> bytes:
@@ -32,6 +34,24 @@ def lenet_onnx(data: dict[str, Any]) -> bytes:
     return content
 
 
-def test_batch(data: dict[str, Any]) -> Any:
-    mean, std = 255 * float(data["mean"]), 255 * float(data["std"])
-    return ((data["test_images"][:, None].astype("float32") - mean) / std).astype("float32")
+class _Examples:
+    """1,000 training images, from which ONNX Runtime's quantisation takes its ranges."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._images = iter(normalised(data, "images", 1000))
+
+    def get_next(self) -> dict[str, Any] | None:
+        image = next(self._images, None)
+        return None if image is None else {"x": image[None]}
+
+
+def lenet_onnx_int8(data: dict[str, Any]) -> bytes:
+    """The same, quantised by ONNX Runtime: one scale for each output channel, activations uint8, weights int8."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, quantised = Path(folder, "lenet.onnx"), Path(folder, "int8.onnx")
+        path.write_bytes(lenet_onnx(data))
+        types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+        quantize_static(path, quantised, _Examples(data), quant_format=QuantFormat.QDQ, per_channel=True, **types)
+        return quantised.read_bytes()
