@@ -179,5 +179,7 @@ struct AdamRule {
 void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
                const Count& step, const Rate& lr, const AdamRule& rule);
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
+void muon_step(float* parameters, const float* gradients, float* velocity, float* average, std::int64_t count,
+               const std::vector<MatrixPart>& parts, const Rate& lr, const Rate& matrix_lr, const SgdRule& rule, float decay);
 
 }  // namespace fastlenet::cuda

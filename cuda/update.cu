@@ -1,28 +1,10 @@
 // Optimizer steps, in place on flat buffers, in one pass over parameters, gradients and state.
 #include "../cpp/ops/adam.hpp"
-#include "common.cuh"
+#include "update.cuh"
 
 namespace fastlenet::cuda {
 
 namespace {
-
-struct Sgd {
-  float* parameters;
-  const float* gradients;
-  float* velocity;
-  Rate rate;
-  SgdRule rule;
-  __device__ void operator()(std::int64_t i) const {
-    const float lr = static_cast<float>(value_of(rate));
-    const float gradient = gradients[i] + rule.weight_decay * parameters[i];
-    if (rule.momentum == 0.0f) {
-      parameters[i] -= lr * gradient;
-      return;
-    }
-    velocity[i] = rule.momentum * velocity[i] + gradient;
-    parameters[i] -= lr * (rule.nesterov ? gradient + rule.momentum * velocity[i] : velocity[i]);
-  }
-};
 
 // Computes the step's factors once for all parameters.
 struct PrepareAdam {
@@ -49,13 +31,6 @@ struct Adam {
     const float denominator = sqrtf(second) * step.root_scale + step.eps;
     parameters[i] = step.decay * parameters[i] - step.step_size * first / denominator;
   }
-};
-
-struct Ema {
-  float* average;
-  const float* parameters;
-  float decay;
-  __device__ void operator()(std::int64_t i) const { average[i] = decay * average[i] + (1.0f - decay) * parameters[i]; }
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "../kernels/workspaces.hpp"
 #include "../shapes.hpp"
 #include "gil.hpp"
 
@@ -137,6 +138,35 @@ inline float not_negative(const char* op, const char* argument, py::handle value
     throw std::invalid_argument(wanted(op, argument, "a number of at least 0 that fits float32", value));
   }
   return static_cast<float>(result);
+}
+
+// Matrices in a flat buffer of `count` numbers: a sequence of (begin, rows, columns), in ascending order, without overlap.
+inline std::vector<MatrixPart> matrix_parts(const char* op, const char* argument, py::handle value, std::int64_t count) {
+  constexpr const char* expected = "a sequence of (begin, rows, columns), of non-negative ints";
+  const auto items = [&](py::handle from) {
+    if (!PyTuple_Check(from.ptr()) && !PyList_Check(from.ptr())) throw py::type_error(wanted(op, argument, expected, value));
+    // Copied to a tuple, since a list may change while an element is converted.
+    return py::reinterpret_borrow<py::tuple>(result_of([&] { return PySequence_Tuple(from.ptr()); }));
+  };
+  std::vector<MatrixPart> parts;
+  std::int64_t end = 0;
+  for (const py::handle item : items(value)) {
+    const py::tuple three = items(item);
+    if (PyTuple_GET_SIZE(three.ptr()) != 3) throw py::type_error(wanted(op, argument, expected, value));
+    std::int64_t sizes[3];
+    for (Py_ssize_t i = 0; i < 3; ++i) {
+      sizes[i] = integer(op, argument, PyTuple_GET_ITEM(three.ptr(), i), 0, std::numeric_limits<std::int64_t>::max(), expected);
+    }
+    const auto [begin, rows, columns] = sizes;
+    const bool fits = begin >= end && begin <= count && (rows == 0 || columns <= (count - begin) / rows);
+    if (!fits) {
+      const std::string within = "matrices one after the other within " + std::to_string(count) + " parameters";
+      throw std::invalid_argument(wanted(op, argument, within.c_str(), value));
+    }
+    end = begin + rows * columns;
+    parts.push_back({begin, rows, columns});
+  }
+  return parts;
 }
 
 // The truth value of any object.

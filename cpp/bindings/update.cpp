@@ -13,6 +13,18 @@ Dims flat_dims(const char* op, const char* argument, py::handle buffer) {
   return dims;
 }
 
+std::optional<Output<float>> optional_state(Call& call, const char* argument, py::handle buffer, const Dims& dims) {
+  if (buffer.is_none()) return std::nullopt;
+  return call.state<float>(argument, buffer, dims);
+}
+
+std::optional<Output<float>> velocity_of(Call& call, py::handle velocity, double momentum, const Dims& dims) {
+  if (velocity.is_none() && momentum != 0.0) {
+    fail(call.op(), "velocity expects an array when momentum is not 0, got None");
+  }
+  return optional_state(call, "velocity", velocity, dims);
+}
+
 void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, py::handle lr, py::handle momentum_,
               py::handle nesterov, py::handle weight_decay) {
   Call call("sgd_step");
@@ -22,12 +34,7 @@ void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity
   const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
   const auto narrow = [&](const char* name, py::handle value) { return static_cast<float>(number(call.op(), name, value)); };
   const double momentum = number(call.op(), "momentum", momentum_);
-  std::optional<Output<float>> velocity;
-  if (!velocity_.is_none()) {
-    velocity = call.state<float>("velocity", velocity_, dims);
-  } else if (momentum != 0.0) {
-    fail(call.op(), "velocity expects an array when momentum is not 0, got None");
-  }
+  const std::optional<Output<float>> velocity = velocity_of(call, velocity_, momentum, dims);
   const SgdStep step{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
   without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), raw(velocity), dims[0], step); });
 }
@@ -59,12 +66,32 @@ void ema_step(py::handle average_, py::handle parameters_, py::handle decay_) {
   without_gil([&] { cpu::ema_step(average.data(), parameters.data(), dims[0], decay); });
 }
 
+void muon_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, py::handle matrices, py::handle lr,
+               py::handle matrix_lr, py::handle momentum_, py::handle nesterov, py::handle weight_decay, py::handle average_,
+               py::handle decay_) {
+  Call call("muon_step");
+  const Dims dims = flat_dims(call.op(), "parameters", parameters_);
+  const Input<float> gradients = call.input<float>("gradients", gradients_);
+  expect_dims(call.op(), "gradients", dims, gradients.dims());
+  const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
+  const double momentum = number(call.op(), "momentum", momentum_);
+  const std::optional<Output<float>> velocity = velocity_of(call, velocity_, momentum, dims);
+  const std::optional<Output<float>> average = optional_state(call, "average", average_, dims);
+  const auto narrow = [&](const char* name, py::handle value) { return static_cast<float>(number(call.op(), name, value)); };
+  const SgdStep sgd{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
+  const MuonStep step{sgd, number(call.op(), "matrix_lr", matrix_lr), narrow("decay", decay_)};
+  const std::vector<MatrixPart> parts = matrix_parts(call.op(), "matrices", matrices, dims[0]);
+  without_gil([&] { cpu::muon_step(parameters.data(), gradients.data(), raw(velocity), raw(average), dims[0], parts, step); });
+}
+
 }  // namespace
 
 void bind_update(py::module_& m) {
   define(m, "sgd_step", sgd_step, "parameters", "gradients", "velocity", "lr", "momentum", "nesterov", "weight_decay");
   define(m, "adam_step", adam_step, "parameters", "gradients", "first_moment", "second_moment", "step", "lr", "beta1", "beta2",
          "eps", "weight_decay");
+  define(m, "muon_step", muon_step, "parameters", "gradients", "velocity", "matrices", "lr", "matrix_lr", "momentum",
+         "nesterov", "weight_decay", "average", "decay");
   define(m, "ema_step", ema_step, "average", "parameters", "decay");
 }
 

@@ -12,6 +12,7 @@
 #include "linear.hpp"
 #include "linear_sparse.hpp"
 #include "loss.hpp"
+#include "orthogonal.hpp"
 #include "philox.hpp"
 #include "pool.hpp"
 #include "update.hpp"
@@ -100,6 +101,10 @@ const KernelTable kernels = {
     .sgd_step = sgd_step,
     .adam_step = adam_step,
     .ema_step = ema_step,
+    .symmetric_upper = symmetric_upper,
+    .symmetric_mirror = symmetric_mirror,
+    .widen_columns = widen_columns,
+    .multiply_by = multiply_by,
     .gather_image = gather_image,
     .gather_shifted = gather_shifted,
     .gather_warped = gather_warped,

@@ -192,6 +192,19 @@ struct KernelTable {
                     const AdamStep& step);
   void (*ema_step)(float* average, const float* parameters, std::int64_t count, float decay);
 
+  // --- orthogonal.hpp ---
+
+  // The elements (i, j), j >= i, of the sum for the rows i in `rows`, which begins at a multiple of tile_rows. Each is one
+  // chain over the depth. Some elements below the diagonal are overwritten too; symmetric_mirror then copies them from above
+  // it.
+  void (*symmetric_upper)(const SymmetricSum& sum, Range rows);
+  void (*symmetric_mirror)(double* c, std::int64_t pitch, Range rows);
+  // tall[lines][pitch]: these lines of matrix[rows][columns], its columns or rows of the smaller size; with zeros after it.
+  void (*widen_columns)(double* tall, const float* matrix, std::int64_t rows, std::int64_t columns, std::int64_t pitch,
+                        Range lines);
+  // x *= factor, rounded once.
+  void (*multiply_by)(float* x, double factor, std::int64_t count);
+
   // --- gather.hpp ---
 
   // These work on one channel of one image. x[h*w]: each pixel v becomes table[v]. gather_shifted moves the image down and

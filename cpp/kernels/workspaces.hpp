@@ -95,4 +95,29 @@ struct AdamStep {
   float step_size, root_scale, beta1, new1, beta2, new2, eps, decay;
 };
 
+// The sum c = factor * a b + d_factor * d + diagonal * I, of which every term is symmetric. c, d and b have rows of `pitch`
+// numbers, n rounded up to whole vectors of doubles; c and d have n rows, b has `depth`. d may be null. The element (i, l) of a
+// is at a[i*a_row + l*a_step].
+struct SymmetricSum {
+  double* c;
+  const double *a, *b, *d;
+  std::int64_t a_row, a_step, depth, n, pitch;
+  double factor, d_factor, diagonal;
+};
+
+// A matrix of rows x columns in a flat buffer, from the element `begin` on.
+struct MatrixPart {
+  std::int64_t begin, rows, columns;
+};
+
+// The odd polynomial a x + b x^3 + c x^5, of which five rounds bring singular values in (0, 1] near 1 (Jordan et al. 2024).
+constexpr double kQuintic[] = {3.4445, -4.7750, 2.0315};
+constexpr int kNewtonRounds = 5;
+
+struct MuonStep {
+  SgdStep sgd;
+  double matrix_lr;
+  float decay;  // of the average
+};
+
 }  // namespace fastlenet

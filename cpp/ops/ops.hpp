@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "../kernels/workspaces.hpp"
 #include "../shapes.hpp"
@@ -76,6 +77,9 @@ void sgd_step(float* parameters, const float* gradients, float* velocity, std::i
 void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
                const AdamStep& step);
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
+// parts: without overlap, in ascending order. velocity may be null when momentum is 0, and average at any time.
+void muon_step(float* parameters, const float* gradients, float* velocity, float* average, std::int64_t count,
+               const std::vector<MatrixPart>& parts, const MuonStep& step);
 
 // Measures the multiply-add peak of `threads` threads at once, in floating-point operations per second.
 double multiply_add_peak(int threads, double seconds);

@@ -15,6 +15,13 @@ void bind_update(py::module_& m) {
     adam_step(at<float>(parameters), at<float>(gradients), at<float>(first_moment), at<float>(second_moment), count,
               Passed<const Count&>::value(step), Passed<const Rate&>::value(lr), {beta1, beta2, eps, weight_decay});
   });
+  m.def("muon_step", [](Address parameters, Address gradients, Address velocity, Address average, std::int64_t count,
+                        py::handle matrices, Passed<const Rate&>::Given lr, Passed<const Rate&>::Given matrix_lr,
+                        float momentum, bool nesterov, float weight_decay, float decay) {
+    muon_step(at<float>(parameters), at<float>(gradients), at<float>(velocity), at<float>(average), count,
+              matrix_parts("muon_step", "matrices", matrices, count), Passed<const Rate&>::value(lr),
+              Passed<const Rate&>::value(matrix_lr), {momentum, weight_decay, nesterov}, decay);
+  });
   define(m, "ema_step", ema_step);
 }
 

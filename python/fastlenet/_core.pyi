@@ -37,6 +37,7 @@ __all__: list[str] = [
     "max_pool2d_backward",
     "max_pool2d_forward",
     "multiply_add_peak",
+    "muon_step",
     "pack_filters",
     "pack_matrix",
     "relu_backward",
@@ -172,6 +173,19 @@ def max_pool2d_forward(
     x: typing.Any, kernel_size: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
 ) -> tuple[typing.Any, ...]: ...
 def multiply_add_peak(threads: typing.SupportsInt, seconds: typing.SupportsFloat) -> float: ...
+def muon_step(
+    parameters: typing.Any,
+    gradients: typing.Any,
+    velocity: typing.Any,
+    matrices: typing.Any,
+    lr: typing.Any,
+    matrix_lr: typing.Any,
+    momentum: typing.Any,
+    nesterov: typing.Any,
+    weight_decay: typing.Any,
+    average: typing.Any,
+    decay: typing.Any,
+) -> None: ...
 def pack_filters(weight: typing.Any, algorithm: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def pack_matrix(weight: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def relu_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...

@@ -342,6 +342,22 @@ class Backend(Protocol[A]):
         weight_decay: float = ...,
     ) -> None: ...
 
+    def muon_step(
+        self,
+        parameters: A,
+        gradients: A,
+        velocity: A | None,
+        *,
+        matrices: Sequence[tuple[int, int, int]],
+        lr: float,
+        matrix_lr: float,
+        momentum: float = ...,
+        nesterov: bool = ...,
+        weight_decay: float = ...,
+        average: A | None = ...,
+        decay: float = ...,
+    ) -> None: ...
+
     def ema_step(self, average: A, parameters: A, *, decay: float) -> None: ...
 
 

@@ -50,6 +50,7 @@ __all__ = [
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "muon_step",
     "name",
     "relu_backward",
     "relu_forward",
@@ -506,6 +507,34 @@ def adam_step(
     decoupled: first parameters *= 1 - lr * weight_decay. Source: Loshchilov & Hutter 2019.
     """
     _core.adam_step(parameters, gradients, first_moment, second_moment, step, lr, beta1, beta2, eps, weight_decay)
+
+
+def muon_step(
+    parameters: Array,
+    gradients: Array,
+    velocity: Array | None,
+    *,
+    matrices: Sequence[tuple[int, int, int]],
+    lr: float,
+    matrix_lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    average: Array | None = None,
+    decay: float = 0.0,
+) -> None:
+    """One step of Muon, in place: orthogonal steps for some matrices, the step of sgd_step for all other parameters.
+
+    matrices: (begin, rows, columns) of each, in the flat buffers; ascending, without overlap. X, the momentum of a matrix
+    (g + momentum * velocity if nesterov else velocity, with g = gradients), is divided by its Frobenius norm. Five rounds of
+    X = a*X + (b*G + c*G*G) X, with G = X X^T and (a, b, c) = (3.4445, -4.7750, 2.0315), bring its singular values near 1. Then
+    matrix -= matrix_lr * sqrt(max(1, rows / columns)) * (X + weight_decay * matrix). A matrix of zeros stays zeros.
+    The rounds are done in double precision on G of the smaller side, X X^T or X^T X, and multiply X once, in float32.
+    average: None, or a buffer that becomes decay * average + (1 - decay) * parameters in the same pass, as by ema_step.
+    Other arguments: as of sgd_step. Raises TypeError or ValueError for matrices that overlap or leave the buffer.
+    Source: Jordan et al. 2024.
+    """
+    _core.muon_step(parameters, gradients, velocity, matrices, lr, matrix_lr, momentum, nesterov, weight_decay, average, decay)
 
 
 def ema_step(average: Array, parameters: Array, *, decay: float) -> None:

@@ -25,6 +25,7 @@ UNCAPTURED = {
     "ema_step",
     "gather_images",
     "inverse_root",
+    "muon_step",
     "sgd_step",
     "softmax_cross_entropy",
     "softmax_squared_error",

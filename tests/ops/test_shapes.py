@@ -365,14 +365,19 @@ def test_numbers_that_are_none(kind: type[Exception], calls: list[Any], module: 
         assert "\n" not in message and len(message) < 200, message
 
 
-STEPS = {"sgd_step": ("lr", "momentum", "weight_decay"), "adam_step": ("step", "lr", "beta1", "beta2", "eps", "weight_decay")}
+STEPS = {
+    "sgd_step": ("lr", "momentum", "weight_decay"),
+    "adam_step": ("step", "lr", "beta1", "beta2", "eps", "weight_decay"),
+    "muon_step": ("lr", "matrix_lr", "momentum", "weight_decay", "decay"),
+}
+OPTIONS: dict[str, dict[str, Any]] = {"adam_step": {"step": 1}, "muon_step": {"matrices": [(0, 1, 2)], "matrix_lr": 0.1}}
 
 
 @pytest.mark.parametrize("module", [cpu_ops, reference], ids=["ops", "reference"])
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op, names in STEPS.items() for name in names])
 def test_numbers_of_a_step(op: str, name: str, module: Any) -> None:
-    arrays = [np.ones(3, np.float32) for _ in range(3 if op == "sgd_step" else 4)]
-    good: dict[str, Any] = {"lr": 0.1} if op == "sgd_step" else {"lr": 0.1, "step": 1}
+    arrays = [np.ones(3, np.float32) for _ in range(4 if op == "adam_step" else 3)]
+    good: dict[str, Any] = {"lr": 0.1, **OPTIONS.get(op, {})}
     for value in INTEGERS[1:] if name == "step" else NUMBERS:
         with pytest.raises(TypeError, match=f"^{op}: {name} expects .*, got "):
             getattr(module, op)(*arrays, **good | {name: value})

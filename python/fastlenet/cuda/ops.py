@@ -49,6 +49,7 @@ __all__ = [
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "muon_step",
     "name",
     "relu_backward",
     "relu_forward",
@@ -507,6 +508,34 @@ def adam_step(
     betas = [device().fraction(call.op, name, value) for name, value in (("beta1", beta1), ("beta2", beta2))]
     rule = *betas, call.number("eps", eps), call.number("weight_decay", weight_decay)
     device().adam_step(*addresses, parameters.size, call.count("step", step, 1), call.rate("lr", lr), *rule)
+
+
+def muon_step(
+    parameters: Input,
+    gradients: Input,
+    velocity: DeviceArray | None,
+    *,
+    matrices: Sequence[tuple[int, int, int]],
+    lr: float | Rate,
+    matrix_lr: float | Rate,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    average: DeviceArray | None = None,
+    decay: float = 0.0,
+) -> None:
+    call = Call("muon_step")
+    shape, gradients = call.flat("parameters", parameters), call.input("gradients", gradients)
+    call.expect_shape("gradients", shape, gradients)
+    parameters = call.state("parameters", parameters, shape)
+    if velocity is None and momentum != 0:
+        raise ValueError(f"{call.op}: velocity expects an array when momentum is not 0, got None")
+    velocity = None if velocity is None else call.state("velocity", velocity, shape)
+    average = None if average is None else call.state("average", average, shape)
+    addresses = parameters.address, gradients.address, _at(velocity), _at(average)
+    rates = call.rate("lr", lr), call.rate("matrix_lr", matrix_lr)
+    rule = call.number("momentum", momentum), bool(nesterov), call.number("weight_decay", weight_decay)
+    device().muon_step(*addresses, parameters.size, matrices, *rates, *rule, call.number("decay", decay))
 
 
 def ema_step(average: Input, parameters: Input, *, decay: float) -> None:

@@ -33,7 +33,7 @@ from fastlenet.reference.linear import linear_backward, linear_forward
 from fastlenet.reference.loss import inverse_root, softmax_cross_entropy, softmax_squared_error, squared_error
 from fastlenet.reference.packed import Packed
 from fastlenet.reference.pool import avg_pool2d_backward, avg_pool2d_forward, max_pool2d_backward, max_pool2d_forward
-from fastlenet.reference.update import adam_step, ema_step, sgd_step
+from fastlenet.reference.update import adam_step, ema_step, muon_step, sgd_step
 
 __all__ = [
     "Graph",
@@ -58,6 +58,7 @@ __all__ = [
     "linear_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "muon_step",
     "name",
     "relu_backward",
     "relu_forward",

@@ -246,3 +246,21 @@ class Call:
             return tuple(self.integer(name, size, 0, 2**63 - 1, expected) for size in cast("Iterable[object]", value))
         except TypeError:
             raise TypeError(self._wanted(name, expected, _shown(value))) from None
+
+    def matrices(self, name: str, value: object, count: int) -> list[tuple[int, int, int]]:
+        """(begin, rows, columns) of matrices in a flat buffer of `count` numbers."""
+        expected = "a sequence of (begin, rows, columns), of non-negative ints"
+        if not isinstance(value, (tuple, list)):
+            raise TypeError(self._wanted(name, expected, _shown(value)))
+        parts: list[tuple[int, int, int]] = []
+        end = 0
+        for item in value:
+            if not isinstance(item, (tuple, list)) or len(item) != 3:
+                raise TypeError(self._wanted(name, expected, _shown(value)))
+            begin, rows, columns = (self.integer(name, size, 0, 2**63 - 1, expected) for size in item)
+            if begin < end or begin > count or begin + rows * columns > count:
+                within = f"matrices one after the other within {count} parameters"
+                raise ValueError(self._wanted(name, within, _shown(value)))
+            parts.append((begin, rows, columns))
+            end = begin + rows * columns
+        return parts

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastlenet.backend import Array
 from fastlenet.reference.checks import Call
 
-__all__ = ["adam_step", "ema_step", "sgd_step"]
+__all__ = ["adam_step", "ema_step", "muon_step", "sgd_step"]
 
 
 def sgd_step(
@@ -72,3 +75,63 @@ def ema_step(average: Array, parameters: Array, *, decay: float) -> None:
     call.shape("parameters", parameters, average.shape)
     decay = call.number("decay", decay)
     average[...] = decay * average + (1 - decay) * parameters
+
+
+def muon_step(
+    parameters: Array,
+    gradients: Array,
+    velocity: Array | None,
+    *,
+    matrices: Sequence[tuple[int, int, int]],
+    lr: float,
+    matrix_lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    average: Array | None = None,
+    decay: float = 0.0,
+) -> None:
+    call = Call("muon_step")
+    gradients = call.floats("gradients", gradients)
+    parameters = call.state("parameters", parameters)
+    velocity = None if velocity is None else call.state("velocity", velocity, parameters)
+    average = None if average is None else call.state("average", average, parameters)
+    call.shape("gradients", gradients, parameters.shape)
+    lr, matrix_lr, momentum = call.numbers(lr=lr, matrix_lr=matrix_lr, momentum=momentum)
+    weight_decay, decay = call.numbers(weight_decay=weight_decay, decay=decay)
+    if velocity is None and momentum != 0:
+        raise ValueError("muon_step: velocity expects an array when momentum is not 0, got None")
+    parts = call.matrices("matrices", matrices, parameters.size)
+
+    def direction(penalised: Array, part: slice) -> Array:
+        if velocity is None or momentum == 0:
+            return penalised
+        velocity[part] = momentum * velocity[part] + penalised
+        return penalised + momentum * velocity[part] if nesterov else velocity[part]
+
+    end = 0
+    for begin, rows, columns in (*parts, (parameters.size, 0, 0)):
+        rest, part = slice(end, begin), slice(begin, begin + rows * columns)
+        parameters[rest] -= lr * direction(gradients[rest] + weight_decay * parameters[rest], rest)
+        end = part.stop
+        if not rows * columns:
+            continue
+        x = orthogonal(direction(gradients[part], part).reshape(rows, columns)).reshape(-1)
+        rate = matrix_lr * math.sqrt(max(1, rows / max(1, columns)))
+        parameters[part] -= rate * (x + weight_decay * parameters[part])
+    if average is not None:
+        average[...] = decay * average + (1 - decay) * parameters
+
+
+def orthogonal(matrix: Array) -> Array:
+    """A nearly orthogonal matrix with the same singular vectors, in float64; a matrix of zeros for one."""
+    x: Array = matrix.astype(np.float64)
+    norm = float(np.sqrt((x**2).sum()))
+    if norm == 0:
+        return x
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = x / norm
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x

@@ -25,6 +25,10 @@ WRONG: dict[str, tuple[tuple[object, type[Exception]], ...]] = {
     "sizes": (("1144", TypeError), (None, TypeError), ((1, 1, 4, -1), ValueError)),
     "number": (("0.5", TypeError), (None, TypeError), ([0.5], TypeError)),
     "integer": ((0.5, TypeError), ("1", TypeError), (-1, ValueError)),
+    "matrices": (
+        *((wrong, TypeError) for wrong in ("12", None, 3, (0, 2, 2), ((0, 2),), ((0, 2, 2.5),))),
+        *((wrong, ValueError) for wrong in (((0, 2, -1),), ((0, 2**40, 2),), ((0, 2, 2), (3, 1, 1)), ((4, 1, 1), (0, 2, 2)))),
+    ),
     "choice": ((None, TypeError), ("fft", ValueError)),
 }
 

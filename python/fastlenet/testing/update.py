@@ -1,4 +1,4 @@
-"""The optimizers' steps, which change their arguments: sgd_step, adam_step, ema_step."""
+"""The optimizers' steps, which change their arguments: sgd_step, adam_step, muon_step, ema_step."""
 
 from __future__ import annotations
 
@@ -219,6 +219,141 @@ ADAM_STEP = Op(
     benchmarks=(Benchmark("", Elements((LENET,), {"step": 5, "lr": 1e-9})),),
 )
 
+# --- Muon ------------------------------------------------------------------------------------------------------------------
+
+# Rounds x <- a x + b x^3 + c x^5 are an odd polynomial p(x) = x q(x^2). On [0, 1] the slope of p is steepest at 0, a^5 = 485,
+# and that of q too: a^4 b (1 + a^2 + ... + a^8) = -1.5e7. A test evaluates both.
+SLOPE, SLOPE_OF_Q = 485.0, 1.5e7
+DOUBLE = 2.0**-53
+
+
+def _orthogonal_error(x: Array, size: Array) -> tuple[Array, Array]:
+    """The orthogonal step of x in float64, and how far a step may be from it.
+
+    size: the sum of the magnitudes of the terms of x, which have 5 roundings at most. A change d of the normalised matrix moves
+    the step by at most SLOPE * |d| (the singular values of an odd polynomial, in Frobenius norms), that of its Gram matrix by
+    SLOPE_OF_Q times the change: m + 20 n double roundings of numbers up to 1 in n rows. The final sums add n products of
+    rounded factors in float32.
+    """
+    if not x.any():
+        return x, np.where(size > 0, np.inf, 0.0)
+    norm = np.sqrt((x**2).sum())
+    wide = x.shape[0] <= x.shape[1]
+    left = (x if wide else x.T) / norm
+    n, m = left.shape
+    a, b, c = 3.4445, -4.7750, 2.0315
+    iterated, factor = left, np.eye(n)
+    for _ in range(5):
+        gram = iterated @ iterated.T
+        change = a * np.eye(n) + b * gram + c * gram @ gram
+        iterated, factor = change @ iterated, change @ factor
+    moved = 2 * np.sqrt(((gamma(5) * size + 5 * TINY) ** 2).sum()) / norm
+    error = (
+        SLOPE * moved + SLOPE_OF_Q * n * (m + 20 * n) * DOUBLE + gamma(n + 3) * np.abs(factor) @ np.abs(left) + n * SLOPE * TINY
+    )
+    return (iterated, error) if wide else (iterated.T, error.T)
+
+
+def _muon_bounds(arguments: Arguments) -> Bounds:
+    """Those of SGD outside the matrices."""
+    a: Arguments = {"momentum": 0.0, "weight_decay": 0.0, "decay": 0.0} | arguments
+    (moved, largest), (turning, turned) = _sgd_bounds(a)
+    moved, largest = np.array(moved), np.array(largest)
+    turning, turned = np.array(np.broadcast_to(turning, moved.shape)), np.array(np.broadcast_to(turned, moved.shape))
+    p, g, v, rate, momentum, decay = _sizes(a, "parameters", "gradients", "velocity", "matrix_lr", "momentum", "weight_decay")
+    for begin, rows, columns in a["matrices"]:
+        part = slice(begin, begin + rows * columns)
+        if not rows * columns:
+            continue
+        gradient = np.asarray(a["gradients"][part], np.float64)
+        x, size = gradient, g[part]
+        if a["momentum"]:
+            kept = np.asarray(a["velocity"][part], np.float64)
+            x = a["momentum"] * kept + gradient
+            size = turned[part] = momentum * v[part] + g[part]
+            turning[part] = gamma(5) * size + 5 * TINY
+            if a.get("nesterov"):
+                x, size = gradient + a["momentum"] * x, g[part] + momentum * size
+        step, error = _orthogonal_error(x.reshape(rows, columns), size.reshape(rows, columns))
+        speed = rate * np.sqrt(max(1.0, rows / columns))
+        size_of_step = np.abs(step).reshape(-1) + decay * p[part]
+        moved[part] = gamma(8) * (p[part] + speed * size_of_step) + speed * error.reshape(-1) + 10 * TINY * (1 + speed)
+        largest[part] = np.maximum(p[part], size.max() if np.isfinite(size).all() else np.nan)
+    average, mix = _sizes(a, "average", "decay")
+    both = mix * average + (1 + mix) * p
+    mixed = gamma(4) * (both + (1 + mix) * moved) + (1 + mix) * moved + 4 * TINY
+    return [(moved, largest), (turning, turned), (mixed, np.maximum(largest, both))]
+
+
+def _draw_muon(case: Elements, values: Values) -> Arguments:
+    """With the matrices that lie in the buffers."""
+    drawn = _arguments("parameters", "gradients", "velocity", "average")(case, values)
+    (count,) = case.shape
+    inside = tuple((begin, rows, columns) for begin, rows, columns in drawn["matrices"] if begin + rows * columns <= count)
+    return drawn | {"matrices": inside}
+
+
+def _random_muon(draw: Draw) -> Elements:
+    sgd = _random_sgd(draw)
+    sides = (0, 1, 2, 3, 5, 8, 9, 16, 17, 20, 33, 50)
+    matrices, end = [], 0
+    for _ in range(draw.below(4)):
+        begin = end + draw.pick((0, 0, 1, 5, 30))
+        rows, columns = draw.pick(sides), draw.pick(sides)
+        matrices.append(draw.pick((tuple, list))((begin, rows, columns)))
+        end = begin + rows * columns
+    count = end + draw.pick((0, 1, 17, 100))
+    options = {
+        "matrices": draw.pick((tuple, list))(matrices),
+        "matrix_lr": draw.pick((0.02, 1, 0.0)),
+        "decay": draw.pick((0.0, 0.75)),
+    }
+    without: Arguments = {"average": None} if draw.chance(0.4) else {}
+    return Elements((count,), {**sgd.options, **options, **without})
+
+
+MUON: tuple[Arguments, ...] = (
+    {"lr": 0.5, "matrix_lr": 0.5, "average": None},
+    {"lr": 0.5, "matrix_lr": 0.02, "momentum": 0.5, "decay": 0.75},
+    {"lr": 0.1, "matrix_lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "average": None},
+    {"lr": 0.5, "matrix_lr": 0.25, "velocity": None, "weight_decay": 0.25, "decay": 0.999},
+)
+_LENET_MATRICES = (0, 20, 25), (520, 50, 500)
+_NESTEROV = {"lr": 1e-9, "matrix_lr": 1e-9, "momentum": 0.9, "nesterov": True, "matrices": _LENET_MATRICES, "average": None}
+# Sides of one, tall and wide matrices, an empty one, neighbours, and none at all.
+_PARTS: tuple[tuple[tuple[int, int, int], ...], ...] = (
+    (),
+    ((0, 1, 1), (1, 1, 17), (18, 17, 1), (40, 0, 3)),
+    ((3, 20, 25), (503, 25, 20)),
+    ((7, 9, 33), (400, 65, 7), (900, 16, 16)),
+    ((0, 50, 500), (25_000, 100, 50)),
+)
+MUON_STEP = Op(
+    name="muon_step",
+    arrays=("parameters", "gradients", "velocity", "average"),
+    results=(Result("parameters"), Result("velocity"), Result("average")),
+    changes=("parameters", "velocity", "average"),
+    arguments=_draw_muon,
+    cases=[
+        Elements((max([50, *(begin + rows * columns for begin, rows, columns in parts)]) + 9,), {"matrices": parts, **options})
+        for parts in _PARTS
+        for options in MUON
+    ],
+    small=[Elements((13,), {"matrices": ((1, 2, 5),), "lr": 0.5, "matrix_lr": 0.5, "momentum": 0.5, "decay": 0.5})],
+    # Of the threads, one takes the first and the last matrix, and all share the second.
+    large=Elements(
+        (70_000,),
+        {**_NESTEROV, "lr": 0.1, "matrix_lr": 0.1, "matrices": ((5, 20, 25), (600, 150, 300), (45_600, 120, 10))},
+    ),
+    random=_random_muon,
+    judge=_judge(_muon_bounds),
+    integers=False,
+    benchmarks=(
+        Benchmark(", LeNet's matrices", Elements((25_520,), _NESTEROV), torch=False),
+        Benchmark(", LeNet", Elements((LENET,), _NESTEROV), torch=False),
+    ),
+)
+
 # --- the average of the weights ---------------------------------------------------------------------------------------------
 
 
@@ -251,4 +386,4 @@ EMA_STEP = Op(
     torch=_torch_ema,
     benchmarks=(Benchmark("", Elements((LENET,), {"decay": 0.999})),),
 )
-OPS = (SGD_STEP, ADAM_STEP, EMA_STEP)
+OPS = (SGD_STEP, ADAM_STEP, MUON_STEP, EMA_STEP)

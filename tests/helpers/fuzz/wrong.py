@@ -94,6 +94,14 @@ def wrong_pair(draw: Draw) -> Any:
     return draw.pick(HUGE) if draw.chance(0.2) else draw.pick(WRONG_PAIRS)
 
 
+def wrong_matrices(draw: Draw, value: Any) -> Any:
+    """A matrix that leaves the buffer, overlaps another one or has no sizes: mostly refused."""
+    parts = [list(part) for part in value] or [[0, 1, 1]]
+    part = draw.pick(parts)
+    part[draw.below(3)] = draw.pick((-1, 0, 1, 7, 1.5, None, "2", np.int64(3), *HUGE))
+    return draw.pick((parts, parts[::-1], [*parts, part], None, 4, "111", part, [part[:2]], {"a": 1}, np.array([[0, 1, 1]])))
+
+
 # --- argument by argument --------------------------------------------------------------------------------------------------
 
 
@@ -112,12 +120,14 @@ def _wrong(draw: Draw, call: Call, name: str) -> Any:
         return draw.pick(WRONG_REAL)
     if kind == "choice":
         return draw.pick(WRONG_ALGORITHMS)
+    if kind == "matrices":
+        return wrong_matrices(draw, value)
     if kind == "sizes":
         sizes: list[Any] = [int(size) for size in value]
         wrong: list[Any] = [sizes[:3], [*sizes, 1], (), None, 4, "1111", sizes[::-1]]
         i = draw.below(4)
         return draw.pick([*wrong, *([*sizes[:i], other, *sizes[i + 1 :]] for other in (0, -1, 1.9, sizes[i] + 1, None, *HUGE))])
-    if name in ("bias", "velocity", "transform"):
+    if name in ("average", "bias", "velocity", "transform"):
         return draw.pick((np.zeros(1, np.float32), np.zeros((), np.float32), 0.0, [], "x", object()))
     return value
 
