@@ -136,6 +136,12 @@ def sanitize(session: nox.Session) -> None:
     script(session, "sanitize", BUILD / "sanitize")
 
 
+@session(".[test,fuzz]")
+def fuzz(session: nox.Session) -> None:
+    """Fuzz each reader of files by atheris for a minute; `-- --seconds 9 idx` chooses the time and the readers."""
+    script(session, "fuzz", *session.posargs)
+
+
 @session(".[dev]")
 def mutate(session: nox.Session) -> None:
     """Plant faults, and see that the default tests notice each: takes hours; `-- NAME ...` and `-- --quick` take minutes."""

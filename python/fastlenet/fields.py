@@ -54,7 +54,7 @@ class FieldError(Exception):
     def worded(self, name: str, cure: str | None = None) -> str:
         """Returns the message with another name of the field, and another cure, for a reader who knows it by that name."""
         cure = self.cure if cure is None else cure
-        return f"{name} expects {self.expected}, got {self.got}" + (f"; {cure}" if cure else "")
+        return printable(f"{name} expects {self.expected}, got {self.got}" + (f"; {cure}" if cure else ""))
 
     def __str__(self) -> str:
         return self.worded(f"{self.where}{self.field}")
@@ -149,6 +149,16 @@ def _converter(kind: type[T]) -> Callable[[object], T]:
     return cast("Callable[[object], T]", _CONVERTERS[kind])
 
 
+def printable(text: str) -> str:
+    """Returns the text with escape sequences for characters that cannot be printed, since a file may have put them there."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _named(name: object) -> str:
+    """A name that may come from a file, as it is if it can be printed and is short."""
+    return name if isinstance(name, str) and name.isprintable() and 0 < len(name) <= 60 else shown(name)
+
+
 def shown(value: object) -> str:
     """Returns the value's repr in one line of at most 60 characters."""
     try:
@@ -172,7 +182,7 @@ def expect_names(function: str, names: Iterable[str], known: Iterable[str], othe
         if name not in known:
             near = _SYNONYMS.get(name) or nearest(name, [*known, *others])
             cure = f"did you mean {near}?" if near else f"it takes {', '.join(known)}"
-            raise TypeError(f"{function}: unexpected argument {name}; {cure}")
+            raise TypeError(f"{function}: unexpected argument {_named(name)}; {cure}")
 
 
 def names_expected(kind: type[C]) -> type[C]:

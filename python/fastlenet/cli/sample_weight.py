@@ -23,7 +23,7 @@ def read_weights(path: str, held_out: int) -> Array:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about an empty file, which is refused later
             weights = _numbers(user_path(path))  # a Path: NumPy would download a word that is an address
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # what a stranger's header makes NumPy's parsers raise is not to be listed
         reason = getattr(error, "strerror", None) or "it holds no array of numbers, nor text with one number a line"
         raise DataError(f"{shown_path(path)}: cannot be read as weights of images ({reason})") from None
     return weights[: max(0, len(weights) - held_out)] if weights.ndim == 1 else weights

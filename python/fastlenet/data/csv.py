@@ -109,6 +109,7 @@ def _read(path: Path) -> tuple[Images, Array]:
         for block in iter(lambda: list(itertools.islice(lines, _LINES)), []):
             rows = block[1:] if table.header and block[0][0] == 1 else block
             if rows:
+                _expect_columns(path, rows, table)
                 labels += [_split(line, table)[0] for _, line in rows]
                 blocks.append(_pixels(path, rows, table))
     if not labels:
@@ -180,13 +181,18 @@ def _label(text: str) -> str:
     return str(int(float(text))) if re.fullmatch(r"\d+\.0*", text) else text
 
 
-def _pixels(path: Path, rows: Sequence[tuple[int, str]], table: _Table) -> Images:
-    """Of some rows, with their numbers: bytes where all are whole numbers in 0..255, else floats."""
+def _expect_columns(path: Path, rows: Sequence[tuple[int, str]], table: _Table) -> None:
     for number, line in rows:
         columns = line.count(",") + 1
         if columns != table.columns:
             raise wrong(path, f"line {number}", f"{table.columns} columns, as the first line has", f"{columns}")
+
+
+def _pixels(path: Path, rows: Sequence[tuple[int, str]], table: _Table) -> Images:
+    """Of some rows, with their numbers: bytes where all are whole numbers in 0..255, else floats."""
     texts = [_split(line, table)[1] for _, line in rows]
+    if not all(text.strip() for text in texts):  # NumPy would leave the row out
+        raise _not_a_number(path, rows, table)
     try:
         values = np.loadtxt(texts, np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"')
     except ValueError:

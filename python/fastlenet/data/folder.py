@@ -14,7 +14,7 @@ import numpy as np
 from fastlenet.data.dataset import Dataset
 from fastlenet.data.idx import Bytes
 from fastlenet.data.labels import as_numbers
-from fastlenet.data.reading import DataError, at_most, wrong
+from fastlenet.data.reading import DataError, at_most, pixels_at_most, wrong
 from fastlenet.fields import FieldError, FieldTypeError, integer
 from fastlenet.files import shown_path, user_path
 
@@ -161,6 +161,10 @@ def _survey(root: Path, paths: Sequence[Path], opened: Opener, size: tuple[int, 
         total += path.stat().st_size
         with opened(path) as picture:
             width, height = picture.size
+            most = pixels_at_most(path.stat().st_size)
+            if width * height > most:
+                expected = f"at most {most:,} pixels in a file of this size"
+                raise wrong(path, "picture", expected, f"{width * height:,}", "make it smaller")
             gray = gray and picture.mode in _GRAY
         if size is None and first is not None and first != (height, width):
             expected = f"{first[0]}x{first[1]} pixels, as {shown_path(paths[0])} has"

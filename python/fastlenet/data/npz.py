@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -65,7 +66,7 @@ def _of_archive(path: Path, archive: zipfile.ZipFile, limit: int) -> Dataset:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     layout = next((layout for layout in _LAYOUTS if all(name in members for name in layout.train)), None)
     if layout is None:
-        names = ", ".join(list(members)[:_SHOWN]) + (", ..." if len(members) > _SHOWN else "")
+        names = ", ".join(name[:60] for name in list(members)[:_SHOWN]) + (", ..." if len(members) > _SHOWN else "")
         known = "x_train and y_train, train_images and train_labels, images and labels, or X and y"
         raise wrong(path, "archive", f"arrays {known}", names or "none", "numpy.savez(file, X=images, y=labels) writes one")
     total = 0
@@ -120,4 +121,6 @@ def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str
         if size != there:
             raise wrong(path, name, f"{size:,} bytes, as its header of {shape} says", f"{there:,}", "the file is damaged")
         array: Array = np.frombuffer(stream.read(size), dtype)
+        if dtype.kind == "U" and array.view(np.dtype("u4").newbyteorder(dtype.byteorder)).max() > sys.maxunicode:
+            raise wrong(path, name, "text", "numbers that are no characters", "the file is damaged")
     return array.reshape(shape[::-1]).transpose() if fortran else array.reshape(shape)

@@ -13,11 +13,12 @@ from pathlib import Path
 from fastlenet.fields import FieldError
 from fastlenet.files import shown_path, user_path
 
-__all__ = ["MAX_BYTES", "DataError", "DataFieldError", "at_most", "limit_of", "listing", "opened", "wrong"]
+__all__ = ["MAX_BYTES", "DataError", "DataFieldError", "at_most", "limit_of", "listing", "opened", "pixels_at_most", "wrong"]
 
 # Of a whole data set: 267,000 images of 28x28 pixels; MNIST has 55 MB.
 MAX_BYTES = 200 << 20
 _SHOWN = 5  # names in an error
+_PIXELS = 40_000_000  # an A4 page at 600 dpi has 35 million
 _TIMES = 20  # a file's own size: what a larger one may decompress to
 
 
@@ -37,6 +38,11 @@ def wrong(path: Path, field: str, expected: str, got: str, cure: str = "") -> Da
 def at_most(size: int) -> int:
     """The bytes that compressed files of that size may come to: 200 MiB, or 20 times their own size if that is more."""
     return max(MAX_BYTES, _TIMES * size)
+
+
+def pixels_at_most(size: int) -> int:
+    """The pixels that a picture in a file of that size may have: 40 million, or 20 for each byte if that is more."""
+    return max(_PIXELS, _TIMES * size)
 
 
 def limit_of(path: Path) -> int:

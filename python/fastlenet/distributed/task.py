@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fastlenet.config import THREADS, config
 from fastlenet.distributed.source import Source
-from fastlenet.training.facts import Schema, is_count, judge
+from fastlenet.training.facts import Schema, is_count, is_number, judge
 from fastlenet.training.recipe import Recipe
 
 __all__ = ["Outcome", "Refusal", "Task", "made_of", "seed_of"]
@@ -62,11 +62,11 @@ class Refusal:
 
 
 def _is_share_or_none(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and 0 <= value <= 1)
+    return value is None or (is_number(value) and 0 <= value <= 1)
 
 
 def _is_number_or_none(value: object) -> bool:
-    return value is None or type(value) in (int, float)
+    return value is None or is_number(value)
 
 
 def _is_text(value: object) -> bool:
@@ -74,7 +74,13 @@ def _is_text(value: object) -> bool:
 
 
 def _are_seconds(value: object) -> bool:
-    return isinstance(value, dict) and all(type(seconds) in (int, float) and seconds >= 0 for seconds in value.values())
+    return isinstance(value, dict) and all(is_number(seconds) and seconds >= 0 for seconds in value.values())
+
+
+def _are_epochs(value: object) -> bool:
+    if not isinstance(value, list) or not all(isinstance(epoch, dict) for epoch in value):
+        return False
+    return all(_is_number_or_none(number) for epoch in value for number in epoch.values())
 
 
 # What a line of a file of results must have, and its words in an error.
@@ -85,7 +91,7 @@ _ROW: Schema = {
     "training_loss": (_is_number_or_none, "a number"),
     "diverged": (_is_text, "text"),
     "seconds": (_are_seconds, "an object of seconds"),
-    "epochs": (lambda value: isinstance(value, list) and all(isinstance(epoch, dict) for epoch in value), "a list of objects"),
+    "epochs": (_are_epochs, "a list of objects of numbers"),
     "host": (_is_text, "text"),
     "pid": (is_count, "a count"),
     "cpu": (_is_text, "text"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ __all__ = ["KerasFile", "read_keras"]
 
 _INSTALL = "reading Keras's files needs the package h5py: pip install 'fastlenet[keras]'"
 _LARGEST_TEXT = 16 << 20  # bytes of a network's description
+_MOST_AXES = 32  # of an array; HDF5 has no more
 _SECONDS = 60  # until the program that reads HDF5 is ended, and one more for each MiB
 
 # Runs a file with the folders of this process's imports, and with no others, such as the working folder.
@@ -70,10 +72,12 @@ def _of_hdf5(content: bytes, config: Mapping[str, object] | None) -> KerasFile:
     """What the program hdf5.py reads. config: the description of the network, if it is not in the HDF5 file."""
     head, _, numbers = _run(content).partition(b"\n")
     said = json.loads(head)
+    expect(isinstance(said, dict), "the HDF5 library gives no answer that can be read")
     if "refused" in said:
-        raise RefusedError(said["refused"])
+        raise RefusedError(str(said["refused"]))
     if "damaged" in said:
-        raise ValueError(said["damaged"])
+        raise ValueError(str(said["damaged"]))
+    expect(_is_answer(said), "the HDF5 library gives no answer that can be read")
     if config is None and said["config"] is not None:
         config = _described(said["config"])
     weights: dict[str, list[Array]] = {}
@@ -85,6 +89,30 @@ def _of_hdf5(content: bytes, config: Mapping[str, object] | None) -> KerasFile:
             weights[layer].append(elements(rest[:size], dtype, ">" if dtype[0] == ">" else "<").reshape(shape))
             rest = rest[size:]
     return KerasFile(config, weights, said["by_name"])
+
+
+def _is_answer(said: object) -> bool:
+    """Whether the program, which damaged bytes may have taken over, names layers of arrays with types and shapes."""
+    if not isinstance(said, dict) or not isinstance(said.get("by_name"), bool) or not isinstance(said.get("layers"), list):
+        return False
+    if not isinstance(said.get("config"), (str, type(None))):
+        return False
+    layers = said["layers"]
+    if not all(_is_pair(layer) and isinstance(layer[0], str) and isinstance(layer[1], list) for layer in layers):
+        return False
+    return all(_is_pair(array) and _is_type(array[0]) and _is_shape(array[1]) for _, arrays in layers for array in arrays)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2
+
+
+def _is_type(value: object) -> bool:
+    return value == BFLOAT16 or (isinstance(value, str) and re.fullmatch(r"[<>|=][fiub](1|2|4|8|16)", value) is not None)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= _MOST_AXES and all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
 def _run(content: bytes) -> bytes:

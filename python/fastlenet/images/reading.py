@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from fastlenet.backend import Array
 from fastlenet.data.images import as_array
+from fastlenet.data.reading import pixels_at_most
 from fastlenet.files import shown_path, user_path
 
 if TYPE_CHECKING:
@@ -53,8 +55,9 @@ def read_picture(image: Picture) -> tuple[Array, int]:
     """A picture as float32 (h, w, 1 or 3) in 0..1, turned as its camera says, over white where it is transparent; and how many
     of its pixels, in height and in width, each of these is the mean of, so that no side has more than 1,000.
 
-    White strokes on a transparent ground are laid over black. This takes some 100 MB beside the decoded file. Raises ImageError
-    for a file that is not a picture, and TypeError or ValueError for an array that is not a picture.
+    White strokes on a transparent ground are laid over black. Memory: some 100 MB, and twice the decoded file, which may have
+    40 million pixels, or 20 for each byte of the file if that is more. Raises ImageError for a file that is not a picture, or
+    has more pixels, and TypeError or ValueError for an array that is not a picture.
     """
     if is_path(image):
         return _read_file(os.fspath(image))
@@ -74,6 +77,7 @@ def _read_file(path: str) -> tuple[Array, int]:
             with library.open(place) as image:
                 whole = max(image.size)
                 image.draft(None, (_DRAFT, _DRAFT))  # a JPEG of several times this size is decoded at a half, a fourth, ...
+                _expect_reasonable(image, place)
                 pixels, factor = _from_pillow(image)
                 return pixels, factor * round(whole / max(image.size))
     except ImageError:
@@ -90,6 +94,14 @@ def _read_file(path: str) -> tuple[Array, int]:
     except Exception as error:  # the border: Pillow's decoders raise what they please about a stranger's bytes
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise ImageError(f"{shown_path(path)}: cannot be read as a picture ({reason})") from None
+
+
+def _expect_reasonable(image: Image, place: Path) -> None:
+    """Raise ImageError for pixels that a file of this size would hardly have, since all of them would take memory."""
+    pixels, most = math.prod(image.size), pixels_at_most(place.stat().st_size)
+    if pixels > most:
+        what = f"claims {pixels:,} pixels, where at most {most:,} are accepted from a file of this size"
+        raise ImageError(f"{shown_path(place)}: {what}; make it smaller")
 
 
 def _from_pillow(image: Image) -> tuple[Array, int]:
@@ -159,20 +171,40 @@ def _averaged(strip: Callable[[int, int], Array], height: int, width: int) -> tu
 
 
 def _means(pixels: Array, factor: int) -> Array:
-    """(h, w) or (h, w, channels) as float32 (h, w, channels) over squares; colours are multiplied by their opacity before."""
+    """(h, w) or (h, w, channels) as float32 (h, w, channels) over squares, some columns at a time."""
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
+    columns = factor * max(1, _STRIP // (factor * len(pixels)))
+    lefts = range(0, pixels.shape[1], columns)
+    return np.concatenate([_means_of_block(pixels[:, left : left + columns], factor) for left in lefts], 1)
+
+
+def _means_of_block(pixels: Array, factor: int) -> Array:
+    """The same of a few columns; colours are multiplied by their opacity before."""
     scaled = pixels.astype(np.float32)
     if pixels.dtype == np.uint8:
         scaled /= 255
-    h, w, channels = scaled.shape
-    if channels in (2, 4):
+    if scaled.shape[2] in (2, 4):
         scaled[:, :, :-1] *= scaled[:, :, -1:]
     if factor == 1:
         return scaled
-    scaled = np.pad(scaled, ((0, -h % factor), (0, -w % factor), (0, 0)), "edge")
-    squares = scaled.reshape(scaled.shape[0] // factor, factor, scaled.shape[1] // factor, factor, channels)
-    return np.asarray(squares.mean((1, 3)))
+    rows = _means_of_rows(scaled, factor)
+    columns = _means_of_rows(rows.swapaxes(0, 1), factor)
+    return np.asarray(columns.swapaxes(0, 1), np.float32, order="C")
+
+
+def _means_of_rows(values: Array, factor: int) -> Array:
+    """(n, ...) as float64 (n / factor rounded up, ...): the means of so many rows, as if the last row were repeated.
+
+    The repeated rows are not made: in a picture of few, long rows they would be thousands.
+    """
+    whole = len(values) // factor * factor
+    means: Array = values[:whole].reshape(-1, factor, *values.shape[1:]).mean(1, np.float64)
+    rest = values[whole:]
+    if not len(rest):
+        return means
+    last = (rest.sum(0, np.float64) + np.float64(factor - len(rest)) * rest[-1]) / factor
+    return np.concatenate([means, last[None]])
 
 
 def _opaque(pixels: Array) -> Array:

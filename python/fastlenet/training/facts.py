@@ -12,7 +12,7 @@ from fastlenet.normalisation import PerChannel
 from fastlenet.training.history import Epoch
 from fastlenet.training.recipe import Recipe
 
-__all__ = ["RunFacts", "Schema", "is_count", "judge"]
+__all__ = ["RunFacts", "Schema", "is_count", "is_number", "judge"]
 
 
 def _is_word(value: object) -> bool:
@@ -25,16 +25,17 @@ def is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number; an integer in 0..2^63-1."""
     return (type(value) is float and math.isfinite(value)) or is_count(value)
 
 
 def _is_size(value: object) -> bool:
-    return _is_number(value) and value >= 0
+    return is_number(value) and value >= 0
 
 
 def _is_share(value: object) -> bool:
-    return _is_number(value) and 0 <= value <= 1
+    return is_number(value) and 0 <= value <= 1
 
 
 def _is_share_or_none(value: object) -> bool:
@@ -51,7 +52,7 @@ def _are_sums(values: list[object]) -> bool:
     if len(values) != 4:
         return False
     loss, right, images, seconds = values
-    return _is_number(loss) and is_count(right) and is_count(images) and right <= images and _is_size(seconds)
+    return is_number(loss) and is_count(right) and is_count(images) and right <= images and _is_size(seconds)
 
 
 def _is_object(value: object) -> bool:
@@ -68,7 +69,7 @@ def _is_normalisation(value: object) -> bool:
         return False
     mean, std = ([part] if not _is_list(part) else part for part in value)
     same = 0 < len(mean) == len(std) and _is_list(value[0]) == _is_list(value[1])
-    return same and all(map(_is_number, mean)) and all(_is_number(part) and part > 0 for part in std)
+    return same and all(map(is_number, mean)) and all(is_number(part) and part > 0 for part in std)
 
 
 def _per_channel(value: float | list[float]) -> PerChannel:
@@ -94,7 +95,7 @@ _FACTS: Schema = {
 }
 _EPOCH: Schema = {
     "epoch": (is_count, "a count"),
-    "loss": (_is_number, "a finite number"),
+    "loss": (is_number, "a finite number"),
     "accuracy": (_is_share, "a number in [0, 1]"),
     "val_loss": (_is_loss, "a number"),
     "val_accuracy": (_is_share_or_none, "a number in [0, 1]"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from dataclasses import fields
 
 from fastlenet.fields import shown
@@ -80,7 +81,7 @@ def _number(name: str, value: object) -> float | None:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"expects a number as {name!r}, got {shown(value)}")
-    if not 0 <= value < math.inf or ("accuracy" in name and value > 1):
+    if not 0 <= value <= sys.float_info.max or ("accuracy" in name and value > 1):
         raise ValueError(
             f"expects a {name!r} in {'0..1' if 'accuracy' in name else 'the finite numbers from 0'}, got {shown(value)}"
         )
