@@ -169,17 +169,18 @@ struct SgdRule {
   bool nesterov;
 };
 
-void sgd_step(float* parameters, const float* gradients, float* velocity, const Rate& lr, std::int64_t count,
-              const SgdRule& rule);
+// The steps update the average in the same pass.
+void sgd_step(float* parameters, const float* gradients, float* velocity, const Average& average, const Rate& lr,
+              std::int64_t count, const SgdRule& rule);
 
 struct AdamRule {
   double beta1, beta2, eps, weight_decay;
 };
 
-void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
-               const Count& step, const Rate& lr, const AdamRule& rule);
+void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, const Average& average,
+               std::int64_t count, const Count& step, const Rate& lr, const AdamRule& rule);
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
-void muon_step(float* parameters, const float* gradients, float* velocity, float* average, std::int64_t count,
-               const std::vector<MatrixPart>& parts, const Rate& lr, const Rate& matrix_lr, const SgdRule& rule, float decay);
+void muon_step(float* parameters, const float* gradients, float* velocity, const Average& average, std::int64_t count,
+               const std::vector<MatrixPart>& parts, const Rate& lr, const Rate& matrix_lr, const SgdRule& rule);
 
 }  // namespace fastlenet::cuda

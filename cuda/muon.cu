@@ -73,8 +73,7 @@ struct Symmetric {
 
 // The matrix moves along Q X or X Q.
 struct Finish {
-  Sgd move;  // its gradients are those of the whole matrix, and not read
-  Ema mix;
+  Sgd move;  // along the sums, not along its gradients
   const double *total, *scale;
   const float* x;
   std::int64_t n, columns;
@@ -88,31 +87,20 @@ struct Finish {
       sum += factor * unit;
     }
     move.along(at, sum);
-    if (mix.average != nullptr) mix(at);
   }
 };
 
-// A parameter outside the matrices.
-struct Rest {
-  Sgd move;
-  Ema mix;
-  __device__ void operator()(std::int64_t i) const {
-    move(i);
-    if (mix.average != nullptr) mix(i);
-  }
-};
-
-Ema ema_from(float* average, const float* parameters, float decay, std::int64_t begin) {
-  return {average != nullptr ? average + begin : nullptr, parameters + begin, decay};
+Average from(const Average& average, std::int64_t begin) {
+  return {average.values != nullptr ? average.values + begin : nullptr, average.decay};
 }
 
 }  // namespace
 
-void muon_step(float* parameters, const float* gradients, float* velocity, float* average, std::int64_t count,
-               const std::vector<MatrixPart>& parts, const Rate& lr, const Rate& matrix_lr, const SgdRule& rule, float decay) {
+void muon_step(float* parameters, const float* gradients, float* velocity, const Average& average, std::int64_t count,
+               const std::vector<MatrixPart>& parts, const Rate& lr, const Rate& matrix_lr, const SgdRule& rule) {
   const auto rest = [&](std::int64_t begin, std::int64_t end) {
     const Sgd move{parameters + begin, gradients + begin, velocity != nullptr ? velocity + begin : nullptr, lr, rule};
-    launch_for_each("muon_step", end - begin, Rest{move, ema_from(average, parameters, decay, begin)});
+    launch_step("muon_step", end - begin, move, from(average, begin), parameters + begin);
   };
   std::int64_t end = 0;
   for (const MatrixPart& part : parts) {
@@ -154,8 +142,8 @@ void muon_step(float* parameters, const float* gradients, float* velocity, float
                    nullptr,
                    {matrix_lr.base, matrix_lr.factor * sides},
                    {0.0f, rule.weight_decay, false}};
-    launch_for_each("muon_step", size,
-                    Finish{move, ema_from(average, parameters, decay, part.begin), total, scale, x, n, part.columns, wide});
+    launch_step("muon_step", size, Finish{move, total, scale, x, n, part.columns, wide}, from(average, part.begin),
+                parameters + part.begin);
   }
   rest(end, count);
 }

@@ -35,17 +35,17 @@ struct Adam {
 
 }  // namespace
 
-void sgd_step(float* parameters, const float* gradients, float* velocity, const Rate& lr, std::int64_t count,
-              const SgdRule& rule) {
-  launch_for_each("sgd_step", count, Sgd{parameters, gradients, velocity, lr, rule});
+void sgd_step(float* parameters, const float* gradients, float* velocity, const Average& average, const Rate& lr,
+              std::int64_t count, const SgdRule& rule) {
+  launch_step("sgd_step", count, Sgd{parameters, gradients, velocity, lr, rule}, average, parameters);
 }
 
-void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
-               const Count& step, const Rate& lr, const AdamRule& rule) {
+void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, const Average& average,
+               std::int64_t count, const Count& step, const Rate& lr, const AdamRule& rule) {
   const Memory memory = allocate(sizeof(AdamStep));
   AdamStep* prepared = static_cast<AdamStep*>(memory.get());
   launch_for_each("adam_step", 1, PrepareAdam{prepared, step, lr, rule});
-  launch_for_each("adam_step", count, Adam{parameters, gradients, first_moment, second_moment, prepared});
+  launch_step("adam_step", count, Adam{parameters, gradients, first_moment, second_moment, prepared}, average, parameters);
 }
 
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay) {

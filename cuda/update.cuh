@@ -31,4 +31,20 @@ struct Ema {
   __device__ void operator()(std::int64_t i) const { average[i] = decay * average[i] + (1.0f - decay) * parameters[i]; }
 };
 
+// The step of one parameter, and then its average, if there is one.
+template <typename Step>
+struct Averaged {
+  Step step;
+  Ema mix;
+  __device__ void operator()(std::int64_t i) const {
+    step(i);
+    if (mix.average != nullptr) mix(i);
+  }
+};
+
+template <typename Step>
+void launch_step(const char* name, std::int64_t count, const Step& step, const Average& average, const float* parameters) {
+  launch_for_each(name, count, Averaged<Step>{step, {average.values, parameters, average.decay}});
+}
+
 }  // namespace fastlenet::cuda

@@ -13,6 +13,7 @@ void bind_machine(py::module_& m) {
   m.def("level", [] { return std::string(kernels().level); });
   m.def("set_level", set_level, py::arg("name"));
   m.def("get_num_threads", num_threads);
+  m.def("barriers", barriers);
   m.def("cgroup_cpus", cgroup_cpus, py::arg("root"));
   m.def(
       "set_num_threads",

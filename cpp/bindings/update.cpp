@@ -25,8 +25,18 @@ std::optional<Output<float>> velocity_of(Call& call, py::handle velocity, double
   return optional_state(call, "velocity", velocity, dims);
 }
 
+// The average that a step updates in the same pass, or none.
+struct AverageState {
+  std::optional<Output<float>> values;
+  float decay;
+
+  AverageState(Call& call, py::handle average, py::handle decay_, const Dims& dims)
+      : values(optional_state(call, "average", average, dims)), decay(static_cast<float>(number(call.op(), "decay", decay_))) {}
+  Average get() const { return {raw(values), decay}; }
+};
+
 void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, py::handle lr, py::handle momentum_,
-              py::handle nesterov, py::handle weight_decay) {
+              py::handle nesterov, py::handle weight_decay, py::handle average_, py::handle decay) {
   Call call("sgd_step");
   const Dims dims = flat_dims(call.op(), "parameters", parameters_);
   const Input<float> gradients = call.input<float>("gradients", gradients_);
@@ -35,12 +45,14 @@ void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity
   const auto narrow = [&](const char* name, py::handle value) { return static_cast<float>(number(call.op(), name, value)); };
   const double momentum = number(call.op(), "momentum", momentum_);
   const std::optional<Output<float>> velocity = velocity_of(call, velocity_, momentum, dims);
+  const AverageState average(call, average_, decay, dims);
   const SgdStep step{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
-  without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), raw(velocity), dims[0], step); });
+  without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), raw(velocity), average.get(), dims[0], step); });
 }
 
 void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_moment_, py::handle second_moment_,
-               py::handle step_, py::handle lr, py::handle beta1, py::handle beta2, py::handle eps, py::handle weight_decay) {
+               py::handle step_, py::handle lr, py::handle beta1, py::handle beta2, py::handle eps, py::handle weight_decay,
+               py::handle average_, py::handle decay) {
   Call call("adam_step");
   const Dims dims = flat_dims(call.op(), "parameters", parameters_);
   const Input<float> gradients = call.input<float>("gradients", gradients_);
@@ -48,13 +60,16 @@ void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_m
   const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
   const Output<float> first_moment = call.state<float>("first_moment", first_moment_, dims);
   const Output<float> second_moment = call.state<float>("second_moment", second_moment_, dims);
+  const AverageState average(call, average_, decay, dims);
   const std::int64_t step = integer(call.op(), "step", step_, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
   const auto of = [&](const char* name, py::handle value) { return number(call.op(), name, value); };
   const auto below_one = [&](const char* name, py::handle value) { return fraction(call.op(), name, value); };
   const AdamStep adam = adam_at(step, of("lr", lr), below_one("beta1", beta1), below_one("beta2", beta2), of("eps", eps),
                                 of("weight_decay", weight_decay));
-  without_gil(
-      [&] { cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), dims[0], adam); });
+  without_gil([&] {
+    cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), average.get(), dims[0],
+                   adam);
+  });
 }
 
 void ema_step(py::handle average_, py::handle parameters_, py::handle decay_) {
@@ -68,7 +83,7 @@ void ema_step(py::handle average_, py::handle parameters_, py::handle decay_) {
 
 void muon_step(py::handle parameters_, py::handle gradients_, py::handle velocity_, py::handle matrices, py::handle lr,
                py::handle matrix_lr, py::handle momentum_, py::handle nesterov, py::handle weight_decay, py::handle average_,
-               py::handle decay_) {
+               py::handle decay) {
   Call call("muon_step");
   const Dims dims = flat_dims(call.op(), "parameters", parameters_);
   const Input<float> gradients = call.input<float>("gradients", gradients_);
@@ -76,20 +91,21 @@ void muon_step(py::handle parameters_, py::handle gradients_, py::handle velocit
   const Output<float> parameters = call.state<float>("parameters", parameters_, dims);
   const double momentum = number(call.op(), "momentum", momentum_);
   const std::optional<Output<float>> velocity = velocity_of(call, velocity_, momentum, dims);
-  const std::optional<Output<float>> average = optional_state(call, "average", average_, dims);
+  const AverageState average(call, average_, decay, dims);
   const auto narrow = [&](const char* name, py::handle value) { return static_cast<float>(number(call.op(), name, value)); };
   const SgdStep sgd{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
-  const MuonStep step{sgd, number(call.op(), "matrix_lr", matrix_lr), narrow("decay", decay_)};
+  const MuonStep step{sgd, number(call.op(), "matrix_lr", matrix_lr)};
   const std::vector<MatrixPart> parts = matrix_parts(call.op(), "matrices", matrices, dims[0]);
-  without_gil([&] { cpu::muon_step(parameters.data(), gradients.data(), raw(velocity), raw(average), dims[0], parts, step); });
+  without_gil([&] { cpu::muon_step(parameters.data(), gradients.data(), raw(velocity), average.get(), dims[0], parts, step); });
 }
 
 }  // namespace
 
 void bind_update(py::module_& m) {
-  define(m, "sgd_step", sgd_step, "parameters", "gradients", "velocity", "lr", "momentum", "nesterov", "weight_decay");
+  define(m, "sgd_step", sgd_step, "parameters", "gradients", "velocity", "lr", "momentum", "nesterov", "weight_decay",
+         "average", "decay");
   define(m, "adam_step", adam_step, "parameters", "gradients", "first_moment", "second_moment", "step", "lr", "beta1", "beta2",
-         "eps", "weight_decay");
+         "eps", "weight_decay", "average", "decay");
   define(m, "muon_step", muon_step, "parameters", "gradients", "velocity", "matrices", "lr", "matrix_lr", "momentum",
          "nesterov", "weight_decay", "average", "decay");
   define(m, "ema_step", ema_step, "average", "parameters", "decay");

@@ -84,6 +84,12 @@ struct Warp {
   float strength;
 };
 
+// The average of the weights: values = decay * values + (1 - decay) * weights. values may be null: there is none.
+struct Average {
+  float* values;
+  float decay;
+};
+
 struct SgdStep {
   float lr, momentum, weight_decay;
   bool nesterov;
@@ -117,7 +123,6 @@ constexpr int kNewtonRounds = 5;
 struct MuonStep {
   SgdStep sgd;
   double matrix_lr;
-  float decay;  // of the average
 };
 
 }  // namespace fastlenet

@@ -237,6 +237,7 @@ int default_count() {
 }
 
 std::atomic<int> chosen{0};
+std::atomic<std::uint64_t> waited{0};
 
 }  // namespace
 
@@ -249,6 +250,8 @@ int num_threads() {
 }
 
 void set_num_threads(int count) { chosen.store(count); }
+
+std::uint64_t barriers() { return waited.load(std::memory_order_relaxed); }
 
 int cgroup_cpus(const std::string& root) {
   int count = 0;
@@ -286,6 +289,7 @@ void detail::parallel_for(std::int64_t tasks, int workers, void (*body)(void*, s
     Pool& shared = pool();
     std::unique_lock<std::mutex> lock(shared.busy, std::try_to_lock);
     if (lock.owns_lock()) {
+      waited.fetch_add(1, std::memory_order_relaxed);
       Pool::inside_ = true;
       shared.run(tasks, workers, body, context);
       Pool::inside_ = false;

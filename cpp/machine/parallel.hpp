@@ -15,6 +15,9 @@ void set_num_threads(int count);  // count >= 1
 // but at least 1; 0 if there is no quota. /proc and /sys are looked up in `root`, which is "" except in tests.
 int cgroup_cpus(const std::string& root);
 
+// How often a parallel_for has shared its tasks among several threads, and so has waited for them, in this process.
+std::uint64_t barriers();
+
 namespace detail {
 void parallel_for(std::int64_t tasks, int workers, void (*body)(void* context, std::int64_t task, int worker), void* context);
 }

@@ -67,14 +67,15 @@ struct Matrix {
 struct Step {
   float* parameters;
   const float* gradients;
-  float *velocity, *average;
+  float* velocity;
+  const Average& average;
   const MuonStep& rule;
   const KernelTable& table = kernels();
 
   // SGD's step and the average, of some parameters.
   void move(std::int64_t at, const float* direction, float* speed, std::int64_t count, const SgdStep& sgd) const {
     table.sgd_step(parameters + at, direction, speed, count, sgd);
-    if (average != nullptr) table.ema_step(average + at, parameters + at, count, rule.decay);
+    if (average.values != nullptr) table.ema_step(average.values + at, parameters + at, count, average.decay);
   }
 };
 
@@ -181,7 +182,7 @@ std::vector<Range> cut_rest(const std::vector<Matrix>& matrices, std::int64_t co
 
 // Three regions for all matrices together. In the second, a thread does a small matrix's rounds while others step through the
 // other parameters.
-void muon_step(float* parameters, const float* gradients, float* velocity, float* average, std::int64_t count,
+void muon_step(float* parameters, const float* gradients, float* velocity, const Average& average, std::int64_t count,
                const std::vector<MatrixPart>& parts, const MuonStep& rule) {
   const Step step{parameters, gradients, velocity, average, rule};
   const KernelTable& table = step.table;

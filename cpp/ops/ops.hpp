@@ -73,12 +73,14 @@ template <typename Pixel>
 void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
                       std::uint64_t seed, std::uint32_t epoch, const double* mean, const double* std, const GatherShape& shape);
 
-void sgd_step(float* parameters, const float* gradients, float* velocity, std::int64_t count, const SgdStep& step);
-void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, std::int64_t count,
-               const AdamStep& step);
+// The steps update the average in the same pass. velocity may be null when momentum is 0.
+void sgd_step(float* parameters, const float* gradients, float* velocity, const Average& average, std::int64_t count,
+              const SgdStep& step);
+void adam_step(float* parameters, const float* gradients, float* first_moment, float* second_moment, const Average& average,
+               std::int64_t count, const AdamStep& step);
 void ema_step(float* average, const float* parameters, std::int64_t count, float decay);
-// parts: without overlap, in ascending order. velocity may be null when momentum is 0, and average at any time.
-void muon_step(float* parameters, const float* gradients, float* velocity, float* average, std::int64_t count,
+// parts: without overlap, in ascending order.
+void muon_step(float* parameters, const float* gradients, float* velocity, const Average& average, std::int64_t count,
                const std::vector<MatrixPart>& parts, const MuonStep& step);
 
 // Measures the multiply-add peak of `threads` threads at once, in floating-point operations per second.

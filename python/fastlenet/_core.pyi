@@ -13,6 +13,7 @@ __all__: list[str] = [
     "adam_step",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
+    "barriers",
     "cgroup_cpus",
     "compiler",
     "conv2d_backward",
@@ -85,6 +86,8 @@ def adam_step(
     beta2: typing.Any,
     eps: typing.Any,
     weight_decay: typing.Any,
+    average: typing.Any,
+    decay: typing.Any,
 ) -> None: ...
 def avg_pool2d_backward(
     dy: typing.Any, x_shape: typing.Any, kernel_size: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
@@ -92,6 +95,7 @@ def avg_pool2d_backward(
 def avg_pool2d_forward(
     x: typing.Any, kernel_size: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
+def barriers() -> int: ...
 def cgroup_cpus(root: str) -> int: ...
 def compiler() -> str: ...
 def conv2d_backward(
@@ -200,6 +204,8 @@ def sgd_step(
     momentum: typing.Any,
     nesterov: typing.Any,
     weight_decay: typing.Any,
+    average: typing.Any,
+    decay: typing.Any,
 ) -> None: ...
 def sigmoid_backward(dy: typing.Any, y: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...
 def sigmoid_forward(x: typing.Any, out: typing.Any) -> numpy.typing.NDArray[typing.Any]: ...

@@ -325,6 +325,8 @@ class Backend(Protocol[A]):
         momentum: float = ...,
         nesterov: bool = ...,
         weight_decay: float = ...,
+        average: A | None = ...,
+        decay: float = ...,
     ) -> None: ...
 
     def adam_step(
@@ -340,6 +342,8 @@ class Backend(Protocol[A]):
         beta2: float = ...,
         eps: float = ...,
         weight_decay: float = ...,
+        average: A | None = ...,
+        decay: float = ...,
     ) -> None: ...
 
     def muon_step(

@@ -477,15 +477,18 @@ def sgd_step(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    average: Array | None = None,
+    decay: float = 0.0,
 ) -> None:
     """One step of stochastic gradient descent, in place, by PyTorch's rule.
 
     g = gradients + weight_decay * parameters; velocity = momentum * velocity + g;
     parameters -= lr * (g + momentum * velocity if nesterov else velocity).
     All are flat float32 buffers of the same size. velocity starts at 0; if momentum is 0 it is not used, and may be None.
+    average: None, or a buffer that becomes decay * average + (1 - decay) * parameters in the same pass, as by ema_step.
     Source: Sutskever et al. 2013.
     """
-    _core.sgd_step(parameters, gradients, velocity, lr, momentum, nesterov, weight_decay)
+    _core.sgd_step(parameters, gradients, velocity, lr, momentum, nesterov, weight_decay, average, decay)
 
 
 def adam_step(
@@ -500,13 +503,17 @@ def adam_step(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    average: Array | None = None,
+    decay: float = 0.0,
 ) -> None:
     """One step of AdamW, in place. `step` counts from 1 and corrects the bias of the moments.
 
     All are flat float32 buffers of the same size. The moments start at 0; beta1 and beta2 lie in [0, 1). Weight decay is
-    decoupled: first parameters *= 1 - lr * weight_decay. Source: Loshchilov & Hutter 2019.
+    decoupled: first parameters *= 1 - lr * weight_decay. average, decay: as of sgd_step. Source: Loshchilov & Hutter 2019.
     """
-    _core.adam_step(parameters, gradients, first_moment, second_moment, step, lr, beta1, beta2, eps, weight_decay)
+    _core.adam_step(
+        parameters, gradients, first_moment, second_moment, step, lr, beta1, beta2, eps, weight_decay, average, decay
+    )
 
 
 def muon_step(
@@ -530,7 +537,6 @@ def muon_step(
     X = a*X + (b*G + c*G*G) X, with G = X X^T and (a, b, c) = (3.4445, -4.7750, 2.0315), bring its singular values near 1. Then
     matrix -= matrix_lr * sqrt(max(1, rows / columns)) * (X + weight_decay * matrix). A matrix of zeros stays zeros.
     The rounds are done in double precision on G of the smaller side, X X^T or X^T X, and multiply X once, in float32.
-    average: None, or a buffer that becomes decay * average + (1 - decay) * parameters in the same pass, as by ema_step.
     Other arguments: as of sgd_step. Raises TypeError or ValueError for matrices that overlap or leave the buffer.
     Source: Jordan et al. 2024.
     """

@@ -22,11 +22,16 @@ __all__ = ["Line", "Profiler", "profile_table"]
 
 @dataclass
 class Line:
-    """The calls of one op on inputs of one shape: their number, their seconds, and the FLOP of their dense products (or 0)."""
+    """The calls of one op on inputs of one shape.
+
+    calls: their number. seconds: their time. flops: of their dense products, or 0. barriers: how often the threads waited for
+    one another.
+    """
 
     calls: int = 0
     seconds: float = 0.0
     flops: float = 0.0
+    barriers: int = 0
 
 
 class _Untimed(Uncaptured[Array]):
@@ -64,23 +69,26 @@ class Profiler(ModuleType):
 
         @functools.wraps(function)
         def run(*arguments: object, **options: object) -> object:
+            waits = _core.barriers()
             start = time.perf_counter()
             result = function(*arguments, **options)
             end = time.perf_counter()
+            waits = _core.barriers() - waits
             named = {**dict(zip(op.parameters, arguments, strict=False)), **options} if op else {}
             shape = np.shape(cast(Array, named["x"] if "x" in named else arguments[0]))
             flops = op.flops(named) if op else 0.0
-            self._add(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), end - start, flops)
+            self._add(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), end - start, flops, waits)
             self._add("profiler", time.perf_counter() - end)
             return result
 
         return run
 
-    def _add(self, name: str, seconds: float, flops: float = 0.0) -> None:
+    def _add(self, name: str, seconds: float, flops: float = 0.0, barriers: int = 0) -> None:
         line = self.lines.setdefault(name, Line())
         line.calls += 1
         line.seconds += seconds
         line.flops += flops
+        line.barriers += barriers
 
     def reset(self) -> None:
         """Discard the measurements so far."""
@@ -110,4 +118,6 @@ def profile_table(lines: Mapping[str, Line], seconds: float) -> str:
         rows.append(f"{name:<52}{line.seconds / steps * 1e6:10.1f}{share}{line.seconds / seconds:10.1%}")
     header = f"{'per training step':<52}{'us':>10}{'of peak':>8}{'of step':>10}"
     rule = "-" * len(header)
-    return "\n".join([header, rule, *rows[:-1], rule, rows[-1]])
+    barriers = sum(line.barriers for line in lines.values()) / steps
+    waits = [f"In a step, the threads wait for one another {barriers:.1f} times."] if barriers else []
+    return "\n".join([header, rule, *rows[:-1], rule, rows[-1], *waits])

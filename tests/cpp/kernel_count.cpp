@@ -165,13 +165,15 @@ void training_step() {
                                          x.data(), conv1.weight.data(), conv1.shape);
   });
   Floats velocity = zeros(500 * 800);
-  count("sgd step",
-        [&] { cpu::sgd_step(fc1.weight.data(), fc1.dweight.data(), velocity.data(), 500 * 800, {0.01f, 0.9f, 0.0f, true}); });
+  count("sgd step", [&] {
+    cpu::sgd_step(fc1.weight.data(), fc1.dweight.data(), velocity.data(), {nullptr, 0.0f}, 500 * 800,
+                  {0.01f, 0.9f, 0.0f, true});
+  });
   Random of_muon{5};
   Floats matrices = of_muon.uniform(25'520, -1.0f, 1.0f), turned = of_muon.uniform(25'520, -1.0f, 1.0f), speed = zeros(25'520);
   count("muon step", [&] {
-    cpu::muon_step(matrices.data(), turned.data(), speed.data(), nullptr, 25'520, {{0, 20, 25}, {520, 50, 500}},
-                   {{0.01f, 0.9f, 0.0f, true}, 0.02, 0.0f});
+    cpu::muon_step(matrices.data(), turned.data(), speed.data(), {nullptr, 0.0f}, 25'520, {{0, 20, 25}, {520, 50, 500}},
+                   {{0.01f, 0.9f, 0.0f, true}, 0.02});
   });
   std::printf("alive: %.0f %% of conv1's windows, %.0f %% of conv2's, %.0f %% of fc1's outputs\n", 100 * alive(y1),
               100 * alive(y2), 100 * alive(y3));

@@ -153,6 +153,15 @@ def of_optimizer(make: Callable[..., Any], **rates: list[Any]) -> list[Wrong]:
     return rows
 
 
+def of_step(optimizer: Optimizer, op: str) -> list[Wrong]:
+    rows = [
+        (lambda average=average: optimizer.step(average, 0.5), f"^{op}: average expects .*, got|^{op}: average must not share")
+        for average in (0.5, "mean", [0.0], zeros(1), np.zeros(TINY.parameter_buffer.shape), TINY.parameter_buffer)
+    ]
+    buffer = np.zeros_like(TINY.parameter_buffer)
+    return [*rows, *((lambda decay=decay: optimizer.step(buffer, decay), f"^{op}: decay expects") for decay in (None, "0.5"))]
+
+
 def of_summary() -> list[Wrong]:
     misfits = {
         (28, 28): "conv1",
@@ -348,6 +357,10 @@ ROWS: dict[str, list[Wrong]] = {
     ),
     "Adam": of_optimizer(Adam, eps=NOT_A_RATE, betas=[None, 0.9, (0.9, 1.0)]),
     "Muon": of_optimizer(Muon, momentum=[0, *NOT_A_RATE], matrix_lr=NOT_A_RATE, nesterov=NOT_A_FLAG),
+    "SGD.step": of_step(SGD(TINY), "sgd_step"),
+    "AdamW.step": of_step(AdamW(TINY), "adam_step"),
+    "Adam.step": of_step(Adam(TINY), "adam_step"),
+    "Muon.step": of_step(Muon(TINY), "muon_step"),
     "Optimizer": each(Optimizer, "model", NOT_A_MODEL, lr=0.1, weight_decay=0.0),
     "Optimizer.load_state_dict": of_optimizer_state(SGD(TINY, momentum=0.9).load_state_dict),
     "Optimizer.expect_state": of_optimizer_state(SGD(TINY, momentum=0.9).expect_state),
@@ -371,6 +384,7 @@ ELSEWHERE = {
     "Frozen": "made by Sequential.freeze",
     "EarlyStopping": "test_early_stopping.py",
     "Optimizer.zero_grad": "does nothing",
+    "Optimizer.step": "each optimizer has its own",
     "Recipe.rate": "test_recipe.py",
     "Recipe.batch_starts": "test_recipe.py",
     "Recipe.average_from": "test_recipe.py",

@@ -238,7 +238,7 @@ def uncorrected(parameters: Any, gradients: Any, first_moment: Any, second_momen
         ("squared_error", not_in_place, "in place: expected no exception, got ValueError: squared_error: out must not share "),
         ("gather_images", next_image, "exact, 37of50x28x27: x expected "),
         ("sgd_step", touched_before_refused, "numbers: velocity after a refusal, bit for bit, expected "),
-        ("adam_step", uncorrected, "bounded, 17-step1-lr0.001-weight_decay0.01: parameters expected "),
+        ("adam_step", uncorrected, "bounded, 17-step1-lr0.001-weight_decay0.01-averageNone: parameters expected "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

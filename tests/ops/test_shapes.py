@@ -366,8 +366,8 @@ def test_numbers_that_are_none(kind: type[Exception], calls: list[Any], module: 
 
 
 STEPS = {
-    "sgd_step": ("lr", "momentum", "weight_decay"),
-    "adam_step": ("step", "lr", "beta1", "beta2", "eps", "weight_decay"),
+    "sgd_step": ("lr", "momentum", "weight_decay", "decay"),
+    "adam_step": ("step", "lr", "beta1", "beta2", "eps", "weight_decay", "decay"),
     "muon_step": ("lr", "matrix_lr", "momentum", "weight_decay", "decay"),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"adam_step": {"step": 1}, "muon_step": {"matrices": [(0, 1, 2)], "matrix_lr": 0.1}}

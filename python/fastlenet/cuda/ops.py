@@ -473,6 +473,8 @@ def sgd_step(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    average: DeviceArray | None = None,
+    decay: float = 0.0,
 ) -> None:
     call = Call("sgd_step")
     shape, gradients = call.flat("parameters", parameters), call.input("gradients", gradients)
@@ -481,9 +483,10 @@ def sgd_step(
     if velocity is None and momentum != 0:
         raise ValueError(f"{call.op}: velocity expects an array when momentum is not 0, got None")
     velocity = None if velocity is None else call.state("velocity", velocity, shape)
-    addresses = parameters.address, gradients.address, _at(velocity)
+    average = None if average is None else call.state("average", average, shape)
+    addresses = parameters.address, gradients.address, _at(velocity), _at(average)
     rule = call.number("momentum", momentum), bool(nesterov), call.number("weight_decay", weight_decay)
-    device().sgd_step(*addresses, call.rate("lr", lr), parameters.size, *rule)
+    device().sgd_step(*addresses, call.rate("lr", lr), parameters.size, *rule, call.number("decay", decay))
 
 
 def adam_step(
@@ -498,15 +501,18 @@ def adam_step(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    average: DeviceArray | None = None,
+    decay: float = 0.0,
 ) -> None:
     call = Call("adam_step")
     shape, gradients = call.flat("parameters", parameters), call.input("gradients", gradients)
     call.expect_shape("gradients", shape, gradients)
     parameters = call.state("parameters", parameters, shape)
     first, second = call.state("first_moment", first_moment, shape), call.state("second_moment", second_moment, shape)
-    addresses = parameters.address, gradients.address, first.address, second.address
+    average = None if average is None else call.state("average", average, shape)
+    addresses = parameters.address, gradients.address, first.address, second.address, _at(average)
     betas = [device().fraction(call.op, name, value) for name, value in (("beta1", beta1), ("beta2", beta2))]
-    rule = *betas, call.number("eps", eps), call.number("weight_decay", weight_decay)
+    rule = *betas, call.number("eps", eps), call.number("weight_decay", weight_decay), call.number("decay", decay)
     device().adam_step(*addresses, parameters.size, call.count("step", step, 1), call.rate("lr", lr), *rule)
 
 

@@ -38,23 +38,25 @@ class AdamW(Optimizer):
         least = np.min(state["second_moment"], initial=0.0)
         expect(least >= 0, type(self).__name__, "second_moment", "a mean of squares, none below 0", float(least))
 
-    def step(self) -> None:
-        self._step(self.model.gradient_buffer, self.weight_decay)
+    def step(self, average: Array | None = None, decay: float = 0.0) -> None:
+        self._step(self.model.gradient_buffer, self.weight_decay, average, decay)
 
-    def _step(self, gradients: Array, decoupled: float) -> None:
-        self.steps += 1
+    def _step(self, gradients: Array, decoupled: float, average: Array | None, decay: float) -> None:
         self.model.ops.adam_step(
             self.model.parameter_buffer,
             gradients,
             self.buffers["first_moment"],
             self.buffers["second_moment"],
-            step=self.steps,
+            step=self.steps + 1,
             lr=self.lr,
             beta1=self.betas[0],
             beta2=self.betas[1],
             eps=self.eps,
             weight_decay=decoupled,
+            average=average,
+            decay=decay,
         )
+        self.steps += 1
 
 
 class Adam(AdamW):
@@ -74,7 +76,7 @@ class Adam(AdamW):
         super().__init__(model, lr, betas, eps, weight_decay)
         self._penalised: Array | None = self._zeros() if self.weight_decay else None
 
-    def step(self) -> None:
+    def step(self, average: Array | None = None, decay: float = 0.0) -> None:
         gradients = self.model.gradient_buffer
         if self.weight_decay:  # which may have been changed since
             if self._penalised is None:
@@ -82,4 +84,4 @@ class Adam(AdamW):
             self._penalised[...] = gradients
             self.model.ops.sgd_step(self._penalised, self.model.parameter_buffer, None, lr=-self.weight_decay)
             gradients = self._penalised
-        self._step(gradients, 0.0)
+        self._step(gradients, 0.0, average, decay)

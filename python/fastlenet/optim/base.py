@@ -63,8 +63,11 @@ class Optimizer:
         buffer.fill(0)
         return buffer
 
-    def step(self) -> None:
-        """Update the parameters with the gradients of the last backward pass."""
+    def step(self, average: Array | None = None, decay: float = 0.0) -> None:
+        """Update the parameters with the gradients of the last backward pass.
+
+        average: None, or a flat buffer that becomes decay * average + (1 - decay) * parameters in the same pass over memory.
+        """
         raise NotImplementedError
 
     def zero_grad(self, set_to_none: bool = True) -> None:

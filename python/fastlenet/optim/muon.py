@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastlenet.backend import Array
 from fastlenet.nn import Sequential
 from fastlenet.optim.base import FLAG, POSITIVE, SIZE, Optimizer
 
@@ -41,7 +42,7 @@ class Muon(Optimizer):
                 self._matrices.append((end, len(array), array.size // max(1, len(array))))
             end += array.size
 
-    def step(self) -> None:
+    def step(self, average: Array | None = None, decay: float = 0.0) -> None:
         self.model.ops.muon_step(
             self.model.parameter_buffer,
             self.model.gradient_buffer,
@@ -52,5 +53,7 @@ class Muon(Optimizer):
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+            average=average,
+            decay=decay,
         )
         self.steps += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastlenet.backend import Array
 from fastlenet.nn import Sequential
 from fastlenet.optim.base import FLAG, SIZE, Optimizer, expect
 
@@ -29,7 +30,7 @@ class SGD(Optimizer):
         if self.momentum:
             self.buffers["velocity"] = self._zeros()
 
-    def step(self) -> None:
+    def step(self, average: Array | None = None, decay: float = 0.0) -> None:
         self.model.ops.sgd_step(
             self.model.parameter_buffer,
             self.model.gradient_buffer,
@@ -38,5 +39,7 @@ class SGD(Optimizer):
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+            average=average,
+            decay=decay,
         )
         self.steps += 1

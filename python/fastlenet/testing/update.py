@@ -41,6 +41,10 @@ def _torch_step(kind: Callable[..., _Steps], a: Arguments, names: Sequence[str],
     return leaf, kind([leaf], **{name: a[name] for name in names if name in a}, **others)
 
 
+def _torch_average(a: Arguments, parameters: _Leaf) -> Array | None:
+    return None if a["average"] is None else a["average"].lerp_(parameters.detach(), 1 - a.get("decay", 0.0))
+
+
 def _random_count(draw: Draw) -> int:
     return draw.pick((0, 1, 3, 4, 7, 8, 15, 16, 17, 33, 100, 1000)) if draw.chance(0.97) else 9001
 
@@ -93,6 +97,13 @@ def _arguments(*names: str) -> Callable[[Elements, Values], Arguments]:
 # --- stochastic gradient descent --------------------------------------------------------------------------------------------
 
 
+def _mixed(arguments: Arguments, moved: Array | float, largest: Array) -> tuple[Array, Array]:
+    """The bound of the average, of those of the parameters."""
+    average, parameters, mix = _sizes({"average": None, "decay": 0.0} | arguments, "average", "parameters", "decay")
+    both = mix * average + (1 + mix) * np.maximum(parameters, largest)
+    return gamma(4) * (both + (1 + mix) * moved) + (1 + mix) * moved + 4 * TINY, both
+
+
 def _sgd_bounds(arguments: Arguments) -> Bounds:
     """Ten roundings at most lie on any term's way, the numbers' own included."""
     names = ("parameters", "gradients", "velocity", "lr", "momentum", "weight_decay")
@@ -102,16 +113,20 @@ def _sgd_bounds(arguments: Arguments) -> Bounds:
     change = gradient + momentum * velocity if arguments.get("nesterov") else velocity
     parameters = p + lr * change
     moved = gamma(10) * parameters + 10 * TINY * (1 + lr), np.maximum(parameters, change)
-    if not momentum:  # and the velocity is left alone
-        return [moved, (0.0, v)]
-    return [moved, (gamma(5) * velocity + 5 * TINY, velocity)]
+    turned = (gamma(5) * velocity + 5 * TINY, velocity) if momentum else (0.0, v)  # which is then left alone
+    return [moved, turned, _mixed(arguments, *moved)]
+
+
+def _random_average(draw: Draw) -> Arguments:
+    return {"average": None} if draw.chance(0.4) else {"decay": draw.pick((0.0, 0.75, 0.999))}
 
 
 def _random_sgd(draw: Draw) -> Elements:
     momentum = draw.pick((0, 0.0, 0.9, 0.5))
     options = {"lr": draw.pick((0.1, 1, 0.0, 1e-5, np.float32(0.5))), "momentum": momentum, "nesterov": draw.chance(0.5)}
     without: Arguments = {"velocity": None} if momentum == 0 and draw.chance(0.5) else {}
-    return Elements((_random_count(draw),), {**options, "weight_decay": draw.pick((0.0, 0, 5e-4, 0.5)), **without})
+    numbers = {"weight_decay": draw.pick((0.0, 0, 5e-4, 0.5))}
+    return Elements((_random_count(draw),), {**options, **numbers, **without, **_random_average(draw)})
 
 
 def _torch_sgd(torch: Torch, a: Arguments) -> Callable[[], Results]:
@@ -122,31 +137,31 @@ def _torch_sgd(torch: Torch, a: Arguments) -> Callable[[], Results]:
 
     def step() -> Results:
         optimizer.step()
-        return parameters.detach(), a["velocity"]
+        return parameters.detach(), a["velocity"], _torch_average(a, parameters)
 
     return step
 
 
 SGD: tuple[Arguments, ...] = (
-    {"lr": 0.5},
-    {"lr": 0.5, "momentum": 0.5},
-    {"lr": 0.25, "momentum": 0.5, "nesterov": True, "weight_decay": 0.25},
-    {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
-    {"lr": 0.5, "velocity": None},
+    {"lr": 0.5, "average": None},
+    {"lr": 0.5, "momentum": 0.5, "decay": 0.75},
+    {"lr": 0.25, "momentum": 0.5, "nesterov": True, "weight_decay": 0.25, "average": None},
+    {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "decay": 0.999},
+    {"lr": 0.5, "velocity": None, "average": None},
 )
 SGD_STEP = Op(
     name="sgd_step",
-    arrays=("parameters", "gradients", "velocity"),
-    results=(Result("parameters"), Result("velocity")),
-    changes=("parameters", "velocity"),
-    arguments=_arguments("parameters", "gradients", "velocity"),
+    arrays=("parameters", "gradients", "velocity", "average"),
+    results=(Result("parameters"), Result("velocity"), Result("average")),
+    changes=("parameters", "velocity", "average"),
+    arguments=_arguments("parameters", "gradients", "velocity", "average"),
     cases=[Elements((count,), options) for count in COUNTS for options in SGD],
-    small=[Elements((9,), {"lr": 0.5, "momentum": 0.5})],
-    large=Elements((50_000,), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}),
+    small=[Elements((9,), {"lr": 0.5, "momentum": 0.5, "decay": 0.5})],
+    large=Elements((50_000,), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "decay": 0.9}),
     random=_random_sgd,
     judge=_judge(_sgd_bounds),
     torch=_torch_sgd,
-    benchmarks=(Benchmark(", Nesterov", Elements((LENET,), {"lr": 1e-9, "momentum": 0.9, "nesterov": True})),),
+    benchmarks=(Benchmark(", Nesterov", Elements((LENET,), {"lr": 1e-9, "momentum": 0.9, "nesterov": True, "average": None})),),
 )
 
 # --- AdamW -----------------------------------------------------------------------------------------------------------------
@@ -169,18 +184,20 @@ def _adam_bounds(arguments: Arguments) -> Bounds:
     lost = np.sqrt(4 * TINY * correction) / denominator
     bound = gamma(3) * p * (1 + lr * decay) + (gamma(14) + lost) * change + 16 * TINY * (1 + (1 + rate) / denominator)
     largest = np.maximum(np.maximum(p, change + rate * first), np.maximum(g**2, second))
+    # An infinite second moment is divided by: what it may round to is not looked at.
+    largest = np.where(np.isfinite(change + second) | np.isnan(change), largest, LARGEST)
     return [
-        # An infinite second moment is divided by: what it may round to is not looked at.
-        (bound, np.where(np.isfinite(change + second) | np.isnan(change), largest, LARGEST)),
+        (bound, largest),
         (gamma(4) * first + 4 * TINY, first),
         (gamma(5) * second + 5 * TINY, np.maximum(g**2, second)),
+        _mixed(arguments, bound, largest),
     ]
 
 
 def _random_adam(draw: Draw) -> Elements:
     numbers = {"step": draw.pick((1, 2, 10, 1000, 2**40)), "lr": draw.pick((1e-3, 1, 0.0)), "eps": draw.pick((1e-8, 1e-3))}
     rates = {"beta1": draw.pick((0.9, 0.5, 0.0)), "beta2": draw.pick((0.999, 0.5)), "weight_decay": draw.pick((0.0, 0.01, 0.5))}
-    return Elements((_random_count(draw),), {**numbers, **rates})
+    return Elements((_random_count(draw),), {**numbers, **rates, **_random_average(draw)})
 
 
 def _torch_adam(torch: Torch, a: Arguments) -> Callable[[], Results]:
@@ -193,30 +210,30 @@ def _torch_adam(torch: Torch, a: Arguments) -> Callable[[], Results]:
 
     def step() -> Results:
         optimizer.step()
-        return parameters.detach(), *moments
+        return parameters.detach(), *moments, _torch_average(a, parameters)
 
     return step
 
 
 ADAM: tuple[Arguments, ...] = (
-    {"step": 1, "lr": 1e-3, "weight_decay": 1e-2},
-    {"step": 10, "lr": 1e-3},
-    {"step": 1000, "lr": 1e-2, "beta1": 0.5, "beta2": 0.9, "eps": 1e-3, "weight_decay": 0.1},
+    {"step": 1, "lr": 1e-3, "weight_decay": 1e-2, "average": None},
+    {"step": 10, "lr": 1e-3, "decay": 0.9},
+    {"step": 1000, "lr": 1e-2, "beta1": 0.5, "beta2": 0.9, "eps": 1e-3, "weight_decay": 0.1, "average": None},
 )
 ADAM_STEP = Op(
     name="adam_step",
-    arrays=("parameters", "gradients", "first_moment", "second_moment"),
-    results=(Result("parameters"), Result("first_moment"), Result("second_moment")),
-    changes=("parameters", "first_moment", "second_moment"),
-    arguments=_arguments("parameters", "gradients", "first_moment", "second_moment"),
+    arrays=("parameters", "gradients", "first_moment", "second_moment", "average"),
+    results=(Result("parameters"), Result("first_moment"), Result("second_moment"), Result("average")),
+    changes=("parameters", "first_moment", "second_moment", "average"),
+    arguments=_arguments("parameters", "gradients", "first_moment", "second_moment", "average"),
     cases=[Elements((count,), options) for count in COUNTS for options in ADAM],
-    small=[Elements((9,), {"step": 2, "lr": 0.5})],
-    large=Elements((50_000,), {"step": 3, "lr": 0.1}),
+    small=[Elements((9,), {"step": 2, "lr": 0.5, "decay": 0.5})],
+    large=Elements((50_000,), {"step": 3, "lr": 0.1, "decay": 0.9}),
     random=_random_adam,
     judge=_judge(_adam_bounds),
     torch=_torch_adam,
     integers=False,
-    benchmarks=(Benchmark("", Elements((LENET,), {"step": 5, "lr": 1e-9})),),
+    benchmarks=(Benchmark("", Elements((LENET,), {"step": 5, "lr": 1e-9, "average": None})),),
 )
 
 # --- Muon ------------------------------------------------------------------------------------------------------------------
@@ -257,7 +274,7 @@ def _orthogonal_error(x: Array, size: Array) -> tuple[Array, Array]:
 def _muon_bounds(arguments: Arguments) -> Bounds:
     """Those of SGD outside the matrices."""
     a: Arguments = {"momentum": 0.0, "weight_decay": 0.0, "decay": 0.0} | arguments
-    (moved, largest), (turning, turned) = _sgd_bounds(a)
+    (moved, largest), (turning, turned), _ = _sgd_bounds(a)
     moved, largest = np.array(moved), np.array(largest)
     turning, turned = np.array(np.broadcast_to(turning, moved.shape)), np.array(np.broadcast_to(turned, moved.shape))
     p, g, v, rate, momentum, decay = _sizes(a, "parameters", "gradients", "velocity", "matrix_lr", "momentum", "weight_decay")
@@ -279,10 +296,7 @@ def _muon_bounds(arguments: Arguments) -> Bounds:
         size_of_step = np.abs(step).reshape(-1) + decay * p[part]
         moved[part] = gamma(8) * (p[part] + speed * size_of_step) + speed * error.reshape(-1) + 10 * TINY * (1 + speed)
         largest[part] = np.maximum(p[part], size.max() if np.isfinite(size).all() else np.nan)
-    average, mix = _sizes(a, "average", "decay")
-    both = mix * average + (1 + mix) * p
-    mixed = gamma(4) * (both + (1 + mix) * moved) + (1 + mix) * moved + 4 * TINY
-    return [(moved, largest), (turning, turned), (mixed, np.maximum(largest, both))]
+    return [(moved, largest), (turning, turned), _mixed(a, moved, largest)]
 
 
 def _draw_muon(case: Elements, values: Values) -> Arguments:
@@ -308,8 +322,7 @@ def _random_muon(draw: Draw) -> Elements:
         "matrix_lr": draw.pick((0.02, 1, 0.0)),
         "decay": draw.pick((0.0, 0.75)),
     }
-    without: Arguments = {"average": None} if draw.chance(0.4) else {}
-    return Elements((count,), {**sgd.options, **options, **without})
+    return Elements((count,), {**sgd.options, **options})
 
 
 MUON: tuple[Arguments, ...] = (

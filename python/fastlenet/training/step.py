@@ -105,14 +105,15 @@ class TrainingStep:
 
     def _update(self, average: Average) -> None:
         """Change the weights by the gradient, and the average of the weights."""
-        state, model = self._state, self._state.model
+        state = self._state
         if self._clip is not None:
             self._clip.apply()
+        if average == "update":
+            state.optimizer.step(state.average["parameters"], state.recipe.ema)
+            return
         state.optimizer.step()
         if average == "begin":
-            state.average["parameters"][...] = model.parameter_buffer
-        elif average == "update":
-            model.ops.ema_step(state.average["parameters"], model.parameter_buffer, decay=state.recipe.ema)
+            state.average["parameters"][...] = state.model.parameter_buffer
 
     def _check(self, loss: SupportsFloat) -> None:
         """Raise DivergedError for a loss that is not finite, before it reaches the weights."""
