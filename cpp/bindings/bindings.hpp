@@ -40,6 +40,42 @@ void define(py::module_& m, const char* name, Function function, Names... argume
   throw std::invalid_argument(std::string(op) + ": " + message);
 }
 
+// A number that a launch reads anew from a cell, if it was given as a Rate or Count of fastlenet.backend during a capture.
+template <typename Value>
+struct Renewed {
+  Value value;  // what it is now
+  Input<Value> cell;
+  Value more = 0;
+
+  bool is_fixed() const { return cell.data() == nullptr; }
+  double rate() const { return is_fixed() ? value : *cell.data() * more; }
+  Value count() const { return is_fixed() ? value : *cell.data() + more; }
+};
+
+template <typename Value>
+Renewed<Value> renewed(py::handle given, const char* more, Value value) {
+  Renewed<Value> result{value, {}, 0};
+  if (Capture::active() == nullptr || !py::hasattr(given, "cell")) return result;
+  const py::object cell = given.attr("cell");
+  if (!py::isinstance<py::array_t<Value>>(cell)) return result;
+  result.cell = Input<Value>(py::reinterpret_borrow<py::array>(cell));
+  result.more = given.attr(more).template cast<Value>();
+  return result;
+}
+
+inline Renewed<double> renewed_rate(const char* op, const char* argument, py::handle given) {
+  return renewed(given, "factor", number(op, argument, given));
+}
+
+inline Renewed<std::uint64_t> renewed_count(py::handle given, std::uint64_t value) { return renewed(given, "offset", value); }
+
+// Calls an op, and during a capture records it, if all of its numbers are renewed.
+template <typename Op>
+void run_renewed(bool is_fixed, const Op& op) {
+  if (Capture* capture = Capture::active(); capture != nullptr && !is_fixed) capture->note(op);
+  without_gil(op);
+}
+
 inline void expect_bias(const char* op, const Input<float>& bias, std::int64_t outputs) {
   if (bias.data() != nullptr) expect_dims(op, "bias", {outputs}, bias.dims());
 }

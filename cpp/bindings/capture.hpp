@@ -35,6 +35,14 @@ class Capture {
   }
 
   void note(std::function<void()> call) {
+    note_unless([call = std::move(call)] {
+      call();
+      return false;
+    });
+  }
+
+  // A call that ends a launch if it returns true.
+  void note_unless(std::function<bool()> call) {
     calls_.push_back(std::move(call));
     announced_ = nullptr;
   }
@@ -55,7 +63,9 @@ class Capture {
   const std::string& reason() const { return reason_; }
 
   void repeat() const {
-    for (const std::function<void()>& call : calls_) call();
+    for (const std::function<bool()>& call : calls_) {
+      if (call()) return;
+    }
   }
 
  private:
@@ -70,7 +80,7 @@ class Capture {
   const char* announced_ = nullptr;
   std::size_t ops_ = 0;
   std::string reason_;
-  std::vector<std::function<void()>> calls_;
+  std::vector<std::function<bool()>> calls_;
 };
 
 }  // namespace fastlenet

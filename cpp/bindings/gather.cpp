@@ -41,9 +41,8 @@ py::array gather_images_of(py::handle images, py::handle index, py::handle mean,
                            py::handle out) {
   const Gather<Pixel> g(images, index, transform, mean, std, out);
   if (!transform.is_none()) expect_transformable(g.call.op(), g.shape);
-  without_gil([&] {
-    cpu::gather_images(g.x.data(), g.images.data(), g.index.data(), g.transform.data(), g.normalisation.mean.data(),
-                       g.normalisation.std.data(), g.shape);
+  run_renewed(false, [x = g.x, from = g.images, index = g.index, by = g.transform, normal = g.normalisation, shape = g.shape] {
+    cpu::gather_images(x.data(), from.data(), index.data(), by.data(), normal.mean.data(), normal.std.data(), shape);
   });
   return g.x.array();
 }
@@ -56,12 +55,14 @@ py::array gather_images(py::handle images, py::handle index, py::handle mean, py
 
 template <typename Pixel>
 py::array gather_augmented_of(py::handle images, py::handle index, py::handle mean, py::handle std,
-                              const Augmentation& augmentation, std::uint64_t seed, std::uint32_t epoch, py::handle out) {
+                              const Augmentation& augmentation, std::uint64_t seed, const Renewed<std::uint64_t>& epoch,
+                              py::handle out) {
   const Gather<Pixel> g(images, index, py::none(), mean, std, out);
   expect_transformable(g.call.op(), g.shape);
-  without_gil([&] {
-    cpu::gather_augmented(g.x.data(), g.images.data(), g.index.data(), augmentation, seed, epoch, g.normalisation.mean.data(),
-                          g.normalisation.std.data(), g.shape);
+  run_renewed(epoch.is_fixed(), [x = g.x, from = g.images, index = g.index, normal = g.normalisation, shape = g.shape,
+                                 augmentation, seed, epoch] {
+    cpu::gather_augmented(x.data(), from.data(), index.data(), augmentation, seed, static_cast<std::uint32_t>(epoch.count()),
+                          normal.mean.data(), normal.std.data(), shape);
   });
   return g.x.array();
 }
@@ -69,10 +70,11 @@ py::array gather_augmented_of(py::handle images, py::handle index, py::handle me
 // fastlenet.augment has already checked the augmentation's numbers.
 py::array gather_augmented(py::handle images, py::handle index, py::handle mean, py::handle std, std::int64_t shift,
                            double rotation, double scale, double shear, double elastic, double elastic_sigma,
-                           std::int64_t cutout, std::uint64_t seed, std::uint32_t epoch, py::handle out) {
+                           std::int64_t cutout, std::uint64_t seed, py::handle epoch, py::handle out) {
   const Augmentation augmentation{shift, rotation, scale, shear, elastic, elastic_sigma, cutout};
   const auto gather = are_floats(images) ? gather_augmented_of<float> : gather_augmented_of<std::uint8_t>;
-  return gather(images, index, mean, std, augmentation, seed, epoch, out);
+  const std::int64_t number = integer("gather_images", "epoch", epoch, 0, 0xFFFFFFFF, "an integer in 0..2^32-1");
+  return gather(images, index, mean, std, augmentation, seed, renewed_count(epoch, static_cast<std::uint64_t>(number)), out);
 }
 
 }  // namespace

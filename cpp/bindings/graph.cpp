@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "bindings.hpp"
@@ -86,8 +87,16 @@ void Graph::expect_valid() const {
   if (!capture_.reason().empty()) throw std::runtime_error("Graph: it cannot be launched; " + capture_.reason());
 }
 
+// Within another graph's capture, the launch becomes a part of that graph, which keeps this one alive.
 void Graph::launch() {
   expect_valid();
+  if (Capture* outer = Capture::active()) {
+    outer->announce("Graph.launch");
+    outer->note([this, self = py::cast(this)] {
+      const Running running(running_);
+      capture_.repeat();
+    });
+  }
   const Running running(running_);
   without_gil([this] { capture_.repeat(); });
 }
@@ -107,6 +116,13 @@ py::object Graph::launch_with_copy(const py::object& copy_of) {
   return copy_of_array(result_);
 }
 
+void Graph::stop_unless_finite(const py::handle& number) {
+  Call call("Graph.stop_unless_finite");
+  const Input<double> input = call.input<double>("number", number);
+  expect_rank(call.op(), "number", 0, "()", input.dims());
+  if (Capture* capture = Capture::active()) capture->note_unless([input] { return !std::isfinite(*input.data()); });
+}
+
 void Graph::make_void(const std::string& reason) {
   if (Capture* capture = Capture::active()) capture->make_void(reason);
 }
@@ -120,6 +136,7 @@ void bind_graph(py::module_& m) {
       .def_property_readonly("reason", &Graph::reason)
       .def_property_readonly("result", &Graph::result)
       .def_property_readonly("calls", &Graph::calls)
+      .def_static("stop_unless_finite", &Graph::stop_unless_finite, py::arg("number"))
       .def_static("void", &Graph::make_void, py::arg("reason"));
 }
 

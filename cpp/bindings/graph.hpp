@@ -29,6 +29,8 @@ class Graph {
   py::object result() const { return result_; }
   std::size_t calls() const { return capture_.ops(); }
 
+  // Lets a launch of the graph that this thread is capturing, if any, end here when a number of shape () is not finite.
+  static void stop_unless_finite(const py::handle& number);
   // Voids the graph that this thread is capturing, if any.
   static void make_void(const std::string& reason);
 

@@ -31,10 +31,16 @@ py::tuple loss_of_rows(const char* name, Loss loss, py::handle logits_, py::hand
           : integer(op, "batch_size", batch_size_, 1, std::numeric_limits<std::int64_t>::max(), "a positive integer");
   expect_below(op, "labels", labels, classes);
   const Output<float> dlogits = call.output<float>(0, logits.dims());
-  const double mean = without_gil([&] {
+  const auto mean = [=] {
     return loss(dlogits.data(), logits.data(), labels.data(), weights.data(), rows, classes, label_smoothing, batch_size);
-  });
-  return py::make_tuple(mean, dlogits.array());
+  };
+  if (Capture* capture = Capture::active()) {  // which keeps the loss in an array, that each launch renews
+    const Output<double> kept(py::array(py::dtype::of<double>(), Dims{}));
+    capture->note([=] { *kept.data() = mean(); });
+    without_gil([&] { *kept.data() = mean(); });
+    return py::make_tuple(kept.array(), dlogits.array());
+  }
+  return py::make_tuple(without_gil(mean), dlogits.array());
 }
 
 py::tuple softmax_cross_entropy(py::handle logits, py::handle labels, py::handle label_smoothing, py::handle weights,

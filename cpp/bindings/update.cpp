@@ -46,8 +46,13 @@ void sgd_step(py::handle parameters_, py::handle gradients_, py::handle velocity
   const double momentum = number(call.op(), "momentum", momentum_);
   const std::optional<Output<float>> velocity = velocity_of(call, velocity_, momentum, dims);
   const AverageState average(call, average_, decay, dims);
-  const SgdStep step{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
-  without_gil([&] { cpu::sgd_step(parameters.data(), gradients.data(), raw(velocity), average.get(), dims[0], step); });
+  const Renewed<double> rate = renewed_rate(call.op(), "lr", lr);
+  const SgdStep fixed{0.0f, static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
+  run_renewed(rate.is_fixed(), [=] {
+    SgdStep step = fixed;
+    step.lr = static_cast<float>(rate.rate());
+    cpu::sgd_step(parameters.data(), gradients.data(), raw(velocity), average.get(), dims[0], step);
+  });
 }
 
 void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_moment_, py::handle second_moment_,
@@ -63,10 +68,12 @@ void adam_step(py::handle parameters_, py::handle gradients_, py::handle first_m
   const AverageState average(call, average_, decay, dims);
   const std::int64_t step = integer(call.op(), "step", step_, 1, std::numeric_limits<std::int64_t>::max(), "a count from 1");
   const auto of = [&](const char* name, py::handle value) { return number(call.op(), name, value); };
-  const auto below_one = [&](const char* name, py::handle value) { return fraction(call.op(), name, value); };
-  const AdamStep adam = adam_at(step, of("lr", lr), below_one("beta1", beta1), below_one("beta2", beta2), of("eps", eps),
-                                of("weight_decay", weight_decay));
-  without_gil([&] {
+  const Renewed<double> rate = renewed_rate(call.op(), "lr", lr);
+  const Renewed<std::uint64_t> steps = renewed_count(step_, static_cast<std::uint64_t>(step));
+  const double first = fraction(call.op(), "beta1", beta1), second = fraction(call.op(), "beta2", beta2);
+  const double epsilon = of("eps", eps), decoupled = of("weight_decay", weight_decay);
+  run_renewed(rate.is_fixed() || steps.is_fixed(), [=] {
+    const AdamStep adam = adam_at(static_cast<std::int64_t>(steps.count()), rate.rate(), first, second, epsilon, decoupled);
     cpu::adam_step(parameters.data(), gradients.data(), first_moment.data(), second_moment.data(), average.get(), dims[0],
                    adam);
   });
@@ -93,10 +100,14 @@ void muon_step(py::handle parameters_, py::handle gradients_, py::handle velocit
   const std::optional<Output<float>> velocity = velocity_of(call, velocity_, momentum, dims);
   const AverageState average(call, average_, decay, dims);
   const auto narrow = [&](const char* name, py::handle value) { return static_cast<float>(number(call.op(), name, value)); };
-  const SgdStep sgd{narrow("lr", lr), static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
-  const MuonStep step{sgd, number(call.op(), "matrix_lr", matrix_lr)};
+  const Renewed<double> rate = renewed_rate(call.op(), "lr", lr), of_matrices = renewed_rate(call.op(), "matrix_lr", matrix_lr);
+  const SgdStep fixed{0.0f, static_cast<float>(momentum), narrow("weight_decay", weight_decay), truth(nesterov)};
   const std::vector<MatrixPart> parts = matrix_parts(call.op(), "matrices", matrices, dims[0]);
-  without_gil([&] { cpu::muon_step(parameters.data(), gradients.data(), raw(velocity), average.get(), dims[0], parts, step); });
+  run_renewed(rate.is_fixed() || of_matrices.is_fixed(), [=] {
+    MuonStep step{fixed, of_matrices.rate()};
+    step.sgd.lr = static_cast<float>(rate.rate());
+    cpu::muon_step(parameters.data(), gradients.data(), raw(velocity), average.get(), dims[0], parts, step);
+  });
 }
 
 }  // namespace

@@ -58,6 +58,8 @@ __all__: list[str] = [
 
 class Graph:
     @staticmethod
+    def stop_unless_finite(number: typing.Any) -> None: ...
+    @staticmethod
     def void(reason: str) -> None: ...
     def __init__(self, function: collections.abc.Callable[..., typing.Any], *args: typing.Any) -> None: ...
     @typing.overload
@@ -150,7 +152,7 @@ def gather_augmented(
     elastic_sigma: typing.SupportsFloat,
     cutout: typing.SupportsInt,
     seed: typing.SupportsInt,
-    epoch: typing.SupportsInt,
+    epoch: typing.Any,
     out: typing.Any,
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def gather_images(

@@ -10,6 +10,7 @@ Legend: n batch, c in-channels, k out-channels, h w input, p q output, r s filte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, NoReturn, Protocol, SupportsFloat, TypeVar, overload
 
 import numpy as np
@@ -135,6 +136,34 @@ def as_integers(op: str, argument: str, values: object) -> Array:
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{op}: {argument} expects an array of integers, got {array.dtype}")
     return array.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A learning rate that each launch of a graph reads anew: cell, float64 of shape (), times a factor."""
+
+    cell: Array
+    factor: float = 1.0
+
+    def __mul__(self, factor: float) -> Rate:
+        return replace(self, factor=self.factor * factor)
+
+    def __float__(self) -> float:
+        return float(self.cell) * self.factor
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of steps or an epoch that each launch of a graph reads anew: cell, uint64 of shape (), plus an offset."""
+
+    cell: Array
+    offset: int = 0
+
+    def __add__(self, more: int) -> Count:
+        return replace(self, offset=self.offset + more)
+
+    def __index__(self) -> int:
+        return int(self.cell) + self.offset
 
 
 class Backend(Protocol[A]):

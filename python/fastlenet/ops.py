@@ -108,11 +108,16 @@ class Graph(_core.Graph):
         graph.launch()                      # y = relu(other)
         z = graph.launch(copy_of=another)   # z = relu(another), and so are x and y now
 
-    Some work cannot be captured and voids the graph: an op that takes or returns Python numbers, since they would not change
-    from launch to launch (losses, gathers, optimizer steps, dropout, packing); an op that fails, or that copies an input
-    because it is not dense; an input that is no dense array; and a call of `Graph.void(reason)`. The function has then done its
-    work all the same, `reason` is one line that names the cause (otherwise None), and `launch` raises RuntimeError. If the
-    function raises an exception, Graph raises it too.
+    Of the numbers that change from step to step, a launch reads those again that are a `Rate` or a `Count` (fastlenet.backend):
+    the optimizers' lr and step, a gather's epoch. A captured loss returns an array of shape (), which each launch renews;
+    `Graph.stop_unless_finite(loss)` lets a launch end there if it is not finite. All other numbers are those of the capture.
+    The launch of another graph is captured too.
+
+    Some work cannot be captured and voids the graph: an op that takes or returns Python numbers which would change from launch
+    to launch (optimizer steps and distortions without a `Rate` or `Count`, dropout, squared_error, packing); an op that fails,
+    or that copies an input because it is not dense; an input that is no dense array; and a call of `Graph.void(reason)`. The
+    function has then done its work all the same, `reason` is one line that names the cause (otherwise None), and `launch`
+    raises RuntimeError. If the function raises an exception, Graph raises it too.
 
     Computations of the function without ops are not captured. Ops that signal handlers or finalisers call meanwhile are
     captured too; compare `calls`, the number of all captured calls. `reads(x)` returns whether x is the input. If two threads
@@ -463,6 +468,8 @@ def gather_images(
     transform, images have at most 32,000 pixels a side.
     """
     values = as_integers("gather_images", "index", index)
+    if values is not index:
+        _core.Graph.void("gather_images cannot be captured: index was converted, and would not change")
     if isinstance(transform, Transform):
         return _core.gather_augmented(images, values, mean, std, out=out, **transform.numbers)
     return _core.gather_images(images, values, mean, std, transform, out)

@@ -22,6 +22,7 @@ from fastlenet.training.evaluation import evaluate, predict, score
 from fastlenet.training.history import Epoch, History
 from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
 from fastlenet.training.state import DivergedError
+from fastlenet.training.step import TrainingStep
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 from helpers.command import Result
 from helpers.expect import expect_same_bits
@@ -238,6 +239,7 @@ def test_what_each_epoch_sees(data: Dataset, monkeypatch: pytest.MonkeyPatch) ->
         return gather(images, index, **options)
 
     monkeypatch.setattr(ops, "gather_images", note)
+    monkeypatch.setattr("fastlenet.training.trainer.HostStep", TrainingStep)  # which calls it in each step
     trained(data, recipe)
     assert len(seen) == 12
     for epoch in range(3):

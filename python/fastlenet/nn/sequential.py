@@ -295,6 +295,21 @@ class Sequential(Described, Predictor):
             self._keep(run.key, run)
         return None
 
+    def training_pass(self, x: Array, dy: Array) -> Context | None:
+        """Returns the captured pass for these arrays, with the graphs "forward" and "backward", or None if it has not both."""
+        run = self._passes.get(self._key(x))
+        graphs = {} if run is None else run.graphs
+        captured = all(
+            name in graphs and graphs[name].reason is None and graphs[name].reads(array)
+            for name, array in (("forward", x), ("backward", dy))
+        )
+        return run if captured else None
+
+    def passed(self, run: Context) -> None:
+        """Note that the graphs of training_pass() were launched."""
+        self.dropout_counter += 1
+        self._last = run
+
     def freeze(self) -> Frozen:
         """Returns a copy of the model for inference, with its own parameters and without a backward pass."""
         buffer = self.ops.empty(self.parameter_buffer.shape)

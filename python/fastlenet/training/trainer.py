@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from fastlenet import ops
 from fastlenet.backend import Array
 from fastlenet.data.dataset import Dataset, Part
 from fastlenet.fields import FieldValueError, Values, integer
@@ -19,6 +20,7 @@ from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import restore_state, save_state
 from fastlenet.training.evaluation import BATCH_SIZE, evaluate, expect_fit, has_images
 from fastlenet.training.history import Epoch, History
+from fastlenet.training.host_step import HostStep
 from fastlenet.training.ranks import Ranks, RanksError
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.schedule import Schedule
@@ -100,6 +102,8 @@ class Trainer:
         rate = self._rate or self.state.rate
         if self.state.recipe.shards > 1:
             return ShardedStep(self.state, rate, self._ranks)
+        if self.state.model.ops is ops:
+            return HostStep(self.state, rate)
         if not self.state.model.ops.Graph.captures_steps:
             return TrainingStep(self.state, rate)
         from fastlenet.training.cuda_step import CapturedStep
