@@ -1,14 +1,14 @@
 // Convolution + bias + ReLU + 2x2 max-pooling with fewer multiply-adds than the direct sums, and so with other rounding.
 //
 // Along one axis, m outputs of a filter of r taps are y = A^T ((G g) * (B^T x)), where * is element-wise: polynomials are
-// multiplied by multiplying their values at m + r - 1 points. With eight points m = 9 - r, and in two dimensions 64 products
-// give m x m
-// outputs: 4 per output of a 5x5 filter instead of 25, 16/9 per output of a 3x3 filter instead of 9. The sum over the channels
-// is one matrix product for each point. m is even, so no pooling window crosses a tile.
+// multiplied by multiplying their values at m + r - 1 points. A 5x5 filter takes eight points along each axis, a 3x3 filter
+// six. So m is 4, and 64 or 36 products give 4 x 4 outputs: 4 products per output of a 5x5 filter instead of 25, 9/4 per output
+// of a 3x3 filter instead of 9. The sum over the channels is one matrix product for each point. No pooling window crosses a
+// tile.
 //
-// The points are 0, +-1, +-1/2, +-2 and infinity. With them, A and B are exact in float32, and the rows of opposite points
-// share their even and odd halves. Only G rounds; it is applied in float64. B does not depend on r, so all filters share one
-// input transform.
+// The eight points are 0, +-1, +-1/2, +-2 and infinity, the six are 0, +-3/4, +-3/2 and infinity. With them, the elements of A
+// and B are exact in float32, and the rows of opposite points share their even and odd halves. Only G rounds; it is applied in
+// float64.
 // Sources: Winograd 1980; Lavin & Gray 2016.
 #pragma once
 
@@ -20,29 +20,47 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-constexpr int kPoints = 8, kProducts = kPoints * kPoints;
-// Point 0 is 0, point 7 is infinity. Points 1, 3 and 5 are 1, 1/2 and 2; each is followed by its opposite. kPower has their
-// powers, kScale one over the product of their distances to the other points.
-constexpr int kPairs = 3;
-constexpr float kPower[kPairs][6] = {
-    {1, 1, 1, 1, 1, 1}, {1, 1.0f / 2, 1.0f / 4, 1.0f / 8, 1.0f / 16, 1.0f / 32}, {1, 2, 4, 8, 16, 32}};
-constexpr double kScale[kPairs] = {-2.0 / 9, 32.0 / 45, 1.0 / 90};
+constexpr int kOutputs = 4;  // m
+constexpr int points_for(std::int64_t r) { return r == 5 ? 8 : 6; }
+
+// Point 0 is 0, the last is infinity. Points 1, 3, ... are those listed; each is followed by its opposite. kFirst has the
+// powers of the first, kRatio those of each over those of the first, kScale one over the product of their distances to the
+// other points; kZeroScale is the same for 0.
+template <int points>
+struct Points;
+
+template <>
+struct Points<8> {  // 1, 1/2 and 2
+  static constexpr int kPairs = 3;
+  static constexpr float kFirst[5] = {1, 1, 1, 1, 1};
+  static constexpr float kRatio[kPairs][5] = {{1, 1, 1, 1, 1}, {1, 1.0f / 2, 1.0f / 4, 1.0f / 8, 1.0f / 16}, {1, 2, 4, 8, 16}};
+  static constexpr double kScale[kPairs] = {-2.0 / 9, 32.0 / 45, 1.0 / 90}, kZeroScale = 1;
+};
+
+template <>
+struct Points<6> {  // 3/4 and 3/2
+  static constexpr int kPairs = 2;
+  static constexpr float kFirst[4] = {1, 3.0f / 4, 9.0f / 16, 27.0f / 64};
+  static constexpr float kRatio[kPairs][4] = {{1, 1, 1, 1}, {1, 2, 4, 8}};
+  static constexpr double kScale[kPairs] = {-128.0 / 243, 32.0 / 243}, kZeroScale = 64.0 / 81;
+};
 
 // Applies G: the filter's values at the points.
-template <int r>
-inline __attribute__((always_inline)) void evaluate_filter(DoubleVector (&value)[kPoints], const DoubleVector (&g)[r]) {
-  value[0] = g[0];
-  value[kPoints - 1] = g[r - 1];
-  for (int i = 0; i < kPairs; ++i) {
+template <int points, int r>
+inline __attribute__((always_inline)) void evaluate_filter(DoubleVector (&value)[points], const DoubleVector (&g)[r]) {
+  using At = Points<points>;
+  value[0] = At::kZeroScale * g[0];
+  value[points - 1] = g[r - 1];
+  for (int i = 0; i < At::kPairs; ++i) {
     DoubleVector even = {}, odd = {};
-    for (int l = 0; l < r; ++l) (l % 2 ? odd : even) += kScale[i] * kPower[i][l] * g[l];
+    for (int l = 0; l < r; ++l) (l % 2 ? odd : even) += At::kScale[i] * At::kFirst[l] * At::kRatio[i][l] * g[l];
     value[1 + 2 * i] = even + odd;
     value[2 + 2 * i] = even - odd;
   }
 }
 
 // Applies B^T in 24 operations. Row i contains the coefficients of the polynomial that is zero at all other points.
-inline __attribute__((always_inline)) void evaluate_input(Vector (&value)[kPoints], const Vector (&x)[kPoints]) {
+inline __attribute__((always_inline)) void evaluate_input(Vector (&value)[8], const Vector (&x)[8]) {
   value[0] = (x[0] - x[6]) + 5.25f * (x[4] - x[2]);
   value[7] = (x[7] - x[1]) + 5.25f * (x[3] - x[5]);
   const Vector even0 = (x[2] + x[6]) - 4.25f * x[4], odd0 = (x[1] + x[5]) - 4.25f * x[3];
@@ -56,21 +74,41 @@ inline __attribute__((always_inline)) void evaluate_input(Vector (&value)[kPoint
   value[6] = even2 - 2.0f * odd2;
 }
 
-// Applies A^T: output l is the sum over the points of their l-th power times the product at the point.
-template <int m>
-inline __attribute__((always_inline)) void combine(Vector (&y)[m], const Vector (&product)[kPoints]) {
-  Vector sum[kPairs], difference[kPairs];
-  for (int i = 0; i < kPairs; ++i) {
+// The same in 12 operations. x (x^2 - 9/16) (x^2 - 9/4) = x^5 - 45/16 x^3 + 81/64 x.
+inline __attribute__((always_inline)) void evaluate_input(Vector (&value)[6], const Vector (&x)[6]) {
+  value[0] = (x[4] - 2.8125f * x[2]) + 1.265625f * x[0];
+  value[5] = (x[5] - 2.8125f * x[3]) + 1.265625f * x[1];
+  const Vector even0 = x[4] - 2.25f * x[2], odd0 = x[3] - 2.25f * x[1];
+  const Vector even1 = x[4] - 0.5625f * x[2], odd1 = x[3] - 0.5625f * x[1];
+  value[1] = even0 + 0.75f * odd0;
+  value[2] = even0 - 0.75f * odd0;
+  value[3] = even1 + 1.5f * odd1;
+  value[4] = even1 - 1.5f * odd1;
+}
+
+// Applies A^T: output l is the sum over the points of their l-th power times the product at the point. Every product is
+// rounded before it becomes a term beside another product, since the compiler may choose either of the two to fuse.
+template <int points>
+inline __attribute__((always_inline)) void combine(Vector (&y)[kOutputs], const Vector (&product)[points]) {
+  using At = Points<points>;
+  Vector sum[At::kPairs], difference[At::kPairs];
+  for (int i = 0; i < At::kPairs; ++i) {
     sum[i] = product[1 + 2 * i] + product[2 + 2 * i];
     difference[i] = product[1 + 2 * i] - product[2 + 2 * i];
   }
-  for (int l = 0; l < m; ++l) {
-    const Vector(&half)[kPairs] = l % 2 ? difference : sum;
-    y[l] = half[0] + kPower[1][l] * half[1] + kPower[2][l] * half[2];
+  for (int l = 0; l < kOutputs; ++l) {
+    const Vector(&half)[At::kPairs] = l % 2 ? difference : sum;
+    y[l] = half[0];
+    for (int i = 1; i < At::kPairs; ++i) y[l] += At::kRatio[i][l] * half[i];
+    y[l] = rounded(At::kFirst[l] * y[l]);
   }
   y[0] += product[0];
-  y[m - 1] += product[kPoints - 1];
+  y[kOutputs - 1] += product[points - 1];
 }
+
+// A pitch of an odd number of vectors. A transform reads or writes a vector at each point of both axes; if the points lie an
+// even number of cache lines apart, as with 32 channels, they share a few sets of the first-level cache and evict one another.
+inline std::ptrdiff_t odd_vectors(std::ptrdiff_t size) { return (size / kLanes | 1) * kLanes; }
 
 // The layout of the work on a block: kTileVectors tiles at a time, and kTileRows channels of these.
 struct WinogradPitches {
@@ -80,83 +118,89 @@ struct WinogradPitches {
 
   explicit WinogradPitches(const ConvShape& shape)
       : weights((kTileRows * shape.c + kLanes - 1) / kLanes * kLanes),
-        inputs(shape.c * kTileVectors * kLanes),
-        products(kTileRows * kTileVectors * kLanes) {}
+        inputs(odd_vectors(shape.c * kTileVectors * kLanes)),
+        products(odd_vectors(kTileRows * kTileVectors * kLanes)) {}
 };
+
+std::int64_t winograd_products(const ConvShape& shape) { return points_for(shape.r) * points_for(shape.r); }
 
 inline WinogradSizes winograd_sizes(const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const WinogradPitches pitch(conv);
-  const std::int64_t windows = (kPoints + 1 - conv.r) / 2;  // in a tile, along one axis
+  const std::int64_t windows = kOutputs / 2;  // in a tile, along one axis
+  const std::int64_t products = winograd_products(conv);
   const std::int64_t down = (shape.pool.p + windows - 1) / windows, across = (shape.pool.q + windows - 1) / windows;
-  return {down,
+  return {products,
+          down,
           across,
           2 * windows * down + conv.r - 1,
           2 * windows * across + conv.s - 1,
-          (conv.k + kTileRows - 1) / kTileRows * kProducts * pitch.weights,
-          kProducts * (pitch.inputs + pitch.products),
-          kProducts * kTileRows * (whole_vectors(conv.c) + whole_vectors(conv.k))};
+          (conv.k + kTileRows - 1) / kTileRows * products * pitch.weights,
+          products * (pitch.inputs + pitch.products),
+          products * kTileRows * (whole_vectors(conv.c) + whole_vectors(conv.k))};
 }
 
-// Transforms up to kLanes filters, which are `apart` floats apart, to the 64 points; a filter has a lane.
-template <int r>
+// Transforms up to kLanes filters, which are `apart` floats apart, to the points of both axes; a filter has a lane.
+template <int points, int r>
 inline void transform_filters(float* to, std::ptrdiff_t pitch, const float* weight, std::ptrdiff_t apart,
                               std::int64_t filters) {
   float block[r * r * kLanes];
   interleave_row(block, kLanes, weight, apart, filters, r * r);
   for (int lane = 0; lane < kLanes; lane += kDoubleLanes) {
-    DoubleVector half[r][kPoints];
+    DoubleVector half[r][points];
     for (int i = 0; i < r; ++i) {
       DoubleVector line[r];
       for (int j = 0; j < r; ++j) line[j] = load_double(block + (i * r + j) * kLanes + lane);
-      evaluate_filter<r>(half[i], line);
+      evaluate_filter<points, r>(half[i], line);
     }
-    for (int j = 0; j < kPoints; ++j) {
-      DoubleVector column[r], value[kPoints];
+    for (int j = 0; j < points; ++j) {
+      DoubleVector column[r], value[points];
       for (int i = 0; i < r; ++i) column[i] = half[i][j];
-      evaluate_filter<r>(value, column);
-      for (int i = 0; i < kPoints; ++i) store_float(to + (i * kPoints + j) * pitch + lane, value[i]);
+      evaluate_filter<points, r>(value, column);
+      for (int i = 0; i < points; ++i) store_float(to + (i * points + j) * pitch + lane, value[i]);
     }
   }
 }
 
 inline auto transform_filters_function(const ConvShape& shape) {
-  return shape.r == 5 ? transform_filters<5> : transform_filters<3>;
+  return shape.r == 5 ? transform_filters<points_for(5), 5> : transform_filters<points_for(3), 3>;
 }
 
 void winograd_weights(float* weights, const float* weight, std::int64_t group, const ConvShape& shape) {
   const WinogradPitches pitch(shape);
   const std::int64_t filter = shape.r * shape.s, first = group * kTileRows;
+  const std::int64_t products = winograd_products(shape);
   const std::int64_t filters = at_most(shape.k - first, kTileRows) * shape.c;  // contiguous
   for (std::int64_t i = 0; i < filters; i += kLanes) {
-    transform_filters_function(shape)(weights + group * kProducts * pitch.weights + i, pitch.weights,
+    transform_filters_function(shape)(weights + group * products * pitch.weights + i, pitch.weights,
                                       weight + (first * shape.c + i) * filter, filter, at_most(filters - i, kLanes));
   }
 }
 
-// Transforms one tile of one channel, 8 x 8 inputs at x, to the 64 points.
+// Transforms one tile of one channel, 8 x 8 or 6 x 6 inputs at x, to the points of both axes.
+template <int points>
 inline void transform_input(float* to, std::ptrdiff_t pitch, const float* x, std::ptrdiff_t line) {
-  Vector half[kPoints][kPoints];
-  for (int j = 0; j < kPoints; ++j) {
-    Vector column[kPoints], value[kPoints];
-    for (int i = 0; i < kPoints; ++i) column[i] = load(x + i * line + j * kLanes);
+  Vector half[points][points];
+  for (int j = 0; j < points; ++j) {
+    Vector column[points], value[points];
+    for (int i = 0; i < points; ++i) column[i] = load(x + i * line + j * kLanes);
     evaluate_input(value, column);
-    for (int i = 0; i < kPoints; ++i) half[i][j] = value[i];
+    for (int i = 0; i < points; ++i) half[i][j] = value[i];
   }
-  for (int i = 0; i < kPoints; ++i) {
-    Vector value[kPoints];
+  for (int i = 0; i < points; ++i) {
+    Vector value[points];
     evaluate_input(value, half[i]);
-    for (int j = 0; j < kPoints; ++j) store(to + (i * kPoints + j) * pitch, value[j]);
+    for (int j = 0; j < points; ++j) store(to + (i * points + j) * pitch, value[j]);
   }
 }
 
 // At every point, for `rows` channels of `vectors` tiles: sums over the c channels of x.
 template <int rows, int vectors>
 __attribute__((noinline)) void multiply_points(float* products, const float* weights, const float* inputs,
-                                               const WinogradPitches& pitch, std::int64_t c) {
+                                               const WinogradPitches& pitch, int count, std::int64_t c) {
   std::ptrdiff_t offset[kTileVectors];
   for (int j = 0; j < vectors; ++j) offset[j] = j * kLanes;
-  for (int point = 0; point < kProducts; ++point) {
+  for (int point = 0; point < count; ++point) {
     Vector tile[kTileRows][kTileVectors];
     for (int i = 0; i < rows; ++i) {
       for (int j = 0; j < vectors; ++j) tile[i][j] = Vector{};
@@ -171,7 +215,7 @@ __attribute__((noinline)) void multiply_points(float* products, const float* wei
   }
 }
 
-using MultiplyPoints = void (*)(float*, const float*, const float*, const WinogradPitches&, std::int64_t);
+using MultiplyPoints = void (*)(float*, const float*, const float*, const WinogradPitches&, int, std::int64_t);
 
 template <int... cell>
 inline MultiplyPoints multiply_points_function(int rows, int vectors, std::integer_sequence<int, cell...>) {
@@ -179,23 +223,23 @@ inline MultiplyPoints multiply_points_function(int rows, int vectors, std::integ
   return kFunctions[(rows - 1) * kTileVectors + vectors - 1];
 }
 
-// Transforms one tile of one channel: the products at the 64 points become m x m outputs, and those of windows within p x q are
+// Transforms one tile of one channel: the products at its points become 4 x 4 outputs, and those of windows within p x q are
 // pooled and stored.
-template <int m>
+template <int points>
 inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const float* products, std::ptrdiff_t pitch,
                       Vector bias, std::int64_t p, std::int64_t q) {
-  Vector half[m][kPoints];
-  for (int j = 0; j < kPoints; ++j) {
-    Vector column[kPoints], value[m];
-    for (int i = 0; i < kPoints; ++i) column[i] = load(products + (i * kPoints + j) * pitch);
-    combine<m>(value, column);
-    for (int i = 0; i < m; ++i) half[i][j] = value[i];
+  Vector half[kOutputs][points];
+  for (int j = 0; j < points; ++j) {
+    Vector column[points], value[kOutputs];
+    for (int i = 0; i < points; ++i) column[i] = load(products + (i * points + j) * pitch);
+    combine<points>(value, column);
+    for (int i = 0; i < kOutputs; ++i) half[i][j] = value[i];
   }
-  for (int i = 0; i < at_most(p, m / 2); ++i) {
-    Vector upper[m], lower[m];
-    combine<m>(upper, half[2 * i]);
-    combine<m>(lower, half[2 * i + 1]);
-    for (int j = 0; j < m / 2; ++j) {
+  for (int i = 0; i < at_most(p, kOutputs / 2); ++i) {
+    Vector upper[kOutputs], lower[kOutputs];
+    combine<points>(upper, half[2 * i]);
+    combine<points>(lower, half[2 * i + 1]);
+    for (int j = 0; j < kOutputs / 2; ++j) {
       if (j >= q) break;
       Vector best = upper[2 * j];
       IntVector winner = {};
@@ -211,15 +255,14 @@ inline void pool_tile(float* y, std::int32_t* winners, std::int64_t line, const 
 }
 
 // A tile's first window.
-template <int m>
 inline Pair first_window(std::int64_t tile, const WinogradSizes& sizes) {
-  return {tile / sizes.across * (m / 2), tile % sizes.across * (m / 2)};
+  return {tile / sizes.across * (kOutputs / 2), tile % sizes.across * (kOutputs / 2)};
 }
 
-template <int r>
+template <int points>
 inline void winograd_block(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
                            float* scratch, const ConvPoolShape& shape) {
-  constexpr int m = kPoints + 1 - r;
+  constexpr int kProducts = points * points;
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
   const WinogradSizes sizes = winograd_sizes(shape);
@@ -229,23 +272,23 @@ inline void winograd_block(float* y, std::int32_t* winners, const float* x, cons
   for (std::int64_t first = 0; first < sizes.down * sizes.across; first += kTileVectors) {
     const int vectors = static_cast<int>(at_most(sizes.down * sizes.across - first, kTileVectors));
     Pair window[kTileVectors];
-    for (int j = 0; j < vectors; ++j) window[j] = first_window<m>(first + j, sizes);
+    for (int j = 0; j < vectors; ++j) window[j] = first_window(first + j, sizes);
     for (std::int64_t c = 0; c < conv.c; ++c) {
       for (int j = 0; j < vectors; ++j) {
-        transform_input(inputs + (c * kTileVectors + j) * kLanes, pitch.inputs,
-                        x + (c * sizes.frame_h + 2 * window[j].h) * line + 2 * window[j].w * kLanes, line);
+        transform_input<points>(inputs + (c * kTileVectors + j) * kLanes, pitch.inputs,
+                                x + (c * sizes.frame_h + 2 * window[j].h) * line + 2 * window[j].w * kLanes, line);
       }
     }
     for (std::int64_t k = 0; k < conv.k; k += kTileRows) {
       const int rows = static_cast<int>(at_most(conv.k - k, kTileRows));
       const auto multiply =
           multiply_points_function(rows, vectors, std::make_integer_sequence<int, kTileRows * kTileVectors>{});
-      multiply(products, weights + k / kTileRows * kProducts * pitch.weights, inputs, pitch, conv.c);
+      multiply(products, weights + k / kTileRows * kProducts * pitch.weights, inputs, pitch, kProducts, conv.c);
       for (int i = 0; i < rows; ++i) {
         for (int j = 0; j < vectors; ++j) {
           const std::ptrdiff_t at = (((k + i) * pool.p + window[j].h) * pool.q + window[j].w) * kLanes;
-          pool_tile<m>(y + at, winners + at, pool.q, products + (i * kTileVectors + j) * kLanes, pitch.products,
-                       broadcast(bias ? bias[k + i] : 0.0f), pool.p - window[j].h, pool.q - window[j].w);
+          pool_tile<points>(y + at, winners + at, pool.q, products + (i * kTileVectors + j) * kLanes, pitch.products,
+                            broadcast(bias ? bias[k + i] : 0.0f), pool.p - window[j].h, pool.q - window[j].w);
         }
       }
     }
@@ -254,7 +297,8 @@ inline void winograd_block(float* y, std::int32_t* winners, const float* x, cons
 
 void winograd_relu_max_pool2d_forward(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
                                       float* scratch, const ConvPoolShape& shape) {
-  (shape.conv.r == 5 ? winograd_block<5> : winograd_block<3>)(y, winners, x, weights, bias, scratch, shape);
+  (shape.conv.r == 5 ? winograd_block<points_for(5)> : winograd_block<points_for(3)>)(y, winners, x, weights, bias, scratch,
+                                                                                      shape);
 }
 
 // One image. The lanes are channels: of x for the input transform, of y for the products and the output transform. The rows of
@@ -276,10 +320,10 @@ void winograd_weights_one(float* weights, const float* weight, const ConvShape& 
   }
 }
 
-template <int r>
+template <int points>
 inline void winograd_image(float* y, std::int32_t* winners, const float* x, const float* weights, const float* bias,
                            float* scratch, const ConvPoolShape& shape) {
-  constexpr int m = kPoints + 1 - r;
+  constexpr int kProducts = points * points;
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
   const WinogradSizes sizes = winograd_sizes(shape);
@@ -291,10 +335,10 @@ inline void winograd_image(float* y, std::int32_t* winners, const float* x, cons
     const int tiles = static_cast<int>(at_most(sizes.down * sizes.across - first, kTileRows));
     Pair window[kTileRows];
     for (int i = 0; i < tiles; ++i) {
-      window[i] = first_window<m>(first + i, sizes);
+      window[i] = first_window(first + i, sizes);
       const float* corner = x + 2 * window[i].h * line + 2 * window[i].w * kLanes;
       for (std::int64_t c = 0; c < pitch.c; c += kLanes) {
-        transform_input(inputs + i * pitch.c + c, input_point, corner + c / kLanes * plane, line);
+        transform_input<points>(inputs + i * pitch.c + c, input_point, corner + c / kLanes * plane, line);
       }
     }
     for (std::int64_t k = 0; k < pitch.k; k += kTileVectors * kLanes) {
@@ -313,8 +357,8 @@ inline void winograd_image(float* y, std::int32_t* winners, const float* x, cons
     for (int i = 0; i < tiles; ++i) {
       for (std::int64_t k = 0; k < pitch.k; k += kLanes) {
         const std::ptrdiff_t at = k / kLanes * windows + (window[i].h * pool.q + window[i].w) * kLanes;
-        pool_tile<m>(y + at, winners + at, pool.q, products + i * pitch.k + k, product_point, load(bias + k),
-                     pool.p - window[i].h, pool.q - window[i].w);
+        pool_tile<points>(y + at, winners + at, pool.q, products + i * pitch.k + k, product_point, load(bias + k),
+                          pool.p - window[i].h, pool.q - window[i].w);
       }
     }
   }
@@ -322,7 +366,8 @@ inline void winograd_image(float* y, std::int32_t* winners, const float* x, cons
 
 void winograd_relu_max_pool2d_forward_one(float* y, std::int32_t* winners, const float* x, const float* weights,
                                           const float* bias, float* scratch, const ConvPoolShape& shape) {
-  (shape.conv.r == 5 ? winograd_image<5> : winograd_image<3>)(y, winners, x, weights, bias, scratch, shape);
+  (shape.conv.r == 5 ? winograd_image<points_for(5)> : winograd_image<points_for(3)>)(y, winners, x, weights, bias, scratch,
+                                                                                      shape);
 }
 
 }  // namespace

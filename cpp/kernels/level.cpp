@@ -57,6 +57,7 @@ const KernelTable kernels = {
     .conv2d_backward_weight = conv2d_backward_weight,
     .conv2d_relu_max_pool2d_forward = conv2d_relu_max_pool2d_forward,
     .conv2d_relu_max_pool2d_forward_one = conv2d_relu_max_pool2d_forward_one,
+    .winograd_products = winograd_products,
     .winograd_sizes = winograd_sizes,
     .winograd_weights = winograd_weights,
     .winograd_relu_max_pool2d_forward = winograd_relu_max_pool2d_forward,

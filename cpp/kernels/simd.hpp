@@ -128,6 +128,16 @@ inline __attribute__((always_inline)) void store_float(float* to, DoubleVector v
   *reinterpret_cast<UnalignedHalfVector*>(to) = __builtin_convertvector(value, HalfVector);
 }
 
+// x, which the compiler may not fuse into a multiply-add.
+inline __attribute__((always_inline)) Vector rounded(Vector x) {
+#ifdef __aarch64__
+  asm("" : "+w"(x));
+#else
+  asm("" : "+v"(x));
+#endif
+  return x;
+}
+
 inline __attribute__((always_inline)) Vector broadcast(float value) { return value - Vector{}; }
 
 inline __attribute__((always_inline)) IntVector broadcast_int(std::int32_t value) { return value - IntVector{}; }

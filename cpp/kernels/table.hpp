@@ -58,6 +58,7 @@ struct KernelTable {
 
   // --- conv_pool_winograd.hpp: square filters of 3x3 or 5x5, windows of 2x2 ---
 
+  std::int64_t (*winograd_products)(const ConvShape& shape);  // of a tile
   WinogradSizes (*winograd_sizes)(const ConvPoolShape& shape);
   // Transforms the weights of one group of tile_rows output channels.
   void (*winograd_weights)(float* weights, const float* weight, std::int64_t group, const ConvShape& shape);
@@ -67,8 +68,8 @@ struct KernelTable {
                                            const float* bias, float* scratch, const ConvPoolShape& shape);
 
   // The same for one image, with the same bits: x[groups of c][frame_h][frame_w][lanes], y, winners [groups of k][pool.p *
-  // pool.q][lanes], weights[64][c][groups of k][lanes], bias[groups of k][lanes]. A group is `lanes` channels; the last one is
-  // filled up with zeros.
+  // pool.q][lanes], weights[products][c][groups of k][lanes], bias[groups of k][lanes]. A group is `lanes` channels; the last
+  // one is filled up with zeros.
   void (*winograd_weights_one)(float* weights, const float* weight, const ConvShape& shape);
   void (*winograd_relu_max_pool2d_forward_one)(float* y, std::int32_t* winners, const float* x, const float* weights,
                                                const float* bias, float* scratch, const ConvPoolShape& shape);

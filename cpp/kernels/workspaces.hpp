@@ -54,10 +54,11 @@ struct RowsScratch {
   std::int32_t* position_ends;
 };
 
-// The tiling of a block for Winograd's algorithm (see conv_pool_winograd.hpp): down x across tiles; the image lies in the upper
-// left of a frame of zeros. weights, scratch, scratch_one: floats of the transformed weights, and of the scratch memory for a
-// block or for one image.
+// The tiling of a block for Winograd's algorithm (see conv_pool_winograd.hpp): down x across tiles of so many products; the
+// image lies in the upper left of a frame of zeros. weights, scratch, scratch_one: floats of the transformed weights, and of
+// the scratch memory for a block or for one image.
 struct WinogradSizes {
+  std::int64_t products;
   std::int64_t down, across;
   std::int64_t frame_h, frame_w;
   std::int64_t weights, scratch;

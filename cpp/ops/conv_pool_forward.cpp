@@ -26,15 +26,16 @@ void pad_image(float* to, const float* x, const ConvShape& s) {
 bool winograd_filter(const ConvShape& shape) { return shape.r == shape.s && (shape.r == 3 || shape.r == 5); }
 
 // Whether fewer multiply-adds make up for the transforms. This must not depend on n, since an image's bits must not depend on
-// its batch. Per tile the transforms take 600 cycles for each input channel and 270 for each output channel; storing the
-// products takes about as long as 3 more input channels.
+// its batch. Per tile of 64 products the transforms take 600 cycles for each input channel and 270 for each output channel, of
+// 36 products 250 and 150; storing the products takes about as long as 3 more input channels.
 bool winograd_pays(const ConvPoolShape& shape) {
   const ConvShape& conv = shape.conv;
   const PoolShape& pool = shape.pool;
   if (!winograd_filter(conv) || pool.r != 2 || pool.s != 2) return false;
   const WinogradSizes sizes = kernels().winograd_sizes(shape);
   const std::int64_t tiles = sizes.down * sizes.across, direct = conv.c * conv.k * conv.r * conv.s * pool.p * pool.q * 4;
-  return tiles * (64 * (conv.c + 3) * conv.k + 600 * conv.c + 270 * conv.k) < direct;
+  const std::int64_t products = sizes.products, in = products == 64 ? 600 : 250, out = products == 64 ? 270 : 150;
+  return tiles * (products * (conv.c + 3) * conv.k + in * conv.c + out * conv.k) < direct;
 }
 
 void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias, bool winograd,
@@ -78,7 +79,7 @@ void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const fl
   });
 }
 
-// The weights in the layouts of the one-image kernels: lanes[groups of k][c*r*s][lanes], and at the 64 points. `packed` starts
+// The weights in the layouts of the one-image kernels: lanes[groups of k][c*r*s][lanes], and at the points. `packed` starts
 // with a cache line that names the kernels for which it was made.
 class Filters {
  public:
@@ -86,7 +87,7 @@ class Filters {
     const bool points = algorithm == Algorithm::winograd && winograd_filter(shape);
     const std::int64_t lanes = kernels().lanes, slots = groups_.count * lanes;
     lanes_size_ = slots * shape.c * shape.r * shape.s;
-    points_size_ = points ? 64 * shape.c * slots : 0;
+    points_size_ = points ? kernels().winograd_products(shape) * shape.c * slots : 0;
   }
   std::int64_t size() const { return kHeader + lanes_size_ + points_size_; }
   bool fit(const float* packed) const {

@@ -256,8 +256,9 @@ def conv2d_relu_max_pool2d_forward(
     255 where ReLU is dead (maximum <= 0). Ties go to the first; the first NaN in the window wins.
     algorithm: "direct" gives the same bits as the three ops one after the other. "winograd" computes 3x3 and 5x5 filters with
     2x2 windows with fewer multiply-adds where that is faster, and other shapes directly. It rounds more: on random data the
-    error of y is up to 1e-5 of its largest element, instead of 1e-6; docs/performance.md has the bound. Values that nearly tie
-    may have another winner, and an infinity or NaN may turn its neighbours in the same image into NaN.
+    error of y is up to 1e-5 of its largest element for 5x5 filters and 3e-6 for 3x3, instead of 1e-6; docs/performance.md has
+    the bound. Values that nearly tie may have another winner, and an infinity or NaN may turn its neighbours in the same image
+    into NaN.
     Source: Lavin & Gray 2016.
     """
     packed = None

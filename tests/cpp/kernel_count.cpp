@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <string>
 #include <vector>
 
 #include "../../cpp/machine/isa.hpp"
@@ -59,12 +60,13 @@ struct Convolution {
   Floats weight, bias, dweight, dbias;
 
   // Weights as they are initialised, within 1/sqrt(c*r*s); a negative bias, for as many dead windows as after training.
-  Convolution(Random& random, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t k, float dead)
-      : shape(conv_pool_shape("count", {n, c, h, h}, {k, c, 5, 5}, {0, 0}, {2, 2})),
+  Convolution(Random& random, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t k, float dead, std::int64_t r = 5,
+              std::int64_t padding = 0)
+      : shape(conv_pool_shape("count", {n, c, h, h}, {k, c, r, r}, {padding, padding}, {2, 2})),
         inputs(n * c * h * h),
         outputs(n * k * shape.pool.p * shape.pool.q) {
-    const float bound = 1.0f / std::sqrt(static_cast<float>(c * 25));
-    weight = random.uniform(k * c * 25, -bound, bound);
+    const float bound = 1.0f / std::sqrt(static_cast<float>(c * r * r));
+    weight = random.uniform(k * c * r * r, -bound, bound);
     bias = Floats(static_cast<std::size_t>(k), -dead);
     dweight = weight;
     dbias = bias;
@@ -218,10 +220,35 @@ void one_image() {
 
 }  // namespace
 
+// The convolutions of a network of CIFAR's size: 3x3 with padding 1, to 32, 64 and 128 channels.
+void cifar() {
+  Random random{4};
+  Floats x = random.uniform(kBatch * 3 * 32 * 32, -1.0f, 1.0f);
+  std::int64_t c = 3, side = 32;
+  for (const std::int64_t k : {32, 64, 128}) {
+    Convolution conv(random, kBatch, c, side, k, 0.3f, 3, 1);
+    Floats y = zeros(conv.outputs), dx = zeros(conv.inputs), dy = random.uniform(conv.outputs, -1.0f, 1.0f);
+    std::vector<std::uint8_t> winners = bytes(conv.outputs);
+    const std::string name = "3x3, " + std::to_string(c) + " to " + std::to_string(k);
+    count((name + " forward by Winograd").c_str(), [&] {
+      cpu::conv2d_relu_max_pool2d_forward(y.data(), winners.data(), x.data(), conv.weight.data(), conv.bias.data(), nullptr,
+                                          cpu::Algorithm::winograd, conv.shape);
+    });
+    count((name + " backward").c_str(), [&] {
+      cpu::conv2d_relu_max_pool2d_backward(c == 3 ? nullptr : dx.data(), conv.dweight.data(), conv.dbias.data(), dy.data(),
+                                           winners.data(), x.data(), conv.weight.data(), conv.shape);
+    });
+    x = y;
+    c = k;
+    side /= 2;
+  }
+}
+
 int main() {
   select_level();
   set_num_threads(1);
   training_step();
   lenet5();
   one_image();
+  cifar();
 }

@@ -70,8 +70,8 @@ def test_within_the_bound(case: Fused, biased: bool, level: str, rng: Rng, guard
     # Random terms and roundings add up as squares do; the maximum has the error of one of two.
     squares = windows(sizes(exact[0], exact[1], exact[2], case, 2), y).max(-1)
     assert ((y - expected) ** 2 / squares).mean() <= 2 * roundings(case.c) * 2.0**-48
-    if case == CONV2:
-        assert np.abs(y - expected).max() <= 1e-5 * expected.max(), "more than the documentation promises"
+    promised = 1e-5 if weight.shape[2] == 5 else 3e-6
+    assert np.abs(y - expected).max() <= promised * expected.max(), "more than the documentation promises"
 
     # Another winner than float64's only where the two nearly tie; dead only what is at most the bound above zero.
     candidates = windows(reference.conv2d_forward(exact[0], exact[1], exact[2], padding=case.padding), y)

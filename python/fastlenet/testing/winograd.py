@@ -10,22 +10,23 @@ from fastlenet.testing.description import Array
 
 __all__ = ["by_tiles", "matrices", "roundings"]
 
-POINTS = np.array([0, 1, -1, 0.5, -0.5, 2, -2])  # and infinity
-TILE = 8
+# Of filters of so many taps, beside infinity.
+POINTS = {3: np.array([0, 0.75, -0.75, 1.5, -1.5]), 5: np.array([0, 1, -1, 0.5, -0.5, 2, -2])}
+OUTPUTS = 4
 
 Matrices = tuple[Array, Array, Array]
 
 
 def matrices(r: int) -> Matrices:
-    """A^T (m x 8), G (8 x r) and B^T (8 x 8) by Lagrange's interpolation: y = A^T ((G g) * (B^T x)) is m = 9 - r outputs."""
-    m = TILE + 1 - r
-    distances = np.array([np.prod(np.delete(point - POINTS, i)) for i, point in enumerate(POINTS)])
-    a = np.vstack([np.vander(POINTS, m, increasing=True), np.eye(m)[-1]])
-    g = np.vstack([np.vander(POINTS, r, increasing=True) / distances[:, None], np.eye(r)[-1]])
-    b = np.zeros((TILE, TILE))
-    for i in range(len(POINTS)):
-        b[i, : TILE - 1] = np.poly(np.delete(POINTS, i))[::-1]
-    b[-1] = np.poly(POINTS)[::-1]
+    """A^T (4 x t), G (t x r) and B^T (t x t) by Lagrange's interpolation at t = r + 3 points: y = A^T ((G g) * (B^T x))."""
+    points, size = POINTS[r], r + OUTPUTS - 1
+    distances = np.array([np.prod(np.delete(point - points, i)) for i, point in enumerate(points)])
+    a = np.vstack([np.vander(points, OUTPUTS, increasing=True), np.eye(OUTPUTS)[-1]])
+    g = np.vstack([np.vander(points, r, increasing=True) / distances[:, None], np.eye(r)[-1]])
+    b = np.zeros((size, size))
+    for i in range(len(points)):
+        b[i, : size - 1] = np.poly(np.delete(points, i))[::-1]
+    b[-1] = np.poly(points)[::-1]
     return a.T, g, b
 
 
@@ -37,7 +38,7 @@ def by_tiles(x: Array, weight: Array, padding: Pair, transforms: Matrices) -> Ar
     sizes = [size + 2 * pad - r + 1 for size, pad in zip(x.shape[2:], pads, strict=True)]
     more = [-size % m for size in sizes]
     frame = np.pad(x, ((0, 0), (0, 0), *((pad, pad + extra) for pad, extra in zip(pads, more, strict=True))))
-    tiles = sliding_window_view(frame, (TILE, TILE), axis=(2, 3))[:, :, ::m, ::m]
+    tiles = sliding_window_view(frame, (len(b), len(b)), axis=(2, 3))[:, :, ::m, ::m]
     inputs = np.einsum("ai,bj,nchwij->nchwab", b, b, tiles, optimize=True)
     filters = np.einsum("ai,bj,kcij->kcab", g, g, weight, optimize=True)
     products = np.einsum("nchwab,kcab->nkhwab", inputs, filters, optimize=True)
