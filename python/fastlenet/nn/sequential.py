@@ -216,8 +216,8 @@ class Sequential(Described, Predictor):
         else:
             run = self._context()
             y = run_forward(self._steps, x, run)
-        self.dropout_counter += 1
-        run.y_shape, self._last = y.shape, run
+        run.y_shape = y.shape
+        self.passed(run)
         return y
 
     def _key(self, x: Array) -> tuple[object, ...]:
@@ -306,7 +306,7 @@ class Sequential(Described, Predictor):
         return run if captured else None
 
     def passed(self, run: Context) -> None:
-        """Note that the graphs of training_pass() were launched."""
+        """Note that a forward pass was made: backward() follows it, and the next one draws another mask of dropout."""
         self.dropout_counter += 1
         self._last = run
 
