@@ -136,6 +136,12 @@ def sanitize(session: nox.Session) -> None:
     script(session, "sanitize", BUILD / "sanitize")
 
 
+@session(".[test]")
+def saves(session: nox.Session) -> None:
+    """Compare the calls that tests/saves makes fail with those that strace sees, which this installs from Debian's packages."""
+    script(session, "saves", *session.posargs)
+
+
 @session(".[test,fuzz]")
 def fuzz(session: nox.Session) -> None:
     """Fuzz each reader of files by atheris for a minute; `-- --seconds 9 idx` chooses the time and the readers."""

@@ -20,6 +20,7 @@ __all__ = [
     "reserve",
     "save_somewhere",
     "shown_path",
+    "sync_folder",
     "user_path",
     "write_atomically",
 ]
@@ -128,12 +129,12 @@ def write_atomically(path: _StrPath, data: bytes) -> None:
                     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
             os.fsync(descriptor)
             os.replace(temporary, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise _cannot_be_written(path, error) from None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Sync a folder, so that a new name in it survives a power cut. Does nothing where folders cannot be opened or synced."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -257,19 +258,28 @@ def reserve(path: _StrPath, goes_on: _StrPath | None = None) -> Iterator[None]:
     path = user_path(path)
     expect_writable(path)
     with _lock(path):
-        before = None if goes_on is None else user_path(goes_on)
-        if path.exists() and not (before is not None and before.exists() and path.samefile(before)):
+        if _is_another(path, None if goes_on is None else user_path(goes_on)):
             raise CheckpointError(
                 f"{shown_path(path)}: exists; resume the run that wrote it, choose another name, or remove it"
             )
         yield
 
 
+def _is_another(path: Path, before: Path | None) -> bool:
+    """Whether there is a file at a path, and it is not the one before."""
+    try:
+        status = _status(path)
+        known = None if before is None else _status(before)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from None
+    return status is not None and (known is None or not os.path.samestat(status, known))
+
+
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    target, _ = _target(path)
-    side_file = target.with_name(f".{_lock_name(target.name)}.lock")
     try:
+        target, _ = _target(path)
+        side_file = target.with_name(f".{_lock_name(target.name)}.lock")
         descriptor = _open_locked(side_file)
     except BlockingIOError:
         raise CheckpointError(
@@ -284,7 +294,8 @@ def _lock(path: Path) -> Iterator[None]:
             side_file.unlink()  # while it is still locked, so that it is no other run's
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the file open too
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _lock_name(name: str) -> str:

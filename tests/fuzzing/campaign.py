@@ -30,7 +30,7 @@ def found(pattern: str, log: str) -> int:
 
 
 def fuzz(name: str, executions: int, folder: Path) -> dict[str, int]:
-    """Executions, seconds, edges, memory. Ends the program at a finding."""
+    """Executions, seconds, edges, memory, and whether it ended at a finding, whose log is kept."""
     learned = folder / name
     learned.mkdir(parents=True, exist_ok=True)
     program = [sys.executable, str(Path(__file__).with_name("fuzz_reader.py")), name]
@@ -38,12 +38,13 @@ def fuzz(name: str, executions: int, folder: Path) -> dict[str, int]:
     start = time.monotonic()
     done = subprocess.run([*program, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, check=False)
     log = done.stdout.decode(errors="replace")
-    (folder / f"{name}.log").write_text(log)
     if done.returncode:
-        sys.exit(f"{log[-4000:]}\nFAILED: {name}: a finding")
+        (folder / f"{name}-{time.time_ns()}.log").write_text(log)
+        print(f"{log[-3000:]}\nFOUND: {name}", flush=True)
     return {
         "executions": found(r"number_of_executed_units: (\d+)", log),
         "seconds": round(time.monotonic() - start),
+        "findings": int(done.returncode != 0),
         "edges": found(r"cov: (\d+)", log),
         "peak_rss_mb": found(r"peak_rss_mb: +(\d+)", log),
         "most_bytes_of_an_input": found(r"most memory of an input: ([\d,]+)", log),
@@ -56,16 +57,22 @@ def main() -> None:
     place = folder / "readers.json"
     said: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"cpu": cpu(), "executions": 0, "readers": {}}
     readers: dict[str, dict[str, int]] = said["readers"]
-    while said["executions"] < wanted:
-        for name, reader in READERS.items():
-            done = fuzz(name, max(20, reader.part * wanted // ROUNDS // 10**6), folder)
-            old = readers.get(name, dict.fromkeys(done, 0))
-            sums = {key: old[key] + done[key] for key in ("executions", "seconds")}
-            readers[name] = {key: max(old[key], done[key]) for key in done} | sums
-            said["executions"] = sum(each["executions"] for each in readers.values())
-            said["seconds"] = sum(each["seconds"] for each in readers.values())
-            place.write_text(json.dumps(said, indent=1) + "\n")
-            print(f"{said['executions']:>10,} {name} {readers[name]}", flush=True)
+
+    def share(name: str) -> float:
+        """How much of what this reader should do in all is done."""
+        return readers.get(name, {}).get("executions", 0) / max(80, READERS[name].part * wanted / 10**6)
+
+    while share(name := min(READERS, key=share)) < 1:
+        done = fuzz(name, max(20, READERS[name].part * wanted // ROUNDS // 10**6), folder)
+        old = {**dict.fromkeys(done, 0), **readers.get(name, {})}
+        sums = {key: old[key] + done[key] for key in ("executions", "seconds", "findings")}
+        readers[name] = {key: max(old[key], done[key]) for key in done} | sums
+        for key in ("executions", "seconds", "findings"):
+            said[key] = sum(each.get(key, 0) for each in readers.values())
+        place.write_text(json.dumps(said, indent=1) + "\n")
+        print(f"{said['executions']:>10,} {name} {readers[name]}", flush=True)
+    if said["findings"]:
+        sys.exit(f"FAILED: {said['findings']} findings")
 
 
 if __name__ == "__main__":

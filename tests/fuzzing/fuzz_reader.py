@@ -85,7 +85,8 @@ def main() -> None:
         return made if len(made) <= max_size else atheris.Mutate(data, max_size)
 
     for seed in sorted((Path(__file__).parent / "corpus" / name).iterdir()):
-        judged(seed.read_bytes())  # imports and tables, once, before memory counts
+        lay(seed.read_bytes())
+        judge(reader, path)  # imports and tables, once, before memory counts
     own = [f"-max_len={reader.longest}", "-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1", "-len_control=20"]
     extra = {"custom_mutator": changed} if reader.mutate else {}
     atheris.Setup([sys.argv[0], *own, *options], judged, **extra)

@@ -12,6 +12,7 @@ import io
 import json
 import random
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -231,7 +232,8 @@ def zip_file(content: bytes, change: Change, draw: random.Random) -> bytes:
         members[place] = name, change(member), way
     made = io.BytesIO()
     try:
-        with zipfile.ZipFile(made, "w") as new:
+        with warnings.catch_warnings(), zipfile.ZipFile(made, "w") as new:
+            warnings.simplefilter("ignore")  # of a name twice
             for name, member, way in dict((each[0], each) for each in members).values() if draw.random() < 0.9 else members:
                 new.writestr(zipfile.ZipInfo(name), member, way)
     except Exception:  # a name that no archive can hold, or twice the same

@@ -202,14 +202,14 @@ _FOREIGN = (CheckpointError,)
 _ARCHIVE = 2 * 16 * _MIB + 4 * _MIB  # a small archive's members may come to 16 MiB, twice in memory
 
 READERS: Mapping[str, Reader] = {
-    "idx": Reader("images", _idx, (DataError,), 2, part=300_000),
+    "idx": Reader("images", _idx, (DataError,), 2, part=327_500),
     "idx_gzip": Reader("images.gz", _idx, (DataError,), 1100, mutate=mutators.gzip_file, part=60_000),
     "csv": Reader("table.csv", load_csv, (DataError,), 5, part=30_000),
     "npz_data": Reader("data.npz", load_npz, (DataError,), 3 * 1100, mutate=mutators.zip_file, part=10_000),
     "cifar": Reader("test.bin", _cifar, (DataError,), 4, part=20_000),
     "cifar_names": Reader("fine_label_names.txt", _names, (DataError,), 4, part=10_000),
-    "folder": Reader("a/picture.png", _folder, (DataError,), 400, 1000 * _MIB, mutators.png_file, part=10_000),
-    "picture": Reader("picture.png", _picture, (ImageError,), 200, 450 * _MIB, mutators.png_file, part=20_000),
+    "folder": Reader("a/picture.png", _folder, (DataError,), 400, 1000 * _MIB, mutators.png_file, part=2_000),
+    "picture": Reader("picture.png", _picture, (ImageError,), 200, 450 * _MIB, mutators.png_file, part=500),
     "model": Reader("model.safetensors", _model, _FOREIGN, 70, mutate=mutators.safetensors_file, part=80_000),
     "state": Reader("state.safetensors", _state, _FOREIGN, 70, mutate=mutators.state_file, part=30_000),
     "pytorch": Reader("model.pt", _model, _FOREIGN, 3, mutate=mutators.zip_file, part=50_000),

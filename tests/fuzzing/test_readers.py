@@ -128,6 +128,11 @@ FOUND = {
     "rows without pixels": ("csv", b"1,\n", "expects a number, got ''"),
     "a label in a column that is not there": ("csv", b"a,label,b,c,d\n1,2,3,4,5\n1\n", "line 3 expects 5 columns"),
     "a name that cannot be printed": ("npz_data", archive(**{"a\nb": np.ones(1)}), r"got a\\nb"),
+    "an archive whose names are no text": (
+        "npz_data",
+        archive(a=np.ones(1)).replace(b"a.npy", b"\xff.npy").replace(b"-\0\0\0\0\0\0\0!\0", b"-\0\0\x08\0\0\0\0!\0"),
+        "not a NumPy archive",
+    ),
     "text of no characters": ("npz_data", archive(X=np.ones((1, 2, 2)), y=np.array([2**31], "u4").view("U1")), "expects text"),
     "an argument with a line's end": ("results", row(recipe={"é\n": 1}), r"unexpected argument 'é\\n'"),
     "an argument that is half a character": ("results_resumed", row(recipe={"\ud800": 1}), r"unexpected argument '\\ud800'"),

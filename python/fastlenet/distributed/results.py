@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from fastlenet.distributed.task import Outcome
-from fastlenet.files import CheckpointError, reserve, shown_path, user_path, write_atomically
+from fastlenet.files import CheckpointError, reserve, shown_path, sync_folder, user_path, write_atomically
 
 __all__ = ["Results", "opened", "read"]
 
@@ -37,6 +37,7 @@ class Results:
         self.outcomes: list[Outcome] = []
         self.extras: list[Mapping[str, object]] = []
         self._file: BinaryIO | None = None
+        self._end = 0  # of the last whole line
 
     def append(self, outcome: Outcome, **extra: object) -> None:
         """Keep a finished run, on disk too when this returns. extra: more entries of its line. Raises CheckpointError."""
@@ -56,11 +57,15 @@ class Results:
     def _write(self, row: Mapping[str, object]) -> None:
         assert self._file is not None
         line = memoryview(_line(row))
+        end = self._end
         try:
             while line:
                 line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
+            self._end = self._file.tell()
         except OSError as error:
+            with contextlib.suppress(OSError):  # else the next start does it
+                self._file.truncate(end)
             reason = error.strerror or error
             raise CheckpointError(
                 f"{shown_path(str(self.path))}: cannot be written ({reason}); it holds all runs before this one"
@@ -73,10 +78,11 @@ class Results:
             self._file = self.path.open("a+b", buffering=0)
             if self.path.stat().st_size:
                 self._take(*_lines(self.path))
+            if self._end == 0:
+                self._write(self._first())
+                sync_folder(self.path.absolute().parent)
         except OSError as error:
             raise CheckpointError(f"{shown_path(self.path)}: cannot be read ({error.strerror or error})") from None
-        if self._file.tell() == 0:
-            self._write(self._first())
 
     def _take(self, about: Mapping[str, object], runs: list[_Run], end: int) -> None:
         assert self._file is not None and self.path is not None
@@ -85,6 +91,7 @@ class Results:
             raise CheckpointError(f"{shown_path(self.path)}: {words}; choose another file")
         self._file.truncate(end)
         self._file.seek(end)
+        self._end = end
         self._keep(runs)
 
     def _keep(self, runs: list[_Run]) -> None:
@@ -93,7 +100,8 @@ class Results:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # every line is synced
+                self._file.close()
 
 
 def _differences(there: Mapping[str, object], here: Mapping[str, object]) -> Iterator[tuple[str, object, object]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from fastlenet.data.catalogue import load
 from fastlenet.exports.content import Content, ExportError, Request
 from fastlenet.fields import FieldTypeError, Values
-from fastlenet.files import shown_path, user_path, write_atomically
+from fastlenet.files import CheckpointError, shown_path, user_path, write_atomically
 from fastlenet.inference.forward import expect_finite
 from fastlenet.nn import Sequential
 from fastlenet.nn.described import plain_kind
@@ -104,6 +104,9 @@ def export(
         made = write(Request(model, quantized, with_normalisation))
     except ValueError as error:  # an ExportError too
         raise ExportError(f"{shown_path(path)}: {error}") from None
+    except OSError as error:  # of the page's or the C code's parts
+        reason = error.strerror or error
+        raise CheckpointError(f"{shown_path(path)}: not written; a file of fastlenet cannot be read ({reason})") from None
     write_atomically(path, made.content)
     return Exported(user_path(path), len(made.content), made.lines, quantized)
 

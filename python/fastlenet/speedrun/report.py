@@ -107,11 +107,11 @@ def machine() -> dict[str, object]:
 def write(path: Path, text: str) -> None:
     """Write a file as a whole, unless it is a device or a pipe. If that fails, writes it elsewhere; the CheckpointError says
     where."""
-    if path.exists() and not path.is_file():
-        path.write_text(text)
-        return
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text)
+            return
         write_atomically(path, text.encode())
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         place = save_somewhere(lambda other: write_atomically(other, text.encode()), "fastlenet-speedrun.json")
         raise CheckpointError(f"{error}; {place} holds the results") from None

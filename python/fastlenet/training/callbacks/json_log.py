@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from fastlenet.files import CheckpointError, user_path
 from fastlenet.training.callbacks.base import Run, Writer
 from fastlenet.training.history import Epoch
 
 __all__ = ["JsonLog", "LogError"]
+
+_BLOCK = 1 << 16  # bytes
 
 
 class LogError(CheckpointError):
@@ -24,7 +29,8 @@ class JsonLog(Writer):
     """Writes one line of JSON after each epoch, unbuffered. A line that could not be written is written with the next one. A
     loss that is infinite is null, since JSON has no word for it.
 
-    path: the file. resumed: append to it instead of replacing it. Raises LogError if the file cannot be opened.
+    path: the file. resumed: append to it, behind its last whole line, instead of replacing it. Raises LogError if
+    the file cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str], resumed: bool) -> None:
@@ -33,6 +39,8 @@ class JsonLog(Writer):
         with self._writing():
             # Unbuffered, so that closing the file does not try again to write what a full disk refused.
             self._stream = open(self.path, "ab" if resumed else "wb", buffering=0)  # noqa: SIM115
+            if resumed and stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode):
+                self._stream.truncate(_end_of_lines(self.path))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -49,4 +57,19 @@ class JsonLog(Writer):
                 self._pending = self._pending[self._stream.write(self._pending) :]
 
     def close(self) -> None:
-        self._stream.close()
+        with contextlib.suppress(OSError):  # all that can be written is
+            self._stream.close()
+
+
+def _end_of_lines(path: Path) -> int:
+    """Where the last whole line of a file ends. A run that was killed in the middle of a line left the rest."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0
