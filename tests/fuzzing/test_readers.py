@@ -114,6 +114,15 @@ def png(width: int, height: int) -> bytes:
     )
 
 
+def half_a_character() -> bytes:
+    content = (CORPUS / "state" / "start").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    name = next(name for name in header if name != "__metadata__")
+    text = json.dumps({("\ud800" if key == name else key): value for key, value in header.items()}).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
 def npy(header: bytes) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
 
@@ -141,6 +150,17 @@ FOUND = {
     "an integer that no float holds": ("log", epoch(seconds=10**400), "expects a 'seconds'"),
     "a field that cannot be printed": ("space_json", space(fields={"\ud800": [1]}), r"unexpected argument '\\ud800'"),
     "a setting that cannot be printed": ("space_json", space(**{"\ud800": 1}), r"unexpected argument '\\ud800'"),
+    "a step that is almost nothing": (
+        "space_json",
+        space(fields={"lr": {"low": 0.1, "high": 1, "step": 5e-324}}),
+        "at most 100,000",
+    ),
+    "a step that gives billions of values": (
+        "space_json",
+        space(fields={"lr": {"low": 0.1, "high": 1, "step": 1e-9}}),
+        "at most 100,000",
+    ),
+    "a tensor named by half a character": ("state", half_a_character(), "damaged"),
     "a header that does not end": ("weights_npy", npy(b"{'descr': (\n"), "cannot be read as weights"),
     "a shape of lists": ("keras_answer", answer(layers=[["d", [["<f4", [[1, 2], 2**31 - 1, 3]]]]]), "no answer"),
     "a type that is none": ("keras_answer", answer(layers=[["d", [["<f9", [1]]]]]), "no answer"),

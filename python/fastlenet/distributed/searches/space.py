@@ -217,6 +217,8 @@ def _range(name: str, of: object) -> Range:
     step = Values(float, "a non-negative number", 0, math.inf, below=True).convert(f"{where}{name}.step", step)
     if not float(low) < float(high) or (log and (float(low) <= 0 or step)):
         raise FieldValueError(name, dict(of), "low below high; with log, a low above 0 and no step", where)
+    if step and (float(high) - float(low)) / step >= _MOST:
+        raise FieldValueError(name, dict(of), f"a step that gives at most {_MOST:,} values", where)
     return Range((), float(low), float(high), log, step, kind is int)
 
 
