@@ -118,6 +118,12 @@ def compilers(session: nox.Session) -> None:
     script(session, "compilers", BUILD / "compilers")
 
 
+@session("cmake", "ninja", "pybind11>=3.0.2")
+def aarch64(session: nox.Session) -> None:
+    """Train, and test ops and layers, on AArch64 under QEMU, in five minutes; `-- TEST FILE ...` runs other tests."""
+    script(session, "aarch64", BUILD / "aarch64", *session.posargs)
+
+
 @session(".[dev]")
 def guard(session: nox.Session) -> None:
     """Fail if an op executes more instructions or takes longer than benchmarks/results/guard.json has; use an idle machine."""
