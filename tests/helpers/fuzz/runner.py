@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -81,9 +83,13 @@ def run(
     level: str | None = None,
     progress: bool = False,
     program: str | Path = PROGRAM,
+    results: Path | None = None,
 ) -> Report:
-    """Runs the cases in child processes, each going on behind the crash of the one before."""
-    report, first = Report(), cases.start
+    """Runs the cases in child processes, each going on behind the crash of the one before.
+
+    results: a file that has the figures so far at any time, since a long run may be stopped.
+    """
+    report, first, start = Report(), cases.start, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder, "case")
         while first < cases.stop:
@@ -102,9 +108,30 @@ def run(
             first = last
             for line in lines:
                 print(line, flush=True)
+            if results is not None:
+                write_results(results, seed, range(cases.start, first), report, time.monotonic() - start)
             if progress:
                 print(f"{first} cases, {len(report.failures)} failures", file=sys.stderr, flush=True)
     return report
+
+
+def write_results(path: Path, seed: int, cases: range, report: Report, seconds: float) -> None:
+    """The figures of the cases so far, as JSON."""
+    from fastlenet.distributed.working import cpu_model  # which the child processes need not load
+
+    figures = {
+        "cpu": cpu_model(),
+        "sanitizers": "address, undefined" if "asan" in os.environ.get("LD_PRELOAD", "") else "none",
+        "levels": _core.levels_available(),
+        "seed": seed,
+        "first": cases.start,
+        "calls": len(cases),
+        "taken": report.taken,
+        "refused": report.refused,
+        "seconds": round(seconds),
+        "findings": report.failures,
+    }
+    path.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,6 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--level", choices=_core.levels_available())
     parser.add_argument("--device", metavar="ORDER", help="with --case: on a GPU, its threads in that order")
     parser.add_argument("--progress", action="store_true")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="write the figures there, as JSON, after each 5,000 cases")
     parser.add_argument("--child", metavar="FILE", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     cases = range(chosen.first, chosen.first + chosen.cases) if chosen.case is None else range(chosen.case, chosen.case + 1)
@@ -128,6 +156,6 @@ def main(arguments: list[str] | None = None) -> int:
         (line,) = run_here(chosen.seed, cases, chosen.op, chosen.level, chosen.device)
         print(line)
         return int(line.startswith("python "))
-    report = run(chosen.seed, cases, chosen.op, chosen.level, chosen.progress)
+    report = run(chosen.seed, cases, chosen.op, chosen.level, chosen.progress, results=chosen.results)
     print(f"{len(cases)} cases: {report.taken} taken, {report.refused} refused, {len(report.failures)} failures")
     return int(bool(report.failures))

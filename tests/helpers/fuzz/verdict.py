@@ -67,7 +67,7 @@ def _apart(call: Call, given: dict[str, Any], changed: list[Array], outputs: lis
     others = [*inputs.items(), *((f"out {i}", array) for i, array in enumerate(outputs) if array is not None)]
     for array, (name, other) in itertools.product(changed, others):
         if array is other and name not in IN_PLACE.get(call.op, ()):
-            if sum(o is array for _, o in others) == 1:
+            if sum(o is array for n, o in others if n not in IN_PLACE.get(call.op, ())) == 1:
                 continue
             return Verdict(None, f"{name} twice")
         if not array.size or not other.size:
