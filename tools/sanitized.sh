@@ -18,3 +18,12 @@ sanitized() {
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)" \
     python "$@")
 }
+
+# race_detecting FOLDER ARGUMENT...: the same with the thread sanitizer, whose exceptions are in tsan.supp.
+# die_after_fork=0: the programs fork, on purpose, while threads run.
+race_detecting() {
+  local package=$1 suppressions=$PWD/tools/tsan.supp; shift
+  (cd tests && PYTHONPATH="$package/package" LD_PRELOAD="$(g++ -print-file-name=libtsan.so)" \
+    TSAN_OPTIONS="suppressions=$suppressions:die_after_fork=0:halt_on_error=1" \
+    timeout 300 python "$@")
+}

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,13 +19,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from fastlenet import _core, config, get_num_threads, optim, set_num_threads
+from fastlenet import _core, config, get_num_threads, ops, optim, set_num_threads
 from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Tanh
+from fastlenet.nn.frozen import Frozen
 from helpers.arrays import Array
 from helpers.expect import expect_same_bits
 
 SHAPE = (4, 12, 12)
-NETWORKS = {
+NETWORKS = {  # captured as a whole; not, because of dropout's counter; not, because of MaxPool2d alone
     "fused": lambda: (Conv2d(4, 8, 5), ReLU(), MaxPool2d(2), Flatten(), Linear(128, 6), ReLU(), Linear(6, 4)),
     "dropout": lambda: (Conv2d(4, 8, 5), ReLU(), MaxPool2d(2), Flatten(), Dropout(0.5), Linear(128, 4)),
     "plain": lambda: (Conv2d(4, 2, 3, 2), Tanh(), MaxPool2d(2), Flatten(), Linear(8, 5), ReLU(), Linear(5, 4)),
@@ -34,7 +38,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 class Replay(RuleBasedStateMachine):
     """model: the one that everything happens to. inputs: arrays that the passes read, so that captured ones find them again."""
 
-    @initialize(network=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 3))
+    @initialize(network=st.sampled_from(["fused", "fused", "dropout", "plain"]), seed=st.integers(0, 3))
     def make(self, network: str, seed: int) -> None:
         self.network, self.seed, self.last = network, seed, 1
         self.threads, self.level = get_num_threads(), config()["level"]
@@ -70,6 +74,14 @@ class Replay(RuleBasedStateMachine):
         """The last pass once more, after whatever was done in between."""
         self.compare(self.inputs[self.last], self.slopes[self.last], need_dx=False)
 
+    @rule(which=st.integers(0, 3), change_slope=st.booleans())
+    def run_other_arrays(self, which: int, change_slope: bool) -> None:
+        """Of the same shape, after a pass that may have been captured; then those of before."""
+        x, dy = self.inputs[which], self.slopes[which]
+        for _ in range(2):
+            self.compare(x, dy, need_dx=False)
+            self.compare(x if change_slope else x + 1, dy + 1, need_dx=False)
+
     def compare(self, x: Array, dy: Array, need_dx: bool) -> None:
         new = self.new_model()
         expect_same_bits(self.model(x), new(x))
@@ -83,7 +95,26 @@ class Replay(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 3))
     def freeze(self, which: int) -> None:
-        expect_same_bits(self.model.freeze()(self.inputs[which]), self.new_model().eval()(self.inputs[which]))
+        """A frozen copy, and what it must still compute after anything that happens to the model."""
+        self.frozen, self.same = self.model.freeze(), self.new_model().eval()
+        self.run_frozen(which)
+
+    @rule(which=st.integers(0, 3))
+    def run_frozen(self, which: int) -> None:
+        if hasattr(self, "frozen"):
+            for _ in range(2):
+                expect_same_bits(self.frozen(self.inputs[which]), self.same(self.inputs[which]))
+
+    @rule(which=st.integers(0, 3))
+    def run_in_a_thread(self, which: int) -> None:
+        """The next pass in another thread, while this one runs a model of its own."""
+        with ThreadPoolExecutor(1) as pool:
+            compared = pool.submit(self.compare, self.inputs[which], self.slopes[which], True)
+            mine = Sequential(*NETWORKS[self.network](), seed=self.seed)
+            for _ in range(3):
+                mine(self.inputs[1])
+                mine.backward(self.slopes[1])
+            compared.result()
 
     # --- what a captured pass could miss ---
 
@@ -151,6 +182,36 @@ class Replay(RuleBasedStateMachine):
             self.model(wrong)
             self.model.backward(np.zeros((len(x), 5), np.float32))
 
+    @rule(which=st.integers(0, 3), line=st.integers(0, 150))
+    def interrupt(self, which: int, line: int) -> None:
+        """Ctrl-C at some line of the package within a pass."""
+        left = line
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal left
+            if "fastlenet" not in frame.f_code.co_filename:
+                return None
+            if event == "line":
+                left -= 1
+                if left == -1:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            y = self.model(self.inputs[which])
+            if self.model.training:
+                self.model.backward(y)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+
+    @rule(counter=st.integers(0, 2**40))
+    def set_dropout_counter(self, counter: int) -> None:
+        self.model.dropout_counter = counter
+
     @invariant()
     def finite(self) -> None:
         """Steps may not blow the parameters up, or all results would be NaN."""
@@ -173,8 +234,30 @@ def test_any_long_order() -> None:
     run_machine(1000, 60)
 
 
-def test_a_pass_of_another_algorithm_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault: the key of a captured pass lacks the algorithm."""
-    monkeypatch.setattr(Sequential, "_key", lambda self, x: (self.ops, x.shape))
+def key_without_algorithm(self: Sequential, x: Array) -> tuple[object, ...]:
+    return self.ops, x.shape
+
+
+def reads_anything(self: Any, *arrays: Array) -> bool:
+    return True
+
+
+def keeps_the_parameters(self: Sequential) -> Any:
+    """A frozen copy with the model's own parameters."""
+    return Frozen(self._steps, self._parameters, self.ops, self.algorithm)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "planted"),
+    [
+        (Sequential, "_key", key_without_algorithm),
+        (ops.Graph, "reads", reads_anything),
+        (Sequential, "freeze", keeps_the_parameters),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_planted_fault_is_found(owner: Any, name: str, planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults of the key, of the arrays that a captured pass reads, and of a frozen copy."""
+    monkeypatch.setattr(owner, name, planted)
     with pytest.raises(AssertionError):
         run_machine(1000, 25, report_multiple_bugs=False, phases=[Phase.generate])
