@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from fastlenet.backend import Array
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 __all__ = ["MpiRanks"]
+
+# Seconds that mpiexec has to forward what a rank wrote before it ends all ranks: Open MPI 5 drops what it has not read by then.
+_FORWARDING = 0.3
 
 
 class _Mpi:
@@ -62,5 +66,6 @@ class MpiRanks(TreeRanks):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 flush(stream)
+        time.sleep(_FORWARDING)
         self._world.Abort(code)
         raise SystemExit(code)
