@@ -217,7 +217,7 @@ class Sequential(Described, Predictor):
             run = self._context()
             y = run_forward(self._steps, x, run)
         run.y_shape = y.shape
-        self.passed(run)
+        self.note_forward_pass(run)
         return y
 
     def _key(self, x: Array) -> tuple[object, ...]:
@@ -305,7 +305,7 @@ class Sequential(Described, Predictor):
         )
         return run if captured else None
 
-    def passed(self, run: Context) -> None:
+    def note_forward_pass(self, run: Context) -> None:
         """Note that a forward pass was made: backward() follows it, and the next one draws another mask of dropout."""
         self.dropout_counter += 1
         self._last = run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,7 +66,7 @@ class HostStep(TrainingStep):
         if captured is None or captured.run is not run:
             return self._capture(key, run, images, n, transform, average)
         captured.graph.launch()
-        model.passed(run)
+        model.note_forward_pass(run)
         self._check(float(captured.loss))
         optimizer.steps += 1
         return captured.loss, captured.logits
@@ -105,7 +104,7 @@ class HostStep(TrainingStep):
             logits = run.graphs["forward"].result
             options = {"label_smoothing": state.recipe.label_smoothing, "weights": weights}
             loss, _ = self._loss(logits, self._labels[:n], **options, out=self._logits_gradient[:n])
-            state.model.passed(run)
+            state.model.note_forward_pass(run)
             self._check(float(loss))
             ops.Graph.stop_unless_finite(loss)
             run.graphs["backward"].launch()
@@ -126,7 +125,3 @@ class HostStep(TrainingStep):
         elif graph.calls == _CALLS + 1:  # and no others, of a signal handler; stop_unless_finite is one
             self._graphs[key] = _Captured(graph, run, loss, logits)
         return loss, logits
-
-    def _check(self, loss: Any) -> None:
-        if not math.isfinite(float(loss)):
-            super()._check(loss)
