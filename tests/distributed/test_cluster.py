@@ -181,8 +181,11 @@ def test_tls(start: Start, file: Path, tmp_path: Path) -> None:
 
 
 SBATCH = """#!/bin/sh
-# Slurm's command, which takes a job script and prints the job's number: here the job starts at once.
-setsid sh "$1" > {folder}/job.log 2>&1 &
+# Slurm's command, which takes a job script and prints the job's number: here the job starts at once. As in Slurm, the job is a
+# copy of the script: the caller deletes its file as soon as this command ends.
+script=$(mktemp {folder}/job.XXXXXX)
+cp "$1" "$script"
+setsid sh "$script" > {folder}/job.log 2>&1 &
 echo "$!" >> {folder}/jobs
 echo "Submitted batch job $!"
 """
