@@ -20,6 +20,7 @@ from fastlenet.cuda.array import device
 from fastlenet.data import Dataset, load_mnist
 from helpers.arrays import Guarded
 from helpers.backends import on_device, thread_orders
+from helpers.bf16 import LACKING
 from helpers.browser import Browser
 from helpers.command import Result, train_command
 from helpers.idx import write_idx
@@ -75,10 +76,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Which ops a backend lacks, and why."""
+    """Which ops a backend lacks, and why; which instructions this CPU lacks."""
     for backend in (ops, reference, cuda):
         for name, reason in gaps_of(backend).items():
             terminalreporter.write_line(f"{backend.__name__} has no {name} yet: {reason}")
+    for instruction in LACKING:
+        terminalreporter.write_line(f"NOT RUN on this CPU: {instruction}, which it lacks; its emulation was tested alone")
 
 
 @pytest.fixture(params=_core.levels_available())

@@ -30,6 +30,7 @@ PYBIND11_MODULE(_core, m) {
   fastlenet::bind_conv(m);
   fastlenet::bind_pool(m);
   fastlenet::bind_linear(m);
+  fastlenet::bind_low_precision(m);
   fastlenet::bind_elementwise(m);
   fastlenet::bind_loss(m);
   fastlenet::bind_gather(m);

@@ -52,6 +52,14 @@ void linear_forward_transposed(float* y, const float* x, const float* weight, co
 void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
                      const LinearShape& shape);
 
+// The same with factors of bfloat16, by the unit in use (machine/units.hpp). packed: null, or what pack_panels makes of weight.
+void linear_forward_bf16(float* y, const float* x, const float* weight, const float* bias, const std::uint32_t* packed,
+                         const LinearShape& shape);
+void linear_backward_bf16(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                          const LinearShape& shape);
+std::int64_t packed_panels_size(std::int64_t out, std::int64_t in);
+void pack_panels(std::uint32_t* packed, const float* weight, std::int64_t out, std::int64_t in);
+
 // offset: the number of elements before x[0] in the array whose mask this is a part of.
 void dropout_forward(float* y, float* mask, const float* x, double rate, std::uint64_t seed, std::uint64_t counter,
                      std::uint64_t offset, std::int64_t count);

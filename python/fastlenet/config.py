@@ -22,6 +22,9 @@ class Config(TypedDict):
     level: str
     levels_built: list[str]
     levels_available: list[str]
+    bf16: str
+    bf16_available: list[str]
+    amx: str
     threads: int
     cuda: str
     compiler: str
@@ -74,22 +77,34 @@ def config() -> Config:
     """Returns what show_config() prints, as a dict.
 
     version: of fastlenet, str. level: the instruction-set level in use, str. levels_built: the levels in this build, list of
-    str, best first. levels_available: those that this CPU supports. threads: int. cuda: the state of the CUDA backend, str.
-    compiler: str.
+    str, best first. levels_available: those that this CPU supports. bf16: the instruction that multiplies bfloat16, or its
+    emulation, str; "not used yet" until a model asks for it. bf16_available: those that this CPU can use, list of str, best
+    first. amx: whether the kernel lets the process use AMX's tiles, and how many blocks were computed again because their tiles
+    were lost, str. threads: int. cuda: the state of the CUDA backend, str. compiler: str.
     """
     return {
         "version": _core.version(),
         "level": _core.level(),
         "levels_built": _core.levels_built(),
         "levels_available": _core.levels_available(),
+        "bf16": _core.unit_in_use() or "not used yet",
+        "bf16_available": _core.units_available(),
+        "amx": _amx(),
         "threads": get_num_threads(),
         "cuda": _core.cuda_status(),
         "compiler": _core.compiler(),
     }
 
 
+def _amx() -> str:
+    state, repeats = _core.amx_state(), _core.tile_repeats()
+    return f"{state}; loses tiles: {repeats:,} blocks were computed again" if repeats and state == "granted" else state
+
+
 def show_config() -> None:
-    """Print the version, the instruction-set levels (in use, built, available), the threads, CUDA and the compiler."""
+    """Print the version, the instruction-set levels (in use, built, available), bfloat16's instructions, AMX, the threads,
+    CUDA and the compiler.
+    """
     for key, value in config().items():
         text = ", ".join(value) if isinstance(value, list) else value
         print(f"{key.replace('_', ' '):<17}{text}")

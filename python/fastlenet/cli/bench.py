@@ -32,6 +32,12 @@ class _Settings:
         Values(bool),
         "predict how fast 1 to 1,024 hosts would train, by batch and network; under mpiexec, compare these ranks with it",
     )
+    amx_soak: bool = a_field(
+        False,
+        Values(bool),
+        "look for lost AMX tiles instead: more threads than cores load tiles, give up their core, and compare",
+    )
+    seconds: float = a_field(60.0, Values(float, "a number in 0..86400", 0, 86400), "the duration of --amx-soak")
     numpy: bool = a_field(False, Values(bool), "time the same ops in NumPy too (fastlenet.reference); takes minutes")
 
     def __post_init__(self) -> None:
@@ -56,10 +62,12 @@ def make_parser(prog: str) -> Parser:
             (f"{prog} --only conv2d --threads 1", "time the convolutions on one thread"),
             (f"{prog} --only linear --numpy", "compare with the same ops in NumPy"),
             (f"{prog} --scaling", "predict the speed of several hosts"),
+            (f"{prog} --amx-soak", "whether this machine loses AMX tiles, one minute"),
         ],
         "Run no other program meanwhile. The rate counts every product of a dense pass, even if an op skips products with "
-        "zeros, so it can exceed the peak. For ops that only move memory, the rate is in GB/s. Exit codes: 0 success, 2 wrong "
-        "usage, 70 a fault in fastlenet, 130 Ctrl-C.",
+        "zeros, so it can exceed the peak. For ops that only move memory, the rate is in GB/s. Exit codes: 0 success, 1 "
+        "--amx-soak found a loss that the kernels would not notice, 2 wrong usage or no AMX to soak, 70 a fault in fastlenet, "
+        "130 Ctrl-C.",
     )
     add_flags(parser, _Settings)
     add_flags(parser, Options, ("threads", "json"))
@@ -82,6 +90,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "fastlenet bench") 
 def _bench(settings: _Settings, options: Options) -> int:
     if options.threads is not None:
         set_num_threads(options.threads)
+    if settings.amx_soak:
+        from fastlenet.cli.soak import soak
+
+        return soak(settings.seconds, options.json)
     if settings.scaling:
         from fastlenet.cli.scaling import scaling  # imports all that trains
 

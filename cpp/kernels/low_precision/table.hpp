@@ -1,0 +1,76 @@
+// The contract of the kernels of reduced precision. Each unit, an instruction or its emulation, has one table of them.
+//
+// A product c = a * b has bfloat16 factors and float32 sums. Both factors are packed in pairs of consecutive depth, filled up
+// with zeros:
+//     a[rows][steps]            a row of c is a row of a
+//     b[panels][steps][64]      a panel is 64 columns of c
+// where steps = ceil(depth / 2) is rounded up to whole rows of a tile, 16 pairs, and the rows of a to 16 as well. This is the
+// layout that both VDPBF16PS and tiles read. Only kernels and ops know it.
+#pragma once
+
+#include <cstdint>
+
+#include "../workspaces.hpp"
+
+namespace fastlenet {
+
+constexpr std::int64_t kPanelColumns = 64;
+constexpr std::int64_t kPaddedPairs = 16;
+constexpr std::int64_t kPaddedRows = 16;
+
+// On purpose, for tests: the tiles of every `every`-th block of a call are lost `times` times in a row.
+struct TileLosses {
+  std::int64_t every = 0;
+  std::int64_t times = 1;
+};
+
+struct LowPrecisionProduct {
+  float* c;                // [rows][columns]
+  const std::uint32_t* a;  // pairs
+  const std::uint32_t* b;
+  const float* bias;  // [columns], added to the sums; or null
+  std::int64_t columns;
+  std::int64_t depth;  // not padded
+  TileLosses losses;
+
+  std::int64_t steps() const { return ((depth + 1) / 2 + kPaddedPairs - 1) / kPaddedPairs * kPaddedPairs; }
+};
+
+// What a soak of the tiles has seen.
+struct SoakCount {
+  std::int64_t rounds = 0;      // products computed
+  std::int64_t lost = 0;        // of those, with a wrong result
+  std::int64_t undetected = 0;  // of those, with an intact sentinel
+};
+
+struct LowPrecisionTable {
+  const char* name;         // of the unit
+  const char* instruction;  // whose bits it has
+  bool emulated;
+
+  // Rounds `count` floats to the nearest bfloat16.
+  void (*round)(std::uint16_t* to, const float* from, std::int64_t count);
+
+  // Packs the rows in `rows` of from[rows][depth] as a factor a; and the same of from[depth][pitch], whose columns are the
+  // rows. Rows from `filled` on are zeros; `rows` are whole multiples of kPaddedRows.
+  void (*pack_rows)(std::uint32_t* a, const float* from, Range rows, std::int64_t filled, std::int64_t depth);
+  void (*pack_columns_as_rows)(std::uint32_t* a, const float* from, std::int64_t pitch, Range rows, std::int64_t filled,
+                               std::int64_t depth);
+  // Packs one panel of a factor b from from[depth][columns]; and the same of from[columns][depth].
+  void (*pack_panel)(std::uint32_t* b, const float* from, std::int64_t panel, std::int64_t columns, std::int64_t depth);
+  void (*pack_rows_as_panel)(std::uint32_t* b, const float* from, std::int64_t panel, std::int64_t columns, std::int64_t depth);
+
+  // The rows and panels of c that are given; `rows` begins at a multiple of kPaddedRows. Each sum is one chain over the depth,
+  // in the order of the instruction, from zero; the bias is added last. Returns how many blocks had to be computed again
+  // because the tiles were lost.
+  std::int64_t (*multiply)(const LowPrecisionProduct& product, Range rows, Range panels);
+
+  // One instruction alone, for tests: sums[count] with pairs a, b [count]; and a tile sums[16][16] with a, b [16][16]. Null in
+  // the units of the other instruction.
+  void (*dot)(float* sums, const std::uint32_t* a, const std::uint32_t* b, std::int64_t count);
+  void (*tile_product)(float* sums, const std::uint32_t* a, const std::uint32_t* b);
+  // Loads tiles, calls wait(context), multiplies and compares with the expected sums, `rounds` times. Null without tiles.
+  SoakCount (*soak)(std::int64_t rounds, void (*wait)(void* context), void* context, const TileLosses& losses);
+};
+
+}  // namespace fastlenet

@@ -1,0 +1,34 @@
+// Compiled once per unit, with other compiler flags and another namespace, FASTLENET_UNIT. As in level.cpp, everything except
+// the table has internal linkage.
+#include "table.hpp"
+#if defined(FASTLENET_UNIT_tdpbf16ps)
+#include "product_tiles.hpp"
+#else
+#include "product_dot.hpp"
+#endif
+
+namespace fastlenet::FASTLENET_UNIT {
+
+extern const LowPrecisionTable kernels;
+const LowPrecisionTable kernels = {
+    .name = FASTLENET_UNIT_NAME,
+    .instruction = FASTLENET_UNIT_INSTRUCTION,
+    .emulated = FASTLENET_UNIT_EMULATED,
+    .round = round,
+    .pack_rows = pack_rows,
+    .pack_columns_as_rows = pack_columns_as_rows,
+    .pack_panel = pack_panel,
+    .pack_rows_as_panel = pack_rows_as_panel,
+    .multiply = multiply,
+#if defined(FASTLENET_UNIT_tdpbf16ps)
+    .dot = nullptr,
+    .tile_product = tile_product,
+    .soak = soak,
+#else
+    .dot = dot_alone,
+    .tile_product = nullptr,
+    .soak = nullptr,
+#endif
+};
+
+}  // namespace fastlenet::FASTLENET_UNIT
