@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "../machine/units.hpp"
 #include "../ops/batches.hpp"
 #include "../ops/ops.hpp"
 #include "arrays.hpp"
@@ -75,6 +76,15 @@ template <typename Op>
 void run_renewed(bool is_fixed, const Op& op) {
   if (Capture* capture = Capture::active(); capture != nullptr && !is_fixed) capture->note(op);
   without_gil(op);
+}
+
+// Chooses a unit at the first call of an op. The error then names the op.
+inline void expect_unit(const char* op) {
+  try {
+    unit();
+  } catch (const std::invalid_argument& error) {
+    fail(op, std::string("precision bf16: ") + error.what());
+  }
 }
 
 inline void expect_bias(const char* op, const Input<float>& bias, std::int64_t outputs) {

@@ -39,6 +39,7 @@ cpu::Algorithm algorithm_of(const char* op, py::handle value) {
   throw std::invalid_argument(message);
 }
 
+template <auto op>
 py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::handle bias_, py::handle padding,
                                          py::handle kernel_size, py::handle algorithm_, py::handle packed_, py::handle out) {
   Call call("conv2d_relu_max_pool2d_forward", out, 2);
@@ -53,7 +54,8 @@ py::tuple conv2d_relu_max_pool2d_forward(py::handle x_, py::handle weight_, py::
   if (packed.dims() != Dims{cpu::packed_size(algorithm, shape.conv)}) packed = {};
   const Output<float> y = call.output<float>(0, pooled_dims(shape.pool));
   const Output<std::uint8_t> winners = call.output<std::uint8_t>(1, pooled_dims(shape.pool));
-  compute(cpu::conv2d_relu_max_pool2d_forward, y, winners, x, weight, bias, packed, algorithm, shape);
+  if (op == cpu::conv2d_relu_max_pool2d_forward_bf16) expect_unit(call.op());
+  compute(op, y, winners, x, weight, bias, packed, algorithm, shape);
   return py::make_tuple(y.array(), winners.array());
 }
 
@@ -97,8 +99,12 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
 void bind_conv(py::module_& m) {
   define(m, "conv2d_forward", conv2d_forward, "x", "weight", "bias", "stride", "padding", "out");
   define(m, "conv2d_backward", conv2d_backward, "dy", "x", "weight", "stride", "padding", "need_dx", "out");
-  define(m, "conv2d_relu_max_pool2d_forward", conv2d_relu_max_pool2d_forward, "x", "weight", "bias", "padding", "kernel_size",
-         "algorithm", "packed", "out");
+  const auto define_conv_pool = [&](const char* name, auto function) {
+    define(m, name, function, "x", "weight", "bias", "padding", "kernel_size", "algorithm", "packed", "out");
+  };
+  define_conv_pool("conv2d_relu_max_pool2d_forward", conv2d_relu_max_pool2d_forward<cpu::conv2d_relu_max_pool2d_forward>);
+  define_conv_pool("conv2d_relu_max_pool2d_forward_bf16",
+                   conv2d_relu_max_pool2d_forward<cpu::conv2d_relu_max_pool2d_forward_bf16>);
   define(m, "conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward, "dy", "winners", "x", "weight", "padding",
          "kernel_size", "need_dx", "out");
   define(m, "pack_filters", pack_filters, "weight", "algorithm");

@@ -12,15 +12,6 @@ namespace {
 
 using Pairs = std::uint32_t;
 
-// Chooses a unit at the first call of an op. The error then names the op.
-void expect_unit(const char* op) {
-  try {
-    unit();
-  } catch (const std::invalid_argument& error) {
-    fail(op, std::string("precision bf16: ") + error.what());
-  }
-}
-
 // packed: None, or what pack_matrix_bf16 makes of weight.
 py::array linear_forward_bf16(py::handle x_, py::handle weight_, py::handle bias_, py::handle packed_, py::handle out) {
   Call call("linear_forward", out);

@@ -24,7 +24,7 @@ inline void interleave_row(float* block, std::int64_t spread, const float* x, st
   }
 }
 
-void interleave_bytes(std::int32_t* block, const std::uint8_t* x, std::int64_t count, std::int64_t size) {
+[[maybe_unused]] void interleave_bytes(std::int32_t* block, const std::uint8_t* x, std::int64_t count, std::int64_t size) {
   std::int64_t i = 0;
   if (count == kLanes) {
     for (; i + kLanes <= size; i += kLanes) {

@@ -175,6 +175,10 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
 
 }  // namespace
 
+bool by_winograd(Algorithm algorithm, const ConvPoolShape& shape) {
+  return algorithm == Algorithm::winograd && winograd_pays(shape);
+}
+
 std::int64_t packed_size(Algorithm algorithm, const ConvShape& shape) { return Filters(shape, algorithm).size(); }
 
 void pack_filters(float* packed, const float* weight, Algorithm algorithm, const ConvShape& shape) {
@@ -187,7 +191,7 @@ void pack_filters(float* packed, const float* weight, Algorithm algorithm, const
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
                                     const float* packed, Algorithm algorithm, const ConvPoolShape& shape) {
   if (shape.conv.n == 0 || shape.conv.k == 0) return;
-  const bool winograd = algorithm == Algorithm::winograd && winograd_pays(shape);
+  const bool winograd = by_winograd(algorithm, shape);
   // A block costs the same however many of its lanes are filled. One at a time, an image costs a little more than its share of
   // a full block.
   if (2 * shape.conv.n <= kernels().lanes) {

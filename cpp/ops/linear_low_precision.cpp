@@ -23,14 +23,15 @@ struct Sizes {
 
 Range row_block(std::int64_t block) { return {block * kPaddedRows, (block + 1) * kPaddedRows}; }
 
-// A task is a panel of columns, of up to kTaskRows rows. Neighbouring tasks share a panel.
+// A task is two panels of columns, of up to kTaskRows rows. Neighbouring tasks share their panels.
 void multiply(const LowPrecisionTable& table, float* c, const std::uint32_t* a, const std::uint32_t* b, const float* bias,
               const Sizes& sizes) {
   const LowPrecisionProduct product{c, a, b, bias, sizes.columns, sizes.depth, planted_losses()};
   const std::int64_t groups = ceil_divide(sizes.rows, kTaskRows);
-  parallel_for(groups * sizes.panels(), [&](std::int64_t task) {
-    const std::int64_t panel = task / groups, row = task % groups * kTaskRows;
-    count_repeats(table.multiply(product, {row, std::min(sizes.rows, row + kTaskRows)}, {panel, panel + 1}));
+  parallel_for(groups * ceil_divide(sizes.panels(), 2), [&](std::int64_t task) {
+    const std::int64_t panel = 2 * (task / groups), row = task % groups * kTaskRows;
+    count_repeats(
+        table.multiply(product, {row, std::min(sizes.rows, row + kTaskRows)}, {panel, std::min(sizes.panels(), panel + 2)}));
   });
 }
 

@@ -34,6 +34,13 @@ enum class Algorithm { direct, winograd };
 // packed: null, or the result of pack_filters for this weight and algorithm. It is used for a few images.
 void conv2d_relu_max_pool2d_forward(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
                                     const float* packed, Algorithm algorithm, const ConvPoolShape& shape);
+// Whether this shape is computed by Winograd's algorithm.
+bool by_winograd(Algorithm algorithm, const ConvPoolShape& shape);
+// The same with pixels and filters of bfloat16, by the unit in use, unless it has no such kernel or the shape is computed by
+// Winograd's algorithm: then in float32.
+void conv2d_relu_max_pool2d_forward_bf16(float* y, std::uint8_t* winners, const float* x, const float* weight,
+                                         const float* bias, const float* packed, Algorithm algorithm,
+                                         const ConvPoolShape& shape);
 std::int64_t packed_size(Algorithm algorithm, const ConvShape& shape);
 void pack_filters(float* packed, const float* weight, Algorithm algorithm, const ConvShape& shape);
 void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,

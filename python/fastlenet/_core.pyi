@@ -21,6 +21,7 @@ __all__: list[str] = [
     "conv2d_forward",
     "conv2d_relu_max_pool2d_backward",
     "conv2d_relu_max_pool2d_forward",
+    "conv2d_relu_max_pool2d_forward_bf16",
     "cuda_backend",
     "cuda_status",
     "dot_bf16",
@@ -140,6 +141,16 @@ def conv2d_relu_max_pool2d_backward(
     out: typing.Any,
 ) -> tuple[typing.Any, ...]: ...
 def conv2d_relu_max_pool2d_forward(
+    x: typing.Any,
+    weight: typing.Any,
+    bias: typing.Any,
+    padding: typing.Any,
+    kernel_size: typing.Any,
+    algorithm: typing.Any,
+    packed: typing.Any,
+    out: typing.Any,
+) -> tuple[typing.Any, ...]: ...
+def conv2d_relu_max_pool2d_forward_bf16(
     x: typing.Any,
     weight: typing.Any,
     bias: typing.Any,

@@ -25,6 +25,7 @@ __all__ = [
     "FEW_IMAGES",
     "NAMES",
     "OPS",
+    "PRECISIONS",
     "Array",
     "Backend",
     "Gap",
@@ -45,6 +46,7 @@ Pair = int | tuple[int, int]  # for rows and columns
 
 DEAD = 255  # in `winners`: the window has no positive number, and receives no gradient
 ALGORITHMS = ("direct", "winograd")  # of fused convolutions
+PRECISIONS = ("float32", "bf16")  # of the factors of products
 FEW_IMAGES = 4  # up to this number, packed weights and graphs of frozen models save time
 
 A = TypeVar("A")  # the backend's arrays

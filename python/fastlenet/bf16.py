@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from fastlenet import _core, ops
-from fastlenet.backend import Array
+from fastlenet.backend import Array, Pair
 from fastlenet.backend import Packed as PackedWeight
 from fastlenet.ops import (
     Gradients,
@@ -25,7 +25,6 @@ from fastlenet.ops import (
     conv2d_backward,
     conv2d_forward,
     conv2d_relu_max_pool2d_backward,
-    conv2d_relu_max_pool2d_forward,
     dropout_backward,
     dropout_forward,
     ema_step,
@@ -106,6 +105,29 @@ class Packed(ops.Packed):
             return
         PackedWeight.__init__(self, weight, algorithm)
         self.layout: Array = _core.pack_matrix_bf16(weight)
+
+
+def conv2d_relu_max_pool2d_forward(
+    x: Array,
+    weight: Array | PackedWeight[Array],
+    bias: Array | None = None,
+    *,
+    padding: Pair = 0,
+    kernel_size: Pair = 2,
+    algorithm: str = "direct",
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """As in fastlenet.ops, of round(x) and round(weight): each sum begins with the bias, and adds pairs of a filter row's taps.
+
+    Only VDPBF16PS has a kernel for it. With TDPBF16PS it is the op of fastlenet.ops, in float32; so it is for shapes that are
+    computed by Winograd's algorithm, whose transforms would lose digits. Its gradients are always those of fastlenet.ops.
+    """
+    packed = None
+    if isinstance(weight, PackedWeight):
+        weight.expect_algorithm("conv2d_relu_max_pool2d_forward", algorithm)
+        packed, weight = (weight.layout if isinstance(weight, ops.Packed) else None), weight.weight
+    filled = _core.conv2d_relu_max_pool2d_forward_bf16(x, weight, bias, padding, kernel_size, algorithm, packed, out)
+    return cast(tuple[Array, Array], filled)
 
 
 def linear_forward(

@@ -13,19 +13,19 @@ __all__ = ["DEVICES", "Device"]
 
 
 class Device(NamedTuple):
-    """A device. load: returns its backend, and raises DeviceError where there is none; words: what a run on it depends on."""
+    """A device. load: returns its backend, and raises DeviceError where there is none; words: what a run on it at
+    that level depends on."""
 
     load: Callable[[], ModuleType]
-    words: Callable[[], str]
+    words: Callable[[str], str]
 
 
 def _cpu() -> ModuleType:
     return ops
 
 
-def _cpu_words() -> str:
-    facts = config()
-    return f"level {facts['level']}   threads {facts['threads']}"
+def _cpu_words(level: str) -> str:
+    return f"level {level}   threads {config()['threads']}"
 
 
 def _cuda() -> ModuleType:
@@ -35,7 +35,7 @@ def _cuda() -> ModuleType:
     return cuda
 
 
-def _cuda_words() -> str:
+def _cuda_words(level: str) -> str:
     return f"cuda: {config()['cuda']}"
 
 

@@ -28,6 +28,7 @@ CASES = [
     Linear(17, 63, 65),
     Linear(33, 100, 70),
     Linear(97, 40, 129),
+    Linear(9, 290, 150),
     Linear(3, 0, 4),
     Linear(0, 5, 4),
     Linear(4, 5, 0),
@@ -100,10 +101,13 @@ def test_factors_are_rounded(rng: Rng) -> None:
     assert dx is not None and (dx.item(), dweight.item(), dbias.item()) == (1, 1, 1 + 2**-8)
 
 
+@pytest.mark.parametrize("density", [0.05, 0.25, 1.0])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-70])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_hardware_has_the_bits_of_its_emulation(case: Linear, rng: Rng) -> None:
-    dy, x, weight, bias = arrays(case, normals, rng)
-    x, dy = x * (rng.random(x.shape) < 0.4).astype(np.float32), dy * (rng.random(dy.shape) < 0.4).astype(np.float32)
+def test_hardware_has_the_bits_of_its_emulation(case: Linear, scale: float, density: float, rng: Rng) -> None:
+    """Also where pairs of zeros are left out, and where small products are flushed to zeros of either sign."""
+    dy, x, weight, bias = (np.float32(scale) * array for array in arrays(case, normals, rng))
+    x, dy = (array * (rng.random(array.shape) < density).astype(np.float32) for array in (x, dy))
     for name in HARDWARE or ["vdpbf16ps-emulated"]:
         results = []
         for unit in (name, name.removesuffix("-emulated") + "-emulated"):
@@ -129,8 +133,11 @@ def test_same_bits_for_any_threads_and_batch(threads: int, rng: Rng) -> None:
 
 @pytest.mark.usefixtures("unit")
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
-def test_infinity_and_nan_reach_their_sums_alone(odd: float, rng: Rng) -> None:
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_infinity_and_nan_reach_their_sums_alone(odd: float, density: float, rng: Rng) -> None:
+    """All of them: zero times infinity is NaN, also where the zeros of x would be left out."""
     _, x, weight, bias = arrays(Linear(20, 50, 70), normals, rng)
+    x *= rng.random(x.shape) < density
     clean = bf16.linear_forward(x, weight, bias)
     weight[33, 7] = odd
     y = bf16.linear_forward(x, weight, bias)
@@ -190,7 +197,7 @@ def test_a_block_whose_tiles_are_lost_is_computed_again(every: int, times: int, 
     _core.plant_losses(every, times)
     found = (bf16.linear_forward(x, weight, bias), *bf16.linear_backward(dy, x, weight))
     expect_same_bits(found, expected)
-    # Blocks of 32 rows and columns in tasks of 96 rows and 64 columns. y: 3 x 3 blocks in panels of 2 and 1; dweight: 3 x 4
-    # in panels of 2 and 2; dx: 3 x 4 alike. In each panel every `every`-th block is lost.
-    lost = sum(-(-blocks // every) for blocks in (6, 3, 6, 6, 6, 6))
+    # Blocks of 32 rows and columns, in tasks of 96 rows and 128 columns. y has 3 x 3 blocks, dweight and dx 3 x 4, each in one
+    # task, in which every `every`-th block is lost.
+    lost = sum(-(-blocks // every) for blocks in (9, 12, 12))
     assert _core.tile_repeats() - before == lost * min(times, 10)

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "pack.hpp"
+#include "product_dot_sparse.hpp"
 
 namespace fastlenet::FASTLENET_UNIT {
 namespace {
@@ -56,6 +57,7 @@ inline MultiplyBlock multiply_block_of(int rows, int vectors, std::integer_seque
 }
 
 std::int64_t multiply(const LowPrecisionProduct& product, Range rows, Range panels) {
+  if (multiply_living(product, rows, panels)) return 0;
   for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
     const std::int64_t column = panel * kPanelColumns, columns = product.columns - column;
     const int vectors = columns >= kPanelColumns ? kDotVectors : static_cast<int>((columns + kSums - 1) / kSums);

@@ -60,10 +60,27 @@ struct LowPrecisionTable {
   void (*pack_panel)(std::uint32_t* b, const float* from, std::int64_t panel, std::int64_t columns, std::int64_t depth);
   void (*pack_rows_as_panel)(std::uint32_t* b, const float* from, std::int64_t panel, std::int64_t columns, std::int64_t depth);
 
-  // The rows and panels of c that are given; `rows` begins at a multiple of kPaddedRows. Each sum is one chain over the depth,
-  // in the order of the instruction, from zero; the bias is added last. Returns how many blocks had to be computed again
-  // because the tiles were lost.
+  // The rows and at most two panels of c that are given; `rows` begins at a multiple of kPaddedRows. Each sum is one chain over
+  // the depth, in the order of the instruction, from zero; the bias is added last. Returns how many blocks had to be computed
+  // again because the tiles were lost.
   std::int64_t (*multiply)(const LowPrecisionProduct& product, Range rows, Range panels);
+
+  // --- convolution: null in the units with tiles. A block is 16 images, as a block of table.hpp of 16 lanes ---
+
+  void (*interleave)(float* block, const float* x, std::int64_t count, const Frame& frame);
+  void (*deinterleave)(float* y, const float* block, std::int64_t count, std::int64_t size);
+  void (*deinterleave_bytes)(std::uint8_t* y, const std::int32_t* block, std::int64_t count, std::int64_t size);
+  // pairs[lines][width][16] <- block[lines][width][16]: each pixel and the next one of its line, or 0.
+  void (*pair_columns)(std::uint32_t* pairs, const float* block, std::int64_t lines, std::int64_t width);
+  // packed[k][c][r][(s + 1) / 2]: pairs of neighbouring taps.
+  void (*pack_filters)(std::uint32_t* packed, const float* weight, const ConvShape& conv);
+  // As conv2d_relu_max_pool2d_forward of KernelTable, y, winners [k][p][q][16], with sums that begin with the bias.
+  void (*conv_pool)(float* y, std::int32_t* winners, const std::uint32_t* x, const std::uint32_t* filters, const float* bias,
+                    const ConvPoolShape& shape);
+  // One image with the same bits: x[c][h][w] rounded, with its padding and one more number at the end; y, winners [groups of
+  // 16 filters][p * q][16]; filters [groups][c*r*((s + 1) / 2)][16], bias [groups][16].
+  void (*conv_pool_one)(float* y, std::int32_t* winners, const std::uint16_t* x, const std::uint32_t* filters,
+                        const float* bias, const ConvPoolShape& shape);
 
   // One instruction alone, for tests: sums[count] with pairs a, b [count]; and a tile sums[16][16] with a, b [16][16]. Null in
   // the units of the other instruction.

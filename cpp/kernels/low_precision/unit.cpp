@@ -4,6 +4,7 @@
 #if defined(FASTLENET_UNIT_tdpbf16ps)
 #include "product_tiles.hpp"
 #else
+#include "conv_pool_dot.hpp"
 #include "product_dot.hpp"
 #endif
 
@@ -21,10 +22,24 @@ const LowPrecisionTable kernels = {
     .pack_rows_as_panel = pack_rows_as_panel,
     .multiply = multiply,
 #if defined(FASTLENET_UNIT_tdpbf16ps)
+    .interleave = nullptr,
+    .deinterleave = nullptr,
+    .deinterleave_bytes = nullptr,
+    .pair_columns = nullptr,
+    .pack_filters = nullptr,
+    .conv_pool = nullptr,
+    .conv_pool_one = nullptr,
     .dot = nullptr,
     .tile_product = tile_product,
     .soak = soak,
 #else
+    .interleave = interleave,
+    .deinterleave = deinterleave,
+    .deinterleave_bytes = deinterleave_bytes,
+    .pair_columns = pair_columns,
+    .pack_filters = pack_filters,
+    .conv_pool = conv_pool,
+    .conv_pool_one = conv_pool_one,
     .dot = dot_alone,
     .tile_product = nullptr,
     .soak = nullptr,

@@ -100,7 +100,7 @@ def _facts(settings: Settings, trainer: Trainer) -> dict[str, str]:
     distorts = state.recipe.rotation or state.recipe.elastic  # by the sine, cosine and exponential of the C library
     facts: dict[str, object] = {
         "fastlenet": built["version"],
-        "level": state.model.ops.level(),
+        "level": state.model.level(),
         "compiler": built["compiler"],
         "C library": " ".join(platform.libc_ver()) if distorts else "any",
         **{f"recipe's {name}": value for name, value in asdict(state.recipe).items()},

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 
 from fastlenet.cli.settings import Settings
 from fastlenet.config import config, get_num_threads
-from fastlenet.devices import DEVICES
 from fastlenet.training.ensemble import EnsembleRun
 from fastlenet.training.evaluation import reported_part
 from fastlenet.training.recipe import Recipe
@@ -59,7 +58,7 @@ class Result:
             networks=run.count,
             recipe_name=settings.recipe,
             recipe=replace(state.recipe, seed=state.recipe.seed - run.member),
-            level=DEVICES[settings.device].load().level(),
+            level=state.model.level(),
             device=settings.device,
             threads=get_num_threads(),
             version=config()["version"],

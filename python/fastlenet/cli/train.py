@@ -92,8 +92,9 @@ def _announce(console: Console, job: Job, trainer: Trainer) -> None:
     recipe, data = state.recipe, state.data
     sizes = {part: len(data.part(part).labels) for part in reversed(PARTS)}  # what is reported on stands first
     counts = [f"{size} {PART_WORDS[part]} images" for part, size in sizes.items() if size]
+    device = DEVICES[settings.device].words(state.model.level())
     console.say(
-        f"fastlenet {config()['version']}   {DEVICES[settings.device].words()}   seed {recipe.seed}{counted(job.ranks)}\n"
+        f"fastlenet {config()['version']}   {device}   seed {recipe.seed}{counted(job.ranks)}\n"
         f"{one_line(data.name)}: {', '.join(counts)}\n"
     )
     held_out = data.validation_labels

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
-from fastlenet.backend import Shape
-from fastlenet.fields import shown
+from fastlenet.backend import PRECISIONS, Shape
+from fastlenet.fields import Values, shown
 from fastlenet.formats.state import expect_shapes
 from fastlenet.formats.tensor_file import TensorFile
 from fastlenet.inference.facts import ModelFacts, from_json
@@ -30,8 +31,9 @@ def described(file: TensorFile, ops: ModuleType) -> tuple[Callable[[], Sequentia
     """
     facts = ModelFacts.of_metadata(file.metadata)
     said = from_json("architecture", file.metadata.get("architecture", ""))
-    if not isinstance(said, dict) or said.keys() != {"network", "layers", "seed", "algorithm"}:
-        raise ValueError("architecture expects an object of network, layers, seed and algorithm")
+    if not isinstance(said, dict) or said.keys() - {"precision"} != {"network", "layers", "seed", "algorithm"}:
+        raise ValueError("architecture expects an object of network, layers, seed, algorithm and perhaps precision")
+    precision = Values(str, choices=PRECISIONS).convert("architecture: precision", said.get("precision", PRECISIONS[0]))
     network = said["network"]
     if not isinstance(network, str) or network not in _NETWORKS:
         raise ValueError(f"architecture: network expects one of {', '.join(_NETWORKS)}, got {shown(network)}")
@@ -49,6 +51,10 @@ def described(file: TensorFile, ops: ModuleType) -> tuple[Callable[[], Sequentia
         model = kind.__new__(kind)  # the layers come from the file, not from the class
         Sequential.__init__(model, *layers, names=names, seed=said["seed"], ops=ops, algorithm=said["algorithm"])
         model.facts = facts
+        try:
+            model.precision = precision
+        except ValueError as error:  # the file asks for it, not its reader
+            warnings.warn(f"{error}; computing in float32", RuntimeWarning, stacklevel=2)
         return model
 
     return make, parts

@@ -34,7 +34,7 @@ class LeNet(Sequential):
     than 16 pixels both convolutions pad with 2 zeros, since nothing would be left of it without padding.
     dropout, dropout_fc1: the probability in [0, 1) of dropping an input of fc2, or of fc1, in training. They change neither the
     parameters nor the keys.
-    ops: the backend. algorithm: "direct" or "winograd", see Sequential.
+    ops: the backend. algorithm: "direct" or "winograd", and precision: "float32" or "bf16", see Sequential.
     Raises TypeError or ValueError, which names the argument.
     Source: LeCun et al. 1998, with the sizes of Caffe's LeNet and a ReLU after each layer.
     """
@@ -49,6 +49,7 @@ class LeNet(Sequential):
         dropout_fc1: float = 0.0,
         ops: ModuleType = kernel_ops,
         algorithm: str = "direct",
+        precision: str = "float32",
     ) -> None:
         name = type(self).__name__
         c, h, w = expect_input_shape(f"{name}: input_shape", input_shape, _LEAST)
@@ -72,25 +73,33 @@ class LeNet(Sequential):
             "fc2": Linear(500, classes),
         }
         layers = without_idle(layers)
-        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm, input_shape=(c, h, w))
+        super().__init__(
+            *layers.values(),
+            names=list(layers),
+            seed=seed,
+            ops=ops,
+            algorithm=algorithm,
+            precision=precision,
+            input_shape=(c, h, w),
+        )
 
     @classmethod
     def of(
         cls, recipe: Recipe, *, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10, ops: ModuleType = kernel_ops
     ) -> LeNet:
-        """Returns the network that a run with this recipe starts from: with its seed, dropout and algorithm."""
+        """Returns the network that a run with this recipe starts from: with its seed, dropout, algorithm and precision."""
         settings = of_recipe(f"{cls.__name__}.of", recipe)
         return cls(**settings, input_shape=input_shape, classes=classes, ops=ops)
 
     @classmethod
-    def pretrained(cls, *, ops: ModuleType = kernel_ops, algorithm: str = "direct") -> LeNet:
+    def pretrained(cls, *, ops: ModuleType = kernel_ops, algorithm: str = "direct", precision: str = "float32") -> LeNet:
         """Returns the package's network, in evaluation mode. It was trained on MNIST by the recipe `best` with seed 0.
 
         Its weights are rounded to bfloat16, 0.86 MB. Its test accuracy is 99.62 %. Raises CheckpointError for a damaged file.
         """
         from fastlenet.formats.tensor_file import TensorFile  # which only this needs
 
-        model, file = cls(ops=ops, algorithm=algorithm), TensorFile(PRETRAINED)
+        model, file = cls(ops=ops, algorithm=algorithm, precision=precision), TensorFile(PRETRAINED)
         model.load_state_dict(file.read())
         model.facts = ModelFacts.of_metadata(file.metadata)
         model.eval()

@@ -51,6 +51,7 @@ class LeNet5(Sequential):
     input_shape: (c, h, w), the shape of an image.
     dropout, dropout_fc1: the probability in [0, 1) of dropping an input of fc2, or of fc1, in training; the paper has none.
     ops: the backend. algorithm: as in LeNet; it has no effect, since it concerns only convolutions with max-pooling.
+    precision: "float32" or "bf16", see Sequential.
     Raises TypeError or ValueError, which names the argument.
     Source: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, Proceedings of the IEEE
     86(11), 1998, section II.B; its test error on MNIST is 0.95 % (section III.B).
@@ -66,6 +67,7 @@ class LeNet5(Sequential):
         dropout_fc1: float = 0.0,
         ops: ModuleType = kernel_ops,
         algorithm: str = "direct",
+        precision: str = "float32",
     ) -> None:
         name = type(self).__name__
         c, h, w = expect_input_shape(f"{name}: input_shape", input_shape, 1)
@@ -91,12 +93,20 @@ class LeNet5(Sequential):
             "fc3": Linear(84, classes),  # OUTPUT
         }
         layers = without_idle(layers)
-        super().__init__(*layers.values(), names=list(layers), seed=seed, ops=ops, algorithm=algorithm, input_shape=(c, h, w))
+        super().__init__(
+            *layers.values(),
+            names=list(layers),
+            seed=seed,
+            ops=ops,
+            algorithm=algorithm,
+            precision=precision,
+            input_shape=(c, h, w),
+        )
 
     @classmethod
     def of(
         cls, recipe: Recipe, *, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10, ops: ModuleType = kernel_ops
     ) -> LeNet5:
-        """Returns the network that a run with this recipe starts from: with its seed, dropout and algorithm."""
+        """Returns the network that a run with this recipe starts from: with its seed, dropout, algorithm and precision."""
         settings = of_recipe(f"{cls.__name__}.of", recipe)
         return cls(**settings, input_shape=input_shape, classes=classes, ops=ops)

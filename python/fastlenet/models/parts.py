@@ -18,6 +18,7 @@ class OfRecipe(TypedDict):
     dropout: float
     dropout_fc1: float
     algorithm: str
+    precision: str
 
 
 def of_recipe(function: str, recipe: object) -> OfRecipe:
@@ -26,7 +27,13 @@ def of_recipe(function: str, recipe: object) -> OfRecipe:
 
     if not isinstance(recipe, Recipe):
         raise TypeError(f"{function}: recipe expects a Recipe, got {type(recipe).__name__}")
-    return OfRecipe(seed=recipe.seed, dropout=recipe.dropout, dropout_fc1=recipe.dropout_fc1, algorithm=recipe.algorithm)
+    return OfRecipe(
+        seed=recipe.seed,
+        dropout=recipe.dropout,
+        dropout_fc1=recipe.dropout_fc1,
+        algorithm=recipe.algorithm,
+        precision=recipe.precision,
+    )
 
 
 def expect_input_shape(name: str, shape: Sequence[int], least: int) -> tuple[int, int, int]:

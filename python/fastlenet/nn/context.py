@@ -54,11 +54,18 @@ class Workspaces(threading.local):
         self._free[:] = [workspace]  # keeps one only
 
 
+class _Calls:
+    """How many ops were called."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 class _Counted:
     """A backend that counts the calls of its ops."""
 
-    def __init__(self, ops: Backend[Array]) -> None:
-        self._ops, self.calls = ops, 0
+    def __init__(self, ops: Backend[Array], calls: _Calls) -> None:
+        self._ops, self._calls = ops, calls
 
     def __getattr__(self, name: str) -> object:
         function = getattr(self._ops, name)
@@ -66,7 +73,7 @@ class _Counted:
             return function
 
         def counted(*arguments: object, **options: object) -> object:
-            self.calls += 1
+            self._calls.number += 1
             return function(*arguments, **options)
 
         return counted
@@ -75,7 +82,7 @@ class _Counted:
 class Context:
     """A pass through the layers. The model passes it to a layer's `forward` and `backward`.
 
-    ops: the backend; compute with its ops.
+    ops: the backend; compute with its ops. In a model of precision bf16, some layers get fastlenet.bf16.
     training: whether a backward pass may follow.
     need_dx: in `backward`, whether the gradient with respect to the layer's input is needed.
     algorithm: of fused convolutions, "direct" or "winograd".
@@ -100,7 +107,9 @@ class Context:
         dropout_counter: int = 0,
         first: int = 0,
         packed: Mapping[str, Packed[Array]] | None = None,
+        rounding: Backend[Array] | None = None,
     ) -> None:
+        self._exact, self._rounding = ops, rounding or ops  # the ops of the layers that compute in float32, and of the others
         self.ops, self.training, self.algorithm, self.seed = ops, training, algorithm, seed
         self.need_dx = True
         self.graphs: dict[str, Graph[Array]] = {}  # the graphs "forward" and "backward"
@@ -156,8 +165,20 @@ class Context:
 
     # --- for the model ---
 
-    def enter(self, at: int, name: str, *, last: bool = False, output: str = "y", need_dx: bool = True) -> None:
-        """Set the layer of the context, by its position and name. last: its output goes to the caller of the model."""
+    def enter(
+        self,
+        at: int,
+        name: str,
+        *,
+        last: bool = False,
+        output: str = "y",
+        need_dx: bool = True,
+        rounds: bool = False,
+    ) -> None:
+        """Set the layer of the context, by its position and name. last: its output goes to the caller of the model. rounds:
+        whether it computes in the precision of the model.
+        """
+        self.ops = self._rounding if rounds else self._exact
         self._at, self._name, self._last, self._output, self.need_dx = at, name, last, output, need_dx
 
     def own(self, y: Array) -> Array:
@@ -174,12 +195,14 @@ class Context:
         The graph is not kept if a signal handler or a finaliser called ops meanwhile, since it then contains these too.
         """
         self.graphs.pop(name, None)
-        ops, counted = self.ops, _Counted(self.ops)
-        self.ops, self.captures = cast("Backend[Array]", counted), True
+        exact, rounding, calls = self._exact, self._rounding, _Calls()
+        self._exact, self._rounding = (cast("Backend[Array]", _Counted(ops, calls)) for ops in (exact, rounding))
+        self.ops, self.captures = self._exact, True
         try:
-            graph = ops.Graph(function, subject)
+            graph = exact.Graph(function, subject)
         finally:
-            self.ops, self.captures = ops, False
-        if graph.calls == counted.calls:
+            self.ops = self._exact = exact
+            self._rounding, self.captures = rounding, False
+        if graph.calls == calls.number:
             self.graphs[name] = graph
         return cast("Array | None", graph.result)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastlenet.backend import Array
+from fastlenet.backend import PRECISIONS, Array
 from fastlenet.fields import FieldTypeError, FieldValueError, nearest, shown
 from fastlenet.inference.facts import Label, ModelFacts, expect_example_shape
 from fastlenet.nn.description import OF_YOUR_OWN, described_layers, output_shape
@@ -28,6 +28,7 @@ class Described:
     names: list[str]
     seed: int
     algorithm: str
+    precision: str
     facts: ModelFacts = ModelFacts()
 
     def state_dict(self) -> dict[str, Array]:
@@ -147,6 +148,8 @@ class Described:
             "seed": self.seed,
             "algorithm": self.algorithm,
         }
+        if self.precision != PRECISIONS[0]:
+            architecture["precision"] = self.precision
         return {"architecture": json.dumps(architecture), **self.facts.as_metadata()}
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from fastlenet.backend import FEW_IMAGES, Array, Backend, Graph, Shape
 from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.fusion import Step, expect_examples, run_forward
+from fastlenet.nn.precision import rounding_ops
 from fastlenet.nn.tensors import as_input
 
 __all__ = ["Frozen"]
@@ -35,10 +36,19 @@ class Frozen:
     pickle it.
     """
 
-    def __init__(self, steps: Sequence[Step], parameters: Mapping[str, Array], ops: Backend[Array], algorithm: str) -> None:
-        self._steps, self._parameters, self._ops, self._algorithm = steps, parameters, ops, algorithm
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        parameters: Mapping[str, Array],
+        ops: Backend[Array],
+        algorithm: str,
+        precision: str = "float32",
+    ) -> None:
+        self._steps, self._parameters, self._ops = steps, parameters, ops
+        self._algorithm, self._precision = algorithm, precision
+        self._rounding = rounding_ops(precision, ops) or ops
         self._packed = {
-            name: ops.Packed(parameters[name], algorithm)
+            name: (self._rounding if step.rounds else ops).Packed(parameters[name], algorithm)
             for step in steps
             for name in (f"{step.name}.{key}" for key in step.layer.packs)
         }
@@ -81,10 +91,17 @@ class Frozen:
         return result
 
     def _pass(self, workspace: Workspace) -> Context:
-        return Context(self._ops, workspace, self._parameters, algorithm=self._algorithm, packed=self._packed)
+        return Context(
+            self._ops,
+            workspace,
+            self._parameters,
+            algorithm=self._algorithm,
+            packed=self._packed,
+            rounding=self._rounding,
+        )
 
     def __getstate__(self) -> dict[str, object]:
-        own = {"_packed", "_captures", "_graphs", "_workspaces"}
+        own = {"_packed", "_captures", "_graphs", "_workspaces", "_rounding"}
         state = {key: value for key, value in vars(self).items() if key not in own}
         return state | {"_ops": self._ops.__name__}
 
@@ -95,4 +112,4 @@ class Frozen:
             parameters[name] = ops.empty(array.shape)
             parameters[name][...] = array
             parameters[name].flags.writeable = False
-        Frozen.__init__(self, self._steps, parameters, ops, self._algorithm)
+        Frozen.__init__(self, self._steps, parameters, ops, self._algorithm, self._precision)

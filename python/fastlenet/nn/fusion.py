@@ -24,6 +24,7 @@ class _ConvReLUMaxPool(Layer):
     replaces = (Conv2d, ReLU, MaxPool2d)
     calls_only_ops = True
     packs = ("weight",)
+    has_bf16 = True
 
     def __init__(self, conv: Conv2d, pool: MaxPool2d) -> None:
         self.conv, self.pool = conv, pool
@@ -78,20 +79,29 @@ class _ConvReLUMaxPool(Layer):
 
 @dataclass(frozen=True)
 class Step:
-    """A layer to run, its position among the model's layers, and the prefix of its parameters' names."""
+    """A layer to run, its position among the model's layers, and the prefix of its parameters' names.
+
+    rounds: whether it computes with bfloat16 in a model of that precision.
+    """
 
     layer: Layer
     at: int
     name: str
+    rounds: bool = False
 
 
 def plan(layers: Sequence[Layer], names: Sequence[str]) -> list[Step]:
-    """Returns the steps of a model: its layers, fused where possible."""
+    """Returns the steps of a model: its layers, fused where possible.
+
+    The last layer with parameters gives the scores, and never computes with bfloat16: it costs little, and its outputs decide.
+    """
     steps: list[Step] = []
+    last = max((at for at, layer in enumerate(layers) if layer.shapes()), default=0)
     at = 0
     while at < len(layers):
         fused = _ConvReLUMaxPool.of(layers[at : at + 3])
-        steps.append(Step(fused or layers[at], at, names[at]))
+        layer = fused or layers[at]
+        steps.append(Step(layer, at, names[at], rounds=layer.has_bf16 and at != last))
         at += 3 if fused else 1
     return steps
 
@@ -112,7 +122,7 @@ def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
     expect_examples(x)
     last = steps[-1] if steps and not context.captures else None
     for step in steps:
-        context.enter(step.at, step.name, last=step is last)
+        context.enter(step.at, step.name, last=step is last, rounds=step.rounds)
         if context.captures:
             _void_unless_promised(step, context)
         try:
@@ -133,7 +143,7 @@ def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx:
     for step in reversed(steps):
         assert gradient is not None
         wanted = need_dx or step is not steps[0]
-        context.enter(step.at, step.name, output="dx", need_dx=wanted)
+        context.enter(step.at, step.name, output="dx", need_dx=wanted, rounds=step.rounds)
         if context.captures:
             _void_unless_promised(step, context)
         try:

@@ -22,6 +22,7 @@ from fastlenet.nn.description import output_shape
 from fastlenet.nn.frozen import Frozen
 from fastlenet.nn.fusion import Step, plan, run_backward, run_forward
 from fastlenet.nn.layers.base import Layer
+from fastlenet.nn.precision import as_precision, rounding_ops
 from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
 
@@ -44,6 +45,8 @@ class Sequential(Described, Predictor):
     in 0..2^64-1, for dropout and for the initial parameters, which are uniform in +-1/sqrt(fan_in) as in PyTorch. ops: the
     backend.
     algorithm: the algorithm of fused convolutions, "direct" or "winograd", as in ops.conv2d_relu_max_pool2d_forward.
+    precision: of the factors of products in linear layers, except the last layer with parameters: "float32", or "bf16", which
+    is fastlenet.bf16. Parameters, gradients and sums are float32 all the same. May be set later.
     input_shape: the shape of one example, such as (1, 28, 28); `fit` sets it from its images.
 
     len(model), iteration, model[0] and model["conv1"] give the layers. `facts` is what the model knows about its images and
@@ -64,6 +67,7 @@ class Sequential(Described, Predictor):
         seed: int = 0,
         ops: Backend[Any] = kernel_ops,
         algorithm: str = "direct",
+        precision: str = "float32",
         input_shape: Sequence[int] | None = None,
     ) -> None:
         kind = type(self).__name__
@@ -79,6 +83,7 @@ class Sequential(Described, Predictor):
         self.names = _names(names, len(layers))
         self.seed: int = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1).convert(f"{kind}: seed", seed)
         self.algorithm: str = Values(str, choices=ALGORITHMS).convert(f"{kind}: algorithm", algorithm)
+        self._precision = as_precision(kind, precision, ops)
         shape = None if input_shape is None else expect_example_shape(f"{kind}: input_shape", input_shape)
         self.facts = ModelFacts(shape)
         self.training = True
@@ -93,6 +98,21 @@ class Sequential(Described, Predictor):
         self.gradient_buffer = self._flat_buffer()
         self._bind_views()
         self._initialise()
+
+    @property
+    def precision(self) -> str:
+        """The precision of the factors of products: "float32" or "bf16". Raises TypeError or ValueError, in one line, if it is
+        set to one that does not exist, or that the backend or this machine has not.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, value: str) -> None:
+        self._precision = as_precision(type(self).__name__, value, self.ops)
+
+    def level(self) -> str:
+        """Returns the level on which the last bits of the model's outputs and gradients depend, that of its ops."""
+        return (rounding_ops(self._precision, self.ops) or self.ops).level()
 
     # --- parameters ---
 
@@ -192,9 +212,19 @@ class Sequential(Described, Predictor):
                 self._in_a_pass = False
         workspace = self._workspaces.take()
         try:
-            return run_forward(self._steps, x, Context(self.ops, workspace, self._parameters, algorithm=self.algorithm))
+            return run_forward(self._steps, x, self._evaluation(workspace))
         finally:
             self._workspaces.give_back(workspace)
+
+    def _evaluation(self, workspace: Workspace) -> Context:
+        """The context of a pass in evaluation mode."""
+        return Context(
+            self.ops,
+            workspace,
+            self._parameters,
+            algorithm=self.algorithm,
+            rounding=rounding_ops(self._precision, self.ops),
+        )
 
     def _expect_no_pass(self, what: str) -> None:
         """Raise RuntimeError within a training pass, since an inner pass would change the activations of the outer one."""
@@ -223,7 +253,7 @@ class Sequential(Described, Predictor):
     def _key(self, x: Array) -> tuple[object, ...]:
         """Everything that the arrays and ops of a pass depend on."""
         shape = getattr(x, "shape", None)
-        return self.ops, self.algorithm, shape if type(shape) is tuple else None
+        return self.ops, self.algorithm, self._precision, shape if type(shape) is tuple else None
 
     def _context(self) -> Context:
         return Context(
@@ -236,6 +266,7 @@ class Sequential(Described, Predictor):
             seed=self.seed,
             dropout_counter=self.dropout_counter,
             first=self.first_of_batch,
+            rounding=rounding_ops(self._precision, self.ops),
         )
 
     def _capture(self, x: Array) -> tuple[Context, Array]:
@@ -315,7 +346,7 @@ class Sequential(Described, Predictor):
         buffer = self.ops.empty(self.parameter_buffer.shape)
         buffer[...] = self.parameter_buffer
         buffer.flags.writeable = False
-        return Frozen(self._steps, self._views(buffer), self.ops, self.algorithm)
+        return Frozen(self._steps, self._views(buffer), self.ops, self.algorithm, self._precision)
 
     # --- raw images ---
 
@@ -337,8 +368,10 @@ class Sequential(Described, Predictor):
 
     def _activations(self, function: str, raw: RawImages) -> dict[str, Array]:
         x, found = self._input(function, raw), {}
+        rounding, rounds = rounding_ops(self._precision, self.ops), {step.at for step in self._steps if step.rounds}
         for at, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
-            x = run_forward([Step(layer, at, name)], x, Context(self.ops, Workspace(self.ops), self._parameters))
+            context = Context(self.ops, Workspace(self.ops), self._parameters, rounding=rounding)
+            x = run_forward([Step(layer, at, name, rounds=at in rounds)], x, context)
             found[name] = np.asarray(x)
         return found
 
@@ -381,6 +414,7 @@ class Sequential(Described, Predictor):
         return {key: value for key, value in vars(self).items() if not key.startswith("_")} | {
             "ops": self.ops.__name__,
             "_shapes": self._shapes,
+            "_precision": self._precision,
         }
 
     def __setstate__(self, state: dict[str, object]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastlenet.backend import Array
 from fastlenet.nn.context import Context, Workspace
 from fastlenet.nn.fusion import plan, run_forward
+from fastlenet.nn.precision import rounding_ops
 
 if TYPE_CHECKING:
     from fastlenet.nn.sequential import Sequential
@@ -23,7 +24,13 @@ def step_seconds(model: Sequential, x: Array) -> list[tuple[tuple[str, ...], flo
     x: normalised images, (n, ...). In evaluation mode, as the model would run them. Raises the errors of model(x).
     """
     wait = getattr(model.ops, "synchronize", lambda: None)  # a GPU computes beside Python
-    context = Context(model.ops, Workspace(model.ops), model.parameters(), algorithm=model.algorithm)
+    context = Context(
+        model.ops,
+        Workspace(model.ops),
+        model.parameters(),
+        algorithm=model.algorithm,
+        rounding=rounding_ops(model.precision, model.ops),
+    )
     steps, found = plan(model.layers, model.names), []
     for number, step in enumerate(steps):
         y = run_forward([step], x, context)  # the first pass makes the buffers

@@ -1,4 +1,4 @@
-"""The linear layer with factors of bfloat16, in plain NumPy: the factors are rounded, the sums are not.
+"""The ops of fastlenet.bf16 in plain NumPy: the factors of products are rounded to bfloat16, the sums are not.
 
 It has no backend's names, since it differs from the reference in these functions only.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.backend import Array, Gradients
-from fastlenet.reference import linear
+from fastlenet.backend import Array, Gradients, Pair
+from fastlenet.reference import conv_pool, linear
 
-__all__ = ["linear_backward", "linear_forward", "rounded"]
+__all__ = ["conv2d_relu_max_pool2d_forward", "linear_backward", "linear_forward", "rounded"]
 
 
 def rounded(x: npt.ArrayLike) -> Array:
@@ -26,6 +26,13 @@ def rounded(x: npt.ArrayLike) -> Array:
     upper = np.where(np.isnan(x), bits | 0x400000, bits + 0x7FFF + (bits >> 16 & 1)) >> 16  # a NaN is cut, and made quiet
     upper = np.where(bits & 0x7F800000, upper, bits >> 31 << 15)
     return (upper << 16).astype(np.uint32).view(np.float32).astype(x.dtype)
+
+
+def conv2d_relu_max_pool2d_forward(
+    x: Array, weight: Array, bias: Array | None = None, *, padding: Pair = 0, kernel_size: Pair = 2
+) -> tuple[Array, Array]:
+    """As the reference's, of rounded x and weight. The bias is not rounded."""
+    return conv_pool.conv2d_relu_max_pool2d_forward(rounded(x), rounded(weight), bias, padding=padding, kernel_size=kernel_size)
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -175,7 +175,7 @@ def make_report(
 
 def _machine(model: Sequential) -> str:
     """What the times depend on: the backend, and for kernels on a CPU their level and the threads."""
-    name, level, threads = model.ops.name, model.ops.level(), get_num_threads()
+    name, level, threads = model.ops.name, model.level(), get_num_threads()
     return name if name == level else f"{name}, level {level}, {threads} thread{'s' * (threads > 1)}"
 
 

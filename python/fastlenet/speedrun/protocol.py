@@ -163,7 +163,8 @@ def _expect_twin(settings: Settings, workers: Workers) -> None:
 def _speedrun(job: _Job, signals: StopSignals) -> int:
     facts = machine()
     contenders = [] if job.workers.asked_for else _contenders(job, signals)
-    print(f"{facts['cpu']}, {facts['cpus']} CPUs, {job.threads} threads; {DEVICES[job.settings.device].words()}")
+    device = DEVICES[job.settings.device]
+    print(f"{facts['cpu']}, {facts['cpus']} CPUs, {job.threads} threads; {device.words(device.load().level())}")
     changed = "" if job.recipe == RECIPES[job.settings.recipe] else " with changes"
     print(f"recipe {job.settings.recipe}{changed}: {job.recipe}\n", flush=True)
     with kept(job.results, job.about(), [*_COMMAND, *job.command]) as results:

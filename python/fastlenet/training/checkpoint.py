@@ -66,8 +66,8 @@ class OtherRunError(FieldError, CheckpointError):
 
 
 def _level(model: Sequential) -> str:
-    """The level on which a run's last bits depend: the CPU's instruction-set level, "cuda", or "numpy"."""
-    return model.ops.level()
+    """The level on which a run's last bits depend: an instruction-set level, "cuda" or "numpy"."""
+    return model.level()
 
 
 def _network(model: Sequential) -> tuple[str, ...]:
@@ -205,6 +205,14 @@ def _take(state: RunState, facts: RunFacts, steps_done: int) -> None:
         )
 
 
+def _cure(there: str, here: str) -> str:
+    """How to continue at a CPU's level: FASTLENET_ISA, and for bf16 the instruction."""
+    (isa, _, instruction), (_, _, own) = there.partition("+"), here.partition("+")
+    if instruction and own:
+        return f"set FASTLENET_ISA={isa} and FASTLENET_BF16={instruction}, or {instruction}-emulated"
+    return f"set FASTLENET_ISA={isa}" + (f" and precision={'bf16' if instruction else 'float32'}" if instruction != own else "")
+
+
 def _bytes_at_most(state: RunState) -> int:
     """The largest size of a checkpoint of this run: four times the parameters, and the networks finished before."""
     return max(64 << 20, 4 * state.model.parameter_buffer.size * (MAX_MEMBERS + 5))
@@ -215,7 +223,7 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
     level = _level(state.model)
     if facts.level != level and not allow_level_change:
         backends = {"cuda": "train on cuda", "numpy": "train on fastlenet.reference"}
-        cure = backends.get(facts.level, f"set FASTLENET_ISA={facts.level}")
+        cure = backends.get(facts.level) or _cure(facts.level, level)
         raise OtherLevelError("level", facts.level, level, "", cure)
     if facts.data != state.data.fingerprint:
         raise ValueError(f"made on other training data than {state.data.name}")

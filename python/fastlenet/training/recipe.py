@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from fastlenet.augment import EPOCH, Augmentation
-from fastlenet.backend import ALGORITHMS
+from fastlenet.backend import ALGORITHMS, PRECISIONS
 from fastlenet.fields import (
     INT64_MAX,
     FieldValueError,
@@ -96,6 +96,7 @@ class ChangesButSchedule(TypedDict, total=False):
     cutout: int
     plain_epochs: int
     algorithm: str
+    precision: str
     tta: bool
     seed: int
 
@@ -177,6 +178,11 @@ class Recipe:
         _one_of(*ALGORITHMS),
         "algorithm of conv2's forward pass; winograd is faster and rounds a little more",
     )
+    precision: str = a_field(
+        PRECISIONS[0],
+        _one_of(*PRECISIONS),
+        "of the factors of fc1's products: float32, or bf16, for which the CPU needs AVX512_BF16 or AMX",
+    )
     tta: bool = a_field(False, _SWITCH, "test-time augmentation: average over each test image and its four shifts by one pixel")
     seed: int = a_field(0, _SEED, "seed of the initial weights, the order of the images, augmentation and dropout")
 
@@ -247,6 +253,8 @@ class Recipe:
             shown.pop("muon_lr", None)
         if self.shards == 1:
             del shown["shards"]
+        if self.precision == PRECISIONS[0]:
+            del shown["precision"]
         return shown
 
     def __str__(self) -> str:

@@ -39,7 +39,7 @@ class Trainer:
     """A run in progress. It applies steps to its `state`, epoch by epoch.
 
     To stop it after the current step, call stop(), also from a signal handler or another thread. The model takes the recipe's
-    algorithm.
+    algorithm and precision.
 
     test_batch_size: images at a time in evaluation. evaluate_every_epoch: if false, evaluate only after the last epoch. rate: a
     function from a step, counted from 0, to its learning rate, instead of the recipe's; on a GPU it is called for all steps of
@@ -85,6 +85,7 @@ class Trainer:
             passengers=passengers,
         )
         model.algorithm = recipe.algorithm
+        model.precision = recipe.precision
         self.evaluation_seconds = 0.0
         self.stop_requested, self.stop_reason = False, ""
         self._rate, self._ranks = rate, ranks

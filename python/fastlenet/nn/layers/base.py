@@ -44,6 +44,7 @@ class Layer:
     """
 
     calls_only_ops: ClassVar[bool] = False
+    has_bf16: ClassVar[bool] = False  # whether its ops are others in fastlenet.bf16
     packs: ClassVar[tuple[str, ...]] = ()  # the parameters that `forward` takes by context.weight, packed if frozen
 
     def __init_subclass__(cls) -> None:

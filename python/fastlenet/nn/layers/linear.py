@@ -14,6 +14,7 @@ class Linear(Layer):
 
     calls_only_ops = True
     packs = ("weight",)
+    has_bf16 = True
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features: int = SIZE.convert("Linear: in_features", in_features)
