@@ -1,9 +1,10 @@
-"""The ops of `fastlenet.ops`, of which the linear layer has factors of bfloat16. A model with precision="bf16" calls them.
+"""The ops of `fastlenet.ops`, of which some have factors of bfloat16. A model with precision="bf16" calls them.
 
-They have the same names, arguments and errors. In linear_forward and linear_backward each factor of a product is rounded to 8
-significant bits; biases, sums and results are float32. The CPU's instruction decides how sums are rounded: VDPBF16PS
-(AVX512_BF16) and TDPBF16PS (AMX) differ in the last bits, and so have different levels. Each has an emulation in plain C++ with
-the same bits. FASTLENET_BF16 chooses: vdpbf16ps, tdpbf16ps, vdpbf16ps-emulated, tdpbf16ps-emulated. See docs/levels.md.
+They have the same names, arguments and errors. In linear layers and in the fused convolution's forward pass each factor of a
+product is rounded to 8 significant bits; biases, sums and results are float32. The CPU's instruction decides how sums are
+rounded: VDPBF16PS (AVX512_BF16) and TDPBF16PS (AMX) differ in the last bits, and so have different levels. Each has an
+emulation in plain C++ with the same bits. FASTLENET_BF16 chooses: vdpbf16ps, tdpbf16ps, vdpbf16ps-emulated,
+tdpbf16ps-emulated. See docs/levels.md.
 `fastlenet.reference.bf16` has the same in NumPy.
 """
 

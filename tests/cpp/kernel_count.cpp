@@ -16,6 +16,7 @@
 
 #include "../../cpp/machine/isa.hpp"
 #include "../../cpp/machine/parallel.hpp"
+#include "../../cpp/machine/units.hpp"
 #include "../../cpp/ops/elementwise.hpp"
 #include "../../cpp/ops/ops.hpp"
 
@@ -244,6 +245,35 @@ void cifar() {
   }
 }
 
+// The products of bfloat16, on the emulations. Their arithmetic takes many instructions a product, so at few images; the counts
+// tell how many products, blocks and packed factors there are.
+void low_precision() {
+  for (const std::string instruction : {"vdpbf16ps", "tdpbf16ps"}) {
+    set_unit(instruction + "-emulated");
+    Random random{6};
+    Linear layer(random, 40, 100, 70, 0.02f);
+    Floats x = random.uniform(40 * 100, -1.0f, 0.5f), dy = random.uniform(40 * 70, -1.0f, 1.0f), y = dy, dx = x;
+    for (float& value : x) value = std::max(value, 0.0f);
+    count((instruction + ", linear forward").c_str(),
+          [&] { cpu::linear_forward_bf16(y.data(), x.data(), layer.weight.data(), layer.bias.data(), nullptr, layer.shape); });
+    count((instruction + ", linear backward").c_str(), [&] {
+      cpu::linear_backward_bf16(dx.data(), layer.dweight.data(), layer.dbias.data(), dy.data(), x.data(), layer.weight.data(),
+                                layer.shape);
+    });
+    if (instruction == "tdpbf16ps") continue;  // which has no convolution
+    for (const std::int64_t images : {16, 1}) {
+      Convolution conv(random, images, 1, 12, 20, 0.4f);
+      const Floats pixels = random.uniform(conv.inputs, 0.0f, 1.0f);
+      Floats pooled = zeros(conv.outputs);
+      std::vector<std::uint8_t> winners = bytes(conv.outputs);
+      count((instruction + (images == 1 ? ", one image, conv" : ", conv")).c_str(), [&] {
+        cpu::conv2d_relu_max_pool2d_forward_bf16(pooled.data(), winners.data(), pixels.data(), conv.weight.data(),
+                                                 conv.bias.data(), nullptr, cpu::Algorithm::direct, conv.shape);
+      });
+    }
+  }
+}
+
 int main() {
   select_level();
   set_num_threads(1);
@@ -251,4 +281,5 @@ int main() {
   lenet5();
   one_image();
   cifar();
+  low_precision();
 }

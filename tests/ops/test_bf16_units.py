@@ -82,6 +82,20 @@ def test_vectors_follow_the_manual(unit: str, kind: str, rng: Rng) -> None:
     _expect_numbers(_core.dot_bf16(unit, sums, a, b), np.array(exact, np.float32))
 
 
+@pytest.mark.parametrize("unit", DOTS)
+def test_tiny_is_judged_after_rounding(unit: str) -> None:
+    """2^-126 minus up to half an ulp below it rounds to 2^-126, and stays; a little more is tiny, and is flushed."""
+    little = np.array([2.0**-80, 2.0**-80, 2.0**-80, 2.0**-80], np.float32)  # times about 2^-71
+    parts = np.float32([2.0**-71, 2.0**-71 * (1 - 2.0**-8), 2.0**-71 * (1 + 2.0**-7), 2.0**-70])
+    a, b = (array.view(np.uint32) >> 16 for array in (little, parts))
+    sums = np.full(4, -(2.0**-126), np.float32)
+    found = _core.dot_bf16(unit, sums, a, b)
+    np.testing.assert_array_equal(found, np.float32([-(2.0**-126), -(2.0**-126), 0, 0]))
+    assert np.signbit(found).all()
+    exact = [dot(float(total), int(left), int(right)) for total, left, right in zip(sums, a, b, strict=True)]
+    _expect_numbers(found, np.float32(exact))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("unit", TILES)
 def test_tiles_follow_the_manual(unit: str, kind: str, rng: Rng) -> None:

@@ -62,18 +62,18 @@ inline float emulated_multiply_add(float a, float b, float sum) {
   a = flushed(a), b = flushed(b), sum = flushed(sum);
   if (is_nan(a) || is_nan(b) || is_nan(sum)) return nan_of(a, b, sum);
   const double product = static_cast<double>(a) * static_cast<double>(b), term = sum;
-  double total = product + term;
+  const double total = product + term;
   if (total != total) return as_float(kDefaultNaN);
   if (total < kTiny && total > -kTiny) return __builtin_copysignf(0.0f, static_cast<float>(total));
   const double part = total - product, error = (product - (total - part)) + (term - part);
   std::uint64_t bits;
   __builtin_memcpy(&bits, &total, sizeof bits);
   const bool finite = (bits >> 52 & 0x7FF) != 0x7FF;
-  if (finite && error != 0.0 && !(bits & 1)) {
-    bits += (error > 0.0) == (total > 0.0) ? 1 : -1;  // to the neighbour on the side of the exact sum, which is odd
-    __builtin_memcpy(&total, &bits, sizeof bits);
-  }
-  return static_cast<float>(total);
+  if (!finite || error == 0.0 || (bits & 1)) return static_cast<float>(total);
+  bits += (error > 0.0) == (total > 0.0) ? 1 : -1;  // to the neighbour on the side of the exact sum, which is odd
+  double odd;
+  __builtin_memcpy(&odd, &bits, sizeof odd);
+  return static_cast<float>(odd);
 }
 
 // A sum of floats that is below 2^-126 is exact, so it is tiny before rounding and after it.

@@ -45,8 +45,8 @@ class Sequential(Described, Predictor):
     in 0..2^64-1, for dropout and for the initial parameters, which are uniform in +-1/sqrt(fan_in) as in PyTorch. ops: the
     backend.
     algorithm: the algorithm of fused convolutions, "direct" or "winograd", as in ops.conv2d_relu_max_pool2d_forward.
-    precision: of the factors of products in linear layers, except the last layer with parameters: "float32", or "bf16", which
-    is fastlenet.bf16. Parameters, gradients and sums are float32 all the same. May be set later.
+    precision: of the factors of products in fused convolutions and linear layers, except the last layer with parameters:
+    "float32", or "bf16", by the ops of fastlenet.bf16. Parameters, gradients and sums stay float32. It may be set later.
     input_shape: the shape of one example, such as (1, 28, 28); `fit` sets it from its images.
 
     len(model), iteration, model[0] and model["conv1"] give the layers. `facts` is what the model knows about its images and

@@ -181,7 +181,7 @@ class Recipe:
     precision: str = a_field(
         PRECISIONS[0],
         _one_of(*PRECISIONS),
-        "of the factors of fc1's products: float32, or bf16, for which the CPU needs AVX512_BF16 or AMX",
+        "of the factors of products in conv1 and fc1: float32, or bf16, for which the CPU needs AVX512_BF16 or AMX",
     )
     tta: bool = a_field(False, _SWITCH, "test-time augmentation: average over each test image and its four shifts by one pixel")
     seed: int = a_field(0, _SEED, "seed of the initial weights, the order of the images, augmentation and dropout")
