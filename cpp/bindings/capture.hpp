@@ -1,10 +1,15 @@
 // Captures the ops that a thread calls.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "../machine/parallel.hpp"
 
 namespace fastlenet {
 
@@ -57,18 +62,32 @@ class Capture {
     if (!reason_.empty()) calls_.clear();
   }
 
-  // The number of ops called.
+  // The number of ops called, and of those recorded.
   std::size_t ops() const { return ops_; }
+  std::size_t recorded() const { return calls_.size(); }
   // The reason why the calls cannot be repeated; empty if they can.
   const std::string& reason() const { return reason_; }
 
-  void repeat() const {
+  // times: null, or recorded() x kTimes numbers, to which the launches, seconds and barriers of each recorded op are added.
+  static constexpr std::size_t kTimes = 3;
+  void repeat(double* times) const {
     for (const std::function<bool()>& call : calls_) {
-      if (call()) return;
+      if (times == nullptr ? call() : timed(call, times)) return;
+      if (times != nullptr) times += kTimes;
     }
   }
 
  private:
+  static bool timed(const std::function<bool()>& call, double* times) {
+    const std::uint64_t waited = barriers();
+    const auto start = std::chrono::steady_clock::now();
+    const bool ends = call();
+    times[0] += 1;
+    times[1] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    times[2] += static_cast<double>(barriers() - waited);
+    return ends;
+  }
+
   void settle() {
     if (announced_ == nullptr) return;
     make_void(std::string(announced_) +

@@ -94,11 +94,11 @@ void Graph::launch() {
     outer->announce("Graph.launch");
     outer->note([this, self = py::cast(this)] {
       const Running running(running_);
-      capture_.repeat();
+      capture_.repeat(into_);
     });
   }
   const Running running(running_);
-  without_gil([this] { capture_.repeat(); });
+  without_gil([this] { capture_.repeat(into_); });
 }
 
 py::object Graph::launch_with_copy(const py::object& copy_of) {
@@ -112,8 +112,23 @@ py::object Graph::launch_with_copy(const py::object& copy_of) {
   if (!input.array.writeable()) throw std::invalid_argument("Graph: copy_of expects a graph whose input is writable");
   const Running running(running_);
   std::memmove(input.data, array.data(), static_cast<std::size_t>(array.nbytes()));
-  without_gil([this] { capture_.repeat(); });
+  without_gil([this] { capture_.repeat(into_); });
   return copy_of_array(result_);
+}
+
+py::array Graph::time() {
+  expect_valid();
+  py::array times(py::dtype::of<double>(), Dims{static_cast<py::ssize_t>(capture_.recorded()), Capture::kTimes});
+  const Running running(running_);
+  into_ = static_cast<double*>(times.mutable_data());
+  std::fill_n(into_, times.size(), 0.0);
+  times_ = times;
+  return times;
+}
+
+std::size_t Graph::recorded() {
+  const Capture* capture = Capture::active();
+  return capture == nullptr ? 0 : capture->recorded();
 }
 
 void Graph::stop_unless_finite(const py::handle& number) {
@@ -136,6 +151,8 @@ void bind_graph(py::module_& m) {
       .def_property_readonly("reason", &Graph::reason)
       .def_property_readonly("result", &Graph::result)
       .def_property_readonly("calls", &Graph::calls)
+      .def("time", &Graph::time)
+      .def_static("recorded", &Graph::recorded)
       .def_static("stop_unless_finite", &Graph::stop_unless_finite, py::arg("number"))
       .def_static("void", &Graph::make_void, py::arg("reason"));
 }

@@ -29,6 +29,12 @@ class Graph {
   py::object result() const { return result_; }
   std::size_t calls() const { return capture_.ops(); }
 
+  // Measures the ops of each launch from now on. Returns an array of float64, (recorded ops, 3), which begins with zeros and to
+  // which a launch adds; it replaces the one before.
+  py::array time();
+  // The number of ops that the graph which this thread is capturing has recorded so far; 0 without one.
+  static std::size_t recorded();
+
   // Lets a launch of the graph that this thread is capturing, if any, end here when a number of shape () is not finite.
   static void stop_unless_finite(const py::handle& number);
   // Voids the graph that this thread is capturing, if any.
@@ -49,6 +55,8 @@ class Graph {
 
   std::vector<Subject> inputs_;
   Capture capture_;
+  py::object times_;  // the array of time(), or null; its numbers are at into_
+  double* into_ = nullptr;
   py::object result_;
   std::atomic<bool> running_{false};
 };

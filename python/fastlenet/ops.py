@@ -122,6 +122,10 @@ class Graph(_core.Graph):
     Computations of the function without ops are not captured. Ops that signal handlers or finalisers call meanwhile are
     captured too; compare `calls`, the number of all captured calls. `reads(x)` returns whether x is the input. If two threads
     launch one graph at once, one gets RuntimeError.
+
+    `time()` measures the ops of each launch from now on: it returns an array of float64, (n, 3), for the n ops captured, to
+    which a launch adds 1, their seconds, and how often the threads waited for one another. `Graph.recorded()` is the number of
+    ops that this thread has captured so far; 0 outside a capture.
     """
 
     captures_one_thread: ClassVar[bool] = True

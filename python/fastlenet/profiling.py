@@ -6,9 +6,9 @@ import functools
 import importlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -33,34 +33,83 @@ class Line:
     flops: float = 0.0
     barriers: int = 0
 
+    def add(self, calls: int, seconds: float, flops: float, barriers: int) -> None:
+        """Add further calls. seconds, flops, barriers: of all of them."""
+        self.calls += calls
+        self.seconds += seconds
+        self.flops += flops
+        self.barriers += barriers
 
-class _Untimed(Uncaptured[Array]):
-    """A graph of timed ops, which is always void."""
+
+# What a graph has recorded, in its order: the line and the flops of an op, or None for what has no line, such as a launch.
+_Recorded = list[tuple[str, float] | None]
+
+
+@dataclass
+class _Measured:
+    """The measurements of a profiler.
+
+    called: of ops that Python called. launched: of each graph, what it has recorded, and the array of its `time()`.
+    recorded: what the graph that is being captured has recorded so far.
+    """
+
+    called: dict[str, Line] = field(default_factory=dict)
+    launched: list[tuple[_Recorded, Array]] = field(default_factory=list)
+    recorded: _Recorded = field(default_factory=list)
+
+
+class _TimedGraph(kernel_ops.Graph):
+    """A graph whose launches are measured, op by op."""
+
+    measured: ClassVar[_Measured]  # of the profiler, in the class that it derives
+
+    def __init__(self, function: Callable[..., object], *inputs: Array) -> None:
+        measured = self.measured
+        outer, measured.recorded = measured.recorded, []
+        try:
+            super().__init__(function, *inputs)
+            if self.reason is None:
+                measured.launched.append((measured.recorded, self.time()))
+        finally:
+            measured.recorded = outer
+
+
+class _UntimedGraph(Uncaptured[Array]):
+    """A graph of another backend's ops, which is always void."""
 
     reason = "a profiler times each op, which a launch would not"
 
 
 class Profiler(ModuleType):
-    """A backend that calls the ops of `ops` and times them.
+    """A backend that calls the ops of `ops` and times them. `times` is that backend.
 
-    `lines` holds the times by op and input shape; the line "profiler" is the cost of timing.
+    `lines` holds the times by op and input shape, in the order of the first calls; the line "profiler" is the cost of timing
+    the ops that Python calls. The kernels' graphs are captured as without a profiler; a launch is timed below Python, op by op.
+    Graphs of other backends are void.
     """
 
-    Graph = _Untimed
-
-    def __init__(self, ops: ModuleType = kernel_ops) -> None:
+    def __init__(self, ops: ModuleType = kernel_ops, measured: _Measured | None = None) -> None:
         super().__init__(ops.__name__)
-        self._ops, self.name = ops, ops.name
-        self.lines: dict[str, Line] = {}
+        self.times, self.name = ops, ops.name
+        self._measured = _Measured() if measured is None else measured
+        self._others: dict[ModuleType, Profiler] = {}
+        captures = getattr(ops, "Graph", None) is kernel_ops.Graph
+        self.Graph = type("Graph", (_TimedGraph,), {"measured": self._measured}) if captures else _UntimedGraph
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _profiler, (self._ops.__name__, self.lines)
+        return _profiler, (self.times.__name__, self.lines)
 
     def __getattr__(self, name: str) -> Any:
-        function = getattr(self._ops, name)
+        function = getattr(self.times, name)
         timed = self._timed(name, function) if name in OPS else function
         setattr(self, name, timed)  # from now on found without __getattr__
         return timed
+
+    def of(self, ops: ModuleType) -> Profiler:
+        """Returns a profiler of another backend with the same lines."""
+        if ops not in self._others:
+            self._others[ops] = Profiler(ops, self._measured)
+        return self._others[ops]
 
     def _timed(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
         from fastlenet.testing.registry import OPS as DESCRIBED  # which only a profile needs
@@ -69,7 +118,7 @@ class Profiler(ModuleType):
 
         @functools.wraps(function)
         def run(*arguments: object, **options: object) -> object:
-            waits = _core.barriers()
+            before, waits = _core.Graph.recorded(), _core.barriers()
             start = time.perf_counter()
             result = function(*arguments, **options)
             end = time.perf_counter()
@@ -77,37 +126,53 @@ class Profiler(ModuleType):
             named = {**dict(zip(op.parameters, arguments, strict=False)), **options} if op else {}
             shape = np.shape(cast(Array, named["x"] if "x" in named else arguments[0]))
             flops = op.flops(named) if op else 0.0
-            self._add(f"{name} {'x'.join(map(str, shape[1:]))}".strip(), end - start, flops, waits)
+            line = f"{name} {'x'.join(map(str, shape[1:]))}".strip()
+            self._add(line, end - start, flops, waits)
+            self._note(line, flops, before)
             self._add("profiler", time.perf_counter() - end)
             return result
 
         return run
 
     def _add(self, name: str, seconds: float, flops: float = 0.0, barriers: int = 0) -> None:
-        line = self.lines.setdefault(name, Line())
-        line.calls += 1
-        line.seconds += seconds
-        line.flops += flops
-        line.barriers += barriers
+        self._measured.called.setdefault(name, Line()).add(1, seconds, flops, barriers)
+
+    def _note(self, line: str, flops: float, before: int) -> None:
+        """Note which line a graph's launches add to, if a graph recorded an op. before: the number of those before it."""
+        recorded, now = self._measured.recorded, _core.Graph.recorded()
+        if now > before:
+            recorded += [None] * (before - len(recorded)) + [(line, flops)] * (now - before)
+
+    @property
+    def lines(self) -> dict[str, Line]:
+        """The measurements since the last reset."""
+        found = {
+            name: Line(line.calls, line.seconds, line.flops, line.barriers) for name, line in self._measured.called.items()
+        }
+        for recorded, times in self._measured.launched:
+            for of, (launches, seconds, barriers) in zip(recorded, times.tolist(), strict=False):
+                if of is not None:
+                    found.setdefault(of[0], Line()).add(int(launches), seconds, launches * of[1], int(barriers))
+        return {name: line for name, line in found.items() if line.calls}
 
     def reset(self) -> None:
         """Discard the measurements so far."""
-        self.lines.clear()
+        for name in self._measured.called:
+            self._measured.called[name] = Line()  # keeps its place
+        for _, times in self._measured.launched:
+            times.fill(0)
 
 
 def _profiler(module: str, lines: dict[str, Line]) -> Profiler:
     """A copy of a profiler; a pickle holds the name of its module."""
-    copy = Profiler(importlib.import_module(module))
-    copy.lines.update(lines)
-    return copy
+    return Profiler(importlib.import_module(module), _Measured(lines))
 
 
 def profile_table(lines: Mapping[str, Line], seconds: float) -> str:
     """A table of microseconds per step: each op, the rest (Python), and the whole step. seconds: the time of all steps.
 
     The number of steps is the number of calls of the first op. "of peak" is the rate of the dense product's multiply-adds over
-    this CPU's multiply-add peak, which is measured now; an op that skips most of them can exceed 100 %. A profiled step calls
-    the ops one by one; an ordinary step repeats most of them as one call without Python, and so is faster.
+    this CPU's multiply-add peak, which is measured now; an op that skips most of them can exceed 100 %.
     """
     peak = max(_core.multiply_add_peak(get_num_threads(), 0.1) for _ in range(3))
     steps = next(iter(lines.values())).calls

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastlenet import ops
 from fastlenet.backend import Array, Count, Rate
 from fastlenet.nn.context import Context
+from fastlenet.ops import Graph
 from fastlenet.optim import SGD, Adam, AdamW, Muon
 from fastlenet.training.state import RunState
 from fastlenet.training.step import Average, TrainingStep
@@ -26,7 +26,7 @@ _CHANGING = "lr", "steps", "model", "buffers"  # of an optimizer
 class _Captured:
     """A graph of a step, the pass whose graphs it launches, and the arrays of its results."""
 
-    graph: ops.Graph
+    graph: Graph
     run: Context
     loss: Array
     logits: Array
@@ -90,6 +90,7 @@ class HostStep(TrainingStep):
         """Make a step, and capture it."""
         state = self._state
         optimizer: Any = state.optimizer
+        ops: Any = state.model.ops  # fastlenet.ops, or a profiler of them
         kept = optimizer.lr, optimizer.steps
         results: list[Any] = []
         weights = None if state.weights is None else self._weights[:n]

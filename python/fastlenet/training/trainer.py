@@ -103,7 +103,7 @@ class Trainer:
         rate = self._rate or self.state.rate
         if self.state.recipe.shards > 1:
             return ShardedStep(self.state, rate, self._ranks)
-        if self.state.model.ops is ops:
+        if issubclass(self.state.model.ops.Graph, ops.Graph):  # the CPU's kernels, timed by a profiler or not
             return HostStep(self.state, rate)
         if not self.state.model.ops.Graph.captures_steps:
             return TrainingStep(self.state, rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import SupportsFloat
 
@@ -30,7 +29,7 @@ class StepTimes(Callback):
         elif run.state.position == run.state.batches:  # before the evaluation
             self.seconds = run.state.seconds - self._before
             if self._profiler is not None:
-                self.lines = {name: replace(line) for name, line in self._profiler.lines.items()}
+                self.lines = self._profiler.lines
 
 
 class StepProfile(StepTimes):
