@@ -70,7 +70,7 @@ def slow(session: nox.Session) -> None:
     session.run("bash", "-o", "pipefail", "-c", train, external=True)
 
 
-@session(".[dev]")
+@session(".[dev]", "ziglang")
 def long(session: nox.Session) -> None:
     """Run the checks that are too long for CI, or those named after --. docs/reliability.md has their last figures."""
     script(session, "long", *session.posargs)
@@ -116,6 +116,12 @@ def symbols(session: nox.Session) -> None:
 def compilers(session: nox.Session) -> None:
     """Compile the kernels by Clang and for AArch64, if installed; check the error for unsupported compilers."""
     script(session, "compilers", BUILD / "compilers")
+
+
+@session("ziglang", "pybind11>=3.0.2")
+def portable(session: nox.Session) -> None:
+    """Compile for macOS and for Linux with musl; run the thread pool on musl, and without what only Linux has."""
+    script(session, "portable", BUILD / "portable")
 
 
 @session("cmake", "ninja", "pybind11>=3.0.2")

@@ -1,15 +1,16 @@
 #include "parallel.hpp"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <condition_variable>
 #include <cstdlib>
 #include <fstream>
 #include <mutex>
@@ -19,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "condition.hpp"
 #include "fair_share.hpp"
 
 namespace fastlenet {
@@ -174,9 +176,9 @@ class Pool {
   std::atomic<std::uint64_t> generation_{0};
   std::atomic<int> sleepers_{0};
   std::mutex sleep_mutex_;
-  std::condition_variable wake_;
+  Condition wake_;
   std::atomic<bool> caller_sleeps_{false};
-  std::condition_variable left_;
+  Condition left_;
 
  public:
   // Set while this thread runs tasks, because a nested call must not wait for the pool that its own caller uses.
@@ -223,10 +225,13 @@ int quota_count(double quota, double period) {
 
 int smallest_limit(int a, int b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
 
+// The CPUs that this process may use. Only Linux lets a process be bound to some of them.
 int affinity_count() {
+#if defined(__linux__) && !defined(FASTLENET_PORTABLE)  // tools/portable defines it, to run the other branch on Linux
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
