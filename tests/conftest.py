@@ -18,9 +18,9 @@ from fastlenet.backend import gaps_of
 from fastlenet.cuda import DeviceError
 from fastlenet.cuda.array import device
 from fastlenet.data import Dataset, load_mnist
+from helpers import bf16, int8
 from helpers.arrays import Guarded
 from helpers.backends import on_device, thread_orders
-from helpers.bf16 import LACKING
 from helpers.browser import Browser
 from helpers.command import Result, train_command
 from helpers.idx import write_idx
@@ -80,7 +80,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for backend in (ops, reference, cuda):
         for name, reason in gaps_of(backend).items():
             terminalreporter.write_line(f"{backend.__name__} has no {name} yet: {reason}")
-    for instruction in LACKING:
+    for instruction in (*bf16.LACKING, *int8.LACKING):
         terminalreporter.write_line(f"NOT RUN on this CPU: {instruction}, which it lacks; its emulation was tested alone")
 
 

@@ -25,6 +25,7 @@ void bind_conv(py::module_& m);
 void bind_pool(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_low_precision(py::module_& m);
+void bind_int8(py::module_& m);
 void bind_elementwise(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_gather(py::module_& m);

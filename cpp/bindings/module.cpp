@@ -31,6 +31,7 @@ PYBIND11_MODULE(_core, m) {
   fastlenet::bind_pool(m);
   fastlenet::bind_linear(m);
   fastlenet::bind_low_precision(m);
+  fastlenet::bind_int8(m);
   fastlenet::bind_elementwise(m);
   fastlenet::bind_loss(m);
   fastlenet::bind_gather(m);

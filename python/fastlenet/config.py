@@ -25,6 +25,8 @@ class Config(TypedDict):
     bf16: str
     bf16_available: list[str]
     amx: str
+    int8: str
+    int8_available: list[str]
     threads: int
     cuda: str
     compiler: str
@@ -80,7 +82,8 @@ def config() -> Config:
     str, best first. levels_available: those that this CPU supports. bf16: the instruction that multiplies bfloat16, or its
     emulation, str; "not used yet" until a model asks for it. bf16_available: those that this CPU can use, list of str, best
     first. amx: whether the kernel lets the process use AMX's tiles, and how many blocks were computed again because their tiles
-    were lost, str. threads: int. cuda: the state of the CUDA backend, str. compiler: str.
+    were lost, str. int8: the instruction that multiplies int8, or its emulation, str; all give the same bits. int8_available:
+    those that this CPU can use, list of str, best first. threads: int. cuda: the state of the CUDA backend, str. compiler: str.
     """
     return {
         "version": _core.version(),
@@ -90,6 +93,8 @@ def config() -> Config:
         "bf16": _core.unit_in_use() or "not used yet",
         "bf16_available": _core.units_available(),
         "amx": _amx(),
+        "int8": _core.int8_unit(),
+        "int8_available": _core.int8_units_available(),
         "threads": get_num_threads(),
         "cuda": _core.cuda_status(),
         "compiler": _core.compiler(),
@@ -102,8 +107,8 @@ def _amx() -> str:
 
 
 def show_config() -> None:
-    """Print the version, the instruction-set levels (in use, built, available), bfloat16's instructions, AMX, the threads,
-    CUDA and the compiler.
+    """Print the version, the instruction-set levels (in use, built, available), the instructions of bfloat16 and
+    int8, AMX, the threads, CUDA and the compiler.
     """
     for key, value in config().items():
         text = ", ".join(value) if isinstance(value, list) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,11 +12,10 @@ from fastlenet.inference.facts import ModelFacts
 from fastlenet.inference.forward import Network, shifted, shifts, softmax
 from fastlenet.inference.predictor import Predictor
 from fastlenet.inference.raw import RawImages
+from fastlenet.quantization.kernels import Kernels
 from fastlenet.quantization.layers import Bytes, QuantizedLayer
 
 __all__ = ["QuantizedModel"]
-
-_PIECE = 250  # images at a time: the windows of their convolutions stay below some 100 MB for LeNet
 
 
 class QuantizedModel(Predictor):
@@ -31,6 +29,7 @@ class QuantizedModel(Predictor):
         self.layers = tuple(layers)
         self.facts = facts
         self.network = network
+        self._kernels = Kernels(self.layers, facts.input_shape or ())
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -53,8 +52,7 @@ class QuantizedModel(Predictor):
         if images.dtype != np.uint8 or images.shape[1:] != self.facts.input_shape:
             expected = f"uint8 images (n, {', '.join(map(str, self.facts.input_shape or ()))})"
             raise ValueError(f"logits: images expects {expected}, got {images.dtype} {images.shape}")
-        pieces = [self._piece(images[start : start + _PIECE]) for start in range(0, len(images), _PIECE)]
-        return np.concatenate(pieces) if pieces else np.empty((0, self._outputs()), np.float32)
+        return self._kernels(images)
 
     def activations(self, images: object) -> dict[str, Array]:
         """Returns the output of each layer for raw images, by the layer's name; the last is float32, all others are uint8.
@@ -71,10 +69,6 @@ class QuantizedModel(Predictor):
         for layer in self.layers:
             x = layer(x)  # type: ignore[arg-type]  # only the last gives floats
             yield layer.name, x
-
-    def _piece(self, images: Bytes) -> npt.NDArray[np.float32]:
-        ((_, scores),) = deque(self._pass(images), maxlen=1)  # which keeps the last alone
-        return scores.astype(np.float32, copy=False)
 
     def _as_bytes(self, images: Array) -> Bytes:
         """uint8 (n, c, h, w) of a batch of raw images: floats in [0, 1] become the nearest byte."""
