@@ -57,10 +57,12 @@ py::tuple dropout_forward(py::handle x_, py::handle rate_, py::handle seed_, py:
   Call call("dropout_forward", out, 2);
   const Input<float> x = call.input<float>("x", x_);
   const double rate = fraction(call.op(), "rate", rate_);
-  const std::uint64_t seed = word(call.op(), "seed", seed_), counter = word(call.op(), "counter", counter_);
+  const std::uint64_t seed = word(call.op(), "seed", seed_);
+  const Renewed<std::uint64_t> counter = renewed_count(counter_, word(call.op(), "counter", counter_));
   const std::uint64_t offset = word(call.op(), "offset", offset_);
   const Output<float> y = call.output<float>(0, x.dims(), InPlace::yes), mask = call.output<float>(1, x.dims());
-  without_gil([&] { cpu::dropout_forward(y.data(), mask.data(), x.data(), rate, seed, counter, offset, x.size()); });
+  run_renewed(counter.is_fixed(),
+              [=] { cpu::dropout_forward(y.data(), mask.data(), x.data(), rate, seed, counter.count(), offset, x.size()); });
   return py::make_tuple(y.array(), mask.array());
 }
 

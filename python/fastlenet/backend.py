@@ -156,7 +156,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Count:
-    """A number of steps or an epoch that each launch of a graph reads anew: cell, uint64 of shape (), plus an offset."""
+    """A number of steps or passes, or an epoch, which each launch of a graph reads anew.
+
+    cell: uint64 of shape (), to which `offset` is added.
+    """
 
     cell: Array
     offset: int = 0

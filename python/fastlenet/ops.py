@@ -109,12 +109,13 @@ class Graph(_core.Graph):
         z = graph.launch(copy_of=another)   # z = relu(another), and so are x and y now
 
     Of the numbers that change from step to step, a launch reads those again that are a `Rate` or a `Count` (fastlenet.backend):
-    the optimizers' lr and step, a gather's epoch. A captured loss returns an array of shape (), which each launch renews;
-    `Graph.stop_unless_finite(loss)` lets a launch end there if it is not finite. All other numbers are those of the capture.
+    the optimizers' lr and step, a gather's epoch, dropout's counter. A captured loss returns an array of shape (), which each
+    launch renews; `Graph.stop_unless_finite(loss)` lets a launch end there if it is not finite. All other numbers are those of
+    the capture.
     The launch of another graph is captured too.
 
     Some work cannot be captured and voids the graph: an op that takes or returns Python numbers which would change from launch
-    to launch (optimizer steps and distortions without a `Rate` or `Count`, dropout, squared_error, packing); an op that fails,
+    to launch (optimizer steps, distortions and dropout without a `Rate` or `Count`, squared_error, packing); an op that fails,
     or that copies an input because it is not dense; an input that is no dense array; and a call of `Graph.void(reason)`. The
     function has then done its work all the same, `reason` is one line that names the cause (otherwise None), and `launch`
     raises RuntimeError. If the function raises an exception, Graph raises it too.

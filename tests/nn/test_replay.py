@@ -26,7 +26,7 @@ from helpers.arrays import Array
 from helpers.expect import expect_same_bits
 
 SHAPE = (4, 12, 12)
-NETWORKS = {  # captured as a whole; not, because of dropout's counter; not, because of MaxPool2d alone
+NETWORKS = {  # captured as a whole; with dropout's counter, which each launch renews; not, because of MaxPool2d alone
     "fused": lambda: (Conv2d(4, 8, 5), ReLU(), MaxPool2d(2), Flatten(), Linear(128, 6), ReLU(), Linear(6, 4)),
     "dropout": lambda: (Conv2d(4, 8, 5), ReLU(), MaxPool2d(2), Flatten(), Dropout(0.5), Linear(128, 4)),
     "plain": lambda: (Conv2d(4, 2, 3, 2), Tanh(), MaxPool2d(2), Flatten(), Linear(8, 5), ReLU(), Linear(5, 4)),

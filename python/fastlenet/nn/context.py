@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -10,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.backend import OPS, Array, Backend, Graph, Packed, Shape
+from fastlenet.backend import OPS, Array, Backend, Count, Graph, Packed, Shape
 
 __all__ = ["Context", "Workspace", "Workspaces"]
 
@@ -86,7 +87,8 @@ class Context:
     training: whether a backward pass may follow.
     need_dx: in `backward`, whether the gradient with respect to the layer's input is needed.
     algorithm: of fused convolutions, "direct" or "winograd".
-    seed, counter: for random numbers. The counter is different for every layer and every training step.
+    seed, counter: for random numbers. The counter is different for every layer and every training step. renewed_counter: the
+    same for ops, of which each launch of a captured pass takes its own.
     first: the place of the first example in its batch; it is above 0 where a batch is computed in parts. The random numbers of
     an example belong to its place in the batch.
 
@@ -104,7 +106,7 @@ class Context:
         training: bool = False,
         algorithm: str = "direct",
         seed: int = 0,
-        dropout_counter: int = 0,
+        dropout_counter: int | Count = 0,
         first: int = 0,
         packed: Mapping[str, Packed[Array]] | None = None,
         rounding: Backend[Array] | None = None,
@@ -118,7 +120,8 @@ class Context:
         self.y_shape: Shape = ()  # of the pass's output
         self._workspace, self._parameters, self._gradients = workspace, parameters, gradients or {}
         self._packed = packed or {}
-        self._dropout_counter, self.first = dropout_counter, first
+        self._dropout_counter, self._first = dropout_counter, first
+        self.reads_first = False  # whether a layer has read `first`
         self._saved: dict[int, tuple[object, ...]] = {}
         self._at, self._name, self._output = 0, "", "y"
         self._last = False
@@ -159,9 +162,18 @@ class Context:
         return self._saved[self._at]
 
     @property
+    def first(self) -> int:
+        self.reads_first = True
+        return self._first
+
+    @property
     def counter(self) -> int:
+        return operator.index(self.renewed_counter)
+
+    @property
+    def renewed_counter(self) -> int:
         # The layer's position is in the bits above the steps, so the counters of two layers are never equal.
-        return self._dropout_counter + (self._at << 48)
+        return cast(int, self._dropout_counter + (self._at << 48))
 
     # --- for the model ---
 

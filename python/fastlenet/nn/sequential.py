@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastlenet import ops as kernel_ops
-from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend
+from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend, Count
 from fastlenet.fields import Values
 from fastlenet.formats.state import as_parameters, own_names
 from fastlenet.inference.facts import ModelFacts, expect_example_shape
@@ -134,7 +134,9 @@ class Sequential(Described, Predictor):
         self._workspace = Workspace(self.ops)
         self._workspaces = Workspaces(self.ops)
         self._passes: OrderedDict[tuple[object, ...], Context] = OrderedDict()
+        self._launch_counter = np.zeros((), np.uint64)  # dropout_counter, where the launches of captured passes read it
         self._made = 0
+        self._reads_first = False  # whether a layer reads the place of the first example in its batch
         self._last: Context | None = None
         self._in_a_pass = False
 
@@ -237,6 +239,7 @@ class Sequential(Described, Predictor):
     def _train(self, x: Array) -> Array:
         run = self._passes.get(self._key(x))
         self._last = None  # its saved arrays are overwritten now
+        self._renew_counter()
         graph = run.graphs.get("forward") if run is not None else None
         if run is None or graph is None or not graph.reads(x):
             run, y = self._capture(x)
@@ -253,7 +256,13 @@ class Sequential(Described, Predictor):
     def _key(self, x: Array) -> tuple[object, ...]:
         """Everything that the arrays and ops of a pass depend on."""
         shape = getattr(x, "shape", None)
-        return self.ops, self.algorithm, self._precision, shape if type(shape) is tuple else None
+        numbers = self.seed, self.first_of_batch if self._reads_first else None
+        return self.ops, self.algorithm, self._precision, numbers, shape if type(shape) is tuple else None
+
+    def _renew_counter(self) -> None:
+        """Give the next pass its counter."""
+        if self.ops.Graph.captures_one_thread:
+            self._launch_counter[...] = self.dropout_counter
 
     def _context(self) -> Context:
         return Context(
@@ -264,7 +273,7 @@ class Sequential(Described, Predictor):
             training=True,
             algorithm=self.algorithm,
             seed=self.seed,
-            dropout_counter=self.dropout_counter,
+            dropout_counter=Count(self._launch_counter) if self.ops.Graph.captures_one_thread else self.dropout_counter,
             first=self.first_of_batch,
             rounding=rounding_ops(self._precision, self.ops),
         )
@@ -275,6 +284,7 @@ class Sequential(Described, Predictor):
         if not self.ops.Graph.captures_one_thread:
             return run, run_forward(self._steps, x, run)
         y = run.capture("forward", lambda x: run_forward(self._steps, x, run), x)
+        self._reads_first |= run.reads_first
         self._keep(self._key(x), run)
         return run, cast(Array, y).copy()
 
@@ -327,7 +337,11 @@ class Sequential(Described, Predictor):
         return None
 
     def training_pass(self, x: Array, dy: Array) -> Context | None:
-        """Returns the captured pass for these arrays, with the graphs "forward" and "backward", or None if it has not both."""
+        """Returns the captured pass for these arrays, with the graphs "forward" and "backward", or None if it has not both.
+
+        The caller launches them, and calls note_forward_pass between the two.
+        """
+        self._renew_counter()
         run = self._passes.get(self._key(x))
         graphs = {} if run is None else run.graphs
         captured = all(

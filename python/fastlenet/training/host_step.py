@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class HostStep(TrainingStep):
 
     A step of a new kind is made op by op, so that the model captures its passes; the next one is captured, and the others are
     one launch each. A launch ends before the backward pass if the loss is not finite. What a graph cannot contain is made op by
-    op: clipping, the average's first step, a penalty of Adam, layers that do more than call ops, dropout. A graph has the
+    op: clipping, the average's first step, a penalty of Adam, layers that do more than call ops. A graph has the
     optimizer's settings of its capture; with others, another one is made.
     """
 
@@ -90,7 +90,8 @@ class HostStep(TrainingStep):
         """Make a step, and capture it."""
         state = self._state
         optimizer: Any = state.optimizer
-        ops: Any = state.model.ops  # fastlenet.ops, or a profiler of them
+        ops = state.model.ops  # fastlenet.ops, or a profiler of them
+        kind = cast("type[Graph]", ops.Graph)
         kept = optimizer.lr, optimizer.steps
         results: list[Any] = []
         weights = None if state.weights is None else self._weights[:n]
@@ -107,14 +108,14 @@ class HostStep(TrainingStep):
             loss, _ = self._loss(logits, self._labels[:n], **options, out=self._logits_gradient[:n])
             state.model.note_forward_pass(run)
             self._check(float(loss))
-            ops.Graph.stop_unless_finite(loss)
+            kind.stop_unless_finite(loss)
             run.graphs["backward"].launch()
             optimizer.lr, optimizer.steps = Rate(self._rate), Count(self._steps)
             self._update(average)
             results.extend((loss, logits))
 
         try:
-            graph = ops.Graph(step)
+            graph = kind(step)
         finally:
             optimizer.lr, optimizer.steps = kept
         optimizer.steps += 1

@@ -32,7 +32,7 @@ class Dropout(Layer):
             return x
         out = context.output(x.shape), context.scratch("mask", x.shape)
         offset = context.first * math.prod(x.shape[1:])
-        y, mask = context.ops.dropout_forward(x, self.p, context.seed, context.counter, offset=offset, out=out)
+        y, mask = context.ops.dropout_forward(x, self.p, context.seed, context.renewed_counter, offset=offset, out=out)
         context.save(mask)
         return y
 
