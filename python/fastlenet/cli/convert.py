@@ -16,6 +16,7 @@ from fastlenet.models.ensemble import Ensemble
 from fastlenet.models.loading import Loaded, UndecidedFileError, read_model
 from fastlenet.nn import Sequential
 from fastlenet.normalisation import PerChannel
+from fastlenet.quantization import QuantizedModel
 from fastlenet.streams import one_line
 
 __all__ = ["main", "make_parser"]
@@ -79,6 +80,9 @@ def _convert(given: argparse.Namespace) -> int:
     _expect_target(given.source, given.target)
     try:
         loaded = read_model(given.source, network=asked.get("network"), image_size=asked.get("image_size"))
+        if isinstance(loaded.model, QuantizedModel):
+            cure = "convert the network that it was made of; fastlenet export writes this one for other programs"
+            raise UsageError(f"{shown_path(given.source)}: a quantized network already is a file of fastlenet; {cure}")
         facts = {name: asked[name] for name in ("mean", "std", "class_names") if name in asked}
         model = loaded.model[0] if isinstance(loaded.model, Ensemble) else loaded.model
         for member in loaded.model if isinstance(loaded.model, Ensemble) else [model]:

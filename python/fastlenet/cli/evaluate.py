@@ -16,7 +16,7 @@ from fastlenet.data.dataset import PART_WORDS
 from fastlenet.files import CheckpointError
 from fastlenet.inference.scores import Evaluation
 from fastlenet.models.ensemble import Ensemble
-from fastlenet.nn import Sequential
+from fastlenet.quantization import QuantizedModel
 from fastlenet.streams import one_line
 
 __all__ = ["main", "make_parser"]
@@ -53,13 +53,14 @@ def _evaluate(given: Judging) -> int:
     return 0
 
 
-def _first(model: Model) -> Sequential:
-    return model[0] if isinstance(model, Ensemble) else model
+def _kind(model: Model) -> str:
+    first = model[0] if isinstance(model, Ensemble) else model
+    return f"{first.network} in int8" if isinstance(first, QuantizedModel) else type(first).__name__
 
 
 def _as_text(given: Judging, result: Evaluation) -> str:
     model = given.model
-    networks = f"{len(model)} networks, each {type(model[0]).__name__}" if isinstance(model, Ensemble) else type(model).__name__
+    networks = f"{len(model)} networks, each {_kind(model)}" if isinstance(model, Ensemble) else _kind(model)
     shape = "x".join(map(str, model.facts.input_shape or ()))
     return "\n".join(
         [
@@ -75,7 +76,7 @@ def _as_text(given: Judging, result: Evaluation) -> str:
 def _as_json(given: Judging, result: Evaluation) -> str:
     facts = {
         "model": given.name,
-        "network": type(_first(given.model)).__name__,
+        "network": _kind(given.model),
         "networks": len(given.model) if isinstance(given.model, Ensemble) else 1,
         "data": given.data.name,
         "part": given.part,

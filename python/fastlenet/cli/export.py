@@ -70,14 +70,14 @@ def _export(given: argparse.Namespace, prog: str) -> int:
     model = load_model(given.model, prog)
     if isinstance(model, Ensemble):
         raise UsageError(f"{given.model}: has {len(model)} networks; in Python, fastlenet.export(ensemble[0], ...) exports one")
-    integers = given.int8 or kind.int8 == "always"
+    integers = isinstance(model, Sequential) and (given.int8 or kind.int8 == "always")
     data = load_data(settings) if integers else None
     try:
         written = export(model, given.file, int8=given.int8, with_normalisation=given.with_normalisation, data=data)
     except FieldError as error:
         raise ExportError(f"{one_line(given.file)}: {error}") from None
     lines = [f"{one_line(given.file)}: {written.bytes:,} bytes", *written.lines]
-    if data is not None:
+    if isinstance(model, Sequential) and data is not None:
         lines += _accuracies(model, written, data)
     print("\n".join(lines), flush=True)
     return 0

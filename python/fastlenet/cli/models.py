@@ -10,11 +10,12 @@ from fastlenet.models.ensemble import Ensemble
 from fastlenet.models.lenet import LeNet
 from fastlenet.models.loading import load
 from fastlenet.nn import Sequential
+from fastlenet.quantization import QuantizedModel
 from fastlenet.streams import one_line, tell
 
 __all__ = ["Model", "load_model"]
 
-Model = Sequential | Ensemble
+Model = Sequential | Ensemble | QuantizedModel
 
 
 def load_model(path: str | None, prog: str, *, ops: ModuleType = kernel_ops) -> Model:

@@ -13,6 +13,7 @@ from fastlenet.cli.parser import Parser, file_name, flag_of
 from fastlenet.cli.settings import Settings
 from fastlenet.data import DataError
 from fastlenet.files import CheckpointError, expect_writable
+from fastlenet.quantization import QuantizedModel
 from fastlenet.reports.reporting import make_report
 from fastlenet.streams import one_line
 from fastlenet.training.logs import read_log
@@ -58,6 +59,9 @@ def _report(given: argparse.Namespace, prog: str) -> int:
     expect_writable(given.output)
     histories = [] if given.log is None else read_log(given.log)
     found = judging(given, prog)
+    if isinstance(found.model, QuantizedModel):
+        cure = "report on the network that it was made of; fastlenet evaluate judges this one"
+        raise UsageError(f"{found.name}: a quantized network, whose layers a report does not show; {cure}")
     with of_data(found.data):
         report = make_report(
             found.model,

@@ -14,10 +14,10 @@ from fastlenet.config import config
 from fastlenet.exports.c import float32, int8
 from fastlenet.exports.c.stages import LARGEST, Part, Program, program, sized
 from fastlenet.exports.c.text import MOST_LITERAL, WIDTH, identifiers, in_comment, names_table
-from fastlenet.exports.content import Content, ExportError, Request, expect_normalised_images, expect_shape
+from fastlenet.exports.content import Content, ExportError, Request, expect_normalised_images, kind_of, outputs_of
 from fastlenet.inference.facts import ModelFacts
 from fastlenet.nn import Sequential
-from fastlenet.nn.description import output_shape
+from fastlenet.quantization import QuantizedModel
 
 __all__ = ["write"]
 
@@ -66,17 +66,18 @@ def write(request: Request) -> Content:
     model, quantized = request.model, request.quantized
     _expect_exportable(model)
     if quantized is None:
+        assert isinstance(model, Sequential)
         parts, precision, activations = float32.parts(model, identifiers(model.names)), "float32", "float"
     else:
         names = [layer.name for layer in quantized.layers]
         parts, precision, activations = int8.parts(quantized, identifiers(names)), "int8", "uint8_t"
-    return _written(type(model).__name__, precision, model.facts, parts, activations)
+    return _written(kind_of(model), precision, model.facts, parts, activations)
 
 
-def _expect_exportable(model: Sequential) -> None:
+def _expect_exportable(model: Sequential | QuantizedModel) -> None:
     """Raise ExportError or TypeError unless C can compute the model from raw images."""
     expect_normalised_images(model, "C")
-    shape = output_shape(model.names, model.layers, expect_shape(model))
+    shape = outputs_of(model)
     if len(shape) != 1:
         raise ExportError(f"the model gives an output of shape {shape}, where C needs a score for each class; add Flatten()")
     longest = max((len(str(name).encode("utf-8", "backslashreplace")) for name in model.class_names), default=0)

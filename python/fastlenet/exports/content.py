@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from fastlenet.backend import Shape
 from fastlenet.nn import Sequential
+from fastlenet.nn.description import output_shape
 from fastlenet.quantization import QuantizedModel
 
-__all__ = ["Content", "ExportError", "Request", "expect_normalised_images", "expect_shape"]
+__all__ = ["Content", "ExportError", "Request", "expect_normalised_images", "expect_shape", "kind_of", "outputs_of"]
 
 
 class ExportError(ValueError):
@@ -17,9 +18,11 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be written. quantized: the model in integers, if int8 was asked for, or if the format has only that."""
+    """What is to be written. model: the network, or the quantized one, if there is no other. quantized: the model in integers,
+    if int8 was asked for, or if the format has only that.
+    """
 
-    model: Sequential
+    model: Sequential | QuantizedModel
     quantized: QuantizedModel | None = None
     with_normalisation: bool = False
 
@@ -32,7 +35,7 @@ class Content:
     lines: tuple[str, ...] = ()
 
 
-def expect_shape(model: Sequential) -> Shape:
+def expect_shape(model: Sequential | QuantizedModel) -> Shape:
     """Returns the shape of one example. Raises ExportError if the model does not know it."""
     if model.input_shape is None:
         cure = "fit sets it, or call model.set_facts(input_shape=(1, 28, 28))"
@@ -40,7 +43,19 @@ def expect_shape(model: Sequential) -> Shape:
     return model.input_shape
 
 
-def expect_normalised_images(model: Sequential, what: str) -> None:
+def outputs_of(model: Sequential | QuantizedModel) -> Shape:
+    """Returns the shape of one example's output. Raises ExportError or ValueError."""
+    if isinstance(model, QuantizedModel):
+        return model.layers[-1].output_shape
+    return output_shape(model.names, model.layers, expect_shape(model))
+
+
+def kind_of(model: Sequential | QuantizedModel) -> str:
+    """Returns the name of the network's class."""
+    return model.network if isinstance(model, QuantizedModel) else type(model).__name__
+
+
+def expect_normalised_images(model: Sequential | QuantizedModel, what: str) -> None:
     """Raise ExportError unless the model takes images and knows how they are normalised. what: what expects them, in words."""
     shape = expect_shape(model)
     if len(shape) != 3:

@@ -6,11 +6,11 @@ from types import ModuleType
 
 from fastlenet.backend import Shape
 from fastlenet.config import config
-from fastlenet.exports.content import Content, ExportError, Request, expect_normalised_images, expect_shape
+from fastlenet.exports.content import Content, ExportError, Request, expect_normalised_images, kind_of, outputs_of
 from fastlenet.exports.onnx import float32, int8
 from fastlenet.exports.onnx.graph import Graph
 from fastlenet.nn import Sequential
-from fastlenet.nn.description import output_shape
+from fastlenet.quantization import QuantizedModel
 
 __all__ = ["write"]
 
@@ -29,6 +29,7 @@ def write(request: Request) -> Content:
     if quantized is not None:
         x = int8.add_layers(graph, quantized, source)
     else:
+        assert isinstance(model, Sequential)
         x = float32.add_layers(graph, model, float32.add_normalisation(graph, model, source) if raw else source)
     if request.with_normalisation:
         graph.layer = "probabilities"
@@ -47,10 +48,10 @@ def _onnx() -> ModuleType:
     return onnx
 
 
-def _expect_exportable(model: Sequential, with_normalisation: bool) -> Shape:
+def _expect_exportable(model: Sequential | QuantizedModel, with_normalisation: bool) -> Shape:
     """The shape of one example's output. Raises ExportError or TypeError unless the model can be written."""
-    shape = output_shape(model.names, model.layers, expect_shape(model))
-    bytes_ = model.parameter_buffer.nbytes
+    shape = outputs_of(model)
+    bytes_ = model.nbytes if isinstance(model, QuantizedModel) else model.parameter_buffer.nbytes
     if bytes_ > _MOST_BYTES:
         raise ExportError(f"an ONNX file holds at most {_MOST_BYTES:,} bytes of parameters, and the model has {bytes_:,}")
     if with_normalisation:
@@ -68,7 +69,11 @@ def _described(name: str, kind: str, shape: Shape) -> str:
 
 
 def _file(
-    onnx: ModuleType, graph: Graph, model: Sequential, inputs: tuple[str, str, Shape], outputs: tuple[str, str, Shape]
+    onnx: ModuleType,
+    graph: Graph,
+    model: Sequential | QuantizedModel,
+    inputs: tuple[str, str, Shape],
+    outputs: tuple[str, str, Shape],
 ) -> bytes:
     """The file, checked by onnx itself. inputs, outputs: name, type and shape of one example."""
     types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8}
@@ -77,7 +82,7 @@ def _file(
     ]
     ends = [[onnx.helper.make_tensor_value_info(name, types[kind], ["n", *shape])] for name, kind, shape in (inputs, outputs)]
     arrays = [onnx.numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
-    network, version = type(model).__name__, config()["version"]
+    network, version = kind_of(model), config()["version"]
     made = onnx.helper.make_model(
         onnx.helper.make_graph(nodes, network, *ends, arrays),
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],

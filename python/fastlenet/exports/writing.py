@@ -64,7 +64,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
 
 
 def export(
-    model: Sequential,
+    model: Sequential | QuantizedModel,
     path: str | os.PathLike[str],
     *,
     int8: bool = False,
@@ -73,6 +73,7 @@ def export(
 ) -> Exported:
     """Write a model to a file for other programs. The suffix names the format: .onnx, .h or .html.
 
+    model: a network, or what model.quantize made of it, which is written in its integers.
     int8: in integers of 8 bits, as model.quantize makes them; for .onnx and .h. A .html file always has them.
     with_normalisation: a .onnx file that takes raw images, uint8 (n, c, h, w), and gives probabilities. Without it, it takes
     normalised images, float32, or with int8 raw ones, and gives scores. The other formats always take raw images.
@@ -88,18 +89,18 @@ def export(
         >>> print(*made.lines)
         images: uint8 (n, 1, 28, 28) -> probabilities: float32 (n, 10)
     """
-    if not isinstance(model, Sequential):
+    if not isinstance(model, (Sequential, QuantizedModel)):
         raise FieldTypeError("model", model, "one network, a Sequential such as LeNet", "export: ", _one_of_several(model))
-    plain_kind(type(model), "export")
-    expect_library_layers("export", model.names, model.layers)
+    if isinstance(model, Sequential):
+        plain_kind(type(model), "export")
+        expect_library_layers("export", model.names, model.layers)
     kind = format_of(path)
     int8 = _FLAG.convert("export: int8", int8)
     with_normalisation = _FLAG.convert("export: with_normalisation", with_normalisation)
     if with_normalisation and not kind.with_normalisation:
         raise ExportError(f"{shown_path(path)}: this format always takes raw images; leave with_normalisation out")
     try:
-        expect_finite(model)
-        quantized = model.quantize(_calibration(model, data)) if int8 or kind.int8 == "always" else None
+        quantized = _quantized(model, data, int8 or kind.int8 == "always")
         write: Callable[[Request], Content] = importlib.import_module(kind.module).write
         made = write(Request(model, quantized, with_normalisation))
     except ValueError as error:  # an ExportError too
@@ -109,6 +110,13 @@ def export(
         raise CheckpointError(f"{shown_path(path)}: not written; a file of fastlenet cannot be read ({reason})") from None
     write_atomically(path, made.content)
     return Exported(user_path(path), len(made.content), made.lines, quantized)
+
+
+def _quantized(model: Sequential | QuantizedModel, data: object, wanted: bool) -> QuantizedModel | None:
+    if isinstance(model, QuantizedModel):
+        return model
+    expect_finite(model)
+    return model.quantize(_calibration(model, data)) if wanted else None
 
 
 def _one_of_several(model: object) -> str:

@@ -17,6 +17,7 @@ from fastlenet.images.reading import Picture, read_picture
 from fastlenet.images.shapes import Shape
 from fastlenet.inference.facts import Label
 from fastlenet.nn import Sequential
+from fastlenet.quantization import QuantizedModel
 from fastlenet.training.evaluation import probabilities
 
 __all__ = ["Page", "Prediction", "predict_image", "predict_page"]
@@ -26,7 +27,7 @@ __all__ = ["Page", "Prediction", "predict_image", "predict_page"]
 _A_DIGIT = 0.3  # least probability that a shape is a digit at all
 _CERTAIN = 0.6  # least probability of the label
 
-Models = Sequential | Iterable[Sequential]
+Models = Sequential | QuantizedModel | Iterable[Sequential | QuantizedModel]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +99,9 @@ class _Reader:
 
     def __init__(self, models: Models, tta: bool) -> None:
         self.tta = tta
-        self.models = [models] if isinstance(models, Sequential) else list(models)
+        self.models = [models] if isinstance(models, (Sequential, QuantizedModel)) else list(models)
         for model in self.models:
-            if not isinstance(model, Sequential):
+            if not isinstance(model, (Sequential, QuantizedModel)):
                 raise TypeError(f"model expects a Sequential such as LeNet, got {type(model).__name__}")
             shape = model.facts.input_shape
             if shape not in (None, (1, SIDE, SIDE)):
@@ -113,7 +114,15 @@ class _Reader:
         """Probabilities (n, classes) of uint8 (n, 28, 28), normalised as MNIST if the model does not know better."""
         facts = self.models[0].facts
         mean, std = MEAN_STD if facts.mean is None or facts.std is None else (facts.mean, facts.std)
-        return probabilities(self.models, images, mean=mean, std=std, tta=self.tta)
+        networks = [model for model in self.models if isinstance(model, Sequential)]
+        integers = [model for model in self.models if isinstance(model, QuantizedModel)]
+        sums = [np.asarray(model.predict_proba(images, tta=self.tta)) for model in integers]
+        if networks:
+            found = probabilities(networks, images, mean=mean, std=std, tta=self.tta)
+            if not integers:
+                return found
+            sums.append(len(networks) * found)
+        return np.asarray(np.sum(sums, axis=0) / len(self.models))
 
     def class_names(self, count: int) -> tuple[Label, ...]:
         return self.models[0].facts.class_names or tuple(range(count))
@@ -146,7 +155,8 @@ def predict_image(model: Models, image: Picture, *, tta: bool = False) -> Predic
     """Returns the digit on a picture: a photograph, a scan or a drawing, of any size and colours, dark on light or the reverse.
 
     If there are several shapes, the largest is read, with a warning; predict_page reads them all.
-    model: a network for images of 28x28 pixels such as MNIST's, or several networks, whose probabilities are averaged.
+    model: a network for images of 28x28 pixels such as MNIST's, also a quantized one; or several, whose probabilities are
+    averaged.
     image: a file's name, a Pillow image, or an array (h, w), (h, w, c) or (c, h, w) of pixels in 0..1 or 0..255. To read files,
     install the extra `image`.
     tta: average the probabilities of what the model sees and of its four shifts by one pixel.

@@ -17,6 +17,9 @@ from fastlenet.models.ensemble import Ensemble
 from fastlenet.models.foreign.understanding import filled, understood
 from fastlenet.models.recognising import MNIST, Arrays, Asked, Note, Recognised, UndecidedError, recognise
 from fastlenet.nn import Sequential
+from fastlenet.quantization import QuantizedModel
+from fastlenet.quantization.loading import described as quantized
+from fastlenet.quantization.saving import KEY
 from fastlenet.training.ensemble import split_members
 
 __all__ = ["Loaded", "UndecidedFileError", "load", "read_model"]
@@ -37,7 +40,7 @@ class UndecidedFileError(CheckpointError):
 class Loaded:
     """A model from a file. kind: the file's format in words. notes: what was assumed, because the file does not say it."""
 
-    model: Sequential | Ensemble
+    model: Sequential | Ensemble | QuantizedModel
     kind: str
     notes: tuple[Note, ...]
 
@@ -48,14 +51,15 @@ def load(
     network: str | Sequential | None = None,
     image_size: int | tuple[int, int] | None = None,
     ops: ModuleType = kernel_ops,
-) -> Sequential | Ensemble:
+) -> Sequential | Ensemble | QuantizedModel:
     """Returns the model in a file, in evaluation mode: one that `model.save` or `fastlenet train --save-model` wrote, or one of
     another program: PyTorch's `.pt`, Keras's `.keras` and `.h5`, Caffe's `.caffemodel`, ONNX, or NumPy's `.npz`. Keras's files
     need the extra `keras`. Where a file describes its layers, the model is a Sequential of them, with its normalisation.
 
-    For the file of an ensemble it returns an Ensemble. Files without an architecture load too if their arrays are those of a
-    LeNet or a Chain, by name, or by shape and order. Such a file does not say how its images were normalised. For a LeNet with
-    28x28 gray images and ten classes, `load` assumes MNIST's mean and standard deviation. A UserWarning says what was assumed.
+    For the file of an ensemble it returns an Ensemble, and for that of a quantized network a QuantizedModel.
+    Files without an architecture load too if their arrays are those of a LeNet or a Chain, by name, or by shape and order. Such
+    a file does not say how its images were normalised. For a LeNet with 28x28 gray images and ten classes, `load` assumes
+    MNIST's mean and standard deviation. A UserWarning says what was assumed.
 
     network: for a file without an architecture, "lenet" or "lenet5", or a model with these arrays, which is filled and
     returned. image_size: the (height, width) of its images, or one number for both, if the file does not say it. ops: the
@@ -96,6 +100,8 @@ def read_model(
     except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{shown_path(file)}: no model to load; {error}") from None
     first = read.model[0] if isinstance(read.model, Ensemble) else read.model
+    if isinstance(first, QuantizedModel):
+        return read
     return Loaded(read.model, read.kind, (*read.notes, _normalisation(first)) if first.facts is MNIST else read.notes)
 
 
@@ -112,6 +118,8 @@ def _own(path: Path, asked: Asked) -> Loaded:
         cure = "fit(resume=...) continues it, and fastlenet train --resume FILE --save-model MODEL makes a model of it"
         raise CheckpointError(f"{shown_path(path)}: a checkpoint of a run, not a model; {cure}")
     file.expect_known_types()
+    if KEY in file.metadata:
+        return Loaded(quantized(file), "a safetensors file of a quantized network", ())
     if "fastlenet_version" in file.metadata:
         make, shapes = described(file, asked.ops)
         found = [Recognised(make, {name: name for name in part}) for part in shapes]

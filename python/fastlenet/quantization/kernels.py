@@ -22,7 +22,7 @@ from fastlenet.quantization.layers import (
     Scores,
 )
 
-__all__ = ["Kernels"]
+__all__ = ["Kernels", "built"]
 
 
 class Kernels:
@@ -41,14 +41,15 @@ class Kernels:
         network = self._network
         if network is None or network.unit != _core.int8_unit():
             with self._lock:
-                network = self._network = _built(self._layers, self._shape)
+                network = self._network = built(self._layers, self._shape)
         return network.scores(images, None)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Kernels, (self._layers, self._shape)
 
 
-def _built(layers: Sequence[QuantizedLayer], input_shape: Shape) -> _core.Int8Network:
+def built(layers: Sequence[QuantizedLayer], input_shape: Shape) -> _core.Int8Network:
+    """Returns the layers on the kernels. Raises ValueError or TypeError if they do not fit, or if a sum may overflow."""
     network = _core.Int8Network(*input_shape)
     at = 0
     while at < len(layers):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.backend import Array
-from fastlenet.inference.facts import ModelFacts
+from fastlenet.backend import Array, Shape
+from fastlenet.inference.facts import Label, ModelFacts
 from fastlenet.inference.forward import Network, shifted, shifts, softmax
 from fastlenet.inference.predictor import Predictor
 from fastlenet.inference.raw import RawImages
+from fastlenet.normalisation import PerChannel
 from fastlenet.quantization.kernels import Kernels
 from fastlenet.quantization.layers import Bytes, QuantizedLayer
+from fastlenet.quantization.saving import save
 
 __all__ = ["QuantizedModel"]
 
@@ -40,6 +43,40 @@ class QuantizedModel(Predictor):
     def __repr__(self) -> str:
         lines = [f"  ({layer.name}): {type(layer).__name__} -> {layer.output_shape}" for layer in self.layers]
         return "\n".join([f"QuantizedModel(  # of a {self.network}", *lines, ")"])
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """The shape (c, h, w) of one image."""
+        return self.facts.input_shape
+
+    @property
+    def mean(self) -> PerChannel | None:
+        """The mean, or one for each channel, that normalised the network's pixels; the integers contain it."""
+        return self.facts.mean
+
+    @property
+    def std(self) -> PerChannel | None:
+        """The standard deviation, as mean."""
+        return self.facts.std
+
+    @property
+    def class_names(self) -> tuple[Label, ...]:
+        """The label of each score. Empty if they are not known."""
+        return self.facts.class_names
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file. `fastlenet.load` reads it, and the commands take it as any model.
+
+        If the file exists, it is replaced as a whole. Raises CheckpointError if it cannot be written.
+
+            >>> import fastlenet
+            >>> from fastlenet.data import load_mnist
+            >>> data = load_mnist()
+            >>> fastlenet.LeNet.pretrained().quantize(data).save("int8.safetensors")
+            >>> fastlenet.load("int8.safetensors").predict(data.test_images[:3])
+            array([7, 2, 1])
+        """
+        save(path, self.layers, self.facts, self.network)
 
     @property
     def nbytes(self) -> int:
