@@ -168,8 +168,26 @@ def mutate(session: nox.Session) -> None:
 
 @session("build")
 def sdist(session: nox.Session) -> None:
-    """Check the source distribution, the wheel and the editable install; run the tests of the source distribution."""
+    """Check the source distribution, what pip installs from it, and the editable install; run the tests that it contains."""
     script(session, "sdist", BUILD / "sdist")
+
+
+@nox.session(venv_backend="none")
+def wheel(session: nox.Session) -> None:
+    """Build the wheel twice, which must give equal bytes; repair it, check its tag and its SBOM, test it without a compiler."""
+    script(session, "wheel", BUILD / "wheel", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def pythons(session: nox.Session) -> None:
+    """Build and test the wheel on each Python from 3.10 that is installed; `-- nn/test_lenet.py` chooses the tests."""
+    script(session, "pythons", BUILD / "pythons", *session.posargs)
+
+
+@session("uv", "tomli>=2; python_version < '3.11'")
+def lock(session: nox.Session) -> None:
+    """Check that requirements/*.txt are in step with pyproject.toml; `-- --renew` or `-- --upgrade` rewrites them."""
+    script(session, "lock", *(session.posargs or ["--check"]))
 
 
 @nox.session(venv_backend="none")
