@@ -45,6 +45,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
 
 # The tests of a file, by the beginning of its path; the first match counts.
 NEAREST = {
+    "cpp/kernels/int8/": ["quantization"],
+    "cpp/ops/int8": ["quantization"],
     "cpp/machine/": ["machine", "ops"],
     "cpp/": ["ops"],
     "cuda/": ["cuda", "ops"],

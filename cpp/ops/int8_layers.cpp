@@ -72,6 +72,11 @@ class Conv final : public Int8Layer {
         packed_(table, matrix(constants.weight), conv.k, constants, offsets()) {
     const std::int64_t area = window.h * window.w;
     area_ = area == 1 ? 1 : ceil_divide(area, 4) * 4;
+    const std::int64_t taps = conv.r * conv.s;
+    for (std::int64_t i = 0; gathers_ && i < groups() * table.taps; ++i) {
+      const std::int64_t at = std::min(i, conv.c * taps - 1);
+      tap_.push_back(at / taps * frame() + at % taps / conv.s * frame_w_ + at % conv.s);
+    }
     for (std::int64_t w = 0; w < across_; ++w) {
       for (std::int64_t i = 0; i < area_; ++i) {
         const std::int64_t at = i < area ? i : 0, row = at / window.w, column = w * window.w + at % window.w;
@@ -157,15 +162,13 @@ class Conv final : public Int8Layer {
   }
 
   void gather(Cell* to, const std::uint8_t* x, std::int64_t row, std::int64_t lanes) const {
-    const std::int64_t area = conv_.r * conv_.s, depth = conv_.c * area;
-    for (std::int64_t group = 0; group < groups(); ++group) {
-      for (std::int64_t i = 0; i < window_.h; ++i, to += columns() * lanes) {
+    const std::int64_t step = conv_.stride.h * frame_w_ * lanes;
+    for (std::size_t first = 0; first < tap_.size(); first += static_cast<std::size_t>(table_.taps)) {
+      const std::uint8_t* line = x + row * window_.h * step;
+      for (std::int64_t i = 0; i < window_.h; ++i, to += columns() * lanes, line += step) {
         const std::uint8_t* from[4];
-        for (std::int64_t tap = 0; tap < table_.taps; ++tap) {
-          const std::int64_t at = std::min(group * table_.taps + tap, depth - 1), c = at / area;
-          const std::int64_t r = at % area / conv_.s, s = at % conv_.s;
-          from[tap] = x + (c * frame() + ((row * window_.h + i) * conv_.stride.h + r) * frame_w_ + s) * lanes;
-        }
+        for (std::int64_t tap = 0; tap < table_.taps; ++tap)
+          from[tap] = line + tap_[first + static_cast<std::size_t>(tap)] * lanes;
         table_.interleave(to, from, columns(), lanes, conv_.stride.w);
       }
     }
@@ -178,6 +181,7 @@ class Conv final : public Int8Layer {
   const std::vector<std::uint8_t> padding_value_;
   const bool gathers_;
   const Packed packed_;
+  std::vector<std::int64_t> tap_;  // where each tap of the groups lies from its pixel on, if they are gathered
   std::int64_t area_;
   std::vector<std::int64_t> place_;
 };

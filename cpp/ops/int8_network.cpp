@@ -33,7 +33,7 @@ const void* through(const std::vector<std::unique_ptr<Int8Layer>>& layers, const
   return x;
 }
 
-// An image alone takes as long as a sixth to a tenth of a block. So up to half a block of them is faster one by one.
+// Of 16 lanes, an image alone takes an eighth of the time of a block (Zen 4), so that up to half a block is faster one by one.
 bool one_by_one(std::int64_t n, const Int8Table& table) { return 2 * n <= table.lanes; }
 
 }  // namespace

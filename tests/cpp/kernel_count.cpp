@@ -11,13 +11,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "../../cpp/machine/int8_units.hpp"
 #include "../../cpp/machine/isa.hpp"
 #include "../../cpp/machine/parallel.hpp"
 #include "../../cpp/machine/units.hpp"
 #include "../../cpp/ops/elementwise.hpp"
+#include "../../cpp/ops/int8_network.hpp"
 #include "../../cpp/ops/ops.hpp"
 
 namespace {
@@ -274,6 +277,49 @@ void low_precision() {
   }
 }
 
+// A layer's constants of int8, and where its memory is.
+struct Integers {
+  std::vector<std::int8_t> weight;
+  std::vector<std::int32_t> bias;
+  Floats multiplier;
+
+  Integers(Random& random, std::int64_t outputs, std::int64_t depth)
+      : weight(static_cast<std::size_t>(outputs * depth)),
+        bias(static_cast<std::size_t>(outputs)),
+        multiplier(bias.size(), 0.001f) {
+    for (std::int8_t& value : weight) value = static_cast<std::int8_t>(random.bits() % 255 - 127);
+  }
+  cpu::Int8Constants constants(std::int32_t zero_point) const {
+    return {weight.data(), bias.data(), multiplier.data(), zero_point};
+  }
+};
+
+// LeNet in int8: by AVX2, which Callgrind knows, and on the emulation of VPDPBUSD, whose counts tell how many products, cells
+// and requantised sums there are.
+void int8_network() {
+  for (const std::string name : {"vpmaddwd", "vpdpbusd-emulated"}) {
+    set_int8_unit(name);
+    const Int8Table& table = int8_unit();
+    Random random{7};
+    const Integers conv1(random, 20, 25), conv2(random, 50, 500), fc1(random, 500, 800), fc2(random, 10, 500);
+    const std::uint8_t zeros[20] = {};
+    std::vector<std::unique_ptr<cpu::Int8Layer>> layers;
+    layers.push_back(cpu::int8_conv(table, conv_shape("count", {1, 1, 28, 28}, {20, 1, 5, 5}, {1, 1}, {0, 0}), {2, 2}, zeros,
+                                    conv1.constants(0)));
+    layers.push_back(cpu::int8_conv(table, conv_shape("count", {1, 20, 12, 12}, {50, 20, 5, 5}, {1, 1}, {0, 0}), {2, 2}, zeros,
+                                    conv2.constants(0)));
+    layers.push_back(cpu::int8_linear(table, {1, 800, 500}, fc1.constants(0)));
+    layers.push_back(cpu::int8_linear(table, {1, 500, 10}, fc2.constants(-1)));
+    for (const std::int64_t images : {name == "vpmaddwd" ? 64 : 16, 1}) {
+      std::vector<std::uint8_t> pixels = bytes(images * 784);
+      for (std::uint8_t& pixel : pixels) pixel = static_cast<std::uint8_t>(random.bits());
+      Floats scores(static_cast<std::size_t>(images * 10));
+      count((name + (images == 1 ? ", one image" : ", LeNet in int8")).c_str(),
+            [&] { cpu::int8_forward(scores.data(), pixels.data(), images, table, layers); });
+    }
+  }
+}
+
 int main() {
   select_level();
   set_num_threads(1);
@@ -282,4 +328,5 @@ int main() {
   one_image();
   cifar();
   low_precision();
+  int8_network();
 }

@@ -114,20 +114,17 @@ void pack_weight(Cell* to, const std::int8_t* weight, std::int64_t outputs, std:
   }
 }
 
-constexpr std::int64_t kColumn = kVectors * kLanes;  // filters
-
 std::int64_t weight_of_one_size(std::int64_t outputs, std::int64_t groups) {
-  return (outputs + kColumn - 1) / kColumn * kColumn * groups;
+  return (outputs + kLanes - 1) / kLanes * kLanes * groups;
 }
 
-// [outputs / kColumn][groups][kColumn], filled up with zeros.
+// [outputs / kColumn][groups][kColumn], filled up with zeros; the last column has as many vectors as are left.
 void pack_weight_of_one(Cell* to, const std::int8_t* weight, std::int64_t outputs, std::int64_t depth) {
   const std::int64_t groups = (depth + kTaps - 1) / kTaps;
   for (std::int64_t first = 0; first < outputs; first += kColumn) {
+    const std::int64_t end = first + column_vectors(outputs - first) * kLanes;
     for (std::int64_t group = 0; group < groups; ++group) {
-      for (std::int64_t k = first; k < first + kColumn; ++k) {
-        *to++ = k < outputs ? weight_cell(weight + k * depth, group, depth) : 0;
-      }
+      for (std::int64_t k = first; k < end; ++k) *to++ = k < outputs ? weight_cell(weight + k * depth, group, depth) : 0;
     }
   }
 }

@@ -17,6 +17,10 @@ constexpr int kLanes = FASTLENET_INT8_LANES, kTaps = FASTLENET_INT8_TAPS;
 constexpr int kFilters = kLanes == 16 ? 5 : kTaps == 4 ? 3 : 2, kPlaces = 4;
 // Of one image, vectors of filters. 32 registers: 4 places x 4 + 4 weights + 1 cell; 16 registers: 4 x 2 + 2 + 1.
 constexpr int kVectors = kLanes == 16 ? 4 : 2;
+constexpr std::int64_t kColumn = kVectors * kLanes;  // filters
+
+// Of the filters that are left, how many vectors the next column has.
+inline std::int64_t column_vectors(std::int64_t left) { return left < kColumn ? (left + kLanes - 1) / kLanes : kVectors; }
 
 typedef std::int32_t Sums __attribute__((vector_size(4 * kLanes)));
 typedef float Floats __attribute__((vector_size(4 * kLanes)));

@@ -101,81 +101,98 @@ void multiply(const Int8Output& y, const Cell* x, const Int8Windows& windows, co
 
 // --- one image ---
 
-template <int places>
-inline __attribute__((always_inline)) void add_up_one(Sums (&sums)[places][kVectors], const Cell* x, const std::int64_t* place,
+template <int vectors, int places>
+inline __attribute__((always_inline)) void add_up_one(Sums (&sums)[places][vectors], const Cell* x, const std::int64_t* place,
                                                       const Cell* weight, const std::int32_t* bias,
                                                       const Int8Product& product) {
   const Cell* from[places];
   for (int j = 0; j < places; ++j) {
     from[j] = x + place[j];
-    for (int i = 0; i < kVectors; ++i) sums[j][i] = load_vector<Sums>(bias + i * kLanes);
+    for (int i = 0; i < vectors; ++i) sums[j][i] = load_vector<Sums>(bias + i * kLanes);
   }
-  for (std::int64_t group = 0; group < product.groups; ++group, weight += kVectors * kLanes) {
+  for (std::int64_t group = 0; group < product.groups; ++group, weight += vectors * kLanes) {
     const std::int64_t offset = product.offset[group];
-    Sums taps[kVectors];
-    for (int i = 0; i < kVectors; ++i) taps[i] = load_vector<Sums>(weight + i * kLanes);
+    Sums taps[vectors];
+    for (int i = 0; i < vectors; ++i) taps[i] = load_vector<Sums>(weight + i * kLanes);
     for (int j = 0; j < places; ++j) {
       const Sums cells = broadcast(from[j] + offset);
-      for (int i = 0; i < kVectors; ++i) sums[j][i] = dot(sums[j][i], cells, taps[i]);
+      for (int i = 0; i < vectors; ++i) sums[j][i] = dot(sums[j][i], cells, taps[i]);
     }
   }
 }
 
 // The outputs from k on, at one window.
-inline __attribute__((always_inline)) void finish_one(const Int8Output& y, std::int64_t window, const Sums (&sums)[kVectors],
+template <int vectors>
+inline __attribute__((always_inline)) void finish_one(const Int8Output& y, std::int64_t window, const Sums (&sums)[vectors],
                                                       const Int8Product& product, std::int64_t k) {
-  for (int i = 0; i < kVectors; ++i) {
+  for (int i = 0; i < vectors; ++i) {
     const std::int64_t first = k + i * kLanes, left = product.outputs - first;
     const Floats multiplier = load_vector<Floats>(product.multiplier + first);
     if (product.scores) {
       const Floats scores = __builtin_convertvector(sums[i], Floats) * multiplier;
+      float each[kLanes];
+      __builtin_memcpy(each, &scores, sizeof scores);
       for (int lane = 0; lane < kLanes && lane < left; ++lane) {
-        static_cast<float*>(y.data)[y.at(first + lane, window)] = scores[lane];
+        static_cast<float*>(y.data)[y.at(first + lane, window)] = each[lane];
       }
       continue;
     }
     const Bytes bytes = requantised(sums[i], multiplier, product.zero_point);
     std::uint8_t each[kLanes];
     __builtin_memcpy(each, &bytes, sizeof bytes);
-    for (int lane = 0; lane < kLanes && lane < left; ++lane) {
-      static_cast<std::uint8_t*>(y.data)[y.at(first + lane, window)] = each[lane];
+    std::uint8_t* to = static_cast<std::uint8_t*>(y.data) + y.at(first, window);
+    if (left >= kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane, to += y.pitch) *to = each[lane];
+    } else {
+      for (int lane = 0; lane < left; ++lane, to += y.pitch) *to = each[lane];
     }
   }
 }
 
-void multiply_one(const Int8Output& y, const Cell* x, const Int8Windows& windows, const Int8Product& product) {
-  constexpr std::int64_t column = kVectors * kLanes;
-  for (std::int64_t k = 0; k < product.outputs; k += column) {
-    const Cell* weight = product.weight_of_one + k * product.groups;
-    const std::int32_t* bias = product.bias + k;
-    const std::int64_t* place = windows.place;
-    if (windows.area > 1) {
-      for (std::int64_t window = 0; window < windows.count; ++window) {
-        Sums best[kVectors];
-        for (int i = 0; i < kVectors; ++i) best[i] = broadcast(kLeast);
-        for (std::int64_t first = 0; first < windows.area; first += kPlaces, place += kPlaces) {
-          Sums sums[kPlaces][kVectors];
-          add_up_one<kPlaces>(sums, x, place, weight, bias, product);
-          for (int i = 0; i < kVectors; ++i) {
-            const Sums four = larger(larger(sums[0][i], sums[1][i]), larger(sums[2][i], sums[3][i]));
-            best[i] = larger(best[i], four);
-          }
+// `vectors` vectors of outputs from k on.
+template <int vectors>
+__attribute__((noinline)) void multiply_vectors(const Int8Output& y, const Cell* x, const Int8Windows& windows,
+                                                const Int8Product& product, std::int64_t k) {
+  const Cell* weight = product.weight_of_one + k * product.groups;
+  const std::int32_t* bias = product.bias + k;
+  const std::int64_t* place = windows.place;
+  if (windows.area > 1) {
+    for (std::int64_t window = 0; window < windows.count; ++window) {
+      Sums best[vectors];
+      for (int i = 0; i < vectors; ++i) best[i] = broadcast(kLeast);
+      for (std::int64_t first = 0; first < windows.area; first += kPlaces, place += kPlaces) {
+        Sums sums[kPlaces][vectors];
+        add_up_one<vectors, kPlaces>(sums, x, place, weight, bias, product);
+        for (int i = 0; i < vectors; ++i) {
+          best[i] = larger(best[i], larger(larger(sums[0][i], sums[1][i]), larger(sums[2][i], sums[3][i])));
         }
-        finish_one(y, window, best, product, k);
       }
-      continue;
+      finish_one<vectors>(y, window, best, product, k);
     }
-    std::int64_t window = 0;
-    for (; window + kPlaces <= windows.count; window += kPlaces) {
-      Sums sums[kPlaces][kVectors];
-      add_up_one<kPlaces>(sums, x, place + window, weight, bias, product);
-      for (int j = 0; j < kPlaces; ++j) finish_one(y, window + j, sums[j], product, k);
-    }
-    for (; window < windows.count; ++window) {
-      Sums sums[1][kVectors];
-      add_up_one<1>(sums, x, place + window, weight, bias, product);
-      finish_one(y, window, sums[0], product, k);
-    }
+    return;
+  }
+  std::int64_t window = 0;
+  for (; window + kPlaces <= windows.count; window += kPlaces) {
+    Sums sums[kPlaces][vectors];
+    add_up_one<vectors, kPlaces>(sums, x, place + window, weight, bias, product);
+    for (int j = 0; j < kPlaces; ++j) finish_one<vectors>(y, window + j, sums[j], product, k);
+  }
+  for (; window < windows.count; ++window) {
+    Sums sums[1][vectors];
+    add_up_one<vectors, 1>(sums, x, place + window, weight, bias, product);
+    finish_one<vectors>(y, window, sums[0], product, k);
+  }
+}
+
+template <int... vector>
+inline Filters vectors_of(std::int64_t vectors, std::integer_sequence<int, vector...>) {
+  static constexpr Filters kFunctions[] = {multiply_vectors<vector + 1>...};
+  return kFunctions[vectors - 1];
+}
+
+void multiply_one(const Int8Output& y, const Cell* x, const Int8Windows& windows, const Int8Product& product) {
+  for (std::int64_t k = 0; k < product.outputs; k += kColumn) {
+    vectors_of(column_vectors(product.outputs - k), std::make_integer_sequence<int, kVectors>{})(y, x, windows, product, k);
   }
 }
 
