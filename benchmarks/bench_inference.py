@@ -1,9 +1,10 @@
 """Measures inference: images/s of a frozen model and its peers at several batch sizes, and the time of one image on one thread.
 
     python benchmarks/bench_inference.py [--batch 1000 64] [--threads 2] [--images 10000] [--rounds 5] [--peers pytorch ...]
+                                         [--levels x86-64-v3]
 
 Each contender has the same trained parameters and its own process on the same CPUs, and is called from Python. The test images
-are normalised beforehand.
+are normalised beforehand, except for fastlenet:int8, which takes raw ones. Each precision of fastlenet has a row.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from measuring import print_machine, print_table, save, spread
 
 
 def contenders(arguments: argparse.Namespace, data: Path, threads: int) -> list[Contender]:
-    entries = [start(name, sys.executable, data, threads) for name in ("fastlenet", "fastlenet:winograd")]
+    ours = ("fastlenet", "fastlenet:winograd", "fastlenet:bf16", "fastlenet:int8")
+    entries = [start(name, sys.executable, data, threads) for name in ours]
+    for level in arguments.levels:
+        named = {name: f"{name}, {level}" for name in ("fastlenet", "fastlenet:winograd", "fastlenet:int8")}
+        entries += [start(*(n, sys.executable, data, threads, label), FASTLENET_ISA=level) for n, label in named.items()]
     entries += [start(peer, getattr(arguments, peer.partition(":")[0]), data, threads) for peer in arguments.peers]
     return [entry for entry in entries if entry is not None]
 
@@ -38,6 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--batch", type=int, nargs="*", default=[1000, 64])
     parser.add_argument("--images", type=int, default=10000, help="images per round")
+    parser.add_argument("--levels", nargs="*", default=[], metavar="LEVEL", help="also run fastlenet at these levels")
+    parser.add_argument("--save", default="bench_inference", metavar="NAME", help="the file of results (%(default)s)")
     add_arguments(parser, ["pytorch", "onnxruntime", "openvino"])
     arguments = parser.parse_args()
     print_machine()
@@ -58,7 +65,7 @@ def main() -> None:
         show(results["one image, one thread"], True)
         for contender in single:
             contender.close()
-    save("bench_inference", {"threads": arguments.threads, "images": arguments.images, "results": results})
+    save(arguments.save, {"threads": arguments.threads, "images": arguments.images, "results": results})
 
 
 if __name__ == "__main__":

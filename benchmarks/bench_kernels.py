@@ -2,6 +2,7 @@
 
     python benchmarks/bench_kernels.py [--threads N] [--only TEXT] [--rounds N] [--without-numpy]
     python benchmarks/bench_kernels.py --step       # the table "kernel by kernel" of docs/performance.md
+    python benchmarks/bench_kernels.py --precisions # LeNet's layers in float32, bfloat16 and int8, by each instruction
 
 fastlenet, PyTorch and NumPy take turns; each figure is the median of the rounds. The share is the rate of the dense product's
 multiply-adds over the multiply-add peak, which is measured in the same run. A pass that skips the losers of pooling windows can
@@ -19,6 +20,7 @@ import numpy as np
 
 from fastlenet import get_num_threads, ops, reference, set_num_threads
 from fastlenet.testing.timing import Line, alternate, lines, peak
+from lenet_precisions import measure_precisions
 from lenet_step import measure_kernels
 from measuring import print_machine, print_table, save
 
@@ -71,6 +73,16 @@ def print_step(rounds: int, threads: int) -> None:
     save("lenet_step", {"threads": threads, "kernels": figures})
 
 
+def print_precisions(rounds: int) -> None:
+    set_num_threads(1)
+    print_machine()
+    found = [timed for images in (128, 1) for timed in measure_precisions(rounds, images)]
+    kinds = [*found[0].seconds]
+    rows = [[f"{t.layer}, {t.images} images", *(f"{1e6 * t.seconds[kind]:.2f}" for kind in kinds)] for t in found]
+    print_table(["us per image", *kinds], rows)
+    save("lenet_precisions", {"rounds": rounds, "layers": [vars(timed) for timed in found]})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--threads", type=int, help="(default: all CPUs)")
@@ -78,7 +90,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--without-numpy", action="store_true", help="skip NumPy, the slowest of the three")
     parser.add_argument("--step", action="store_true", help="time LeNet's training step instead, by default on one thread")
+    parser.add_argument("--precisions", action="store_true", help="time LeNet's layers in each precision, on one thread")
     arguments = parser.parse_args()
+    if arguments.precisions:
+        return print_precisions(arguments.rounds)
     if arguments.step:
         return print_step(arguments.rounds, arguments.threads or 1)
     arguments.threads = arguments.threads or get_num_threads()

@@ -37,7 +37,7 @@ def main() -> None:
     try:
         module, _, variant = name.partition(":")
         peer = importlib.import_module(f"peers.{module}").Peer(dict(data), threads, variant)
-    except (ImportError, RuntimeError) as error:  # not installed; a GPU that is not there
+    except (ImportError, RuntimeError, ValueError) as error:  # not installed; a GPU or an instruction that is not there
         print(json.dumps({"missing": str(error)}), file=answers, flush=True)
         return
     print(json.dumps({"version": peer.version}), file=answers, flush=True)

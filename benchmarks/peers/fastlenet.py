@@ -1,4 +1,5 @@
-"""fastlenet: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions, or "cuda" for a GPU."""
+"""fastlenet: `fastlenet.fit`, and a frozen model. The variant is the algorithm of the convolutions, a precision
+("bf16", "int8", of raw images), or "cuda" for a GPU."""
 
 from __future__ import annotations
 
@@ -7,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastlenet import LeNet, config, fit, ops, set_num_threads
+from fastlenet import LeNet, bf16, config, fit, ops, set_num_threads
 from fastlenet.data import Dataset
-from fastlenet.nn.sequential import Frozen
 from peers import LR, MOMENTUM, PARAMETERS, PLAIN
 
 
@@ -22,21 +22,33 @@ class Peer:
 
             cuda.synchronize()  # or a DeviceError, which says why not
             self.ops, where = cuda, f"cuda: {config()['cuda']}"
+        self.precision = variant if variant in ("bf16", "int8") else "float32"
+        if variant == "bf16":
+            where = f"{bf16.level()}"  # or a ValueError, which says why not
+        if variant == "int8":
+            where = f"{config()['level']} int8 by {config()['int8']}"
         self.version = f"fastlenet {config()['version']}, {where}"
         self.data = data
         self.parameters = {name: data[name] for name in PARAMETERS}
-        self.algorithm = "winograd" if variant == "winograd" else "direct"
+        self.algorithm = "winograd" if variant in ("winograd", "bf16") else "direct"
         self.mean_std = {"mean": float(data["mean"]), "std": float(data["std"])}
 
     @cached_property
-    def frozen(self) -> Frozen:
-        model = LeNet(algorithm=self.algorithm, ops=self.ops)
+    def frozen(self) -> Any:
+        precision = "bf16" if self.precision == "bf16" else "float32"
+        model = LeNet(algorithm=self.algorithm, ops=self.ops, precision=precision)
         model.load_state_dict(self.parameters)
+        if self.precision == "int8":
+            images = self.data["images"]
+            model.set_facts(input_shape=(1, 28, 28), **self.mean_std)
+            return model.quantize(images[np.arange(500) * len(images) // 500]).logits
         return model.freeze()
 
     @cached_property
     def x(self) -> Any:
         images = self.data["test_images"]
+        if self.precision == "int8":
+            return np.ascontiguousarray(images[:, None])
         return self.ops.gather_images(images, range(len(images)), **self.mean_std)
 
     def train(self, batch: int, images: int) -> float:
