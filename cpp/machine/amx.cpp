@@ -5,7 +5,7 @@
 #include <cstring>
 #include <mutex>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,7 +19,7 @@ std::mutex asking;
 std::atomic<bool> asked{false};
 std::string refusal;  // once asked
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
 bool has_instructions() {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;  // OSXSAVE
