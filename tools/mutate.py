@@ -5,8 +5,11 @@
     tools/mutate.py --quick           only the tests nearest to each fault
     tools/mutate.py --list            lists the faults; nothing is built
     tools/mutate.py --save            writes the results to benchmarks/results/mutation.json
+    tools/mutate.py --seconds 900     begins no fault after that time; the next run goes on there
+    tools/mutate.py --again           also plants faults whose result is known
 
 Run it in an environment that has the package's test extra, pybind11 and CMake. All faults take about two hours on two cores.
+A result is kept for the fault's text and the state of the sources: a run that was stopped goes on with the next fault.
 
 A fault is a table with name, file, find, plant and breaks. The text `find` occurs in `file` exactly once; `plant` replaces it;
 `breaks` describes the damage. If no test can notice a fault, because nothing breaks after all, `equivalent` gives the reason.
@@ -21,6 +24,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
+import hashlib
 import json
 import os
 import re
@@ -66,6 +71,10 @@ NEAREST = {
     "python/fastlenet/cli/": ["cli", "training"],
     "python/fastlenet/streams": ["cli", "training"],
     "python/fastlenet/fields": ["training", "nn"],
+    "python/fastlenet/exports/": ["exports"],
+    "python/fastlenet/reports/": ["reports"],
+    "python/fastlenet/quantization/": ["quantization", "ops"],
+    "python/fastlenet/distributed/": ["distributed"],
     "python/fastlenet/": ["ops"],
 }
 
@@ -79,6 +88,11 @@ class Fault:
     breaks: str
     area: str  # the name of its table
     equivalent: str = ""
+
+    @property
+    def text(self) -> str:
+        """What a result depends on, beside the sources."""
+        return hashlib.sha256("\0".join((self.file, self.find, self.plant)).encode()).hexdigest()[:16]
 
     @property
     def on_gpu(self) -> bool:
@@ -134,10 +148,13 @@ class Copy:
     def __init__(self, folder: Path, limit: float) -> None:
         self.folder, self.source, self._limit = folder, folder / "source", limit
         self._runs = 0
-        self._copy()
+        self.state = self._copy()
 
-    def _copy(self) -> None:
-        """Copy tracked and new files. Unchanged files keep their times, so that only changed ones are compiled."""
+    def _copy(self) -> str:
+        """Copy tracked and new files. Unchanged files keep their times, so that only changed ones are compiled.
+
+        Returns a digest of the files that decide what the tests find.
+        """
         command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
         wanted = {name for name in names if name and (ROOT / name).is_file()}
@@ -145,11 +162,15 @@ class Copy:
             for path in [path for path in self.source.rglob("*") if path.is_file()]:
                 if str(path.relative_to(self.source)) not in wanted:
                     path.unlink()
-        for name in wanted:
+        digest = hashlib.sha256()
+        for name in sorted(wanted):
+            if name.startswith(("cpp/", "cuda/", "python/", "tests/")) or name == "CMakeLists.txt":
+                digest.update(name.encode() + b"\0" + hashlib.sha256((ROOT / name).read_bytes()).digest())
             to = self.source / name
             if not to.exists() or to.read_bytes() != (ROOT / name).read_bytes():
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, to)
+        return digest.hexdigest()[:16]
 
     @contextlib.contextmanager
     def planted(self, fault: Fault) -> Iterator[None]:
@@ -298,17 +319,40 @@ def known_results(folder: Path) -> dict[str, Any]:
     return known | (json.loads(here.read_text()) if here.exists() else {})
 
 
-def save(results: dict[str, Any], faults: list[Fault]) -> None:
-    """The results of all faults that still exist, and the number noticed in each table."""
-    kept = {fault.name: results[fault.name] for fault in faults if fault.name in results}
+def keep(file: Path, results: dict[str, Any]) -> None:
+    """Replace the file of results; a run that is ended leaves the old one or the new one."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(results, indent=1))
+    new.replace(file)
+
+
+def is_known(result: dict[str, Any], fault: Fault, state: str, quick: bool) -> bool:
+    """Whether a fault of this text was planted in these sources. A quick run's survivor may be noticed by the other tests."""
+    same = result.get("text") == fault.text and result.get("state") == state
+    return same and (quick or result["tests"] == "all" or result["noticed_by"] is not None)
+
+
+def cpu() -> str:
+    """The CPU's name, as Linux gives it."""
+    found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
+def save(results: dict[str, Any], faults: list[Fault], state: str) -> None:
+    """The results of these sources for all faults that still exist, and the number of them in each table."""
+    kept = {}
     areas: dict[str, dict[str, int]] = {}
     for fault in faults:
-        if fault.name in kept:
-            area = areas.setdefault(fault.area, {"planted": 0, "noticed": 0, "equivalent": 0})
+        area = areas.setdefault(fault.area, {"faults": 0, "planted": 0, "noticed": 0, "equivalent": 0})
+        area["faults"] += 1
+        if is_known(results.get(fault.name, {}), fault, state, quick=True):
+            kept[fault.name] = results[fault.name]
             area["planted"] += 1
             area["noticed"] += kept[fault.name]["noticed_by"] is not None
             area["equivalent"] += bool(fault.equivalent)
-    RESULTS.write_text(json.dumps({"areas": areas, "faults": kept}, indent=1) + "\n")
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    head = {"date": today, "cpu": cpu(), "command": " ".join(["tools/mutate.py", *sys.argv[1:]]), "areas": areas}
+    RESULTS.write_text(json.dumps(head | {"faults": kept}, indent=1) + "\n")
 
 
 def judge(fault: Fault, noticed: str | None) -> tuple[str, bool]:
@@ -322,11 +366,20 @@ def judge(fault: Fault, noticed: str | None) -> tuple[str, bool]:
     return f"SURVIVED    {fault.name}: {fault.breaks} ({fault.file})", False
 
 
-def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool) -> list[str]:
-    """Plant one fault after the other. Returns the names of those with unexpected results."""
+def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool, again: bool, seconds: float) -> list[str]:
+    """Plant one fault after the other, but begin none after so many seconds. Returns the names of those with unexpected results."""
     wrong = []
+    begun = time.monotonic()
     for fault in faults:
         start = time.monotonic()
+        known = results.get(fault.name, {})
+        if not again and is_known(known, fault, copy.state, quick):
+            text, right = judge(fault, known["noticed_by"])
+            print(f"{text}   [known]", flush=True)
+            wrong += [] if right else [fault.name]
+            continue
+        if start - begun > seconds:
+            continue
         before = results.get(fault.name, {}).get("noticed_by")
         with copy.planted(fault):
             complaint = copy.build(fault.on_gpu)
@@ -337,8 +390,14 @@ def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool) -
             noticed = notice(copy, fault, before, quick)
         text, right = judge(fault, noticed)
         print(f"{text}   [{time.monotonic() - start:.0f} s]", flush=True)
-        results[fault.name] = {"breaks": fault.breaks, "noticed_by": noticed}
-        (copy.folder / "noticed.json").write_text(json.dumps(results, indent=1))
+        results[fault.name] = {
+            "breaks": fault.breaks,
+            "noticed_by": noticed,
+            "tests": "nearest" if quick else "all",
+            "text": fault.text,
+            "state": copy.state,
+        }
+        keep(copy.folder / "noticed.json", results)
         wrong += [] if right else [fault.name]
     return wrong
 
@@ -347,7 +406,11 @@ def failing_without_faults(copy: Copy, faults: list[Fault], results: dict[str, A
     """The tests that noticed a fault but fail without one too; their result proves nothing."""
     failing = []
     for on_gpu in (False, True):
-        found = {results[fault.name]["noticed_by"] for fault in faults if fault.on_gpu == on_gpu and fault.name in results}
+        found = {
+            results[fault.name]["noticed_by"]
+            for fault in faults
+            if fault.on_gpu == on_gpu and results.get(fault.name, {}).get("state") == copy.state
+        }
         tests = sorted(bare(name) for name in found if name is not None)
         if tests:
             copy.build(on_gpu)
@@ -361,6 +424,10 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="plant only faults whose name, file or table contains NAME")
     parser.add_argument(
         "--quick", action="store_true", help="run only the nearest tests; may report faults that other tests notice"
+    )
+    parser.add_argument("--again", action="store_true", help="plant faults whose result is known too")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no fault after so many seconds (default: no limit)"
     )
     parser.add_argument("--list", action="store_true", help="list the faults")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
@@ -386,12 +453,13 @@ def main() -> int:
         return 0 if chosen else 1
     copy = Copy(arguments.folder.resolve(), arguments.limit)
     results = known_results(copy.folder)
-    wrong = run(copy, chosen, results, arguments.quick)
+    wrong = run(copy, chosen, results, arguments.quick, arguments.again, arguments.seconds)
     failing = failing_without_faults(copy, chosen, results)
-    if arguments.save and not failing and not arguments.quick:
-        save(results, faults)
-    noticed = sum(results[fault.name]["noticed_by"] is not None for fault in chosen if fault.name in results)
-    print(f"noticed {noticed} of {len(chosen)} faults")
+    if arguments.save and not failing:
+        save(results, faults, copy.state)
+    planted = [fault for fault in chosen if is_known(results.get(fault.name, {}), fault, copy.state, arguments.quick)]
+    noticed = sum(results[fault.name]["noticed_by"] is not None for fault in planted)
+    print(f"noticed {noticed} of {len(planted)} faults; {len(chosen) - len(planted)} not planted")
     if failing:
         print(f"FAILED: these tests fail without a fault too: {', '.join(failing)}")
     if wrong:
