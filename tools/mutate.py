@@ -6,6 +6,7 @@
     tools/mutate.py --list            lists the faults; nothing is built
     tools/mutate.py --save            writes the results to benchmarks/results/mutation.json
     tools/mutate.py --seconds 900     begins no fault after that time; the next run goes on there
+    tools/mutate.py --extension FILE  takes this _core of the same sources for faults in Python, so that nothing is compiled
     tools/mutate.py --again           also plants faults whose result is known
 
 Run it in an environment that has the package's test extra, pybind11 and CMake. All faults take about two hours on two cores.
@@ -95,6 +96,10 @@ class Fault:
         return hashlib.sha256("\0".join((self.file, self.find, self.plant)).encode()).hexdigest()[:16]
 
     @property
+    def compiled(self) -> bool:
+        return not self.file.startswith("python/")
+
+    @property
     def on_gpu(self) -> bool:
         return self.file.startswith("cuda/") or "/cuda" in self.file
 
@@ -145,8 +150,8 @@ def expect_plantable(faults: list[Fault]) -> None:
 class Copy:
     """A copy of the sources, its builds, and its tests."""
 
-    def __init__(self, folder: Path, limit: float) -> None:
-        self.folder, self.source, self._limit = folder, folder / "source", limit
+    def __init__(self, folder: Path, limit: float, extension: Path | None) -> None:
+        self.folder, self.source, self._limit, self._extension = folder, folder / "source", limit, extension
         self._runs = 0
         self.state = self._copy()
 
@@ -182,8 +187,17 @@ class Copy:
         finally:
             path.write_text(before)
 
-    def build(self, on_gpu: bool) -> str:
-        """Compile what has changed and install the build. Returns the compiler's error, if any."""
+    def build(self, on_gpu: bool, compiled: bool = True) -> str:
+        """Compile what has changed and install the build. Returns the compiler's error, if any.
+
+        compiled: whether the fault is in a file that is compiled; else the extension that was given is used.
+        """
+        package = self.source / "python" / "fastlenet"
+        if self._extension is not None and not compiled and not on_gpu:
+            for old in package.glob("_core*.so"):
+                old.unlink()
+            shutil.copy(self._extension, package)
+            return ""
         build = self.folder / ("cuda" if on_gpu else "cpu")
         if not (build / "CMakeCache.txt").exists():
             options = ["-DCMAKE_BUILD_TYPE=Release", f"-DPython_EXECUTABLE={sys.executable}"]
@@ -195,10 +209,9 @@ class Copy:
                 shutil.rmtree(build)
                 sys.exit(f"FAILED: cmake\n{configured.stdout}{configured.stderr}")
         jobs = str(len(os.sched_getaffinity(0)))
-        compiled = subprocess.run(["cmake", "--build", build, "-j", jobs], capture_output=True, text=True)
-        if compiled.returncode:
-            return compiled.stdout + compiled.stderr
-        package = self.source / "python" / "fastlenet"
+        done = subprocess.run(["cmake", "--build", build, "-j", jobs], capture_output=True, text=True)
+        if done.returncode:
+            return done.stdout + done.stderr
         for old in package.glob("_core*.so"):
             old.unlink()
         for extension in build.glob("_core*.so"):
@@ -367,7 +380,7 @@ def judge(fault: Fault, noticed: str | None) -> tuple[str, bool]:
 
 
 def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool, again: bool, seconds: float) -> list[str]:
-    """Plant one fault after the other, but begin none after so many seconds. Returns the names of those with unexpected results."""
+    """Plant one fault after the other, but begin none after so many seconds. Returns those with unexpected results."""
     wrong = []
     begun = time.monotonic()
     for fault in faults:
@@ -382,7 +395,7 @@ def run(copy: Copy, faults: list[Fault], results: dict[str, Any], quick: bool, a
             continue
         before = results.get(fault.name, {}).get("noticed_by")
         with copy.planted(fault):
-            complaint = copy.build(fault.on_gpu)
+            complaint = copy.build(fault.on_gpu, fault.compiled)
             if complaint:
                 wrong.append(fault.name)
                 print(f"DOES NOT COMPILE  {fault.name}\n{complaint[-2000:]}", flush=True)
@@ -413,7 +426,7 @@ def failing_without_faults(copy: Copy, faults: list[Fault], results: dict[str, A
         }
         tests = sorted(bare(name) for name in found if name is not None)
         if tests:
-            copy.build(on_gpu)
+            copy.build(on_gpu, any(fault.compiled for fault in faults))
             failed = copy.first_failure(tests, on_gpu)
             failing += [failed] if failed else []
     return failing
@@ -425,6 +438,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="run only the nearest tests; may report faults that other tests notice"
     )
+    parser.add_argument("--extension", type=Path, metavar="FILE", help="a _core that was built from the same sources")
     parser.add_argument("--again", action="store_true", help="plant faults whose result is known too")
     parser.add_argument(
         "--seconds", type=float, default=float("inf"), help="begin no fault after so many seconds (default: no limit)"
@@ -451,7 +465,7 @@ def main() -> int:
             print(f"{fault.area:<10}{fault.file:<50}{fault.name}: {fault.breaks}")
         print(f"{len(chosen)} of {len(faults)} faults")
         return 0 if chosen else 1
-    copy = Copy(arguments.folder.resolve(), arguments.limit)
+    copy = Copy(arguments.folder.resolve(), arguments.limit, arguments.extension)
     results = known_results(copy.folder)
     wrong = run(copy, chosen, results, arguments.quick, arguments.again, arguments.seconds)
     failing = failing_without_faults(copy, chosen, results)

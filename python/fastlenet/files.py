@@ -16,6 +16,7 @@ from pathlib import Path
 
 __all__ = [
     "CheckpointError",
+    "expect_own_links",
     "expect_writable",
     "reserve",
     "save_somewhere",
@@ -70,6 +71,26 @@ def _is_protected(path: Path, status: os.stat_result) -> bool:
     return not status.st_mode & 0o222 or not os.access(path, os.W_OK)
 
 
+def expect_own_links(path: Path) -> None:
+    """Raises CheckpointError if a path is a link that another user laid, who could choose by it which file is written.
+
+    A link may belong to this user, to root, or to the owner of its folder, as Linux has it with fs.protected_symlinks, which
+    not every system sets. Links to the folders before the last name are not looked at.
+    """
+    place = Path(os.path.abspath(path))
+    for _ in range(40):  # as many as Linux follows
+        try:
+            link = os.lstat(place)
+            if not stat.S_ISLNK(link.st_mode):
+                return
+            owners = {os.geteuid(), 0, os.stat(place.parent).st_uid}
+            if link.st_uid not in owners:
+                raise CheckpointError(f"{shown_path(path)}: is a link of another user; remove it, or choose another name")
+            place = place.parent / os.readlink(place)
+        except OSError:
+            return  # there is no such file; what is wrong comes out when it is written
+
+
 def _target(path: Path, *, as_a_whole: bool = True) -> tuple[Path, os.stat_result | None]:
     """The file that a path refers to, links followed, and its status (None for a new file).
 
@@ -77,6 +98,7 @@ def _target(path: Path, *, as_a_whole: bool = True) -> tuple[Path, os.stat_resul
     """
     try:
         target = Path(os.path.realpath(path))
+        expect_own_links(path)
     except FileNotFoundError:
         raise CheckpointError(f"{shown_path(path)}: the working folder is gone; give a full path") from None
     status = _status(path)
@@ -320,6 +342,8 @@ def _open_locked(path: Path) -> int:
                 return descriptor
             status = _status(path)
             if status is not None and os.path.samestat(status, os.fstat(descriptor)):  # otherwise its owner just removed it
+                if status.st_nlink > 1 or not stat.S_ISREG(status.st_mode):  # a file of another name would be emptied
+                    raise OSError(errno.EEXIST, f"{path.name} is there, and is no lock file; remove it")
                 with contextlib.suppress(OSError):  # a full disk
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"{os.getpid()} {os.uname().nodename}".encode())

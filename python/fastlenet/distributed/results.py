@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from fastlenet.distributed.task import Outcome
-from fastlenet.files import CheckpointError, reserve, shown_path, sync_folder, user_path, write_atomically
+from fastlenet.files import CheckpointError, expect_own_links, reserve, shown_path, sync_folder, user_path, write_atomically
 
 __all__ = ["Results", "opened", "read"]
 
@@ -74,6 +74,7 @@ class Results:
     def _start(self) -> None:
         """Read what is there, without an unfinished last line, and go on behind it."""
         assert self.path is not None
+        expect_own_links(self.path)
         try:
             self._file = self.path.open("a+b", buffering=0)
             if self.path.stat().st_size:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from fastlenet.files import CheckpointError, user_path
+from fastlenet.files import CheckpointError, expect_own_links, user_path
 from fastlenet.training.callbacks.base import Run, Writer
 from fastlenet.training.history import Epoch
 
@@ -37,6 +37,7 @@ class JsonLog(Writer):
         self.path = user_path(path)
         self._pending = b""
         with self._writing():
+            expect_own_links(self.path)
             # Unbuffered, so that closing the file does not try again to write what a full disk refused.
             self._stream = open(self.path, "ab" if resumed else "wb", buffering=0)  # noqa: SIM115
             if resumed and stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode):
@@ -46,6 +47,8 @@ class JsonLog(Writer):
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except CheckpointError as error:
+            raise LogError(str(error)) from None
         except OSError as error:
             raise LogError(f"{self.path}: cannot be written ({error.strerror or error})") from None
 
