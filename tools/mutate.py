@@ -53,6 +53,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
 NEAREST = {
     "cpp/kernels/int8/": ["quantization"],
     "cpp/ops/int8": ["quantization"],
+    "cpp/bindings/int8": ["quantization"],
     "cpp/machine/": ["machine", "ops"],
     "cpp/": ["ops"],
     "cuda/": ["cuda", "ops"],

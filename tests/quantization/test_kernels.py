@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,18 @@ def test_the_same_bits_for_any_number_of_threads(threads: int) -> None:
     assert np.array_equal(again.logits(images[:30]), expected[:30])
     for batch in (1, 7, 200):
         assert np.array_equal(small.predict_proba(images, batch_size=batch), small.predict_proba(images))
+
+
+def test_several_python_threads_at_once() -> None:
+    """Also the first call, which packs the layers."""
+    data = load_mnist()
+    small = fastlenet.LeNet.pretrained().quantize(data)
+    parts = [data.test_images[start : start + 40, None] for start in range(0, 400, 40)]
+    expected = [by_layers(small.layers, part) for part in parts]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            for found, exact in zip(pool.map(small.logits, parts), expected, strict=True):
+                np.testing.assert_array_equal(found, exact)
 
 
 def test_the_level_chooses(level: str) -> None:
