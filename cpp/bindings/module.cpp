@@ -20,7 +20,8 @@ void bind_build(py::module_& m) {
 
 }  // namespace fastlenet
 
-PYBIND11_MODULE(_core, m) {
+// A Python without a GIL keeps it off: tools/symbols checks the mutable globals, tools/free_threaded runs ten threads.
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.doc() = "The compiled kernels; private. Use fastlenet.ops.";
   try {
     fastlenet::select_level();
