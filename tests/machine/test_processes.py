@@ -96,8 +96,9 @@ print(work())
 raise SystemExit(7)
 """,
     "a child that was forked, in atexit": """
-import atexit, os
+import atexit, os, warnings
 def fork():
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and newer warn of any fork beside threads
     child = os.fork()
     if child == 0:
         same = work() == right
