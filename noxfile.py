@@ -154,6 +154,12 @@ def saves(session: nox.Session) -> None:
     script(session, "saves", *session.posargs)
 
 
+@session(".[test]")
+def surroundings(session: nox.Session) -> None:
+    """Train and save with other locales, mounts, control groups and users, as root; installs Debian's package of locales."""
+    script(session, "surroundings", *session.posargs)
+
+
 @session(".[test,fuzz]")
 def fuzz(session: nox.Session) -> None:
     """Fuzz each reader of files by atheris for a minute; `-- --seconds 9 idx` chooses the time and the readers."""

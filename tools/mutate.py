@@ -314,13 +314,16 @@ def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | N
             if noticed := copy.first_failure([first], fault.on_gpu):
                 return noticed
     folders = next(folders for start, folders in NEAREST.items() if fault.file.startswith(start))
+    same: list[str] = []  # of the same name, which are collected in less time than the whole folder
     nearest: list[str] = []
     rest: list[str] = []
     words = set(Path(fault.file).stem.split("_"))
-    for path in sorted(tests.rglob("test_*.py"), key=lambda path: not words & set(path.stem.split("_"))):
+    for path in sorted(tests.rglob("test_*.py")):
         name = str(path.relative_to(tests))
-        (nearest if name.partition("/")[0] in folders else rest).append(name)
-    return copy.confirmed_failure(nearest, fault.on_gpu) or (None if quick else copy.confirmed_failure(rest, fault.on_gpu))
+        near, alike = name.partition("/")[0] in folders, words & set(path.stem.split("_"))
+        (same if near and alike else nearest if near else rest).append(name)
+    groups = [same, nearest] if quick else [same, nearest, rest]
+    return next(filter(None, (copy.confirmed_failure(group, fault.on_gpu) for group in groups)), None)
 
 
 # --- results -------------------------------------------------------------------------------------------------------------
