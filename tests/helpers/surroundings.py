@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 JOBS = Path(__file__).parents[1] / "surroundings"
 
 
 def job(
-    folder: Path, limits: Callable[[], None] | None = None, *before: str, **environment: str | None
+    folder: Path, limits: Callable[[], None] | None = None, *before: str, more: Sequence[str] = (), **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs job.py in a process of its own. before: a command in front of it. environment: variables; None takes one away."""
+    """Runs job.py in a process of its own. before: a command in front of it. more: further arguments of job.py. environment:
+    variables; None takes one away.
+    """
     variables = {name: value for name, value in (dict(os.environ) | environment).items() if value is not None}
-    command = [*before, sys.executable, str(JOBS / "job.py"), str(folder)]
+    command = [*before, sys.executable, str(JOBS / "job.py"), str(folder), *more]
     return subprocess.run(
         command, env=variables, preexec_fn=limits, capture_output=True, text=True, errors="replace", timeout=120
     )

@@ -1,13 +1,21 @@
-"""A small training, a prediction and a save: python job.py FOLDER. Prints a digest of the weights and the scores.
+"""A small training, a prediction and a save: python job.py FOLDER [KIB]. Prints a digest of the weights and the scores.
 
+KIB: how much address space it may take beyond what it has after the imports.
 What is refused ends it with exit code 3 and one line on standard error.
 """
 
 from __future__ import annotations
 
 import hashlib
+import resource
 import sys
 from pathlib import Path
+
+
+def limit_memory(kib: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + 1024 * kib
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def main() -> int:
@@ -23,6 +31,10 @@ def main() -> int:
         from fastlenet.training.trainer import Trainer
 
         draw = np.random.default_rng(0)
+        import safetensors.numpy  # noqa: F401  # which a save would import
+
+        if len(sys.argv) > 2:
+            limit_memory(int(sys.argv[2]))
         images, labels = draw.integers(0, 256, (320, 28, 28), np.uint8), draw.integers(0, 10, 320, np.uint8)
         data = Dataset("random", images[:256], labels[:256], images[256:], labels[256:], 10, 0.5, 0.25)
         model = fastlenet.LeNet(seed=1)

@@ -84,6 +84,24 @@ def test_address_space(mib: int, usual: str, tmp_path: Path) -> None:
     expect_usual(job(tmp_path, limit(resource.RLIMIT_AS, mib * _MIB), OPENBLAS_NUM_THREADS="1"), usual, tmp_path)
 
 
+@pytest.mark.slow
+def test_no_memory(usual: str, tmp_path: Path) -> None:
+    """Whichever allocation fails after the imports, one line says so, and the old file stays."""
+    codes = []
+    for kib in [0, 512, *range(2048, 32768, 2048), 65536]:
+        (tmp_path / "log.jsonl").unlink(missing_ok=True)
+        (tmp_path / "model.safetensors").write_bytes(b"old")
+        done = job(tmp_path, more=(str(kib),), OPENBLAS_NUM_THREADS="1")
+        codes.append(done.returncode)
+        if done.returncode == 0:
+            expect_usual(done, usual, tmp_path)
+        else:
+            expect_refused(done, "MemoryError", "no memory to write")
+            assert (tmp_path / "model.safetensors").read_bytes() == b"old"
+            assert set(os.listdir(tmp_path)) <= {"log.jsonl", "model.safetensors"}
+    assert codes[0] == 3 and codes[-1] == 0, codes
+
+
 def test_few_files(usual: str, tmp_path: Path) -> None:
     expect_usual(job(tmp_path, limit(resource.RLIMIT_NOFILE, 16)), usual, tmp_path)
 

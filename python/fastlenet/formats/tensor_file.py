@@ -54,10 +54,22 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Array], me
     for name, array in arrays.items():
         if array.dtype.str not in _READ_TYPES:
             raise TypeError(f"{name} expects one of {', '.join(_READ_TYPES)}, got {array.dtype.str}")
+    _expect_memory(path, sum(array.nbytes for array in arrays.values()))
     content: bytes = _with_sorted_words(save(arrays, metadata))
     if int.from_bytes(content[:8], "little") > _MAX_HEADER:
         raise CheckpointError(f"more than {_MAX_HEADER:,} bytes of names and facts, which no file can hold")
     write_atomically(path, content)
+
+
+def _expect_memory(path: str | os.PathLike[str], size: int) -> None:
+    """Raise CheckpointError if there is no memory to write tensors of so many bytes: safetensors would end the process.
+
+    It copies them three times, and _with_sorted_words once.
+    """
+    try:
+        np.empty(4 * size + (1 << 20), np.uint8)
+    except MemoryError:
+        raise CheckpointError(f"{shown_path(path)}: no memory to write {size:,} bytes of tensors; free some") from None
 
 
 def _with_sorted_words(content: bytes) -> bytes:
