@@ -234,6 +234,17 @@ def test_any_long_order() -> None:
     run_machine(1000, 60)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_ctrl_c_at_each_line(network: str) -> None:
+    """The next pass is a new model's: also after Ctrl-C at the last line of a pass, which takes back its mark of running."""
+    machine = Replay()
+    machine.make(network=network, seed=1)
+    machine.run(which=1, need_dx=False, repeat=2)
+    for line in range(150):
+        machine.interrupt(which=1, line=line)
+        machine.compare(machine.inputs[1], machine.slopes[1], need_dx=False)
+
+
 def key_without_algorithm(self: Sequential, x: Array) -> tuple[object, ...]:
     return self.ops, x.shape
 

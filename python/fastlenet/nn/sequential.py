@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -138,7 +140,7 @@ class Sequential(Described, Predictor):
         self._made = 0
         self._reads_first = False  # whether a layer reads the place of the first example in its batch
         self._last: Context | None = None
-        self._in_a_pass = False
+        self._pass: FrameType | None = None  # the call that makes a training pass
 
     def _initialise(self) -> None:
         index = 0
@@ -208,10 +210,10 @@ class Sequential(Described, Predictor):
         if self.training:
             self._expect_no_pass("the model")
             try:
-                self._in_a_pass = True
+                self._pass = sys._getframe()
                 return self._train(x)
             finally:
-                self._in_a_pass = False
+                self._pass = None
         workspace = self._workspaces.take()
         try:
             return run_forward(self._steps, x, self._evaluation(workspace))
@@ -230,7 +232,7 @@ class Sequential(Described, Predictor):
 
     def _expect_no_pass(self, what: str) -> None:
         """Raise RuntimeError within a training pass, since an inner pass would change the activations of the outer one."""
-        if self._in_a_pass:
+        if self._pass is not None and _runs(self._pass):
             raise RuntimeError(
                 f"{what}: called within a training pass of the same model, by a signal handler, a finaliser or another thread; "
                 "call a copy of it, or what freeze() returns"
@@ -307,10 +309,10 @@ class Sequential(Described, Predictor):
         """
         self._expect_no_pass("backward")
         try:
-            self._in_a_pass = True
+            self._pass = sys._getframe()
             return self._backward(as_input("backward: dy", dy), need_dx)
         finally:
-            self._in_a_pass = False
+            self._pass = None
 
     def _backward(self, dy: Array, need_dx: bool) -> Array | None:
         run = self._last
@@ -440,6 +442,17 @@ class Sequential(Described, Predictor):
             setattr(self, name, buffer)
         self._steps = plan(self.layers, self.names)
         self._bind_views()
+
+
+def _runs(call: FrameType) -> bool:
+    """Whether a thread is in this call. One that Ctrl-C ended may have left no other trace of its end."""
+    for frame in sys._current_frames().values():
+        caller: FrameType | None = frame
+        while caller is not None:
+            if caller is call:
+                return True
+            caller = caller.f_back
+    return False
 
 
 def _names(names: Sequence[str] | None, count: int) -> list[str]:
