@@ -97,9 +97,15 @@ def medians(contenders: dict[str, Any]) -> dict[str, float]:
     return {name: contender["median"] for name, contender in contenders.items()}
 
 
-def best_peer(contenders: dict[str, Any]) -> str:
-    peers = {name: value for name, value in medians(contenders).items() if not name.startswith("fastlenet")}
-    return max(peers, key=peers.__getitem__)
+def precision_of(name: str) -> str:
+    return next((precision for precision in ("bf16", "int8") if name.partition(":")[2].startswith(precision)), "float32")
+
+
+def best_peer(contenders: dict[str, Any], precision: str = "float32") -> str:
+    """The fastest peer of a precision."""
+    value = medians(contenders)
+    peers = [name for name in value if not name.startswith("fastlenet") and precision_of(name) == precision]
+    return max(peers, key=value.__getitem__)
 
 
 def label(name: str) -> str:
@@ -112,6 +118,14 @@ def beside_peers(contenders: dict[str, Any], shown: Callable[[float], str] = cou
     ours = value["fastlenet"], value["fastlenet:winograd"]
     over = [times(*(mine / value[peer] for mine in ours)) for peer in (best, "pytorch")]
     return [*map(shown, ours), f"{label(best)} {shown(value[best])}", *over]
+
+
+def in_precision(contenders: dict[str, Any], precision: str, shown: Callable[[float], str] = count) -> Cells:
+    """Ours, the best peer of the same precision, ours over it, ours over our float32 with Winograd's algorithm."""
+    value, best = medians(contenders), best_peer(contenders, precision)
+    ours = value[f"fastlenet:{precision}"]
+    over = [f"{ours / value[name]:.2f} x" for name in (best, "fastlenet:winograd")]
+    return [shown(ours), f"{label(best)} {shown(value[best])}", *over]
 
 
 def over_roofline(batch: dict[str, Any]) -> Cells:
@@ -269,6 +283,24 @@ RULES: list[Row | Sentence] = [
         "one image, one thread, us",
         "bench_inference",
         lambda run: beside_peers(run["results"]["one image, one thread"], microseconds),
+    ),
+    *(
+        Row(
+            "README.md",
+            f"inference in {precision}, batch 1000, images/s",
+            "bench_inference",
+            lambda run, precision=precision: in_precision(run["results"]["1000"], precision),
+        )
+        for precision in ("bf16", "int8")
+    ),
+    *(
+        Row(
+            "README.md",
+            f"one image in {precision}, one thread, us",
+            "bench_inference",
+            lambda run, precision=precision: in_precision(run["results"]["one image, one thread"], precision, microseconds),
+        )
+        for precision in ("bf16", "int8")
     ),
     Sentence(
         "docs/performance.md",
