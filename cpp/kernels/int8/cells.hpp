@@ -12,7 +12,7 @@ constexpr int kTapBits = 32 / kTaps;
 
 // GCC 12 converts vectors of bytes lane by lane, which takes nine times as long.
 inline __attribute__((always_inline)) Sums widened(const std::uint8_t* from) {
-#if FASTLENET_INT8_EMULATED
+#if FASTLENET_INT8_UNIT_EMULATED
   return __builtin_convertvector(load_vector<Bytes>(from), Sums);
 #elif FASTLENET_INT8_LANES == 16
   return reinterpret_cast<Sums>(_mm512_maskz_cvtepu8_epi32(0xFFFF, load_vector<__m128i>(from)));

@@ -5,7 +5,7 @@
 
 #include "table.hpp"
 
-#if defined(__x86_64__) && !FASTLENET_INT8_EMULATED
+#if defined(__x86_64__) && !FASTLENET_INT8_UNIT_EMULATED
 #include <immintrin.h>
 #endif
 
@@ -40,24 +40,24 @@ inline __attribute__((always_inline)) Sums larger(Sums a, Sums b) { return a > b
 
 // The vector, which the compiler may not load again for each of its uses: AVX2's loads would bound the kernel.
 inline __attribute__((always_inline)) Sums in_register(Sums x) {
-#if !FASTLENET_INT8_EMULATED
+#if !FASTLENET_INT8_UNIT_EMULATED
   asm("" : "+v"(x));
 #endif
   return x;
 }
 
 // sums + the products of each lane's taps. x: unsigned; w: signed.
-#if !FASTLENET_INT8_EMULATED && FASTLENET_INT8_LANES == 16
+#if !FASTLENET_INT8_UNIT_EMULATED && FASTLENET_INT8_LANES == 16
 inline __attribute__((always_inline)) Sums dot(Sums sums, Sums x, Sums w) {
   return reinterpret_cast<Sums>(
       _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)));
 }
-#elif !FASTLENET_INT8_EMULATED && FASTLENET_INT8_TAPS == 4
+#elif !FASTLENET_INT8_UNIT_EMULATED && FASTLENET_INT8_TAPS == 4
 inline __attribute__((always_inline)) Sums dot(Sums sums, Sums x, Sums w) {
   return reinterpret_cast<Sums>(
       _mm256_dpbusd_avx_epi32(reinterpret_cast<__m256i>(sums), reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w)));
 }
-#elif !FASTLENET_INT8_EMULATED
+#elif !FASTLENET_INT8_UNIT_EMULATED
 // Not VPMADDUBSW, whose sums of two products saturate at 16 bits: 2 * 255 * 127 is more.
 inline __attribute__((always_inline)) Sums dot(Sums sums, Sums x, Sums w) {
   return sums + reinterpret_cast<Sums>(_mm256_madd_epi16(reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w)));
@@ -88,7 +88,7 @@ inline __attribute__((always_inline)) Bytes requantised(Sums sums, Floats multip
   y = y < least ? least : y;
   y = y > most ? most : y;
   const Sums integers = reinterpret_cast<Sums>(y + broadcast(kRounding)) - broadcast(kRoundingBits - zero_point);
-#if FASTLENET_INT8_EMULATED
+#if FASTLENET_INT8_UNIT_EMULATED
   return __builtin_convertvector(integers, Bytes);
 #elif FASTLENET_INT8_LANES == 16
   return reinterpret_cast<Bytes>(_mm512_maskz_cvtepi32_epi8(0xFFFF, reinterpret_cast<__m512i>(integers)));

@@ -9,7 +9,7 @@ namespace fastlenet::FASTLENET_INT8_UNIT {
 extern const Int8Table kernels;
 const Int8Table kernels = {
     .name = FASTLENET_INT8_UNIT_NAME,
-    .emulated = FASTLENET_INT8_EMULATED,
+    .emulated = FASTLENET_INT8_UNIT_EMULATED,
     .lanes = kLanes,
     .taps = kTaps,
     .together = kPlaces,
