@@ -21,7 +21,7 @@ def expect_normalisation(mean: object, std: object, channels: int, where: str = 
     """
     means, stds = _per_channel(f"{where}mean", mean, _MEAN, channels), _per_channel(f"{where}std", std, _STD, channels)
     for m, s in np.broadcast(means, stds):
-        if (1 + abs(m)) / s > _FLOAT32_MAX:
+        if (1 + abs(float(m))) / float(s) > _FLOAT32_MAX:  # Python's floats, which become infinite without NumPy's warning
             raise FieldValueError("std", std, "a number that pixels can be divided by in float32", where, got=f"{s}")
     return means, stds
 

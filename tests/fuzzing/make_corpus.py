@@ -23,6 +23,7 @@ from fastlenet.training.history import Epoch
 from fastlenet.training.recipe import Recipe
 from fuzzing.readers import CORPUS, READERS, small_network, small_run
 from helpers import small_files, torch_files
+from helpers.networks import NETWORKS, some_images
 
 KERAS = Path(__file__).resolve().parents[1] / "formats" / "files"
 
@@ -145,12 +146,16 @@ def contents() -> Iterator[tuple[str, str, bytes]]:
     yield "state", "start", written(small_run().save, "state.safetensors")
     yield "model", "network", written(Chain((1, 2, 3)).save, "model.safetensors")
     yield "model", "sequential", written(small_network().save, "model.safetensors")
+    for name in ("colours, strides, padding", "a maximum first", "a mean first, no bias", "oblong", "one layer", "no weights"):
+        network = NETWORKS[name]()
+        quantized = network.quantize(some_images(network, 20))
+        yield "quantized", name.split(",")[0].replace(" ", "_"), written(quantized.save, "int8.safetensors")
     state = Chain((1, 2, 3)).state_dict()
     yield "pytorch", "archive", written(lambda path: torch_files.save(path, state), "model.pt")
     yield "pytorch", "old", written(lambda path: torch_files.save_old(path, state), "model.pt")
-    network = small_network().state_dict()
-    yield "npz", "plain", archive(**network)
-    yield "npz", "packed", packed(archive(**{name: np.asfortranarray(array) for name, array in network.items()}))
+    arrays = small_network().state_dict()
+    yield "npz", "plain", archive(**arrays)
+    yield "npz", "packed", packed(archive(**{name: np.asfortranarray(array) for name, array in arrays.items()}))
     yield "caffe", "network", written(small_files.caffe, "model.caffemodel")
     yield "onnx", "network", written(small_files.onnx, "model.onnx")
     for name in ("keras3_nested.keras", "keras2_nested.h5", "keras3_nested.h5"):

@@ -29,6 +29,7 @@ from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError
 from fastlenet.images.reading import ImageError, read_picture
 from fastlenet.models.loading import read_model
+from fastlenet.quantization import QuantizedModel
 from fastlenet.training.checkpoint import load_checkpoint
 from fastlenet.training.logs import read_log
 from fastlenet.training.recipe import Recipe
@@ -76,6 +77,8 @@ def _idx(path: Path) -> object:
 def _model(path: Path) -> object:
     """A model that is accepted must also compute."""
     loaded = read_model(path)
+    if isinstance(loaded.model, QuantizedModel):
+        return _computes(loaded.model)
     model = loaded.model if isinstance(loaded.model, nn.Sequential) else loaded.model[0]
     shape = model.input_shape
     if not np.isfinite(model.parameter_buffer).all():
@@ -86,6 +89,20 @@ def _model(path: Path) -> object:
         if len(scores) != 1:
             raise FindingError(f"scores of shape {scores.shape}")
     return loaded
+
+
+def _computes(model: QuantizedModel) -> object:
+    """The kernels and the layers in NumPy must give the same bits."""
+    shape = model.input_shape
+    assert shape is not None
+    sizes = [np.prod(shape, dtype=float), *(np.prod(layer.output_shape, dtype=float) for layer in model)]
+    if max(sizes) < 1 << 14 and model.nbytes < 1 << 16:
+        images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+        with np.errstate(all="ignore"):
+            scores, expected = model.logits(images), [*model.activations(images).values()][-1]
+        if not np.array_equal(scores, expected, equal_nan=True):
+            raise FindingError(f"scores {scores}, where the layers in NumPy give {expected}")
+    return model
 
 
 def _network_of(path: Path) -> object:
@@ -202,7 +219,7 @@ _FOREIGN = (CheckpointError,)
 _ARCHIVE = 2 * 16 * _MIB + 4 * _MIB  # a small archive's members may come to 16 MiB, twice in memory
 
 READERS: Mapping[str, Reader] = {
-    "idx": Reader("images", _idx, (DataError,), 2, part=327_500),
+    "idx": Reader("images", _idx, (DataError,), 2, part=307_500),
     "idx_gzip": Reader("images.gz", _idx, (DataError,), 1100, mutate=mutators.gzip_file, part=60_000),
     "csv": Reader("table.csv", load_csv, (DataError,), 5, part=30_000),
     "npz_data": Reader("data.npz", load_npz, (DataError,), 3 * 1100, mutate=mutators.zip_file, part=10_000),
@@ -210,7 +227,8 @@ READERS: Mapping[str, Reader] = {
     "cifar_names": Reader("fine_label_names.txt", _names, (DataError,), 4, part=10_000),
     "folder": Reader("a/picture.png", _folder, (DataError,), 400, 1000 * _MIB, mutators.png_file, part=2_000),
     "picture": Reader("picture.png", _picture, (ImageError,), 200, 450 * _MIB, mutators.png_file, part=500),
-    "model": Reader("model.safetensors", _model, _FOREIGN, 70, mutate=mutators.safetensors_file, part=80_000),
+    "model": Reader("model.safetensors", _model, _FOREIGN, 70, mutate=mutators.safetensors_file, part=60_000),
+    "quantized": Reader("int8.safetensors", _model, _FOREIGN, 70, mutate=mutators.safetensors_file, part=40_000),
     "state": Reader("state.safetensors", _state, _FOREIGN, 70, mutate=mutators.state_file, part=30_000),
     "pytorch": Reader("model.pt", _model, _FOREIGN, 3, mutate=mutators.zip_file, part=50_000),
     "npz": Reader("model.npz", _network_of, _FOREIGN, 40, _ARCHIVE, mutators.zip_file, part=10_000),

@@ -123,6 +123,16 @@ def half_a_character() -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
+def quantized(**words: object) -> bytes:
+    """The quantized network of one layer, with other words in its metadata."""
+    content = (CORPUS / "quantized" / "one_layer").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] |= {name: json.dumps(value) for name, value in words.items()}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
 def npy(header: bytes) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
 
@@ -161,6 +171,17 @@ FOUND = {
         "at most 100,000",
     ),
     "a tensor named by half a character": ("state", half_a_character(), "damaged"),
+    "a deviation that is almost nothing": ("quantized", quantized(std=5e-324), "std expects a number that pixels can be"),
+    "no means at all": (
+        "quantized",
+        quantized(mean=[], std=[], input_shape=[9]),
+        "mean expects a number for each of 1 channels",
+    ),
+    "a layer whose name cannot be printed": (
+        "quantized",
+        (CORPUS / "quantized" / "one_layer").read_bytes().replace(rb"\"name\": \"1\"", b'\\"name\\": \\"\x7f\\"'),
+        r"expect a tensor '\\x7f.weight', which is missing",
+    ),
     "a header that does not end": ("weights_npy", npy(b"{'descr': (\n"), "cannot be read as weights"),
     "a shape of lists": ("keras_answer", answer(layers=[["d", [["<f4", [[1, 2], 2**31 - 1, 3]]]]]), "no answer"),
     "a type that is none": ("keras_answer", answer(layers=[["d", [["<f9", [1]]]]]), "no answer"),

@@ -100,8 +100,8 @@ WRONG: list[tuple[str, Callable[[dict[str, Array], Words, dict[str, object]], ob
     ("expects an object of network and layers", lambda arrays, words, said: said.update(other=1)),
     (r"layers\[2\].layer expects one of", lambda arrays, words, said: layer(said, "conv2").update(layer="Conv3d")),
     ("Conv2d expects zero_point, stride, padding", lambda arrays, words, said: layer(said, "conv1").pop("stride")),
-    ("the tensors expect to be", lambda arrays, words, said: arrays.pop("fc1.bias")),
-    ("the tensors expect to be", lambda arrays, words, said: arrays.update(more=np.zeros(3))),
+    ("the layers expect a tensor 'fc1.bias', which is missing", lambda arrays, words, said: arrays.pop("fc1.bias")),
+    ("tensor 'more' belongs to no layer", lambda arrays, words, said: arrays.update(more=np.zeros(3))),
     ("fc1.weight expects int8, got int16", lambda a, words, said: a.update({"fc1.weight": a["fc1.weight"].astype(np.int16)})),
     (
         "weight expects 19 input channels, x has 20",

@@ -88,7 +88,7 @@ def expect_example_shape(name: str, value: object) -> tuple[int, ...]:
 
 
 def _length(value: object) -> int:
-    return len(value) if isinstance(value, (tuple, list)) else 1
+    return max(1, len(value)) if isinstance(value, (tuple, list)) else 1
 
 
 def _class_names(names: object) -> tuple[Label, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -60,8 +60,9 @@ def described(file: TensorFile) -> QuantizedModel:
         raise FieldValueError("layers", len(entries), f"1 to {_MOST_LAYERS:,} layers")
     read = [_settings(place, entry) for place, entry in enumerate(entries)]
     expected = {f"{words['name']}.{key}": kind for words in read for key, kind in TENSORS[str(words["layer"])].items()}
-    if expected.keys() != file.entries.keys() or len({words["name"] for words in read}) < len(read):
-        raise ValueError(f"the tensors expect to be {', '.join(expected)}, got {', '.join(map(shown, file.entries))}")
+    _expect_tensors(expected.keys(), file.entries.keys())
+    if len({words["name"] for words in read}) < len(read):
+        raise ValueError("two layers have the same name")
     arrays = file.read()
     for name, kind in expected.items():
         if arrays[name].dtype != kind:
@@ -77,6 +78,15 @@ def described(file: TensorFile) -> QuantizedModel:
         raise FieldValueError("class_names", facts.class_names, f"a name for each of {shape[0]} scores")
     built(layers, facts.input_shape)  # which checks that they fit, and that no sum overflows
     return QuantizedModel(layers, facts, network)
+
+
+def _expect_tensors(expected: Collection[str], got: Collection[str]) -> None:
+    for name in expected:
+        if name not in got:
+            raise ValueError(f"the layers expect a tensor {shown(name)}, which is missing")
+    for name in got:
+        if name not in expected:
+            raise ValueError(f"tensor {shown(name)} belongs to no layer")
 
 
 def _settings(place: int, entry: object) -> dict[str, object]:

@@ -87,9 +87,10 @@ def run(
 ) -> Report:
     """Runs the cases in child processes, each going on behind the crash of the one before.
 
-    results: a file that has the figures so far at any time, since a long run may be stopped.
+    results: a file that has the figures so far at any time, since a long run may be stopped. If it is there, the run goes on.
     """
-    report, first, start = Report(), cases.start, time.monotonic()
+    report, first, seconds = _kept(results, seed, cases)
+    start = time.monotonic() - seconds
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder, "case")
         while first < cases.stop:
@@ -113,6 +114,16 @@ def run(
             if progress:
                 print(f"{first} cases, {len(report.failures)} failures", file=sys.stderr, flush=True)
     return report
+
+
+def _kept(results: Path | None, seed: int, cases: range) -> tuple[Report, int, float]:
+    """What a run of these cases did before it was stopped, its next case, and the seconds that it took."""
+    if results is None or not results.exists():
+        return Report(), cases.start, 0.0
+    old = json.loads(results.read_text())
+    if (old["seed"], old["first"]) != (seed, cases.start):
+        sys.exit(f"{results} has the figures of seed {old['seed']} from case {old['first']} on; remove it to begin anew")
+    return Report(old["taken"], old["refused"], old["findings"]), cases.start + old["calls"], old["seconds"]
 
 
 def write_results(path: Path, seed: int, cases: range, report: Report, seconds: float) -> None:
@@ -144,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--level", choices=_core.levels_available())
     parser.add_argument("--device", metavar="ORDER", help="with --case: on a GPU, its threads in that order")
     parser.add_argument("--progress", action="store_true")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="write the figures there, as JSON, after each 5,000 cases")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="write the figures there, and go on from them")
     parser.add_argument("--child", metavar="FILE", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     cases = range(chosen.first, chosen.first + chosen.cases) if chosen.case is None else range(chosen.case, chosen.case + 1)
