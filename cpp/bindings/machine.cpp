@@ -10,7 +10,7 @@ namespace fastlenet {
 void bind_machine(py::module_& m) {
   m.def("levels_built", levels_built);
   m.def("levels_available", levels_available);
-  m.def("level", [] { return std::string(kernels().level); });
+  m.def("level", [] { return std::string(kernels().name); });
   m.def("set_level", set_level, py::arg("name"));
   m.def("get_num_threads", num_threads);
   m.def("barriers", barriers);

@@ -44,7 +44,7 @@ float multiply_add_peak(std::int64_t iterations, double* operations) {
 // Every kernel by its name in table.hpp. The compiler reports a kernel that is left out.
 extern const KernelTable kernels;
 const KernelTable kernels = {
-    .level = FASTLENET_LEVEL_NAME,
+    .name = FASTLENET_LEVEL_NAME,
     .lanes = kLanes,
     .tile_rows = kTileRows,
     .tile_vectors = kTileVectors,

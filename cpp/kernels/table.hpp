@@ -16,7 +16,7 @@
 namespace fastlenet {
 
 struct KernelTable {
-  const char* level;
+  const char* name;
   int lanes;         // images in a block
   int tile_rows;     // outputs per image that a tile computes at once
   int tile_vectors;  // vectors per row of that tile

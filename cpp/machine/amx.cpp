@@ -9,6 +9,8 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "isa.hpp"
 #endif
 
 namespace fastlenet {
@@ -20,16 +22,28 @@ std::atomic<bool> asked{false};
 std::string refusal;  // once asked
 
 #if defined(__x86_64__) && defined(__linux__)
-bool has_instructions() {
+// EAX, EBX, ECX or EDX, for at = 0, 1, 2 or 3.
+unsigned leaf_7(unsigned subleaf, unsigned at) {
+  unsigned found[4] = {};
+  return __get_cpuid_count(7, subleaf, &found[0], &found[1], &found[2], &found[3]) ? found[at] : 0;
+}
+
+bool tiles_are_saved() {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;  // OSXSAVE
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  const bool tiles = d >> 22 & d >> 24 & 1;  // AMX-BF16, AMX-TILE
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d)) return false;
-  const bool rounds = a >> 5 & 1;  // AVX512_BF16
   unsigned low, high;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return tiles && rounds && (low >> 17 & 3) == 3;  // the states XTILECFG and XTILEDATA
+  return (low >> 17 & 3) == 3;  // the states XTILECFG and XTILEDATA
+}
+
+// AMX-BF16 and AMX-TILE, and AVX512_BF16.
+bool has_bf16() {
+  return cpu_has_v4() && (leaf_7(0, 3) >> 22 & leaf_7(0, 3) >> 24 & leaf_7(1, 0) >> 5 & 1) != 0 && tiles_are_saved();
+}
+
+// AMX-INT8 and AMX-TILE, and AVX512_VNNI.
+bool has_int8() {
+  return cpu_has_v4() && (leaf_7(0, 3) >> 25 & leaf_7(0, 3) >> 24 & leaf_7(0, 2) >> 11 & 1) != 0 && tiles_are_saved();
 }
 
 // Linux 5.16 and newer, Documentation/arch/x86/xstate.rst.
@@ -48,19 +62,12 @@ std::string ask() {
   }
 }
 #else
-bool has_instructions() { return false; }
+bool has_bf16() { return false; }
+bool has_int8() { return false; }
 std::string ask() { return ""; }
 #endif
 
-}  // namespace
-
-bool cpu_has_amx() {
-  static const bool has = has_instructions();
-  return has;
-}
-
-std::string amx_refusal() {
-  if (!cpu_has_amx()) return "this CPU has no AMX tiles of bfloat16";
+std::string permission() {
   const std::lock_guard<std::mutex> lock(asking);
   if (!asked) {
     refusal = ask();
@@ -69,10 +76,25 @@ std::string amx_refusal() {
   return refusal;
 }
 
+}  // namespace
+
+bool cpu_has_amx_bf16() {
+  static const bool has = has_bf16();
+  return has;
+}
+
+bool cpu_has_amx_int8() {
+  static const bool has = has_int8();
+  return has;
+}
+
+std::string amx_bf16_refusal() { return cpu_has_amx_bf16() ? permission() : "this CPU has no AMX tiles of bfloat16"; }
+std::string amx_int8_refusal() { return cpu_has_amx_int8() ? permission() : "this CPU has no AMX tiles of int8"; }
+
 std::string amx_state() {
-  if (!cpu_has_amx()) return "not on this CPU";
+  if (!cpu_has_amx_bf16() && !cpu_has_amx_int8()) return "not on this CPU";
   if (!asked) return "not asked for yet";
-  const std::string why = amx_refusal();
+  const std::string why = permission();
   return why.empty() ? "granted" : "refused: " + why;
 }
 

@@ -1,8 +1,8 @@
 #include "isa.hpp"
 
 #include <atomic>
-#include <cstdlib>
-#include <stdexcept>
+
+#include "choices.hpp"
 
 namespace fastlenet {
 
@@ -22,80 +22,54 @@ extern const KernelTable kernels;
 }
 #endif
 
+#if defined(__x86_64__)
+// __builtin_cpu_supports also checks that the operating system saves the wider registers.
+bool cpu_has_v3() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2");
+}
+
+bool cpu_has_v4() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
 namespace {
 
-struct Level {
-  const KernelTable* table;
-  bool (*supported)();
-};
-
-// Best first. __builtin_cpu_supports also checks that the operating system saves the wider registers.
+// Best first.
 #if defined(__x86_64__)
-const Level kLevels[] = {
-    {&x86_64_v4::kernels,
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-     }},
-    {&x86_64_v3::kernels,
-     [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-              __builtin_cpu_supports("bmi2");
-     }},
-    {&x86_64_v2::kernels, [] { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }},
-};
+bool cpu_has_v2() { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
+
+template <bool (*has)()>
+std::string refusal() {
+  return has() ? "" : "this CPU lacks its instructions";
+}
+
+const Choice<KernelTable> kLevels[] = {{&x86_64_v4::kernels, cpu_has_v4, refusal<cpu_has_v4>},
+                                       {&x86_64_v3::kernels, cpu_has_v3, refusal<cpu_has_v3>},
+                                       {&x86_64_v2::kernels, cpu_has_v2, refusal<cpu_has_v2>}};
 #elif defined(__aarch64__)
-const Level kLevels[] = {{&aarch64::kernels, [] { return true; }}};
+const Choice<KernelTable> kLevels[] = {{&aarch64::kernels, on_every_cpu, never_refused}};
 #endif
+
+constexpr const char* kKind = "instruction-set level";
 
 std::atomic<const KernelTable*> current{nullptr};
 
-std::string join(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text.empty() ? "none" : text;
-}
-
 }  // namespace
 
-std::vector<std::string> levels_built() {
-  std::vector<std::string> names;
-  for (const Level& level : kLevels) names.push_back(level.table->level);
-  return names;
-}
-
-std::vector<std::string> levels_available() {
-  std::vector<std::string> names;
-  for (const Level& level : kLevels) {
-    if (level.supported()) names.push_back(level.table->level);
-  }
-  return names;
-}
+std::vector<std::string> levels_built() { return names_built(kLevels); }
+std::vector<std::string> levels_available() { return names_available(kLevels); }
 
 const KernelTable& kernels() { return *current.load(std::memory_order_acquire); }
 
-void set_level(const std::string& name) {
-  for (const Level& level : kLevels) {
-    if (name != level.table->level) continue;
-    if (!level.supported()) {
-      throw std::invalid_argument("instruction-set level " + name +
-                                  " is not supported by this CPU; available: " + join(levels_available()));
-    }
-    current.store(level.table, std::memory_order_release);
-    return;
-  }
-  throw std::invalid_argument("unknown instruction-set level '" + name + "'; built: " + join(levels_built()) +
-                              "; available on this CPU: " + join(levels_available()));
-}
+void set_level(const std::string& name) { current.store(&choice_named(kLevels, kKind, name), std::memory_order_release); }
 
 void select_level() {
-  const char* wanted = std::getenv("FASTLENET_ISA");
-  if (wanted != nullptr && *wanted != '\0') {
-    try {
-      set_level(wanted);
-    } catch (const std::invalid_argument& error) {
-      throw std::invalid_argument(std::string("FASTLENET_ISA: ") + error.what());
-    }
+  const KernelTable* wanted = choice_of_variable(kLevels, kKind, "FASTLENET_ISA");
+  if (wanted != nullptr) {
+    current.store(wanted, std::memory_order_release);
     return;
   }
   const std::vector<std::string> available = levels_available();

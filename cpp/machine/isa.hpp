@@ -12,6 +12,11 @@ namespace fastlenet {
 std::vector<std::string> levels_built();
 std::vector<std::string> levels_available();
 
+#if defined(__x86_64__)
+bool cpu_has_v3();  // the instructions of x86-64-v3 and x86-64-v4
+bool cpu_has_v4();
+#endif
+
 // The kernels of the level in use: FASTLENET_ISA if set, else the best available.
 const KernelTable& kernels();
 

@@ -1,11 +1,11 @@
 #include "units.hpp"
 
 #include <atomic>
-#include <cstdlib>
 #include <mutex>
-#include <stdexcept>
 
 #include "amx.hpp"
+#include "choices.hpp"
+#include "isa.hpp"
 
 namespace fastlenet {
 
@@ -26,32 +26,20 @@ extern const LowPrecisionTable kernels;
 
 namespace {
 
-struct Unit {
-  const LowPrecisionTable* table;
-  std::string (*refusal)();  // why it cannot be used here, or ""; may ask the kernel
-  bool (*has)();             // asks for nothing
-};
-
-std::string never() { return ""; }
-bool always() { return true; }
-
 #if defined(__x86_64__)
-bool cpu_has_avx512_bf16() {
-  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
+bool cpu_has_avx512_bf16() { return cpu_has_v4() && __builtin_cpu_supports("avx512bf16"); }
 
 std::string avx512_bf16_refusal() { return cpu_has_avx512_bf16() ? "" : "this CPU has no AVX512_BF16"; }
 #endif
 
 // Best first.
-const Unit kUnits[] = {
+const Choice<LowPrecisionTable> kUnits[] = {
 #if defined(__x86_64__)
-    {&tdpbf16ps::kernels, amx_refusal, cpu_has_amx},
-    {&vdpbf16ps::kernels, avx512_bf16_refusal, cpu_has_avx512_bf16},
+    {&tdpbf16ps::kernels, cpu_has_amx_bf16, amx_bf16_refusal},
+    {&vdpbf16ps::kernels, cpu_has_avx512_bf16, avx512_bf16_refusal},
 #endif
-    {&tdpbf16ps_emulated::kernels, never, always},
-    {&vdpbf16ps_emulated::kernels, never, always},
+    {&tdpbf16ps_emulated::kernels, on_every_cpu, never_refused},
+    {&vdpbf16ps_emulated::kernels, on_every_cpu, never_refused},
 };
 
 std::mutex choosing;
@@ -59,23 +47,11 @@ std::atomic<const LowPrecisionTable*> current{nullptr};
 std::atomic<std::int64_t> repeated{0};
 std::atomic<std::int64_t> losses_every{0}, losses_times{0};
 
-std::string join(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 const LowPrecisionTable& choose() {
-  const char* wanted = std::getenv("FASTLENET_BF16");
-  if (wanted != nullptr && *wanted != '\0') {
-    try {
-      return unit_named(wanted);
-    } catch (const std::invalid_argument& error) {
-      throw std::invalid_argument(std::string("FASTLENET_BF16: ") + error.what());
-    }
-  }
+  const LowPrecisionTable* wanted = choice_of_variable(kUnits, "unit", "FASTLENET_BF16");
+  if (wanted != nullptr) return *wanted;
   std::string reasons;
-  for (const Unit& unit : kUnits) {
+  for (const Choice<LowPrecisionTable>& unit : kUnits) {
     if (unit.table->emulated) continue;
     const std::string refusal = unit.refusal();
     if (refusal.empty()) return *unit.table;
@@ -91,30 +67,10 @@ const LowPrecisionTable& choose() {
 
 }  // namespace
 
-std::vector<std::string> units_built() {
-  std::vector<std::string> names;
-  for (const Unit& unit : kUnits) names.push_back(unit.table->name);
-  return names;
-}
+std::vector<std::string> units_built() { return names_built(kUnits); }
+std::vector<std::string> units_available() { return names_available(kUnits); }
 
-std::vector<std::string> units_available() {
-  std::vector<std::string> names;
-  for (const Unit& unit : kUnits) {
-    if (unit.has()) names.push_back(unit.table->name);
-  }
-  return names;
-}
-
-const LowPrecisionTable& unit_named(const std::string& name) {
-  for (const Unit& unit : kUnits) {
-    if (name != unit.table->name) continue;
-    const std::string refusal = unit.refusal();
-    if (!refusal.empty()) throw std::invalid_argument(name + " cannot be used: " + refusal);
-    return *unit.table;
-  }
-  throw std::invalid_argument("unknown unit '" + name + "'; built: " + join(units_built()) +
-                              "; available on this CPU: " + join(units_available()));
-}
+const LowPrecisionTable& unit_named(const std::string& name) { return choice_named(kUnits, "unit", name); }
 
 const LowPrecisionTable& unit() {
   if (const LowPrecisionTable* table = current.load(std::memory_order_acquire)) return *table;

@@ -83,7 +83,8 @@ def test_soak_on_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.delenv("FASTLENET_BF16", raising=False)
     code, found = bench.main(["--amx-soak", "--seconds", "0.3"]), capsys.readouterr()
     if "tdpbf16ps" in LACKING:
-        expected = "fastlenet bench: error: --amx-soak: tdpbf16ps cannot be used: this CPU has no AMX tiles of bfloat16\n"
+        reason = f"this CPU has no AMX tiles of bfloat16; available on this CPU: {', '.join(UNITS)}"
+        expected = f"fastlenet bench: error: --amx-soak: tdpbf16ps cannot be used: {reason}\n"
         assert (code, found.out, found.err) == (2, "", expected)
     else:
         assert code == 0 and found.out.startswith("tdpbf16ps: ") and found.err == ""

@@ -28,7 +28,7 @@ from fastlenet.quantization import (
 )
 from fastlenet.quantization.kernels import Kernels
 from helpers.arrays import Array
-from helpers.int8 import UNITS, using
+from helpers.int8 import LACKING, UNITS, using
 from helpers.networks import NETWORKS, some_images
 
 Rng = np.random.Generator
@@ -188,9 +188,12 @@ def test_the_variable_chooses() -> None:
         return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
     assert use("vpdpbusd-emulated") == "vpdpbusd-emulated"
-    assert use("abacus").startswith(
-        "ValueError: FASTLENET_INT8: int8 unit 'abacus' is not one that this build and this CPU have"
+    assert use("abacus") == (
+        f"ValueError: FASTLENET_INT8: unknown int8 unit 'abacus'; built: {', '.join(_core.int8_units_built())}; "
+        f"available on this CPU: {', '.join(UNITS)}"
     )
+    for unit in set(LACKING) & set(_core.int8_units_built()):
+        assert use(unit).startswith(f"ValueError: FASTLENET_INT8: {unit} cannot be used: this CPU has no ")
 
 
 def test_what_is_refused() -> None:
