@@ -143,6 +143,9 @@ void softmax_cross_entropy(double* loss, float* dlogits, const float* logits, co
                            std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
 void softmax_squared_error(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
                            std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
+void softmax_distillation(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* teacher,
+                          const float* weights, std::int64_t rows, std::int64_t classes, double label_smoothing,
+                          double temperature, double mix, std::int64_t batch_size);
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
 // Pixels are std::uint8_t in 0..255 or float in [0, 1]; mean and std, in the host's memory, have one number for each channel.

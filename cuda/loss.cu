@@ -17,6 +17,11 @@ __device__ __forceinline__ double maximum_of_warp(double value) {
   return value;
 }
 
+// The logit that a smoothed target expects. With a factor of 0 a logit is left out, since it may be infinite.
+__device__ __forceinline__ double expected_logit(double smoothing, double off_label, double at_label, double total) {
+  return (smoothing < 1.0 ? (1.0 - smoothing) * at_label : 0.0) + (smoothing > 0.0 ? off_label * total : 0.0);
+}
+
 // A warp computes one row of logits; its lanes share the classes. losses[rows], and dlogits = scale * (softmax - target).
 __global__ void __launch_bounds__(kThreads, 8)
     softmax(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
@@ -46,9 +51,7 @@ __global__ void __launch_bounds__(kThreads, 8)
     dlogits[j] = static_cast<float>(weight * scale * (exp(logits[j] - maximum) / sum - target));
   }
   if (lane == 0) {
-    // With a weight of 0 the logit is left out, since it may be infinite.
-    const double expected =
-        (smoothing < 1.0 ? (1.0 - smoothing) * at_label : 0.0) + (smoothing > 0.0 ? off_label * total : 0.0);
+    const double expected = expected_logit(smoothing, off_label, at_label, total);
     losses[row] = weight * (maximum + log(sum) - expected);
   }
 }
@@ -88,6 +91,59 @@ __global__ void __launch_bounds__(kThreads, 8)
     dlogits[j] = static_cast<float>(factor * probability * (error - product));
   }
   if (lane == 0) losses[row] = weight * squares / classes;
+}
+
+// Distillation: 1 - mix times softmax's losses and gradients, and mix * temperature^2 times those of the teacher's
+// probabilities and softmax(logits / temperature).
+__global__ void __launch_bounds__(kThreads, 6)
+    softmax_taught(double* losses, float* dlogits, const float* logits, const std::int64_t* labels, const float* teacher,
+                   const float* weights, std::int64_t rows, int classes, double smoothing, double temperature, double mix,
+                   double scale, Fault* fault) {
+  const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
+  if (row >= rows) return;  // the whole warp
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const std::int64_t label = labels[row];
+  if (label < 0 || label >= classes) *fault = Fault::kLabels;
+  logits += row * classes;
+  dlogits += row * classes;
+  teacher += row * classes;
+  double maximum = -INFINITY, total = 0.0, at_label = 0.0, sum = 0.0, cool_sum = 0.0, mass = 0.0, taught = 0.0;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double logit = logits[j];
+    if (logit > maximum || logit != logit) maximum = logit;
+    total += logit;
+    if (j == label) at_label = logit;
+  }
+  maximum = maximum_of_warp(maximum);
+  const double cooling = 1.0 / temperature;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double shifted = logits[j] - maximum, given = teacher[j];
+    sum += exp(shifted);
+    cool_sum += exp(shifted * cooling);
+    mass += given;
+    if (given != 0.0) taught += given * shifted;
+  }
+  sum = sum_of_warp(sum);
+  cool_sum = sum_of_warp(cool_sum);
+  mass = sum_of_warp(mass);
+  taught = sum_of_warp(taught);
+  total = sum_of_warp(total);
+  at_label = sum_of_warp(at_label);
+  const double off_label = smoothing / classes, weight = weights != nullptr ? static_cast<double>(weights[row]) : 1.0;
+  const double hot = mix * temperature;
+  for (int j = lane; j < classes; j += kWarp) {
+    const double shifted = logits[j] - maximum;
+    const double target = off_label + (j == label ? 1.0 - smoothing : 0.0);
+    const double slope =
+        (1.0 - mix) * (exp(shifted) / sum - target) + hot * (mass * (exp(shifted * cooling) / cool_sum) - teacher[j]);
+    dlogits[j] = static_cast<float>(weight * scale * slope);
+  }
+  if (lane == 0) {
+    const double expected = expected_logit(smoothing, off_label, at_label, total);
+    const double of_labels = mix < 1.0 ? (1.0 - mix) * (maximum + log(sum) - expected) : 0.0;
+    const double of_teacher = mix > 0.0 ? hot * (temperature * mass * log(cool_sum) - taught) : 0.0;
+    losses[row] = weight * (of_labels + of_teacher);
+  }
 }
 
 struct Partial {
@@ -154,6 +210,21 @@ void softmax_squared_error(double* loss, float* dlogits, const float* logits, co
                            std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size) {
   mean_of_rows("softmax_squared_error", softmax_squares, loss, dlogits, logits, labels, weights, rows, classes, label_smoothing,
                batch_size);
+}
+
+void softmax_distillation(double* loss, float* dlogits, const float* logits, const std::int64_t* labels, const float* teacher,
+                          const float* weights, std::int64_t rows, std::int64_t classes, double label_smoothing,
+                          double temperature, double mix, std::int64_t batch_size) {
+  const char* op = "softmax_distillation";
+  expect_narrow(op, classes);
+  const Memory memory = allocate(static_cast<std::size_t>(rows) * sizeof(double));
+  double* losses = static_cast<double*>(memory.get());
+  const double scale = 1.0 / static_cast<double>(batch_size);
+  if (rows > 0) {
+    launch(op, softmax_taught, blocks_of(rows * kWarp, kThreads), kThreads, stream(), losses, dlogits, logits, labels, teacher,
+           weights, rows, static_cast<int>(classes), label_smoothing, temperature, mix, scale, fault());
+  }
+  launch(op, sum_all, 1, kThreads, stream(), loss, losses, rows, scale);
 }
 
 void squared_error(double* loss, float* dprediction, const float* prediction, const float* target, std::int64_t count) {

@@ -98,6 +98,7 @@ const KernelTable kernels = {
     .dropout_backward = dropout_backward,
     .softmax_cross_entropy = softmax_cross_entropy,
     .softmax_squared_error = softmax_squared_error,
+    .softmax_distillation = softmax_distillation,
     .squared_error = squared_error,
     .sgd_step = sgd_step,
     .adam_step = adam_step,

@@ -179,6 +179,11 @@ struct KernelTable {
   // The same for the mean over the classes of (softmax - target)^2: losses[rows], and dlogits = scale * its gradient.
   void (*softmax_squared_error)(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
                                 const float* weights, std::int64_t rows, std::int64_t classes, double smoothing, double scale);
+  // Distillation: 1 - mix times softmax_cross_entropy's losses and gradients, and mix * temperature^2 times those of the
+  // teacher's probabilities [rows][classes] and softmax(logits / temperature).
+  void (*softmax_distillation)(double* losses, float* dlogits, const float* logits, const std::int64_t* labels,
+                               const float* teacher, const float* weights, std::int64_t rows, std::int64_t classes,
+                               const Distillation& how, double scale);
   // Returns the sum of (prediction - target)^2 in float64, in order; dprediction = 2 * (prediction - target).
   double (*squared_error)(float* dprediction, const float* prediction, const float* target, std::int64_t count);
 

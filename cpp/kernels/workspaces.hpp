@@ -102,6 +102,12 @@ struct AdamStep {
   float step_size, root_scale, beta1, new1, beta2, new2, eps, decay;
 };
 
+// How softmax_distillation weighs a teacher's probabilities against the labels: smoothing of the labels in [0, 1], temperature
+// > 0, mix in [0, 1], the teacher's share.
+struct Distillation {
+  double smoothing, temperature, mix;
+};
+
 // The sum c = factor * a b + d_factor * d + diagonal * I, of which every term is symmetric. c, d and b have rows of `pitch`
 // numbers, n rounded up to whole vectors of doubles; c and d have n rows, b has `depth`. d may be null. The element (i, l) of a
 // is at a[i*a_row + l*a_step].

@@ -76,6 +76,9 @@ double softmax_cross_entropy(float* dlogits, const float* logits, const std::int
                              std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
 double softmax_squared_error(float* dlogits, const float* logits, const std::int64_t* labels, const float* weights,
                              std::int64_t rows, std::int64_t classes, double label_smoothing, std::int64_t batch_size);
+double softmax_distillation(float* dlogits, const float* logits, const std::int64_t* labels, const float* teacher,
+                            const float* weights, std::int64_t rows, std::int64_t classes, const Distillation& how,
+                            std::int64_t batch_size);
 double squared_error(float* dprediction, const float* prediction, const float* target, std::int64_t count);
 
 // Pixels are std::uint8_t in 0..255 or float in [0, 1]. mean and std have one number for each channel. transform: n x 2 x 3, or

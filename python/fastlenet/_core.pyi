@@ -64,6 +64,7 @@ __all__: list[str] = [
     "sigmoid_forward",
     "soak_tiles",
     "softmax_cross_entropy",
+    "softmax_distillation",
     "softmax_squared_error",
     "squared_error",
     "tanh_backward",
@@ -293,6 +294,17 @@ def soak_tiles(
 def softmax_cross_entropy(
     logits: typing.Any,
     labels: typing.Any,
+    label_smoothing: typing.Any,
+    weights: typing.Any,
+    batch_size: typing.Any,
+    out: typing.Any,
+) -> tuple[typing.Any, ...]: ...
+def softmax_distillation(
+    logits: typing.Any,
+    labels: typing.Any,
+    teacher: typing.Any,
+    mix: typing.Any,
+    temperature: typing.Any,
     label_smoothing: typing.Any,
     weights: typing.Any,
     batch_size: typing.Any,

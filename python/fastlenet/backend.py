@@ -331,6 +331,20 @@ class Backend(Protocol[A]):
         out: A | None = ...,
     ) -> tuple[SupportsFloat, A]: ...
 
+    def softmax_distillation(
+        self,
+        logits: A,
+        labels: A,
+        teacher: A,
+        *,
+        mix: float,
+        temperature: float = ...,
+        label_smoothing: float = ...,
+        weights: A | None = ...,
+        batch_size: int | None = ...,
+        out: A | None = ...,
+    ) -> tuple[SupportsFloat, A]: ...
+
     def squared_error(self, prediction: A, target: A, *, out: A | None = ...) -> tuple[SupportsFloat, A]: ...
 
     def inverse_root(self, square: Any, *, at_least: float = ...) -> Any:

@@ -58,6 +58,7 @@ __all__ = [
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax_cross_entropy",
+    "softmax_distillation",
     "softmax_squared_error",
     "squared_error",
     "tanh_backward",
@@ -429,6 +430,29 @@ def softmax_squared_error(
     """
     values = as_integers("softmax_squared_error", "labels", labels)
     return cast(tuple[float, Array], _core.softmax_squared_error(logits, values, label_smoothing, weights, batch_size, out))
+
+
+def softmax_distillation(
+    logits: Array,
+    labels: npt.ArrayLike,
+    teacher: Array,
+    *,
+    mix: float,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    weights: Array | None = None,
+    batch_size: int | None = None,
+    out: Array | None = None,
+) -> tuple[float, Array]:
+    """Mean over n of weights * ((1 - mix) * c + mix * temperature^2 * t), and its gradient: distillation.
+
+    c is the loss of softmax_cross_entropy, t is -sum of teacher * log softmax(logits / temperature). teacher: (n, classes),
+    probabilities, softmax(its logits / temperature); mix: in [0, 1]; temperature: in [0.001, 1000]. The other arguments and the
+    results are those of softmax_cross_entropy. Source: Hinton, Vinyals and Dean 2015.
+    """
+    values = as_integers("softmax_distillation", "labels", labels)
+    found = _core.softmax_distillation(logits, values, teacher, mix, temperature, label_smoothing, weights, batch_size, out)
+    return cast(tuple[float, Array], found)
 
 
 def squared_error(prediction: Array, target: Array, *, out: Array | None = None) -> tuple[float, Array]:

@@ -177,7 +177,7 @@ def pairs_of(name: str) -> list[tuple[str, str]]:
     call = CALLS[name]
     written = list(call.in_place) or names_of_outputs(len(arrays_of(run(reference, name, call.arrays, call))))
     others = [argument for argument in call.arrays if argument not in written]
-    if name in ("softmax_cross_entropy", "softmax_squared_error"):
+    if name in ("softmax_cross_entropy", "softmax_squared_error", "softmax_distillation"):
         others.append("labels")
     if name == "gather_images":
         others.append("index")

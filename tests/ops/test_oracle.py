@@ -14,7 +14,7 @@ from fastlenet.testing.description import Arguments, Call, Results
 from fastlenet.testing.values import Numbers
 from helpers.arrays import normals
 from helpers.backends import ops
-from helpers.expect import expect_as_exact, expect_within, gamma
+from helpers.expect import expect_as_exact, expect_same_bits, expect_within, gamma
 
 pytestmark = pytest.mark.oracle
 Rng = np.random.Generator
@@ -94,6 +94,27 @@ def test_softmax_cross_entropy(smoothing: float, rng: Rng, torch: Any) -> None:
     assert loss == pytest.approx(expected.item(), rel=1e-12, abs=1e-12)
     exact = leaf.grad.numpy()
     expect_within(dlogits, exact, np.spacing(np.abs(exact).astype(np.float32)) / 2 + 1e-13)
+
+
+@pytest.mark.usefixtures("device_kind")
+@pytest.mark.parametrize(("mix", "temperature"), [(0.0, 3.0), (0.9, 1.0), (0.7, 4.0), (1.0, 0.5)])
+def test_softmax_distillation(mix: float, temperature: float, rng: Rng, torch: Any) -> None:
+    """PyTorch's cross-entropies with labels and with probabilities, the latter of cooled logits and times the square."""
+    logits, labels = 10 * normals(rng, (33, 10)), rng.integers(0, 10, 33)
+    teacher = torch.softmax(torch.tensor(3 * normals(rng, (33, 10))), 1).numpy()
+    leaf = torch.tensor(logits.astype(np.float64), requires_grad=True)
+    cross_entropy = torch.nn.functional.cross_entropy
+    of_labels = cross_entropy(leaf, torch.tensor(labels), label_smoothing=0.1)
+    of_teacher = cross_entropy(leaf / temperature, torch.tensor(teacher.astype(np.float64)))
+    expected = (1 - mix) * of_labels + mix * temperature**2 * of_teacher
+    expected.backward()
+    options = {"mix": mix, "temperature": temperature, "label_smoothing": 0.1}
+    loss, dlogits = ops.softmax_distillation(logits, labels, teacher, **options)
+    assert loss == pytest.approx(expected.item(), rel=1e-12, abs=1e-12)
+    exact = leaf.grad.numpy()
+    expect_within(dlogits, exact, np.spacing(np.abs(exact).astype(np.float32)) / 2 + 1e-13)
+    if mix == 0:
+        expect_same_bits(dlogits, ops.softmax_cross_entropy(logits, labels, label_smoothing=0.1)[1])
 
 
 def torch_lenet(torch: Any) -> Any:

@@ -320,6 +320,7 @@ LARGE = (2**31, 2**63, 2**70, -(2**70), (1, 2**70))
 SIZES = ((1.9, 1, 4, 4), "1144", None, 4, np.zeros((4, 1)), [1, 1, 4, None])
 NUMBERS = ("0.5", None, [0.5], np.zeros(2), 1j)
 INTEGERS = (0.5, "1", None, np.zeros(2, int), [1])
+TAUGHT = (SMALL[0, 0], [0] * 4, SMALL[0, 0])  # logits, labels, teacher
 
 WRONG_TYPES = [
     *(("conv2d_forward", (SMALL, SMALL), {name: value}) for name in ("stride", "padding") for value in PAIRS),
@@ -331,6 +332,8 @@ WRONG_TYPES = [
     *(("dropout_forward", (FLAT,), {"seed": value, "rate": 0.5, "counter": 1}) for value in INTEGERS),
     *(("dropout_forward", (FLAT,), {"counter": value, "rate": 0.5, "seed": 1}) for value in INTEGERS),
     *(("softmax_cross_entropy", (SMALL[0, 0], [0] * 4), {"label_smoothing": value}) for value in NUMBERS),
+    *(("softmax_distillation", TAUGHT, {"mix": value}) for value in NUMBERS),
+    *(("softmax_distillation", TAUGHT, {"temperature": value, "mix": 1}) for value in NUMBERS),
     *(("gather_images", (PIXELS, [0]), {"mean": value, "std": 1}) for value in NUMBERS),
     *(("gather_images", (PIXELS, [0]), {"std": value, "mean": 1}) for value in NUMBERS),
     *(("Packed", (array,), {"algorithm": value}) for array in (SMALL, SMALL[0, 0]) for value in (None, 1, b"direct")),
@@ -343,6 +346,8 @@ WRONG_VALUES = [
     ("dropout_forward", (FLAT,), {"rate": 10**400, "seed": 1, "counter": 1}),
     ("dropout_forward", (FLAT,), {"rate": 1e-50 - 1, "seed": 1, "counter": 1}),
     ("softmax_cross_entropy", (SMALL[0, 0], [0] * 4), {"label_smoothing": np.nan}),
+    *(("softmax_distillation", TAUGHT, {"mix": value}) for value in (-0.1, 1.1, np.nan)),
+    *(("softmax_distillation", TAUGHT, {"temperature": value, "mix": 1}) for value in (0, -1, 1e-300, 1e300, np.nan)),
     *(("gather_images", (PIXELS, [0]), {"std": value, "mean": 0}) for value in (1e-300, 1e-39, 0, np.inf)),
     ("gather_images", (PIXELS, [0]), {"std": 0.1, "mean": 1e38}),
     ("Packed", (SMALL[..., :0],), {}),

@@ -57,6 +57,7 @@ __all__ = [
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax_cross_entropy",
+    "softmax_distillation",
     "softmax_squared_error",
     "squared_error",
     "tanh_backward",
@@ -365,6 +366,23 @@ def softmax_squared_error(
     return _loss_of_rows("softmax_squared_error", logits, labels, label_smoothing, weights, batch_size, out)
 
 
+def softmax_distillation(
+    logits: Input,
+    labels: Input | npt.ArrayLike,
+    teacher: Input,
+    *,
+    mix: float,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    weights: Input | None = None,
+    batch_size: int | None = None,
+    out: DeviceArray | None = None,
+) -> tuple[DeviceArray, DeviceArray]:
+    return _loss_of_rows(
+        "softmax_distillation", logits, labels, label_smoothing, weights, batch_size, out, (teacher, temperature, mix)
+    )
+
+
 def _loss_of_rows(
     op: str,
     logits: Input,
@@ -373,25 +391,39 @@ def _loss_of_rows(
     weights: Input | None,
     batch_size: int | None,
     out: DeviceArray | None,
+    teaching: tuple[Input, float, float] | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
+    """teaching: the teacher's probabilities, the temperature, and the teacher's share."""
     call = Call(op, out)
     logits = call.input("logits", logits)
     weights = None if weights is None else call.input("weights", weights)
+    teacher = None if teaching is None else call.input("teacher", teaching[0])
     device().expect_rank(call.op, "logits", 2, "(n, classes)", logits.shape)
     rows, classes = logits.shape
     if classes < 1:
         raise ValueError(f"{call.op}: logits expects at least one class, got shape {logits.shape}")
-    label_smoothing = call.number("label_smoothing", label_smoothing)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {label_smoothing}")
+    smoothing = call.number("label_smoothing", label_smoothing)
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"{call.op}: label_smoothing expects a number in [0, 1], got {smoothing}")
+    numbers = [smoothing]
+    if teaching is not None:
+        temperature, mix = call.number("temperature", teaching[1]), call.number("mix", teaching[2])
+        if not 0.001 <= temperature <= 1000:
+            raise ValueError(f"{call.op}: temperature expects a number in [0.001, 1000], got {temperature}")
+        if not 0 <= mix <= 1:
+            raise ValueError(f"{call.op}: mix expects a number in [0, 1], got {mix}")
+        numbers += [temperature, mix]
     divisor = rows if batch_size is None else device().positive(call.op, "batch_size", batch_size)
     labels = call.integers("labels", labels, classes)
     call.expect_shape("labels", (rows,), labels)
+    if teacher is not None:
+        call.expect_shape("teacher", logits.shape, teacher)
     if weights is not None:
         call.expect_shape("weights", (rows,), weights)
     dlogits, loss = call.output(0, logits.shape), empty((), np.float64)
-    addresses = loss.address, dlogits.address, logits.address, labels.address, _at(weights)
-    getattr(device(), op)(*addresses, rows, classes, label_smoothing, divisor)
+    taught = () if teacher is None else (teacher.address,)
+    addresses = loss.address, dlogits.address, logits.address, labels.address, *taught, _at(weights)
+    getattr(device(), op)(*addresses, rows, classes, *numbers, divisor)
     return loss, dlogits
 
 

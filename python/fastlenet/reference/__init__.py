@@ -30,7 +30,13 @@ from fastlenet.reference.elementwise import (
 )
 from fastlenet.reference.gather import gather_images
 from fastlenet.reference.linear import linear_backward, linear_forward
-from fastlenet.reference.loss import inverse_root, softmax_cross_entropy, softmax_squared_error, squared_error
+from fastlenet.reference.loss import (
+    inverse_root,
+    softmax_cross_entropy,
+    softmax_distillation,
+    softmax_squared_error,
+    squared_error,
+)
 from fastlenet.reference.packed import Packed
 from fastlenet.reference.pool import avg_pool2d_backward, avg_pool2d_forward, max_pool2d_backward, max_pool2d_forward
 from fastlenet.reference.update import adam_step, ema_step, muon_step, sgd_step
@@ -66,6 +72,7 @@ __all__ = [
     "sigmoid_backward",
     "sigmoid_forward",
     "softmax_cross_entropy",
+    "softmax_distillation",
     "softmax_squared_error",
     "squared_error",
     "tanh_backward",

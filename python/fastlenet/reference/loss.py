@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fastlenet.backend import Array
 from fastlenet.reference.checks import Call
 
-__all__ = ["inverse_root", "softmax_cross_entropy", "softmax_squared_error", "squared_error"]
+__all__ = ["inverse_root", "softmax_cross_entropy", "softmax_distillation", "softmax_squared_error", "squared_error"]
 
 
 def softmax_cross_entropy(
@@ -50,6 +50,41 @@ def softmax_squared_error(
     gradient = 2 * softmax * (error - (softmax * error).sum(axis=1, keepdims=True)) / (divisor * logits.shape[1])
     loss = float((factors * (error**2).mean(axis=1)).sum() / divisor)
     return loss, call.returns((factors[:, None] * gradient).astype(logits.dtype))
+
+
+def softmax_distillation(
+    logits: Array,
+    labels: npt.ArrayLike,
+    teacher: Array,
+    *,
+    mix: float,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    weights: Array | None = None,
+    batch_size: int | None = None,
+    out: Array | None = None,
+) -> tuple[float, Array]:
+    call = Call("softmax_distillation", out)
+    logits, target, factors, divisor = _rows(call, logits, labels, label_smoothing, weights, batch_size)
+    teacher = call.floats("teacher", teacher)
+    call.shape("teacher", teacher, logits.shape)
+    temperature, mix = call.numbers(temperature=temperature, mix=mix)
+    if not 0.001 <= temperature <= 1000:
+        raise ValueError(f"{call.op}: temperature expects a number in [0.001, 1000], got {temperature}")
+    if not 0 <= mix <= 1:
+        raise ValueError(f"{call.op}: mix expects a number in [0, 1], got {mix}")
+    if len(logits) == 0:
+        return 0.0 if divisor else float("nan"), call.returns(np.empty(logits.shape, logits.dtype))
+    log_softmax, softmax = _softmax(logits)
+    log_cool, cool = _softmax(logits.astype(np.float64) / temperature)
+    taught = teacher.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        of_labels = -np.where(target > 0, target * log_softmax, 0).sum(axis=1)
+        of_teacher = -np.where(taught != 0, taught * log_cool, 0).sum(axis=1)
+        losses = np.where(mix < 1, (1 - mix) * of_labels, 0) + np.where(mix > 0, mix * temperature**2 * of_teacher, 0)
+    slope = (1 - mix) * (softmax - target) + mix * temperature * (taught.sum(axis=1, keepdims=True) * cool - taught)
+    gradient = factors[:, None] * slope / divisor
+    return float((factors * losses).sum() / divisor), call.returns(gradient.astype(logits.dtype))
 
 
 def _rows(

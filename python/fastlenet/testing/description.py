@@ -37,6 +37,8 @@ KINDS: Mapping[str, str] = {
     "rate": "number",
     "slope": "number",
     "label_smoothing": "number",
+    "mix": "number",
+    "temperature": "number",
     "mean": "number",
     "std": "number",
     "lr": "number",

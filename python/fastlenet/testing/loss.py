@@ -1,8 +1,9 @@
-"""softmax_cross_entropy, softmax_squared_error and squared_error."""
+"""softmax_cross_entropy, softmax_squared_error, softmax_distillation and squared_error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import SupportsFloat
 
 import numpy as np
@@ -53,6 +54,15 @@ def _rows(case: Elements, values: Values, size: int) -> Arguments:
     return {"logits": logits, "labels": values.places((n,), classes, np.int64), "weights": weights, **case.options}
 
 
+def _taught(case: Elements, values: Values) -> Arguments:
+    """Rows with a teacher's probabilities, some of which are 0."""
+    found = _rows(case, values, 10)
+    n, classes = case.shape
+    drawn = values.rng.random((n, classes)) * (values.rng.random((n, classes)) < 0.8)
+    found["teacher"] = (drawn / np.maximum(drawn.sum(axis=1, keepdims=True), 1e-3)).astype(found["logits"].dtype)
+    return found
+
+
 def _random_rows(draw: Draw) -> Elements:
     smoothing = draw.pick((0.0, 0.0, 0.1, 1.0, 0, 1, np.float32(0.25)))
     return Elements(
@@ -76,6 +86,18 @@ def _judge_cross_entropy(call: Call, actual: Results) -> None:
     expect_within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
 
 
+def _judge_distillation(call: Call, actual: Results) -> None:
+    """As the cross-entropy, with a second sum of terms up to temperature times the logits, and gradients up to temperature."""
+    (loss, dlogits), (exact_loss, exact_gradient), weight = actual, call.exact, _largest(call)
+    mass = np.abs(call.arguments["teacher"].astype(np.float64)).sum(axis=1).max(initial=1)
+    scale = max(1.0, weight) * mass * max(1.0, float(call.arguments["temperature"])) ** 2
+    logits = np.abs(call.arguments["logits"].astype(np.float64))
+    beside = 2 * (dlogits.shape[1] + 8) * 2.0**-53 * logits.max(initial=0, where=logits < np.inf)
+    _expect_loss(loss, exact_loss, scale * (2e-12 * (61 + abs(exact_loss)) + beside))
+    bound = np.spacing(np.abs(exact_gradient).astype(np.float32)) / 2 + 2e-12 * scale / max(len(dlogits), 1)
+    expect_within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
+
+
 def _judge_squared_error(call: Call, actual: Results) -> None:
     """Computed in float64, with an error of exp of 3e-13 at most, and rounded once. Probabilities are at most 1."""
     (loss, dlogits), (exact_loss, exact_gradient), weight = actual, call.exact, _largest(call)
@@ -88,6 +110,13 @@ def _torch_cross_entropy(torch: Torch, a: Arguments) -> object:
     options = {"label_smoothing": a["label_smoothing"], "reduction": "none"}
     losses = torch.nn.functional.cross_entropy(a["logits"], a["labels"], **options)
     return _mean(losses, a)
+
+
+def _torch_distillation(torch: Torch, a: Arguments) -> object:
+    options = {"label_smoothing": a["label_smoothing"], "reduction": "none"}
+    of_labels = torch.nn.functional.cross_entropy(a["logits"], a["labels"], **options)
+    of_teacher = -(a["teacher"] * torch.log_softmax(a["logits"] / a["temperature"], 1)).sum(dim=1)
+    return _mean((1 - a["mix"]) * of_labels + a["mix"] * a["temperature"] ** 2 * of_teacher, a)
 
 
 def _torch_squared_error(torch: Torch, a: Arguments) -> object:
@@ -129,6 +158,29 @@ def _loss_of_softmax(
 SOFTMAX_CROSS_ENTROPY = _loss_of_softmax("softmax_cross_entropy", _sure, _judge_cross_entropy, _torch_cross_entropy)
 SOFTMAX_SQUARED_ERROR = _loss_of_softmax("softmax_squared_error", _unsure, _judge_squared_error, _torch_squared_error)
 
+
+def _with_teacher(case: Elements, mix: float, temperature: float) -> Elements:
+    return replace(case, options={**case.options, "mix": mix, "temperature": temperature})
+
+
+def _random_taught(draw: Draw) -> Elements:
+    return _with_teacher(_random_rows(draw), draw.pick((0.0, 0.5, 0.9, 1.0, 1)), draw.pick((0.5, 1.0, 2, 4.0)))
+
+
+SOFTMAX_DISTILLATION = replace(
+    _loss_of_softmax("softmax_distillation", _taught, _judge_distillation, _torch_distillation),
+    arrays=("logits", "teacher", "weights"),
+    cases=[
+        *(_with_teacher(case, 0.7, 2.0) for case in (*ROWS, *PARTS)),
+        *(_with_teacher(case, mix, 1.0) for case in ROWS for mix in (0.0, 1.0)),
+    ],
+    small=[_with_teacher(Elements((3, 6), {"label_smoothing": smoothing}), 0.4, 3.0) for smoothing in (0.2, 0.0)],
+    large=_with_teacher(Elements((300, 10), {"label_smoothing": 0.0}), 0.9, 2.0),
+    random=_random_taught,
+    benchmarks=(Benchmark(", 128x10", _with_teacher(Elements((128, 10), {"label_smoothing": 0.0}), 0.9, 2.0)),),
+    traffic=lambda arguments: 3.0 * arguments["logits"].nbytes,
+)
+
 # --- squared error ----------------------------------------------------------------------------------------------------------
 
 
@@ -165,4 +217,4 @@ SQUARED_ERROR = Op(
     torch=_torch_pairs,
     benchmarks=(Benchmark("", Elements((128, 20, 24, 24))),),
 )
-OPS = (SOFTMAX_CROSS_ENTROPY, SOFTMAX_SQUARED_ERROR, SQUARED_ERROR)
+OPS = (SOFTMAX_CROSS_ENTROPY, SOFTMAX_SQUARED_ERROR, SOFTMAX_DISTILLATION, SQUARED_ERROR)
