@@ -18,6 +18,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build" / "checks"  # a session's builds lie in BUILD/NAME: the next run compiles only what has changed
+SYMBOLS = ROOT / "build" / "symbols"  # as deep as pip's builds: ccache knows objects by paths relative to the build
 ORACLE = {"FASTLENET_REQUIRE_ORACLE": "1"}
 
 
@@ -109,7 +110,7 @@ def stub(session: nox.Session) -> None:
 @session(".[dev]")
 def symbols(session: nox.Session) -> None:
     """Build with warnings as errors; check that level objects have no weak symbols and no load-time code."""
-    script(session, "symbols", BUILD / "symbols")
+    script(session, "symbols", SYMBOLS)
 
 
 @session(".[dev]")
@@ -133,7 +134,7 @@ def aarch64(session: nox.Session) -> None:
 @session(".[dev]")
 def guard(session: nox.Session) -> None:
     """Fail if an op executes more instructions or takes longer than benchmarks/results/guard.json has; use an idle machine."""
-    script(session, "guard.py", "--build", BUILD / "symbols", *session.posargs)
+    script(session, "guard.py", "--build", SYMBOLS, *session.posargs)
 
 
 @session(".[dev,oracle]")

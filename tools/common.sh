@@ -11,6 +11,21 @@ no_skips() {
   if grep -E '^(SKIPPED|XFAIL|XPASS)' "$1" | grep -v "$allowed"; then fail "tests were skipped"; fi
 }
 
+# debian NAME PACKAGE...: installs Debian's packages if a command or a file is missing, which needs root. One at a time, since checks
+# run beside each other.
+debian() {
+  local install="apt-get install -y --no-install-recommends ${*:2}"
+  if [[ -e $1 ]] || command -v "$1" > /dev/null; then return; fi
+  command -v apt-get > /dev/null || fail "$1 is missing; install it"
+  (( EUID == 0 )) || fail "$1 is missing; as root, run: $install"
+  step "$install"
+  (
+    flock 9
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $install > /dev/null
+  ) 9< /var/lib/apt
+}
+
 # configure BUILD-FOLDER [SOURCE-FOLDER [OPTION...]]: its output is shown only if it fails.
 configure() {
   local build=$1 source=${2:-.}

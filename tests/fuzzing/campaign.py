@@ -52,7 +52,7 @@ def fuzz(name: str, executions: int, folder: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    folder, wanted = Path(sys.argv[1]), int(sys.argv[2])
+    folder, wanted = Path(sys.argv[1]).resolve(), int(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / "readers.json"
     said: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"cpu": cpu(), "executions": 0, "readers": {}}
@@ -64,6 +64,8 @@ def main() -> None:
 
     while share(name := min(READERS, key=share)) < 1:
         done = fuzz(name, max(20, READERS[name].part * wanted // ROUNDS // 10**6), folder)
+        if not done["executions"]:
+            sys.exit(f"FAILED: {name} read no file; see the log in {folder}")
         old = {**dict.fromkeys(done, 0), **readers.get(name, {})}
         sums = {key: old[key] + done[key] for key in ("executions", "seconds", "findings")}
         readers[name] = {key: max(old[key], done[key]) for key in done} | sums
