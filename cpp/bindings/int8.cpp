@@ -185,6 +185,28 @@ class Int8Network {
   std::vector<std::unique_ptr<cpu::Int8Layer>> layers_;
 };
 
+// One instruction alone, for tests. sums: (count, 16, 16); a: (count, 16, 64); b: (count, 16, 64), whose lines hold four taps
+// of each of 16 columns.
+py::array tile_product_int8(const std::string& name, py::handle sums_, py::handle a_, py::handle b_) {
+  Call call("tile_product_int8");
+  const Input<std::int32_t> sums = call.input<std::int32_t>("sums", sums_);
+  const Input<std::int8_t> a = call.input<std::int8_t>("a", a_);
+  const Input<std::uint8_t> b = call.input<std::uint8_t>("b", b_);
+  expect_rank(call.op(), "sums", 3, "(count, 16, 16)", sums.dims());
+  const std::int64_t count = sums.dims()[0];
+  expect_dims(call.op(), "sums", {count, 16, 16}, sums.dims());
+  expect_dims(call.op(), "a", {count, 16, 64}, a.dims());
+  expect_dims(call.op(), "b", {count, 16, 64}, b.dims());
+  const Output<std::int32_t> y = call.output<std::int32_t>(0, sums.dims());
+  const Int8Table& table = int8_unit_named(name);
+  if (table.tile_product == nullptr) fail(call.op(), name + " has no tiles");
+  std::copy(sums.data(), sums.data() + sums.size(), y.data());
+  without_gil([&] {
+    for (std::int64_t i = 0; i < count; ++i) table.tile_product(y.data() + 256 * i, a.data() + 1024 * i, b.data() + 1024 * i);
+  });
+  return y.array();
+}
+
 }  // namespace
 
 void bind_int8(py::module_& m) {
@@ -202,6 +224,7 @@ void bind_int8(py::module_& m) {
       .def("add_scores", &Int8Network::add_scores, py::arg("scale"), py::arg("zero_point"))
       .def("scores", &Int8Network::scores, py::arg("images"), py::arg("out"))
       .def_property_readonly("unit", &Int8Network::unit);
+  define(m, "tile_product_int8", tile_product_int8, "unit", "sums", "a", "b");
   m.def("int8_units_built", int8_units_built);
   m.def("int8_units_available", int8_units_available);
   m.def("int8_unit", [] { return std::string(int8_unit().name); });

@@ -21,6 +21,12 @@ struct Range {
   std::int64_t begin, end;
 };
 
+// On purpose, for tests: the tiles of every `every`-th block of a call are lost `times` times in a row.
+struct TileLosses {
+  std::int64_t every = 0;
+  std::int64_t times = 1;
+};
+
 // A list of rows to add: the offset of each and its factor. Lists are written a vector at a time, so they need room for `lanes`
 // more entries.
 struct List {

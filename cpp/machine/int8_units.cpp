@@ -2,11 +2,15 @@
 
 #include <atomic>
 
+#include "amx.hpp"
 #include "choices.hpp"
 #include "isa.hpp"
 
 namespace fastlenet {
 
+namespace tdpbsud_emulated {
+extern const Int8Table kernels;
+}
 namespace vpdpbusd_emulated {
 extern const Int8Table kernels;
 }
@@ -17,6 +21,9 @@ namespace vpmaddwd_emulated {
 extern const Int8Table kernels;
 }
 #if defined(__x86_64__)
+namespace tdpbsud {
+extern const Int8Table kernels;
+}
 namespace vpdpbusd {
 extern const Int8Table kernels;
 }
@@ -50,6 +57,7 @@ std::string avx2_refusal() { return cpu_has_v3() ? "" : "this CPU has no AVX2"; 
 // Best first. Of the emulations the one of VPMADDWD is, since older vector instructions have its products too.
 const Choice<Int8Table> kUnits[] = {
 #if defined(__x86_64__)
+    {&tdpbsud::kernels, cpu_has_amx_int8, amx_int8_refusal, 4},
     {&vpdpbusd::kernels, cpu_has_avx512_vnni, avx512_vnni_refusal, 4},
     {&avx_vnni::kernels, cpu_has_avx_vnni, avx_vnni_refusal, 3},
     {&vpmaddwd::kernels, cpu_has_v3, avx2_refusal, 3},
@@ -57,6 +65,7 @@ const Choice<Int8Table> kUnits[] = {
     {&vpmaddwd_emulated::kernels, on_every_cpu, never_refused},
     {&avx_vnni_emulated::kernels, on_every_cpu, never_refused},
     {&vpdpbusd_emulated::kernels, on_every_cpu, never_refused},
+    {&tdpbsud_emulated::kernels, on_every_cpu, never_refused},
 };
 
 constexpr const char* kKind = "int8 unit";
@@ -73,6 +82,8 @@ int level_in_use() {
 std::vector<std::string> int8_units_built() { return names_built(kUnits); }
 std::vector<std::string> int8_units_available() { return names_available(kUnits); }
 
+const Int8Table& int8_unit_named(const std::string& name) { return choice_named(kUnits, kKind, name); }
+
 const Int8Table& int8_unit() {
   if (const Int8Table* table = wanted.load(std::memory_order_acquire)) return *table;
   if (const Int8Table* table = choice_of_variable(kUnits, kKind, "FASTLENET_INT8")) return *table;
@@ -84,7 +95,7 @@ const Int8Table& int8_unit() {
 }
 
 void set_int8_unit(const std::string& name) {
-  wanted.store(name.empty() ? nullptr : &choice_named(kUnits, kKind, name), std::memory_order_release);
+  wanted.store(name.empty() ? nullptr : &int8_unit_named(name), std::memory_order_release);
 }
 
 }  // namespace fastlenet

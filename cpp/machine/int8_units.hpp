@@ -14,11 +14,14 @@ std::vector<std::string> int8_units_built();
 std::vector<std::string> int8_units_available();
 
 // The unit in use: that of set_int8_unit, else FASTLENET_INT8 if set, else the best available one whose instructions belong to
-// the level in use. Throws std::invalid_argument for a FASTLENET_INT8 that is unknown or that this CPU lacks.
+// the level in use; it may ask the kernel for the permission to use tiles, and does without if it is refused. Throws
+// std::invalid_argument for a FASTLENET_INT8 that is unknown or that this CPU lacks.
 const Int8Table& int8_unit();
 
 // Switches the whole process to a unit; for tests and benchmarks. Throws std::invalid_argument as int8_unit() does. "" means
 // that it is chosen anew.
 void set_int8_unit(const std::string& name);
+
+const Int8Table& int8_unit_named(const std::string& name);  // also one that is not in use; throws alike
 
 }  // namespace fastlenet

@@ -294,10 +294,10 @@ struct Integers {
   }
 };
 
-// LeNet in int8: by AVX2, which Callgrind knows, and on the emulation of VPDPBUSD, whose counts tell how many products, cells
-// and requantised sums there are.
+// LeNet in int8: by AVX2, which Callgrind knows, and on the emulations of VPDPBUSD and of TDPBSUD, whose counts tell how many
+// products, cells and requantised sums there are.
 void int8_network() {
-  for (const std::string name : {"vpmaddwd", "vpdpbusd-emulated"}) {
+  for (const std::string name : {"vpmaddwd", "vpdpbusd-emulated", "tdpbsud-emulated"}) {
     set_int8_unit(name);
     const Int8Table& table = int8_unit();
     Random random{7};

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 from fastlenet import _core
 
-__all__ = ["LACKING", "UNITS", "using"]
+__all__ = ["LACKING", "TILES", "UNITS", "using"]
 
 UNITS = _core.int8_units_available()
-LACKING = [name for name in ("vpdpbusd", "avx-vnni", "vpmaddwd") if name not in UNITS]
+LACKING = [name for name in ("tdpbsud", "vpdpbusd", "avx-vnni", "vpmaddwd") if name not in UNITS]
+TILES = [name for name in UNITS if name.startswith("tdpbsud")]
 
 
 @contextmanager

@@ -26,9 +26,9 @@ from fastlenet.quantization import (
     QuantizedLinear,
     QuantizedMaxPool2d,
 )
-from fastlenet.quantization.kernels import Kernels
-from helpers.arrays import Array
-from helpers.int8 import LACKING, UNITS, using
+from fastlenet.quantization.kernels import Kernels, built
+from helpers.arrays import Array, Guarded
+from helpers.int8 import LACKING, TILES, UNITS, using
 from helpers.networks import NETWORKS, some_images
 
 Rng = np.random.Generator
@@ -174,7 +174,7 @@ def test_several_python_threads_at_once() -> None:
 
 def test_the_level_chooses(level: str) -> None:
     """A level's instructions and no others, unless asked; all units of the same level give the same."""
-    wanted = {"x86-64-v4": UNITS, "x86-64-v3": [name for name in UNITS if name != "vpdpbusd"]}
+    wanted = {"x86-64-v4": UNITS, "x86-64-v3": [name for name in UNITS if name not in ("tdpbsud", "vpdpbusd")]}
     emulations = ["vpmaddwd-emulated"]
     assert _core.int8_unit() == wanted.get(level, emulations)[0]
     assert fastlenet.config()["int8"] == _core.int8_unit()
@@ -230,3 +230,68 @@ def test_what_is_refused() -> None:
     refused(r"images expects shape \(2, 1, 5, 5\), got \(2, 1, 4, 5\)", network.scores, images[:, :, :4], None)
     refused("out expects a numpy array of float32, got uint8", network.scores, images, images)
     assert network.scores(images[:0], None).shape == (0, 2)
+
+
+# --- tiles --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", TILES)
+@pytest.mark.parametrize("kind", ["any", "largest"])
+def test_a_tile_product_is_exact(kind: str, unit: str, rng: Rng) -> None:
+    """Weights are signed, cells unsigned; sums wrap at 32 bits."""
+    a, b = rng.integers(-128, 128, (40, 16, 64)), rng.integers(0, 256, (40, 16, 64))
+    sums = rng.integers(-(2**31), 2**31, (40, 16, 16))
+    sums = np.where(rng.random(sums.shape) < 0.5, sums, np.where(sums < 0, -(2**31), 2**31 - 1))
+    if kind == "largest":
+        a, b = np.where(a < 0, -128, 127), np.full_like(b, 255)
+    exact = sums + np.einsum("nikt,nkjt->nij", a.reshape(40, 16, 16, 4), b.reshape(40, 16, 16, 4))
+    assert (np.abs(exact) >= 2**31).any()
+    found = _core.tile_product_int8(unit, sums.astype(np.int32), a.astype(np.int8), b.astype(np.uint8))
+    np.testing.assert_array_equal(found, exact.astype(np.int32))
+
+
+def test_what_a_tile_product_refuses() -> None:
+    sums, a, b = np.zeros((1, 16, 16), np.int32), np.zeros((1, 16, 64), np.int8), np.zeros((1, 16, 64), np.uint8)
+    with pytest.raises(ValueError, match="tile_product_int8: vpmaddwd-emulated has no tiles"):
+        _core.tile_product_int8("vpmaddwd-emulated", sums, a, b)
+    with pytest.raises(ValueError, match=r"tile_product_int8: b expects shape \(1, 16, 64\), got \(1, 16, 16\)"):
+        _core.tile_product_int8(TILES[0], sums, a, b[:, :, :16])
+    with pytest.raises(ValueError, match="unknown int8 unit 'abacus'; built: "):
+        _core.tile_product_int8("abacus", sums, a, b)
+
+
+@pytest.mark.parametrize(("every", "times"), [(1, 1), (2, 3), (1, 9), (3, 10), (1, 1000)])
+@pytest.mark.parametrize("unit", TILES)
+def test_a_block_whose_tiles_are_lost_is_computed_again(unit: str, every: int, times: int, rng: Rng) -> None:
+    """After ten losses in a row by the emulation; the integers are the same."""
+    weight, matrix = integers(rng, (20, 3, 3, 3), False), integers(rng, (40, 20 * 3 * 3), False)
+    value, bytes_of = np.zeros(3, np.uint8), constants(rng, weight, False)
+    conv = QuantizedConv2d("conv", (20, 6, 6), weight, *bytes_of, 3, (1, 1), (0, 0), value)
+    pool, flat = QuantizedMaxPool2d("pool", (20, 3, 3), (2, 2), (2, 2), (0, 0)), QuantizedFlatten("flatten", (180,))
+    linear = QuantizedLinear("linear", (40,), matrix, *constants(rng, matrix, False), None)
+    layers = [conv, pool, flat, linear]
+    images = rng.integers(0, 256, (16, 3, 8, 8), dtype=np.uint8)
+    expected = by_layers(layers, images)
+    with using(unit):
+        kernels = Kernels(layers, (3, 8, 8))
+        before = _core.tile_repeats()
+        _core.plant_losses(every, times)
+        try:
+            np.testing.assert_array_equal(kernels(images), expected)
+        finally:
+            _core.plant_losses(0, 0)
+    # One call for each of 3 lines of windows, with 2 tiles of 10 rows for each of 3 windows; and one with 3 tiles of rows.
+    lost = 3 * -(-6 // every) + -(-3 // every)
+    assert _core.tile_repeats() - before == lost * min(times, 10)
+
+
+def test_nothing_is_written_outside_of_the_scores(guarded: Guarded, rng: Rng) -> None:
+    """Where the last block, tile and step are filled in part."""
+    layers, shape = random_layers(np.random.default_rng(3))
+    images = rng.integers(0, 256, (21, *shape), dtype=np.uint8)
+    expected = by_layers(layers, images)
+    for unit in UNITS:
+        with using(unit):
+            for count in (1, 21):
+                found = built(layers, shape).scores(images[:count], guarded.output((count, expected.shape[1])))
+                np.testing.assert_array_equal(found, expected[:count])

@@ -27,9 +27,10 @@ inline __attribute__((always_inline)) Cell cell_of(const std::uint8_t* const* fr
   return cell;
 }
 
-void interleave(Cell* to, const std::uint8_t* const* from, std::int64_t vectors, std::int64_t lanes, std::int64_t step) {
-  if (step == 1) lanes *= vectors, vectors = 1;
-  for (std::int64_t vector = 0; vector < vectors; ++vector, to += lanes) {
+void interleave(Cell* to, const std::uint8_t* const* from, std::int64_t vectors, std::int64_t lanes, std::int64_t step,
+                std::int64_t to_step) {
+  if (step == 1 && to_step == 1) lanes *= vectors, vectors = 1;
+  for (std::int64_t vector = 0; vector < vectors; ++vector, to += to_step * lanes) {
     const std::int64_t at = vector * step * lanes;
     std::int64_t lane = 0;
     for (; lane + kLanes <= lanes; lane += kLanes) {
@@ -46,7 +47,7 @@ void group(Cell* to, const std::uint8_t* from, std::int64_t features, std::int64
   for (std::int64_t i = 0; i < whole; ++i) {
     const std::uint8_t* sources[kTaps];
     for (int tap = 0; tap < kTaps; ++tap) sources[tap] = from + (i * kTaps + tap) * lanes;
-    interleave(to + i * lanes, sources, 1, lanes, 1);
+    interleave(to + i * lanes, sources, 1, lanes, 1, 1);
   }
   for (std::int64_t lane = 0; features % kTaps != 0 && lane < lanes; ++lane) {
     Cell cell = 0;
@@ -102,17 +103,6 @@ inline Cell weight_cell(const std::int8_t* row, std::int64_t group, std::int64_t
 }
 
 std::int64_t weight_size(std::int64_t outputs, std::int64_t groups) { return outputs * groups; }
-
-// [outputs / kFilters][groups][kFilters]; the last block has as many filters as are left.
-void pack_weight(Cell* to, const std::int8_t* weight, std::int64_t outputs, std::int64_t depth) {
-  const std::int64_t groups = (depth + kTaps - 1) / kTaps;
-  for (std::int64_t first = 0; first < outputs; first += kFilters) {
-    const std::int64_t end = first + kFilters < outputs ? first + kFilters : outputs;
-    for (std::int64_t group = 0; group < groups; ++group) {
-      for (std::int64_t k = first; k < end; ++k) *to++ = weight_cell(weight + k * depth, group, depth);
-    }
-  }
-}
 
 std::int64_t weight_of_one_size(std::int64_t outputs, std::int64_t groups) {
   return (outputs + kLanes - 1) / kLanes * kLanes * groups;

@@ -1,8 +1,4 @@
-// The product of table.hpp by tiles, and their guard and soak.
-//
-// On some virtual machines the tiles of a thread that is descheduled are reported lost. So tile 7 holds a sentinel, one row of
-// known numbers: it is loaded before a block and stored after the block's sums. If it is gone, the block is computed again from
-// its inputs, which are in memory. After kAttempts it is computed by the emulation, which has the same bits.
+// The product of table.hpp by tiles, and their soak.
 #pragma once
 
 #include "pack.hpp"
@@ -11,28 +7,7 @@
 namespace fastlenet::FASTLENET_UNIT {
 namespace {
 
-#if defined(__AMX_BF16__)
-typedef HardwareTiles Tiles;
-#else
-typedef EmulatedTiles Tiles;
-#endif
-
 constexpr int kBlock = 32;  // rows and columns: 2 x 2 tiles of sums, one of a, two of b, and the sentinel
-constexpr int kAttempts = 10;
-constexpr std::ptrdiff_t kLine = kRowPairs * sizeof(Pair);
-
-struct alignas(64) Sentinel {
-  std::uint32_t word[kRowPairs];
-};
-constexpr Sentinel kKnown = {{0x9E3779B9, 0x7F4A7C15, 0xF39CC060, 0x5CEDC834, 0x1082276B, 0xF3A27251, 0xF86C6A11, 0xD0C18E95,
-                              0x2767F0B1, 0x53D2F2D4, 0x8B0B7E7A, 0xE7037ED1, 0xA0B428DB, 0x3C6EF372, 0xBB67AE85, 0xA54FF53A}};
-
-template <typename AnyTiles>
-inline bool sentinel_is_there(AnyTiles& tiles) {
-  Sentinel found;
-  tiles.template store<kSentinel>(&found, kLine);
-  return __builtin_memcmp(&found, &kKnown, sizeof found) == 0;
-}
 
 // sums[32][32] <- 32 rows of a, or 16 if there are no more, and 32 columns of b. Returns whether the sentinel survived.
 template <typename AnyTiles>
@@ -40,14 +15,14 @@ inline bool multiply_block(AnyTiles& tiles, float (&sums)[kBlock][kBlock], const
                            std::int64_t steps, bool lost) {
   constexpr std::ptrdiff_t b_pitch = kPanelColumns * sizeof(Pair), line = kBlock * sizeof(float);
   const std::ptrdiff_t a_pitch = steps * static_cast<std::ptrdiff_t>(sizeof(Pair));
-  tiles.template load<kSentinel>(&kKnown, kLine);
+  place_sentinel(tiles);
   tiles.template zero<0>();
   tiles.template zero<1>();
   tiles.template zero<2>();
   tiles.template zero<3>();
-  for (std::int64_t step = 0; step < steps; step += kRowPairs) {
+  for (std::int64_t step = 0; step < steps; step += kTileWords) {
     tiles.template load<5>(b + step * kPanelColumns, b_pitch);
-    tiles.template load<6>(b + step * kPanelColumns + kRowPairs, b_pitch);
+    tiles.template load<6>(b + step * kPanelColumns + kTileWords, b_pitch);
     tiles.template load<4>(a + step, a_pitch);
     tiles.template multiply<0, 4, 5>();
     tiles.template multiply<1, 4, 6>();
@@ -56,12 +31,12 @@ inline bool multiply_block(AnyTiles& tiles, float (&sums)[kBlock][kBlock], const
       tiles.template multiply<2, 4, 5>();
       tiles.template multiply<3, 4, 6>();
     }
-    if (lost && step + kRowPairs >= steps / 2) lose(tiles), lost = false;
+    if (lost && step + kTileWords >= steps / 2) tiles.lose(), lost = false;
   }
   tiles.template store<0>(&sums[0][0], line);
-  tiles.template store<1>(&sums[0][kRowPairs], line);
+  tiles.template store<1>(&sums[0][kTileWords], line);
   tiles.template store<2>(&sums[kTileLines][0], line);
-  tiles.template store<3>(&sums[kTileLines][kRowPairs], line);
+  tiles.template store<3>(&sums[kTileLines][kTileWords], line);
   return sentinel_is_there(tiles);
 }
 
@@ -76,17 +51,9 @@ std::int64_t multiply(const LowPrecisionProduct& product, Range rows, Range pane
       alignas(64) float sums[kBlock][kBlock];
       const Pair* a = product.a + row * steps;
       const bool both = rows.end - row > kTileLines;
-      const std::int64_t planned = product.losses.every && blocks % product.losses.every == 0 ? product.losses.times : 0;
-      int attempt = 0;
-      while (attempt < kAttempts && !multiply_block(tiles, sums, a, both, b, steps, attempt < planned)) {
-        tiles.configure();
-        ++attempt;
-      }
-      repeats += attempt;
-      if (attempt == kAttempts) {
-        EmulatedTiles emulated;
-        multiply_block(emulated, sums, a, both, b, steps, false);
-      }
+      repeats += until_it_survives<EmulatedTiles>(tiles, kTileLines, blocks, product.losses, [&](auto& any, bool lost) {
+        return multiply_block(any, sums, a, both, b, steps, lost);
+      });
       for (std::int64_t j = 0; j < kBlock && column + j < product.columns; ++j) {
         const float bias = (product.bias != nullptr ? product.bias[column + j] : 0.0f) + 0.0f;  // +0 for a sum of -0
         for (std::int64_t i = 0; i < kBlock && row + i < rows.end; ++i) {
@@ -100,49 +67,49 @@ std::int64_t multiply(const LowPrecisionProduct& product, Range rows, Range pane
 
 void tile_product(float* sums, const std::uint32_t* a, const std::uint32_t* b) {
   Tiles tiles;
-  tiles.template load<0>(sums, kLine);
-  tiles.template load<4>(a, kLine);
-  tiles.template load<5>(b, kLine);
+  tiles.template load<0>(sums, kTileLine);
+  tiles.template load<4>(a, kTileLine);
+  tiles.template load<5>(b, kTileLine);
   tiles.template multiply<0, 4, 5>();
-  tiles.template store<0>(sums, kLine);
+  tiles.template store<0>(sums, kTileLine);
 }
 
 // The tiles of factors are known, small integers, so the sums are exact.
 SoakCount soak(std::int64_t rounds, void (*wait)(void* context), void* context, const TileLosses& losses) {
-  alignas(64) Pair a[kTileLines][kRowPairs], b[kTileLines][kRowPairs];
-  alignas(64) float sums[kTileLines][kRowPairs];
+  alignas(64) Pair a[kTileLines][kTileWords], b[kTileLines][kTileWords];
+  alignas(64) float sums[kTileLines][kTileWords];
   const auto small = [](int i, int j, int k) { return emulated_round(static_cast<float>((i * 7 + j * 3 + k * 5) % 17 - 8)); };
   for (int i = 0; i < kTileLines; ++i) {
-    for (int j = 0; j < kRowPairs; ++j) {
+    for (int j = 0; j < kTileWords; ++j) {
       a[i][j] = small(i, j, 0) | static_cast<Pair>(small(i, j, 1)) << 16;
       b[i][j] = small(i, j, 2) | static_cast<Pair>(small(i, j, 3)) << 16;
     }
   }
-  float expected[kTileLines][kRowPairs] = {};
+  float expected[kTileLines][kTileWords] = {};
   {
     EmulatedTiles tiles;
-    tiles.load<4>(a, kLine);
-    tiles.load<5>(b, kLine);
+    tiles.load<4>(a, kTileLine);
+    tiles.load<5>(b, kTileLine);
     for (int i = 0; i < 2; ++i) tiles.multiply<0, 4, 5>();
-    tiles.store<0>(expected, kLine);
+    tiles.store<0>(expected, kTileLine);
   }
   SoakCount count;
   Tiles tiles;
   for (; count.rounds < rounds; ++count.rounds) {
-    tiles.template load<kSentinel>(&kKnown, kLine);
+    place_sentinel(tiles);
     tiles.template zero<0>();
-    tiles.template load<4>(a, kLine);
-    tiles.template load<5>(b, kLine);
+    tiles.template load<4>(a, kTileLine);
+    tiles.template load<5>(b, kTileLine);
     tiles.template multiply<0, 4, 5>();
     wait(context);
-    if (losses.every && count.rounds % losses.every == 0) lose(tiles);
+    if (losses.every && count.rounds % losses.every == 0) tiles.lose();
     tiles.template multiply<0, 4, 5>();
-    tiles.template store<0>(sums, kLine);
+    tiles.template store<0>(sums, kTileLine);
     const bool there = sentinel_is_there(tiles);
     if (__builtin_memcmp(sums, expected, sizeof sums) == 0) continue;
     ++count.lost;
     if (there) ++count.undetected;
-    tiles.configure();
+    tiles.lose();
   }
   return count;
 }

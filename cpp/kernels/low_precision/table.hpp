@@ -18,12 +18,6 @@ constexpr std::int64_t kPanelColumns = 64;
 constexpr std::int64_t kPaddedPairs = 16;
 constexpr std::int64_t kPaddedRows = 16;
 
-// On purpose, for tests: the tiles of every `every`-th block of a call are lost `times` times in a row.
-struct TileLosses {
-  std::int64_t every = 0;
-  std::int64_t times = 1;
-};
-
 struct LowPrecisionProduct {
   float* c;                // [rows][columns]
   const std::uint32_t* a;  // pairs
