@@ -159,10 +159,11 @@ struct Taps {
   std::int64_t radius;
 };
 
+// views: null, or count x 2 x 3, as on the CPU.
 template <typename Pixel>
-void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
-                      std::uint64_t seed, const Count& epoch, const Taps& taps, const double* mean, const double* std,
-                      const GatherShape& shape);
+void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const float* views,
+                      const Augmentation& augmentation, std::uint64_t seed, const Count& epoch, const Taps& taps,
+                      const double* mean, const double* std, const GatherShape& shape);
 // field[n][2][h][w]: the displacement of each pixel's source, down and right, before it is multiplied by the strength.
 void elastic_field(float* field, const std::int64_t* index, std::uint64_t seed, const Count& epoch, const Taps& taps,
                    const GatherShape& shape);

@@ -115,15 +115,14 @@ __device__ __forceinline__ float bilinear(const Pixel* image, float row, float c
   return upper * (1.0f - down) + lower * down;
 }
 
-// Output pixel (i, j) of image n is the sample at A (i, j, 1), where A = affine[n * pitch] is 2 x 3, moved by strength times
-// field[n][2][h][w], if there is a field. distortions: one per image, or null; only the cutout box is used.
+// Output pixel (i, j) of image n is the sample at A (i, j, 1), where A = affine[n * pitch] is 2 x 3, moved by the distortion's
+// bend (2 x 2) times field[n][:][h][w], if there is a field. distortions: one per image; null, without a field: there are none.
 template <typename Pixel>
 struct GatherWarped {
   Source<Pixel> source;
   const float* affine;
   std::int64_t pitch;
   const float* field;
-  float strength;
   const Distortion* distortions;
   float scale, shift;
   __device__ void operator()(std::int64_t i) const {
@@ -135,8 +134,10 @@ struct GatherWarped {
     float row = t[0] * static_cast<float>(at_row) + t[1] * static_cast<float>(at_column) + t[2];
     float column = t[3] * static_cast<float>(at_row) + t[4] * static_cast<float>(at_column) + t[5];
     if (field != nullptr) {
-      row += strength * field[2 * n * plane + place];
-      column += strength * field[(2 * n + 1) * plane + place];
+      const float* bend = distortions[n].bend;
+      const float down = field[2 * n * plane + place], right = field[(2 * n + 1) * plane + place];
+      row += bend[0] * down + bend[1] * right;
+      column += bend[2] * down + bend[3] * right;
     }
     const bool seen = image != nullptr && !in_hole(distortions != nullptr ? distortions + n : nullptr, at_row, at_column);
     source.at(n, place) = (seen ? bilinear(image, row, column, h, w) : 0.0f) * scale + shift;
@@ -147,6 +148,7 @@ struct GatherWarped {
 struct Distort {
   Distortion* distortions;
   const std::int64_t* index;
+  const float* views;
   Augmentation augmentation;
   std::uint64_t seed;
   Count epoch;
@@ -157,7 +159,9 @@ struct Distort {
     for (int block = 0; block < kImageWords / 4; ++block) {
       philox(words + 4 * block, seed, counter_of(epoch, index[n]), kAugmentStream, static_cast<std::uint32_t>(block));
     }
-    distortions[n] = distortion(augmentation, words, shape);
+    const std::int64_t number = index[n];
+    const bool there = number >= 0 && number < shape.count;  // else the gathering kernel stores the fault
+    distortions[n] = distortion(augmentation, words, shape, views != nullptr && there ? views + 6 * number : nullptr);
   }
 };
 
@@ -178,7 +182,6 @@ struct Warps {
   const float* affine;
   std::int64_t pitch;
   const float* field;
-  float strength;
 };
 
 // All channels, one after the other.
@@ -192,9 +195,8 @@ void gather_channels(float* x, const Pixel* images, const std::int64_t* index, c
       gather_as_they_are(source, distortions, mean[c], std[c]);
     } else {
       const float scale = static_cast<float>(1.0 / (most(images) * std[c])), shift = static_cast<float>(-mean[c] / std[c]);
-      launch_for_each(
-          "gather_images", source.elements(),
-          GatherWarped<Pixel>{source, warps.affine, warps.pitch, warps.field, warps.strength, distortions, scale, shift});
+      launch_for_each("gather_images", source.elements(),
+                      GatherWarped<Pixel>{source, warps.affine, warps.pitch, warps.field, distortions, scale, shift});
     }
   }
 }
@@ -210,19 +212,19 @@ template <typename Pixel>
 void gather_images(float* x, const Pixel* images, const std::int64_t* index, const float* transform, const double* mean,
                    const double* std, const GatherShape& shape) {
   if (is_empty(shape)) return;
-  gather_channels(x, images, index, {transform, 6, nullptr, 0.0f}, nullptr, mean, std, shape);
+  gather_channels(x, images, index, {transform, 6, nullptr}, nullptr, mean, std, shape);
 }
 
 template <typename Pixel>
-void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
-                      std::uint64_t seed, const Count& epoch, const Taps& taps, const double* mean, const double* std,
-                      const GatherShape& shape) {
+void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const float* views,
+                      const Augmentation& augmentation, std::uint64_t seed, const Count& epoch, const Taps& taps,
+                      const double* mean, const double* std, const GatherShape& shape) {
   if (is_empty(shape)) return;
   const Memory memory = allocate(static_cast<std::size_t>(shape.n) * sizeof(Distortion));
   Distortion* distortions = static_cast<Distortion*>(memory.get());
-  launch_for_each("gather_images", shape.n, Distort{distortions, index, augmentation, seed, epoch, shape});
-  Warps warps{nullptr, sizeof(Distortion) / sizeof(float), nullptr, static_cast<float>(augmentation.elastic)};
-  if (augmentation.warps()) warps.affine = distortions->affine;
+  launch_for_each("gather_images", shape.n, Distort{distortions, index, views, augmentation, seed, epoch, shape});
+  Warps warps{nullptr, sizeof(Distortion) / sizeof(float), nullptr};
+  if (augmentation.warps() || views != nullptr) warps.affine = distortions->affine;
   Memory field;
   if (augmentation.elastic != 0.0) {
     field = allocate(static_cast<std::size_t>(2 * shape.n * plane_of(shape)) * sizeof(float));
@@ -236,9 +238,9 @@ template void gather_images(float*, const std::uint8_t*, const std::int64_t*, co
                             const GatherShape&);
 template void gather_images(float*, const float*, const std::int64_t*, const float*, const double*, const double*,
                             const GatherShape&);
-template void gather_augmented(float*, const std::uint8_t*, const std::int64_t*, const Augmentation&, std::uint64_t,
+template void gather_augmented(float*, const std::uint8_t*, const std::int64_t*, const float*, const Augmentation&,
+                               std::uint64_t, const Count&, const Taps&, const double*, const double*, const GatherShape&);
+template void gather_augmented(float*, const float*, const std::int64_t*, const float*, const Augmentation&, std::uint64_t,
                                const Count&, const Taps&, const double*, const double*, const GatherShape&);
-template void gather_augmented(float*, const float*, const std::int64_t*, const Augmentation&, std::uint64_t, const Count&,
-                               const Taps&, const double*, const double*, const GatherShape&);
 
 }  // namespace fastlenet::cuda

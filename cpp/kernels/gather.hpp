@@ -120,8 +120,9 @@ inline void gather_warped_as(float* x, const Element* frame, std::int64_t pitch,
       const Vector column_index = lanes + static_cast<float>(j);
       Vector row = row_start + affine[1] * column_index, column = column_start + affine[4] * column_index;
       if (elastic) {
-        row += warp.strength * load(warp.field + 2 * i * line + j);
-        column += warp.strength * load(warp.field + (2 * i + 1) * line + j);
+        const Vector down = load(warp.field + 2 * i * line + j), right = load(warp.field + (2 * i + 1) * line + j);
+        row += warp.bend[0] * down + warp.bend[1] * right;
+        column += warp.bend[2] * down + warp.bend[3] * right;
       }
       store_some(x + j, bilinear(frame, pitch, clamp(row, bottom), clamp(column, edge)) * scale + shift, shape.w - j);
     }

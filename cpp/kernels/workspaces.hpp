@@ -83,12 +83,12 @@ struct SparseScratch {
   float* panel;
 };
 
-// The map that samples an image: output pixel (i, j) is sampled at (row, column) = affine (2 x 3) * (i, j, 1) + strength *
-// field[i][2][j]. The field's rows are whole vectors; a null field is left out.
+// The map that samples an image: output pixel (i, j) is sampled at (row, column) = affine (2 x 3) * (i, j, 1) + bend (2 x 2) *
+// field[i][:][j]. The field's rows are whole vectors; a null field is left out.
 struct Warp {
   const float* affine;
   const float* field;
-  float strength;
+  const float* bend;
 };
 
 // The average of the weights: values = decay * values + (1 - decay) * weights. values may be null: there is none.

@@ -30,6 +30,7 @@ constexpr std::int64_t kImageWords = 8;
 struct Distortion {
   Pair shift;       // down, right
   float affine[6];  // 2 x 3, including the shift: maps output pixel (i, j, 1) to the place where it is sampled
+  float bend[4];    // 2 x 2: maps the smoothed noise, down and right, to the displacement of that place
   Pair hole, end;   // cutout: rows hole.h..end.h, columns hole.w..end.w
 };
 
@@ -51,8 +52,10 @@ FASTLENET_HOST_DEVICE inline void cos_and_sin(double degrees, double& c, double&
 #endif
 }
 
+// view: 2 x 3, or null. It maps a place of the image that is distorted to its place in the raw image (the preprocessing), so
+// that both are one map and the image is sampled once.
 FASTLENET_HOST_DEVICE inline Distortion distortion(const Augmentation& augmentation, const std::uint32_t* words,
-                                                   const GatherShape& shape) {
+                                                   const GatherShape& shape, const float* view) {
   Distortion result;
   const std::int64_t shifts = 2 * augmentation.shift + 1;
   result.shift = {below(shifts, words[0]) - augmentation.shift, below(shifts, words[1]) - augmentation.shift};
@@ -66,10 +69,24 @@ FASTLENET_HOST_DEVICE inline Distortion distortion(const Augmentation& augmentat
   const double map[2][2] = {{c / tall, s / tall}, {(-slant * c - s) / wide, (c - slant * s) / wide}};
   const double centre[2] = {0.5 * static_cast<double>(shape.h - 1), 0.5 * static_cast<double>(shape.w - 1)};
   const double middle[2] = {centre[0] + static_cast<double>(result.shift.h), centre[1] + static_cast<double>(result.shift.w)};
+  double place[2][3], bend[2][2] = {{augmentation.elastic, 0.0}, {0.0, augmentation.elastic}};
   for (int i = 0; i < 2; ++i) {
-    result.affine[3 * i] = static_cast<float>(map[i][0]);
-    result.affine[3 * i + 1] = static_cast<float>(map[i][1]);
-    result.affine[3 * i + 2] = static_cast<float>(centre[i] - map[i][0] * middle[0] - map[i][1] * middle[1]);
+    place[i][0] = map[i][0];
+    place[i][1] = map[i][1];
+    place[i][2] = centre[i] - map[i][0] * middle[0] - map[i][1] * middle[1];
+  }
+  if (view != nullptr) {
+    // view (place (i, j, 1) + bend noise, 1): its 2 x 2 part multiplies place and bend, its last column is added.
+    const double inner[2][3] = {{place[0][0], place[0][1], place[0][2]}, {place[1][0], place[1][1], place[1][2]}};
+    for (int i = 0; i < 2; ++i) {
+      for (int j = 0; j < 3; ++j) place[i][j] = view[3 * i] * inner[0][j] + view[3 * i + 1] * inner[1][j];
+      place[i][2] += view[3 * i + 2];
+      for (int j = 0; j < 2; ++j) bend[i][j] = view[3 * i + j] * augmentation.elastic;
+    }
+  }
+  for (int i = 0; i < 2; ++i) {
+    for (int j = 0; j < 3; ++j) result.affine[3 * i + j] = static_cast<float>(place[i][j]);
+    for (int j = 0; j < 2; ++j) result.bend[2 * i + j] = static_cast<float>(bend[i][j]);
   }
 
   const std::int64_t side = augmentation.cutout, top = below(shape.h, words[6]) - side / 2;

@@ -99,17 +99,17 @@ struct Workspace {
 
 // Distorts all channels of an image alike.
 template <typename Pixel>
-void augment(float* x, const Pixel* image, const Augmentation& augmentation, const Gaussian& gaussian,
+void augment(float* x, const Pixel* image, const float* view, const Augmentation& augmentation, const Gaussian& gaussian,
              const Workspace& workspace, const Normalise<Pixel>* normalise, const GatherShape& shape) {
-  const Distortion found = distortion(augmentation, workspace.words, shape);
-  Warp warp{found.affine, nullptr, static_cast<float>(augmentation.elastic)};
+  const Distortion found = distortion(augmentation, workspace.words, shape, view);
+  Warp warp{found.affine, nullptr, found.bend};
   if (augmentation.elastic != 0.0) {
     const float* centre = gaussian.taps.data() + gaussian.taps.size() / 2;
     kernels().elastic_field(workspace.field, workspace.other, workspace.words + kImageWords, centre, gaussian.radius, shape);
     warp.field = workspace.field;
   }
   for (std::int64_t c = 0; c < shape.c; ++c, x += plane_of(shape), image += plane_of(shape)) {
-    if (augmentation.warps()) {
+    if (augmentation.warps() || view != nullptr) {
       normalise[c].gather_warped(x, workspace.frame, image, warp, shape);
     } else {
       normalise[c].gather_shifted(x, image, found.shift, shape);
@@ -138,22 +138,22 @@ void gather_images(float* x, const Pixel* images, const std::int64_t* index, con
       if (transform == nullptr) {
         normalise[c].gather(to, from, shape);
       } else {
-        normalise[c].gather_warped(to, frames + worker * frame, from, {transform + n * 6, nullptr, 0.0f}, shape);
+        normalise[c].gather_warped(to, frames + worker * frame, from, {transform + n * 6, nullptr, nullptr}, shape);
       }
     }
   });
 }
 
 template <typename Pixel>
-void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
-                      std::uint64_t seed, std::uint32_t epoch, const double* mean, const double* std,
-                      const GatherShape& shape) {
+void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const float* views,
+                      const Augmentation& augmentation, std::uint64_t seed, std::uint32_t epoch, const double* mean,
+                      const double* std, const GatherShape& shape) {
   if (shape.n * pixels_of(shape) == 0) return;
   const KernelTable& table = kernels();
   const bool elastic = augmentation.elastic != 0.0;
   const Gaussian gaussian(augmentation.elastic_sigma, std::max(shape.h, shape.w), table.tile_rows - 1);
   const std::int64_t lanes = table.lanes;
-  const std::int64_t frame = augmentation.warps() ? frame_size(shape, lanes) : 0;
+  const std::int64_t frame = augmentation.warps() || views != nullptr ? frame_size(shape, lanes) : 0;
   const std::int64_t field = elastic ? 2 * (shape.h + lanes) * (shape.w + lanes) : 0;
   const std::int64_t count = kImageWords + (elastic ? plane_of(shape) + lanes : 0), words = count + 2 * lanes;
   const int workers = workers_for(pieces(shape));
@@ -170,7 +170,8 @@ void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, 
                               workspaces.field + worker * field, workspaces.other + worker * field};
     const std::uint64_t counter = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(number);
     table.random_words(workspace.words, seed, kAugmentStream, counter, count);
-    augment(x + n * pixels_of(shape), image, augmentation, gaussian, workspace, normalise, shape);
+    const float* view = views == nullptr ? nullptr : views + 6 * number;
+    augment(x + n * pixels_of(shape), image, view, augmentation, gaussian, workspace, normalise, shape);
   });
 }
 
@@ -178,9 +179,9 @@ template void gather_images(float*, const std::uint8_t*, const std::int64_t*, co
                             const GatherShape&);
 template void gather_images(float*, const float*, const std::int64_t*, const float*, const double*, const double*,
                             const GatherShape&);
-template void gather_augmented(float*, const std::uint8_t*, const std::int64_t*, const Augmentation&, std::uint64_t,
+template void gather_augmented(float*, const std::uint8_t*, const std::int64_t*, const float*, const Augmentation&,
+                               std::uint64_t, std::uint32_t, const double*, const double*, const GatherShape&);
+template void gather_augmented(float*, const float*, const std::int64_t*, const float*, const Augmentation&, std::uint64_t,
                                std::uint32_t, const double*, const double*, const GatherShape&);
-template void gather_augmented(float*, const float*, const std::int64_t*, const Augmentation&, std::uint64_t, std::uint32_t,
-                               const double*, const double*, const GatherShape&);
 
 }  // namespace fastlenet::cpu

@@ -86,10 +86,12 @@ double squared_error(float* dprediction, const float* prediction, const float* t
 template <typename Pixel>
 void gather_images(float* x, const Pixel* images, const std::int64_t* index, const float* transform, const double* mean,
                    const double* std, const GatherShape& shape);
-// Distorts each image by the random numbers of (seed, epoch, its number); all its channels alike.
+// Distorts each image by the random numbers of (seed, epoch, its number); all its channels alike. views: null; or count x 2 x
+// 3, the map of each image of the data set from its preprocessed form, which is distorted, to the raw one.
 template <typename Pixel>
-void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const Augmentation& augmentation,
-                      std::uint64_t seed, std::uint32_t epoch, const double* mean, const double* std, const GatherShape& shape);
+void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, const float* views,
+                      const Augmentation& augmentation, std::uint64_t seed, std::uint32_t epoch, const double* mean,
+                      const double* std, const GatherShape& shape);
 
 // The steps update the average in the same pass. velocity may be null when momentum is 0.
 void sgd_step(float* parameters, const float* gradients, float* velocity, const Average& average, std::int64_t count,

@@ -20,12 +20,12 @@ void bind_gather(py::module_& m) {
   });
   m.def("gather_augmented", [](Address x, Address images, bool floats, Address index, std::int64_t shift, double rotation,
                                double scale, double shear, double elastic, double elastic_sigma, std::int64_t cutout,
-                               std::uint64_t seed, Passed<const Count&>::Given epoch, Address taps, std::int64_t radius,
-                               const Numbers& mean, const Numbers& std, const GatherShape& shape) {
+                               std::uint64_t seed, Passed<const Count&>::Given epoch, Address views, Address taps,
+                               std::int64_t radius, const Numbers& mean, const Numbers& std, const GatherShape& shape) {
     const Augmentation augmentation{shift, rotation, scale, shear, elastic, elastic_sigma, cutout};
     const auto gather = [&](auto pixels) {
-      gather_augmented(at<float>(x), pixels, at<std::int64_t>(index), augmentation, seed, Passed<const Count&>::value(epoch),
-                       {at<float>(taps), radius}, mean.data(), std.data(), shape);
+      gather_augmented(at<float>(x), pixels, at<std::int64_t>(index), at<float>(views), augmentation, seed,
+                       Passed<const Count&>::value(epoch), {at<float>(taps), radius}, mean.data(), std.data(), shape);
     };
     floats ? gather(at<const float>(images)) : gather(at<const std::uint8_t>(images));
   });

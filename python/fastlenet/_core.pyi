@@ -217,6 +217,7 @@ def gather_augmented(
     cutout: typing.SupportsInt,
     seed: typing.SupportsInt,
     epoch: typing.Any,
+    views: typing.Any,
     out: typing.Any,
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def gather_images(

@@ -14,7 +14,8 @@ Sources: Simard et al. 2003 (elastic distortion), DeVries & Taylor 2017 (cutout)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,13 +73,15 @@ class Augmentation:
         """Whether images must be sampled between pixels: a distortion other than a whole shift or cutout is on."""
         return bool(self.rotation or self.scale or self.shear or self.elastic)
 
-    def at(self, seed: int, epoch: int) -> Transform:
+    def at(self, seed: int, epoch: int, views: Any = None) -> Transform:
         """Returns the distortions of an epoch, for ops.gather_images.
 
-        seed: an integer, reduced modulo 2^64. epoch: an integer in 0..2^32-1. Raises ValueError or TypeError for others.
+        seed: an integer, reduced modulo 2^64. epoch: an integer in 0..2^32-1. views: None, or the data set's maps as
+        Preprocessing.views returns them: then the preprocessed images are distorted, and the raw ones sampled once. Raises
+        ValueError or TypeError for others.
         """
         whole = Values(int, "an integer").convert("Augmentation.at: seed", seed)
-        return Transform(self, whole % 2**64, EPOCH.convert("Augmentation.at: epoch", epoch))
+        return Transform(self, whole % 2**64, EPOCH.convert("Augmentation.at: epoch", epoch), views)
 
 
 def _below(count: int, word: int) -> int:
@@ -104,15 +107,25 @@ def _smoothing(size: int, sigma: float) -> Floats:
 
 @dataclass(frozen=True)
 class Transform:
-    """The distortions of every image in one epoch. Make it with `Augmentation.at`."""
+    """The distortions of every image in one epoch. Make it with `Augmentation.at`.
+
+    views: None, or the preprocessing of every image of the data set, float32 (N, 2, 3), an array of the backend: places of the
+    preprocessed image, (row, column, 1), become places of the raw one.
+    """
 
     augmentation: Augmentation
     seed: int
     epoch: int
+    views: Any = field(default=None, compare=False)
+
+    @property
+    def samples(self) -> bool:
+        """Whether images must be sampled between pixels."""
+        return self.augmentation.warps or self.views is not None
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The augmentation's fields, the seed and the epoch, by name: the arguments of the kernels."""
+        """The augmentation's fields, the seed and the epoch, by name: the arguments of the kernels, but views."""
         return {**vars(self.augmentation), "seed": self.seed, "epoch": self.epoch}
 
     def _words(self, number: int, count: int) -> Words:
@@ -150,11 +163,14 @@ class Transform:
         return np.asarray(chosen.elastic * smoothed)
 
     def places(self, number: int, h: int, w: int) -> Floats:
-        """Returns the row and column, (2, h, w), of the original image at which each pixel of image `number` is sampled."""
+        """Returns the row and column, (2, h, w), of the raw image at which each pixel of image `number` is sampled."""
         centre = np.array([h - 1, w - 1])[:, None, None] / 2
         pixels = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"))
         distance = pixels - np.array(self.shift(number))[:, None, None] - centre
         places: Floats = np.einsum("ij,jhw->ihw", self.affine(number), distance) + centre
         if self.augmentation.elastic:
             places += self.displacement(number, h, w)
+        if self.views is not None:
+            view = np.asarray(self.views[number], np.float64)
+            places = np.einsum("ij,jhw->ihw", view[:, :2], places) + view[:, 2, None, None]
         return places

@@ -494,14 +494,15 @@ def gather_images(
     that axis. The channels of an image are all moved alike.
     transform: None; or float32 (n, 2, 3): output pixel (i, j) is the bilinear sample of the raw image at
     (row, column) = transform[n] @ (i, j, 1), with zeros outside the image; or an `Augmentation(...).at(seed, epoch)`, which
-    distorts each image at random. The distortion depends on the image's number, not on its position in `index`. With a
-    transform, images have at most 32,000 pixels a side.
+    distorts each image at random. The distortion depends on the image's number, not on its position in `index`. Its views, if
+    any, are float32 (N, 2, 3), a map for each of the images, and the displaced place in the preprocessed image (row, column) is
+    sampled at views[number] @ (row, column, 1). With a transform, images have at most 32,000 pixels a side.
     """
     values = as_integers("gather_images", "index", index)
     if values is not index:
         _core.Graph.void("gather_images cannot be captured: index was converted, and would not change")
     if isinstance(transform, Transform):
-        return _core.gather_augmented(images, values, mean, std, out=out, **transform.numbers)
+        return _core.gather_augmented(images, values, mean, std, out=out, views=transform.views, **transform.numbers)
     return _core.gather_images(images, values, mean, std, transform, out)
 
 

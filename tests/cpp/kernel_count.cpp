@@ -131,7 +131,7 @@ void training_step() {
   const Augmentation affine{2, 12.0, 0.12, 0.12, 0.0, 4.0, 0}, elastic{2, 12.0, 0.12, 0.12, 34.0, 4.0, 6};
   for (const auto& [name, augmentation] : {std::pair{"gather, affine", affine}, std::pair{"gather, elastic", elastic}}) {
     count(name, [&, &chosen = augmentation] {
-      cpu::gather_augmented(x.data(), images.data(), index.data(), chosen, 1, 0, &mean, &std, gather);
+      cpu::gather_augmented(x.data(), images.data(), index.data(), nullptr, chosen, 1, 0, &mean, &std, gather);
     });
   }
   count("gather", [&] { cpu::gather_images(x.data(), images.data(), index.data(), nullptr, &mean, &std, gather); });

@@ -43,7 +43,16 @@ PLAIN: dict[str, Any] = {"epochs": 3, "batch_size": 20, "lr": 0.03, "seed": 3, "
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": PLAIN | {"optimizer": "sgd"},
     "muon": PLAIN | {"optimizer": "muon", "shift": 2, "ema": 0.9, "plain_epochs": 1},
-    "adam": PLAIN | {"optimizer": "adam", "lr": 1e-3, "loss": "mse", "class_weight": {3: 2.5, 7: 0.0}, "label_smoothing": 0.1},
+    "adam": PLAIN
+    | {
+        "width": 14,
+        "deskew": True,
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "loss": "mse",
+        "class_weight": {3: 2.5, 7: 0.0},
+        "label_smoothing": 0.1,
+    },
     "adamw": PLAIN
     | {"optimizer": "adamw", "lr": 1e-3, "dropout": 0.3, "ema": 0.9, "ema_every": 2, "batch_size_end": 40}
     | {"shift": 1, "rotation": 10.0, "scale": 0.1, "shear": 0.1, "elastic": 20.0, "elastic_sigma": 3.5, "cutout": 4},

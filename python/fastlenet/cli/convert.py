@@ -123,7 +123,8 @@ def _report(source: str, loaded: Loaded, model: Sequential, is_told: bool) -> st
         [
             f"{one_line(source)}: {loaded.kind}, {type(model).__name__}{several}",
             *layers,
-            f"images {shape or 'of any shape'}, normalised by mean {model.mean} and std {model.std}",
+            f"images {shape or 'of any shape'}, normalised by mean {model.mean} and std {model.std}"
+            + (f", after {model.preprocessing}" if model.preprocessing else ""),
             f"classes {names}",
             *map(one_line, taken),
         ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlenet.backend import Array
@@ -13,11 +14,14 @@ from fastlenet.devices import DEVICES
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError, user_path
 from fastlenet.formats.foreign import foreign_format
+from fastlenet.formats.tensor_file import TensorFile
+from fastlenet.inference.facts import ModelFacts
 from fastlenet.models import NETWORKS
 from fastlenet.models.loading import read_model
 from fastlenet.models.recognising import Note
 from fastlenet.nn import Sequential
 from fastlenet.normalisation import PerChannel
+from fastlenet.preprocessing import Preprocessing
 from fastlenet.profiling import Profiler
 from fastlenet.streams import one_line
 from fastlenet.training.ensemble import load_members
@@ -77,16 +81,21 @@ class Job:
             trainer.normalise(*self.normalisation)
         return trainer
 
-    def load_networks(self, path: str, epochs: object) -> None:
-        """Start from the networks in a file: several of an ensemble, which is only evaluated. epochs: that were asked for."""
+    def load_networks(self, path: str, changes: Mapping[str, object]) -> None:
+        """Start from the networks in a file: several of an ensemble, which is only evaluated. changes: the fields of the recipe
+        that were asked for; of the others, preprocessing is as the file says.
+        """
         models = [self.model(0)]
         try:
             states = self._states(path, models[0])
         except CheckpointError as error:
             raise self._of_another_network(path) or error from None
+        said = self._preprocessing(path)
+        kept = {name: value for name, value in asdict(said).items() if name not in changes}
+        self.recipe = replace(self.recipe, **kept)
         if len(states) > 1:
-            if epochs:
-                raise UsageError(f"--epochs {epochs}: {path} is an ensemble, which can be evaluated, not trained on")
+            if changes.get("epochs"):
+                raise UsageError(f"--epochs {changes['epochs']}: {path} is an ensemble, which can be evaluated, not trained on")
             self.recipe = replace(self.recipe, epochs=0)
         for number, state in enumerate(states):
             if number:
@@ -105,6 +114,15 @@ class Job:
         if model.mean is not None and model.std is not None:
             self.normalisation = model.mean, model.std
         return [dict(model.state_dict())]
+
+    def _preprocessing(self, path: str) -> Preprocessing:
+        """What the networks in a file were trained on. A foreign file says nothing of it."""
+        if foreign_format(user_path(path)) is not None:
+            return Preprocessing()
+        try:
+            return ModelFacts.of_metadata(TensorFile(path).metadata).preprocessing
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: {error}") from None
 
     def _of_another_network(self, path: str) -> CheckpointError | None:
         """The error about a file of another network's parameters; None where it is of none that is known."""

@@ -182,7 +182,7 @@ def _prepare(command: _Command) -> tuple[Job, EnsembleRun, dict[str, float]]:
     if settings.sample_weight is not None:
         job.sample_weight = read_weights(settings.sample_weight, settings.validation)
     if settings.load_model is not None and options.resume is None:
-        job.load_networks(settings.load_model, arguments.changes.get("epochs"))
+        job.load_networks(settings.load_model, arguments.changes)
         for note in job.notes if command.is_first else ():
             tell(one_line(f"{settings.load_model}: {note}"))
     run = (EnsembleRun if ranks is None else RankRun)(job.trainer, max(settings.ensemble, len(job.loaded)))

@@ -488,8 +488,10 @@ def gather_images(
     chosen = drawn.augmentation
     taps = _taps(chosen.elastic_sigma, max(images.shape[-2:])) if chosen.elastic else None
     numbers = {**drawn.numbers, "epoch": call.count("epoch", drawn.epoch)}
+    views = call.optional("views", drawn.views)
+    call.expect_shape("views", (len(images), 2, 3), views)
     radius = 0 if taps is None else taps.size // 2
-    device().gather_augmented(*addresses, *numbers.values(), _at(taps), radius, *normal, shape)
+    device().gather_augmented(*addresses, *numbers.values(), _at(views), _at(taps), radius, *normal, shape)
     return x
 
 

@@ -99,6 +99,9 @@ def export(
     with_normalisation = _FLAG.convert("export: with_normalisation", with_normalisation)
     if with_normalisation and not kind.with_normalisation:
         raise ExportError(f"{shown_path(path)}: this format always takes raw images; leave with_normalisation out")
+    if model.facts.preprocessing:
+        what = f"the model preprocesses its images ({model.facts.preprocessing}), which no format can hold"
+        raise ExportError(f"{shown_path(path)}: {what}; export a network whose recipe has width 0 and no deskew")
     try:
         quantized = _quantized(model, data, int8 or kind.int8 == "always")
         write: Callable[[Request], Content] = importlib.import_module(kind.module).write

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, fields
 from fastlenet.config import config
 from fastlenet.fields import FieldTypeError, FieldValueError, Values, shown
 from fastlenet.normalisation import PerChannel, expect_normalisation
+from fastlenet.preprocessing import Preprocessing
 
 __all__ = ["Label", "ModelFacts", "Setting"]
 
 Label = str | int
 Setting = bool | int | float | str
 
+_NOTHING = Preprocessing()
 _SIZE = Values(int, "positive integers below 2^31", 1, 2**31 - 1)
 _MOST_AXES, _MOST_CLASSES, _MOST_SETTINGS = 8, 1 << 16, 1000
 _INTEGER = Values(int, "integers of 64 bits", -(2**63), 2**63 - 1)
@@ -25,8 +27,8 @@ class ModelFacts:
 
     input_shape: the shape of one example; (c, h, w) for an image. mean, std: they normalise the pixels, scaled to [0, 1]; a
     number, or one for each channel. class_names: the label of each output, as the training labels were: all words or all
-    integers. recipe: the fields of the recipe that trained the model. Raises FieldTypeError or FieldValueError, which names the
-    fact.
+    integers. recipe: the fields of the recipe that trained the model. preprocessing: what is done to each image before it is
+    normalised, or its fields by name. Raises FieldTypeError or FieldValueError, which names the fact.
     """
 
     input_shape: tuple[int, ...] | None = None
@@ -34,10 +36,12 @@ class ModelFacts:
     std: PerChannel | None = None
     class_names: tuple[Label, ...] = ()
     recipe: Mapping[str, Setting] | None = None
+    preprocessing: Preprocessing = _NOTHING
 
     def __post_init__(self) -> None:
         shape = None if self.input_shape is None else expect_example_shape("input_shape", self.input_shape)
         checked: dict[str, object] = {"input_shape": shape, "class_names": _class_names(self.class_names)}
+        checked["preprocessing"] = _preprocessing(self.preprocessing)
         if self.recipe is not None:
             checked["recipe"] = _recipe(self.recipe)
         if (self.mean is None) != (self.std is None):
@@ -53,7 +57,10 @@ class ModelFacts:
         """Returns the known facts as the words of a file: each as JSON, and the version of fastlenet."""
         import json  # here, since only files need it
 
-        known = {name: json.dumps(value) for name, value in asdict(self).items() if value not in (None, ())}
+        facts = asdict(self)
+        if not self.preprocessing:
+            del facts["preprocessing"]
+        known = {name: json.dumps(value) for name, value in facts.items() if value not in (None, ())}
         return {"fastlenet_version": config()["version"], **known}
 
     @classmethod
@@ -104,6 +111,15 @@ def _class_names(names: object) -> tuple[Label, ...]:
     if len(set(made)) < len(made):
         raise FieldValueError("class_names", names, "a different name for each class")
     return made
+
+
+def _preprocessing(given: object) -> Preprocessing:
+    names = {entry.name for entry in fields(Preprocessing)}
+    if isinstance(given, Mapping) and given.keys() <= names:
+        return Preprocessing(**given)
+    if not isinstance(given, Preprocessing):
+        raise FieldTypeError("preprocessing", given, f"a Preprocessing, or an object of {' and '.join(sorted(names))}")
+    return given
 
 
 def _recipe(recipe: object) -> dict[str, Setting]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastlenet.backend import Array, Backend
 from fastlenet.normalisation import PerChannel
+from fastlenet.preprocessing import Preprocessing
 
 __all__ = ["BATCH_SIZE", "Network", "averaged", "evaluating", "expect_finite", "logits_of", "shifted", "shifts", "softmax"]
 
@@ -23,6 +24,9 @@ class Network(Protocol):
 
     ops: Backend[Array]
     training: bool
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
 
     def __call__(self, x: Array) -> Array: ...
 
@@ -59,18 +63,35 @@ def averaged(
 ) -> Array:
     """Returns the class probabilities of all batches' images, float64 (N, classes).
 
-    networks: at least one, of the same classes. batches: at least one, each as gather_images takes it, as mean and std. tta:
-    average over each image and its four shifts by one pixel. Raises ValueError for images that do not fit a network and for a
-    network whose parameters are not finite.
+    networks: at least one, of the same classes; each preprocesses the images in its own way. batches: at least one, each as
+    gather_images takes it, as mean and std. tta: average over each image and its four shifts by one pixel. Raises ValueError
+    for images that do not fit a network and for a network whose parameters are not finite.
     """
     for network in networks:
         expect_finite(network)
     means = []
     for batch in batches:
-        views = [shifted(batch, down, right) for down, right in shifts(tta)]
-        seen = [softmax(logits_of(network, view, mean, std)) for network in networks for view in views]
+        kinds = {network.preprocessing for network in networks}
+        looks = {kind: _looks(batch, kind, tta) for kind in kinds}
+        seen = [softmax(_logits(net, *look, mean, std)) for net in networks for look in looks[net.preprocessing]]
         means.append(np.sum(seen, axis=0) / len(seen))
     return np.concatenate(means)
+
+
+Look = tuple[Array, Array | None]  # images, and the maps by which they are sampled
+
+
+def _looks(images: Array, preprocessing: Preprocessing, tta: bool) -> list[Look]:
+    """The preprocessed images, and with tta their four shifts by one pixel."""
+    if not preprocessing:
+        return [(shifted(images, down, right), None) for down, right in shifts(tta)]
+    views = preprocessing.views(images)
+    looks: list[Look] = []
+    for down, right in shifts(tta):
+        moved = views.copy()  # pixel (i, j) is what the preprocessed image has at (i - down, j - right)
+        moved[:, :, 2] -= views[:, :, :2] @ np.array([down, right], np.float32)
+        looks.append((images, moved))
+    return looks
 
 
 def logits_of(network: Network, images: Array, mean: PerChannel | Sequence[float], std: PerChannel | Sequence[float]) -> Array:
@@ -78,7 +99,18 @@ def logits_of(network: Network, images: Array, mean: PerChannel | Sequence[float
 
     Raises ValueError for images that do not fit the network, and for a network with outputs of another shape.
     """
-    x = network.ops.gather_images(images, np.arange(len(images)), mean=mean, std=std)
+    return _logits(network, *_looks(images, network.preprocessing, tta=False)[0], mean, std)
+
+
+def _logits(
+    network: Network,
+    images: Array,
+    views: Array | None,
+    mean: PerChannel | Sequence[float],
+    std: PerChannel | Sequence[float],
+) -> Array:
+    """The same of images that are sampled by these views, if there are any."""
+    x = network.ops.gather_images(images, np.arange(len(images)), mean=mean, std=std, transform=views)
     with evaluating(network):
         logits = np.asarray(network(x))
     if logits.ndim != 2:

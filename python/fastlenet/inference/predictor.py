@@ -127,10 +127,12 @@ class Predictor:
         return averaged(self._networks, raw.batches(batch_size), mean=mean, std=std, tta=tta)
 
     def _input(self, function: str, raw: RawImages) -> Array:
-        """All images, normalised, as the first network takes them."""
+        """All images, preprocessed and normalised, as the first network takes them."""
         mean, std = self._normalisation(function)
         (images,) = raw.batches(len(raw.images))
-        return self._networks[0].ops.gather_images(images, np.arange(len(images)), mean=mean, std=std)
+        first = self._networks[0]
+        views = first.preprocessing.views(images) if first.preprocessing else None
+        return first.ops.gather_images(images, np.arange(len(images)), mean=mean, std=std, transform=views)
 
     def _normalisation(self, function: str) -> tuple[PerChannel, PerChannel]:
         mean, std = self._known.mean, self._known.std

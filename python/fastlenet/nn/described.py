@@ -15,6 +15,7 @@ from fastlenet.nn.description import OF_YOUR_OWN, described_layers, output_shape
 from fastlenet.nn.layers.base import Layer
 from fastlenet.nn.summary import as_html, summarise
 from fastlenet.normalisation import PerChannel
+from fastlenet.preprocessing import Preprocessing
 
 __all__ = ["Described", "expect_fitting", "plain_kind"]
 
@@ -82,6 +83,13 @@ class Described:
         return self.facts.class_names
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """What predict, predict_proba, evaluate and activations do to each image before they normalise it. The model itself,
+        as a function, takes images that are preprocessed and normalised.
+        """
+        return self.facts.preprocessing
+
+    @property
     def recipe(self) -> Mapping[str, bool | int | float | str] | None:
         """The fields of the recipe that trained the model, or None: `Recipe(**model.recipe)` is the recipe."""
         return self.facts.recipe
@@ -93,15 +101,18 @@ class Described:
         mean: PerChannel | Sequence[float] | Array | None = None,
         std: PerChannel | Sequence[float] | Array | None = None,
         class_names: Sequence[Label] | Array | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         """Set facts about the model's images and classes. Facts that are not given stay. `fit` sets them from its data set.
 
         input_shape: the shape of one example, such as (1, 28, 28). mean, std: they normalise pixels scaled to [0, 1]; a number,
-        or one for each channel. class_names: the label of each output, all words or all integers. Raises TypeError or
-        ValueError, and then changes nothing.
+        or one for each channel. class_names: the label of each output, all words or all integers. preprocessing: what is done
+        to each image before. Raises TypeError or ValueError, and then changes nothing.
         """
         given = {"input_shape": input_shape, "mean": mean, "std": std, "class_names": class_names}
         changes = {name: _tuple(value) for name, value in given.items() if value is not None}
+        if preprocessing is not None:
+            changes["preprocessing"] = preprocessing
         facts = replace(self.facts, **changes)  # type: ignore[arg-type]  # which checks them
         expect_fitting(facts, self.names, self.layers)
         self.facts = facts

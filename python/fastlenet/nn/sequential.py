@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from types import FrameType
@@ -405,12 +406,16 @@ class Sequential(Described, Predictor):
         """Returns this network as a torch.nn.Sequential of the same names and parameters, in evaluation mode.
 
         The parameters are copies. `model.load_state_dict(module.state_dict())` brings those of PyTorch back. The module takes
-        what model(x) takes: normalised images. Raises ImportError without PyTorch, TypeError for a layer of your own
-        or a class that computes otherwise, ValueError for a layer's name that PyTorch does not take, such as one with a dot.
+        what model(x) takes: images that are normalised, and preprocessed before, of which a UserWarning reminds. Raises
+        ImportError without PyTorch, TypeError for a layer of your own or a class that computes otherwise, ValueError for a
+        layer's name that PyTorch does not take, such as one with a dot.
         """
         from fastlenet.nn.torch_module import as_torch_module
 
         plain_kind(type(self), "to_torch")
+        if self.preprocessing:
+            message = f"to_torch: the module takes images that are preprocessed ({self.preprocessing}), and does not do so"
+            warnings.warn(message, UserWarning, stacklevel=2)
         return as_torch_module(self.names, self.layers, {name: np.asarray(array) for name, array in self.state_dict().items()})
 
     @property

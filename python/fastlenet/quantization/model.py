@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlenet.backend import Array, Shape
+from fastlenet.fields import FieldValueError
 from fastlenet.inference.facts import Label, ModelFacts
 from fastlenet.inference.forward import Network, shifted, shifts, softmax
 from fastlenet.inference.predictor import Predictor
@@ -29,6 +30,9 @@ class QuantizedModel(Predictor):
     """
 
     def __init__(self, layers: Sequence[QuantizedLayer], facts: ModelFacts, network: str) -> None:
+        if facts.preprocessing:
+            got = str(facts.preprocessing)
+            raise FieldValueError("preprocessing", facts.preprocessing, "none: a quantized network takes raw images", got=got)
         self.layers = tuple(layers)
         self.facts = facts
         self.network = network

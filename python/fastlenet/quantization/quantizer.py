@@ -77,6 +77,11 @@ def quantize(model: Sequential, images: object) -> QuantizedModel:
     plain_kind(type(model), "quantize")
     expect_library_layers("quantize", model.names, model.layers)
     expect_finite(model)
+    if model.preprocessing:
+        cure = "quantize a network whose recipe has width 0 and no deskew"
+        raise ValueError(
+            f"quantize: the model preprocesses its images ({model.preprocessing}), which int8 has no op for; {cure}"
+        )
     raw = model._raw("quantize", _calibration_images(images))
     model._normalisation("quantize")
     return QuantizedModel(_Quantizer(model, _ranges(model, raw)).layers(), model.facts, type(model).__name__)

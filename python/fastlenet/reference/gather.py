@@ -73,6 +73,8 @@ def gather_images(
     if transform is None:
         values = planes[numbers]
     elif isinstance(transform, Transform):
+        if transform.views is not None:
+            call.shape("views", call.floats("views", transform.views), (len(planes), 2, 3))
         values = _distort(planes, numbers, transform)
     else:
         affine = call.floats("transform", transform)

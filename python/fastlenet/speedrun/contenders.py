@@ -135,6 +135,8 @@ class PyTorch(Contender):
         self.interpreter = interpreter
 
     def command(self, recipe: Recipe, folder: Path) -> list[str]:
+        if recipe.preprocessing:
+            raise UsageError(f"--pytorch: expects a recipe without width and deskew, got {recipe.preprocessing}")
         images = len(self.data.train_images)
         starts = [recipe.batch_starts(epoch, images) for epoch in range(recipe.epochs)]
         steps = sum(len(of_epoch) - 1 for of_epoch in starts)

@@ -35,10 +35,11 @@ class Images:
     spread: float = 0.1  # how far the matrices lie from the identity
     c: int | None = None
     floats: bool = False
+    views: bool = False  # an augmentation distorts preprocessed images
 
     def __str__(self) -> str:
         sizes = "x".join(map(str, self.shape))
-        kind = "-floats" if self.floats else ""
+        kind = "-floats" * self.floats + "-views" * self.views
         return f"{self.n}of{sizes}{kind}" + ("" if self.transform is None else f"-{self.transform}")
 
     def with_batch(self, n: int) -> Images:
@@ -57,6 +58,8 @@ _EACH_KIND = (
     Images(20, 9, 33, 6, Augmentation(shift=3, cutout=4)),
     Images(6, 28, 28, 6, "matrices"),
     Images(20, 9, 17, 6, ELASTIC),
+    Images(20, 9, 17, 6, Augmentation(shift=2, cutout=4), views=True),
+    Images(20, 12, 33, 6, ELASTIC, views=True),
 )
 CASES = [
     *(Images(50, 28, 27, n) for n in (0, 1, 37)),
@@ -72,7 +75,8 @@ TIMED = Images(60_000, 28, 28, 128, None, 0.13, 0.31)
 
 def _transform(case: Images, values: Values) -> Array | Transform | None:
     if isinstance(case.transform, Augmentation):
-        return case.transform.at(3, 4)
+        identity = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+        return case.transform.at(3, 4, identity + np.float32(0.3) * values(case.count, 2, 3) if case.views else None)
     if case.transform is None:
         return None
     step = (2, -3) if case.transform == "shift" else (0, 0)
@@ -114,7 +118,7 @@ def _random(draw: Draw) -> Images:
     if draw.chance(0.25):
         return Images(count, h, w, n, "matrices", mean, std, spread=1.0, c=c, floats=floats)
     if draw.chance(0.35):
-        return Images(count, h, w, min(n, 5), _random_augmentation(draw), c=c, floats=floats)
+        return Images(count, h, w, min(n, 5), _random_augmentation(draw), c=c, floats=floats, views=draw.chance(0.3))
     return Images(count, h, w, n, None, mean, std, c=c, floats=floats)
 
 
@@ -127,6 +131,7 @@ def sampling_bound(
 
     A position is a sum of five parts: two products of the matrix's numbers and pixel numbers, the offset, the frame's border of
     1, and the displacement. Rounding the matrix, the products and the sums is at most 5 roundings of each part. The
+    A view multiplies all of this by its matrix, of which each number is at most once more rounded, and adds its offset. The
     displacement is alpha times two nested sums of K products each, of taps that were rounded and noise below 1 that is exact;
     the taps' sum is 1. With the taps' rounding, alpha's, its product, and the last sum, these are 2 K + 5 roundings of alpha.
     Then a sample moves by at most 255, the steepest slope there is, per pixel along each axis. Five more roundings are the
@@ -138,11 +143,14 @@ def sampling_bound(
     middle = np.array([h - 1, w - 1]) / 2
     rows, columns = np.arange(h)[:, None], np.arange(w)
     taps = sum(min(2 * math.ceil(3 * chosen.elastic_sigma) + 1, size) for size in (h, w))
-    position: Array = np.zeros((h, w))
-    for axis in range(2):
-        offset = middle[axis] + matrix[axis] @ (middle + shift) + 1
-        position = position + gamma(5) * (matrix[axis, 0] * rows + matrix[axis, 1] * columns + offset)
-        position = position + gamma(taps + 5) * chosen.elastic
+    offset = middle + matrix @ (middle + shift)
+    places = matrix[:, :1, None] * rows + matrix[:, 1:, None] * columns + offset[:, None, None]  # (2, h, w)
+    bends = np.full(2, chosen.elastic)
+    if transform.views is not None:
+        view = np.abs(np.asarray(transform.views[number], np.float64))
+        places = np.einsum("ij,jhw->ihw", view[:, :2], places) + view[:, 2, None, None]
+        bends = view[:, :2] @ bends
+    position: Array = gamma(5) * (places + 1).sum(axis=0) + gamma(taps + 6) * bends.sum()
     return np.asarray((position + gamma(5)) / std + gamma(4) * (1 + np.abs(mean)) / std)
 
 
@@ -156,7 +164,7 @@ def _judge(call: Call, actual: Results) -> None:
     exact_std = 1 / 255 if a["images"].dtype == np.uint8 else 1.0
     whole = isinstance(transform, np.ndarray) and bool((transform == np.rint(transform)).all())
     whole = whole and a["std"] == exact_std and not np.any(a["mean"])
-    if transform is None or whole or (isinstance(transform, Transform) and not transform.augmentation.warps):
+    if transform is None or whole or (isinstance(transform, Transform) and not transform.samples):
         expect_equal("x", x, expected)
         return
     expect_shape("x", x, expected)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlenet.augment import Augmentation
 from fastlenet.cuda.array import DeviceArray, device, empty, from_numpy
 from fastlenet.cuda.graph import Graph
 from fastlenet.cuda.ops import prepare
@@ -40,7 +41,7 @@ class CapturedStep(TrainingStep):
         self._layout: np.dtype[np.void] = device().progress
         self._progress = empty((self._layout.itemsize,), np.uint8)
         self._host_rates: list[float] = []
-        self._graphs: dict[tuple[int, bool, Average], Graph] = {}
+        self._graphs: dict[tuple[int, Augmentation | None, Average], Graph] = {}
         self._unread = False
 
     def start(self) -> None:
@@ -94,7 +95,7 @@ class CapturedStep(TrainingStep):
     def _launch(self, images: int) -> DeviceArray:
         """Queue the next step. Returns the array of its loss. A step that cannot be captured is queued op by op each time."""
         average = self._average_due()
-        key = images, self._transform is None, average
+        key = images, None if self._transform is None else self._transform.augmentation, average
         graph = self._graphs.get(key)
         if graph is None:
             graph = self._graphs[key] = Graph(lambda: self._queue(images, average))

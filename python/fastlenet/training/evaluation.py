@@ -73,7 +73,8 @@ def evaluate(
 ) -> tuple[float, float]:
     """Returns the accuracy, a fraction, and the mean loss on the test images. Restores the model's mode.
 
-    batch_size: images at a time, at least 1. tta: average the probabilities of each image and its four shifts by one pixel.
+    model: it preprocesses the images as its facts say. batch_size: images at a time, at least 1. tta: average the
+    probabilities of each image and its four shifts by one pixel.
     part: "train", "validation" or "test"; None is the test images, or the validation images if there are no test images.
     loss: "cross_entropy" or "mse", as in a Recipe. ranks: processes that share the images, unless tta is on; each gets the
     whole result, with the bits of a process alone.
@@ -91,12 +92,14 @@ def evaluate(
     all_images, all_labels = data.part(reported_part(data, part))
     ops, count = model.ops, len(all_images)
     starts = range(0, count, batch_size)
+    views = model.preprocessing.kept_views(all_images)
     sums = np.zeros((len(starts), 2))  # of each batch: the losses, and the images that are right
     with evaluating(model):
         for number in _own(len(starts), ranks):
             start = starts[number]
-            images, labels = all_images[start : start + batch_size], all_labels[start : start + batch_size]
-            x = ops.gather_images(images, np.arange(len(images)), mean=data.mean, std=data.std)
+            part_of = slice(start, start + batch_size)
+            images, labels, transform = all_images[part_of], all_labels[part_of], None if views is None else views[part_of]
+            x = ops.gather_images(images, np.arange(len(images)), mean=data.mean, std=data.std, transform=transform)
             logits = model(x)
             batch_loss, _ = mean_loss(logits, labels)
             sums[number] = float(batch_loss) * len(images), (logits.argmax(axis=1) == labels).sum()

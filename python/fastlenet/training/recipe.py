@@ -22,6 +22,7 @@ from fastlenet.fields import (
     values_by_field,
 )
 from fastlenet.inference.losses import LOSSES
+from fastlenet.preprocessing import DESKEW, SIDE, WIDTH, Preprocessing
 from fastlenet.training.optimizers import OPTIMIZERS
 from fastlenet.training.schedule import SCHEDULES, batch_starts
 from fastlenet.training.weights import ClassWeight, class_weight_text
@@ -44,7 +45,6 @@ _FRACTION = Values(float, "a number in [0, 1)", 0, 1, below=True)
 _SHARE = Values(float, "a number in [0, 1]", 0, 1)
 _SWITCH = Values(bool)
 _MOST_SHARDS = 1024
-_SIDE = 28  # pixels of an image for which the lengths below are meant
 _SEED = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1)
 _OF_AUGMENTATION = values_by_field(Augmentation)
 
@@ -95,6 +95,8 @@ class ChangesButSchedule(TypedDict, total=False):
     elastic_sigma: float
     cutout: int
     plain_epochs: int
+    width: int
+    deskew: bool
     algorithm: str
     precision: str
     tta: bool
@@ -173,6 +175,10 @@ class Recipe:
     elastic_sigma: float = _as("elastic_sigma", 4.0, "elastic distortion: Simard's sigma (smoothness), in pixels")
     cutout: int = _as("cutout", 0, "blank a square with a side of this many pixels")
     plain_epochs: int = a_field(0, _COUNT, "number of epochs at the end without augmentation")
+    width: int = a_field(
+        0, WIDTH, "scale every digit to this width, in pixels of 28, 10 to 20, in training and in prediction; 0: as it is"
+    )
+    deskew: bool = a_field(False, DESKEW, "make every digit upright, in training and in prediction")
     algorithm: str = a_field(
         ALGORITHMS[0],
         _one_of(*ALGORITHMS),
@@ -214,6 +220,11 @@ class Recipe:
         return max(1, round(self.ema_start * steps)) if self.ema else None
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to every image before it is distorted and normalised; it is false if nothing is on."""
+        return Preprocessing(self.width, self.deskew)
+
+    @property
     def augmentation(self) -> Augmentation:
         """The augmentation of training images of 28x28 pixels; it is false if no distortion is on."""
         return Augmentation(**{name: getattr(self, name) for name in _OF_AUGMENTATION})
@@ -234,7 +245,7 @@ class Recipe:
         So a shift of 2 moves an image of 8x8 by one pixel at most, and one of 64x64 by five. Elastic distortion bends by the
         same share of the image: by alpha over sigma, which is why alpha takes the square of the factor.
         """
-        factor = min(h, w) / _SIDE
+        factor = min(h, w) / SIDE
         if factor == 1:
             return self.augmentation
         return replace(

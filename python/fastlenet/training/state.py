@@ -128,7 +128,20 @@ class RunState:
     def tell_model(self) -> None:
         """Let the model know the images and classes that it is trained on, so that it can predict from raw images."""
         data = self.data
-        self.model.facts = ModelFacts(data.input_shape, data.mean, data.std, data.class_labels, asdict(self.recipe))
+        recipe = self.recipe
+        self.model.facts = ModelFacts(
+            data.input_shape, data.mean, data.std, data.class_labels, asdict(recipe), recipe.preprocessing
+        )
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """A context in which the model knows this."""
+        kept = self.model.facts
+        self.tell_model()
+        try:
+            yield
+        finally:
+            self.model.facts = kept
 
     def tensors(self) -> dict[str, Mapping[str, Array]]:
         """Returns the arrays that a checkpoint holds, by the prefix of their names. They are not copies."""

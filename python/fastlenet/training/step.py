@@ -8,7 +8,7 @@ from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 
-from fastlenet.augment import Transform
+from fastlenet.augment import Augmentation, Transform
 from fastlenet.backend import Array
 from fastlenet.inference.losses import LOSSES
 from fastlenet.philox import permutation
@@ -32,6 +32,11 @@ class TrainingStep:
         self._state, self._rate_of = state, rate
         self._x: Array = ops.empty((largest, *data.input_shape))
         self._augmentation = recipe.augmentation_for(*data.input_shape[1:])
+        self._views: Any = recipe.preprocessing.kept_views(data.train_images)
+        if self._views is not None and ops.Graph.captures_steps:  # a GPU, which would copy them for every batch
+            views = ops.empty(self._views.shape)
+            views[...] = self._views
+            self._views = views
         self._logits_gradient: Array = ops.empty((largest, data.classes))
         self._loss = LOSSES[recipe.loss].op(ops)
         self._clip = GradientClip(state.model, recipe.clip_norm) if recipe.clip_norm else None
@@ -48,7 +53,9 @@ class TrainingStep:
         state, recipe = self._state, self._state.recipe
         self._order = permutation(len(state.data.train_images), recipe.seed, state.epoch)
         augmented = self._augmentation and state.epoch < recipe.epochs - recipe.plain_epochs
-        self._transform = self._augmentation.at(recipe.seed, state.epoch) if augmented else None
+        self._transform = self._augmentation.at(recipe.seed, state.epoch, self._views) if augmented else None
+        if not augmented and self._views is not None:
+            self._transform = Augmentation().at(recipe.seed, state.epoch, self._views)
         self._uncounted = range(state.images, state.images)
 
     def run(self, images: int) -> SupportsFloat:

@@ -255,7 +255,7 @@ class Trainer:
     def _evaluate(self, part: Part | None, ranks: Ranks | None) -> tuple[float, float]:
         """The same; the ranks share the images."""
         state, recipe, start = self.state, self.state.recipe, time.perf_counter()
-        with state.averaged():
+        with state.averaged(), state.told():
             result = evaluate(
                 state.model,
                 state.data,
