@@ -128,6 +128,57 @@ print("tried", tried)
 """
 
 
+DOWNLOADING = """
+import sys
+from types import ModuleType, SimpleNamespace
+downloads, sockets = [], []
+def hook(event, arguments):
+    if event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname"):
+        sockets.append(event)
+        raise OSError("no network in this test")
+sys.addaudithook(hook)
+import numpy as np
+import socket
+class KMNIST:
+    def __init__(self, root, *, train, download):
+        downloads.append(download)
+        if "missing" in root and not download:
+            raise RuntimeError("Dataset not found")
+        if download:
+            socket.create_connection(("127.0.0.1", 9), timeout=1)
+        self.data, self.targets, self.classes = np.zeros((20, 28, 28), np.uint8), np.arange(20) % 10, list("abcdefghij")
+torchvision = ModuleType("torchvision")
+torchvision.datasets = ModuleType("torchvision.datasets")
+torchvision.datasets.KMNIST = KMNIST
+sys.modules |= {"torchvision": torchvision, "torchvision.datasets": torchvision.datasets}
+from fastlenet.data import DataError, load
+from fastlenet.data.torchvision import load_torchvision
+for source, root in zip(sys.argv[1::2], sys.argv[2::2]):
+    downloads.clear(), sockets.clear()
+    try:
+        load_torchvision("KMNIST", root) if source == "KMNIST" else load(root if source == "path" else source)
+        said = "read"
+    except DataError as error:
+        said = "refused"
+    print(source, said, downloads, sockets)
+"""
+
+
+def test_only_torchvision_downloads_and_only_what_is_missing_and_named(small_mnist: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    asked = [("mnist", "-"), ("path", small_mnist), ("path", tmp_path / "none"), ("KMNIST", "here"), ("KMNIST", "missing")]
+    arguments = [str(part) for pair in asked for part in pair]
+    done = subprocess.run([sys.executable, "-c", DOWNLOADING, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == [
+        "mnist read [] []",
+        "path read [] []",
+        "path refused [] []",
+        "KMNIST read [False, False] []",
+        "KMNIST refused [False, True] ['socket.getaddrinfo']",
+    ]
+
+
 def offline(*arguments: str | Path) -> str:
     done = subprocess.run([sys.executable, "-c", OFFLINE, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])

@@ -21,6 +21,7 @@ _TIMES, _LEAST = 20, 16 << 20  # a file's own size, and bytes: what compressed a
 _MOST_OBJECTS, _DEEPEST = 100_000, 12  # groups and data sets of a file, and how deep they are nested
 _LARGEST_TEXTS = 2 << 30  # bytes that the texts of an attribute may come to
 _SPACE, _SECONDS = 2 << 30, 10  # of memory for the program itself, and of time for any file
+_SPACE_TIMES = 50  # a file's own size, in memory beside that
 
 Objects = Mapping[str, "h5py.Group | h5py.Dataset"]
 
@@ -32,7 +33,7 @@ class RefusedError(Exception):
 def main() -> None:
     """Write a line of JSON, and the numbers of all arrays after it."""
     content = sys.stdin.buffer.read()
-    limit(resource.RLIMIT_AS, _SPACE + 50 * len(content))
+    limit(resource.RLIMIT_AS, _SPACE + _SPACE_TIMES * len(content))
     limit(resource.RLIMIT_CPU, _SECONDS + (len(content) >> 20))
     arrays: list[np.ndarray] = []
     try:
