@@ -314,14 +314,17 @@ def notice(copy: Copy, fault: Fault, before: str | None, quick: bool) -> str | N
             if noticed := copy.first_failure([first], fault.on_gpu):
                 return noticed
     folders = next(folders for start, folders in NEAREST.items() if fault.file.startswith(start))
-    same: list[str] = []  # of the same name, which are collected in less time than the whole folder
+    same: list[str] = []  # of the same name, or which import the module: collected in less time than the whole folder
     nearest: list[str] = []
     rest: list[str] = []
     words = set(Path(fault.file).stem.split("_"))
+    module = fault.file.removeprefix("python/").removesuffix(".py").replace("/", ".")
+    imports = re.compile(rf"^ *from {re.escape(module)} import ", re.MULTILINE)
     for path in sorted(tests.rglob("test_*.py")):
         name = str(path.relative_to(tests))
         near, alike = name.partition("/")[0] in folders, words & set(path.stem.split("_"))
-        (same if near and alike else nearest if near else rest).append(name)
+        uses = imports.search(path.read_text()) is not None
+        (same if uses or (near and alike) else nearest if near else rest).append(name)
     groups = [same, nearest] if quick else [same, nearest, rest]
     return next(filter(None, (copy.confirmed_failure(group, fault.on_gpu) for group in groups)), None)
 

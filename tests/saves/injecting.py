@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -23,7 +24,9 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
+import fastlenet
 from fastlenet import nn
+from fastlenet.data import Dataset
 from fastlenet.distributed import results
 from fastlenet.exports import export
 from fastlenet.files import CheckpointError, write_atomically
@@ -32,6 +35,7 @@ from fastlenet.images.showing import save_sheet
 from fastlenet.speedrun.report import write as write_text
 from fastlenet.training.callbacks.json_log import JsonLog
 from fastlenet.training.checkpoint import load_checkpoint, save_checkpoint
+from fastlenet.training.figures import PlotError, new_figure, save_figure
 from fastlenet.training.history import Epoch
 from fastlenet.training.logs import read_log
 
@@ -110,6 +114,24 @@ def exported(path: Path, version: int) -> object:
     return export(network(version), path, data=data)
 
 
+@cache
+def drawn(version: int) -> Any:
+    """A figure without words, since matplotlib would read its fonts hundreds of times, in each save."""
+    figure = new_figure()
+    figure.set_size_inches(1, 1)
+    axes = figure.subplots()
+    axes.plot([0, version, 1])
+    axes.set_axis_off()
+    return figure
+
+
+@cache
+def evaluated(version: int) -> Any:
+    images, labels = np.arange(80, dtype=np.uint8).reshape(20, 2, 2), np.arange(20, dtype=np.uint8) % 3
+    data = Dataset("random", images, labels, images, labels, 3, 0.5, 0.25)
+    return fastlenet.report(network(version), data)
+
+
 def same(path: Path) -> object:
     """The bytes: they are those of one of the versions."""
     return path.read_bytes()
@@ -134,6 +156,8 @@ WRITERS: Mapping[str, Writer] = {
     "c": Writer("net.h", exported, same),
     "html": Writer("net.html", exported, same),
     "sheet": Writer("sheet.png", lambda path, version: save_sheet([np.full((28, 28), version / 2, np.float32)], path), same),
+    "plot": Writer("plot.png", lambda path, version: save_figure(drawn(version), path), same),
+    "report": Writer("report.html", lambda path, version: evaluated(version).save(path), same),
     "speedrun": Writer("result.json", lambda path, version: write_text(path, str(version) * 5000), same),
 }
 
@@ -163,7 +187,7 @@ def in_child(shim: Shim, writer: Writer, path: Path, way: int, at: int, error: i
             writer.save(path, 1)
             shim.disarm()
             code = DONE
-        except CheckpointError as caught:
+        except (CheckpointError, PlotError) as caught:
             shim.disarm()
             code = REFUSED if writer.name in str(caught) else UNNAMED
             if code == UNNAMED:

@@ -18,7 +18,7 @@ import fastlenet
 HERE = Path(__file__).parent
 ALWAYS = ("bytes",)
 GROWING = ("runs", "log")
-ALSO = (*GROWING, "model", "state", "all runs", "onnx", "c", "html", "sheet", "speedrun")
+ALSO = (*GROWING, "model", "state", "all runs", "onnx", "c", "html", "sheet", "plot", "report", "speedrun")
 
 
 @pytest.fixture
