@@ -30,6 +30,7 @@ from fastlenet.files import CheckpointError
 from fastlenet.images.reading import ImageError, read_picture
 from fastlenet.models.loading import read_model
 from fastlenet.quantization import QuantizedModel
+from fastlenet.speedrun.checking import check, read_result
 from fastlenet.training.checkpoint import load_checkpoint
 from fastlenet.training.logs import read_log
 from fastlenet.training.recipe import Recipe
@@ -209,6 +210,15 @@ def _space(path: Path) -> object:
     return space
 
 
+def _speedrun(path: Path) -> object:
+    checked = check(read_result(path))
+    if not checked.faults and not checked.lines:
+        raise FindingError("neither faults nor figures")
+    if any("\n" in line for line in (*checked.faults, *checked.lines)):
+        raise FindingError("a line of several lines")
+    return checked
+
+
 def _weights(path: Path) -> object:
     return read_weights(str(path), 0)
 
@@ -244,7 +254,8 @@ READERS: Mapping[str, Reader] = {
         "space.json", _space, (CheckpointError, FieldError, TypeError), 70, mutate=mutators.json_lines, part=60_000
     ),
     "weights_npy": Reader("weights.npy", _weights, (DataError,), 4, part=5_000),
-    "weights_text": Reader("weights.txt", _weights, (DataError,), 70, part=4_940),
+    "weights_text": Reader("weights.txt", _weights, (DataError,), 70, part=2_940),
+    "speedrun": Reader("result.json", _speedrun, (CheckpointError,), 70, mutate=mutators.json_lines, part=2_000),
 }
 
 # The files that a core of an AMD EPYC (Zen 4) reads in a minute.

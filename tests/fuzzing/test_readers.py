@@ -63,7 +63,7 @@ def test_every_module_that_reads_a_file_is_known() -> None:
     readers = {
         *("cli/sample_weight.py", "data/csv.py", "data/folder.py", "data/npz.py", "data/reading.py", "distributed/results.py"),
         *("distributed/searches/space.py", "formats/archives.py", "formats/opening.py", "formats/tensor_file.py"),
-        *("images/reading.py", "training/logs.py"),
+        *("images/reading.py", "speedrun/checking.py", "training/logs.py"),
     }
     others = {
         "cli/predict.py": "nine bytes, to tell a model from a picture",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.flags import add_flags, add_recipe_flags
-from fastlenet.cli.parser import Parser
+from fastlenet.cli.parser import Parser, flag_of
 from fastlenet.cli.settings import Arguments, Options, Settings, Value, a_path, build, flags_for
 from fastlenet.cli.workers import ERRORS, StoppedRuns, Workers, add_worker_flags, kept
 from fastlenet.config import config, get_num_threads
@@ -29,6 +29,7 @@ from fastlenet.distributed.working import cpu_model
 from fastlenet.fields import INT64_MAX, Values, a_field, expect_fields
 from fastlenet.files import CheckpointError, expect_writable
 from fastlenet.signals import STOP_SIGNALS, StopSignals
+from fastlenet.speedrun.checking import check_file
 from fastlenet.speedrun.contenders import Contender, PyTorch, Run, SpeedrunError
 from fastlenet.speedrun.report import Accuracies, machine, report, report_workers, write
 from fastlenet.training.ensemble import expect_seeds
@@ -50,6 +51,7 @@ class Protocol:
         "also run the same recipe in PyTorch, in turns; PYTHON is an interpreter that has it (default: this one)",
         sys.executable,
     )
+    check: str | None = a_path("FILE", "train nothing; check a result file, by the schema and the rules of docs/speedrun.md")
 
     def __post_init__(self) -> None:
         expect_fields(self)
@@ -65,10 +67,11 @@ def make_parser(prog: str) -> Parser:
             (f"{prog} --recipe fast --seeds 5", "one epoch with each of five seeds"),
             (f"{prog} --json results.json", "write all measurements"),
             (f"{prog} --pytorch", "run the same recipe in PyTorch too, in turns"),
+            (f"{prog} --check results.json", "whether a file keeps the rules, and what its runs come to"),
             (f"{prog} --seeds 100 --workers 2 --results runs.jsonl", "accuracies on two processes; go on if killed"),
         ],
-        "Exit codes: 0 success, 1 the mean is below the target, 2 wrong usage or a failed run, 70 a fault in fastlenet, "
-        "130 Ctrl-C, 141 the output was closed (SIGPIPE).",
+        "Exit codes: 0 success, 1 the mean is below the target or the checked file has faults, 2 wrong usage or a failed run, "
+        "70 a fault in fastlenet, 130 Ctrl-C, 141 the output was closed (SIGPIPE).",
     )
     add_flags(parser, Protocol)
     add_flags(parser, Options, ("threads",))
@@ -175,12 +178,20 @@ def _speedrun(job: _Job, signals: StopSignals) -> int:
             "command": shlex.join([*_COMMAND, *job.command]),
             "way": results.about["way"],
             "machine": facts | {"threads": job.threads},
+            "network": job.settings.network,
             "recipe": {"name": job.settings.recipe, **asdict(job.recipe)},
             "target": job.target,
             "results": found,
         }
         write(Path(job.protocol.json), json.dumps(kept_facts, indent=1) + "\n")
     return 0 if found[ours]["accuracy_mean"] >= job.target else 1
+
+
+def _check(flags: Mapping[str, Value]) -> int:
+    others = [flag_of(name) for name in flags if name != "check"]
+    if others:
+        raise UsageError(f"--check trains nothing; leave out {', '.join(others)}")
+    return check_file(str(flags["check"]))
 
 
 _COMMAND = ("python", "-m", "fastlenet.speedrun")
@@ -245,7 +256,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m fastlene
     def command() -> int:
         with StopSignals(*STOP_SIGNALS) as signals:
             try:
-                return _speedrun(_job(vars(make_parser(prog).parse(given)), given), signals)
+                flags = vars(make_parser(prog).parse(given))
+                if "check" in flags:
+                    return _check(flags)
+                return _speedrun(_job(flags, given), signals)
             except StoppedRuns as stopped:
                 return stopped.code
 

@@ -14,16 +14,20 @@ from fastlenet.config import config
 from fastlenet.distributed.runs import Runs
 from fastlenet.distributed.working import cpu_model
 from fastlenet.files import CheckpointError, save_somewhere, write_atomically
+from fastlenet.intervals import mean_of
 from fastlenet.speedrun.contenders import Contender
 
 __all__ = ["Accuracies", "Statistics", "machine", "report", "report_workers", "write"]
 
 
 class Accuracies(TypedDict):
-    """Of the runs of a recipe, as fractions. accuracy_deviation: of the sample, over n - 1."""
+    """Of the runs of a recipe, as fractions. accuracy_deviation: of the sample, over n - 1. accuracy_interval: that of the
+    mean, 95 %, by Student's t; None for one run.
+    """
 
     accuracy_mean: float
     accuracy_deviation: float
+    accuracy_interval: tuple[float, float] | None
     accuracy_lowest: float
     share_at_target: float
 
@@ -44,18 +48,22 @@ class OnWorkers(Accuracies):
 
 
 def _accuracies(accuracies: Sequence[float], target: float) -> Accuracies:
+    mean = mean_of(accuracies)
     return {
-        "accuracy_mean": statistics.mean(accuracies),
-        "accuracy_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "accuracy_mean": mean.mean,
+        "accuracy_deviation": mean.deviation,
+        "accuracy_interval": mean.interval,
         "accuracy_lowest": min(accuracies),
         "share_at_target": sum(accuracy >= target for accuracy in accuracies) / len(accuracies),
     }
 
 
 def _in_words(name: str, count: int, result: Accuracies, target: float) -> str:
+    interval = result["accuracy_interval"]
+    within = "" if interval is None else f", 95 % in {interval[0]:.3%}..{interval[1]:.3%}"
     return (
         f"\n{name}: {count} runs\n"
-        f"  accuracy     mean {result['accuracy_mean']:.3%}, standard deviation {result['accuracy_deviation']:.3%}, "
+        f"  accuracy     mean {result['accuracy_mean']:.3%}{within}, standard deviation {result['accuracy_deviation']:.3%}, "
         f"lowest {result['accuracy_lowest']:.2%}; {result['share_at_target']:.0%} of the seeds reach {target:.2%}"
     )
 

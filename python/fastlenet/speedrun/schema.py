@@ -1,0 +1,76 @@
+"""What a value breaks of a JSON Schema, in one line each: the part of draft 2020-12 that result.schema.json uses.
+
+A package such as jsonschema knows all of it, and would be a dependency for a file of one screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fastlenet.fields import shown
+
+__all__ = ["broken"]
+
+Schema = Mapping[str, Any]
+
+_KINDS: Mapping[str, Callable[[object], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "integer": lambda value: (
+        not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))
+    ),
+}
+_WORDS = {"array": "a list", "object": "an object", "integer": "an integer", "null": "null"}
+_BOUNDS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "minimum": (lambda value, bound: value >= bound, "a number of at least"),
+    "maximum": (lambda value, bound: value <= bound, "a number of at most"),
+    "exclusiveMinimum": (lambda value, bound: value > bound, "a number above"),
+}
+_SIZES: Mapping[str, tuple[str, Callable[[int, int], bool], str]] = {
+    "minItems": ("array", lambda size, bound: size >= bound, "a list of at least"),
+    "maxItems": ("array", lambda size, bound: size <= bound, "a list of at most"),
+    "minProperties": ("object", lambda size, bound: size >= bound, "an object of at least"),
+    "minLength": ("string", lambda size, bound: size >= bound, "a text of at least"),
+}
+
+
+def broken(value: object, schema: Schema, name: str = "") -> Iterator[str]:
+    """What the value breaks, in one line each. name: of the value, such as "results: x: runs[0]"; empty for the whole file."""
+    where = name or "the file"
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{where} expects one of {', '.join(map(str, schema['enum']))}, got {shown(value)}"
+    given = schema.get("type", ())
+    kinds: Sequence[str] = [given] if isinstance(given, str) else given
+    if kinds and not any(_KINDS[kind](value) for kind in kinds):
+        expected = " or ".join(_WORDS.get(kind, f"a {kind}") for kind in kinds)
+        yield f"{where} expects {expected}, got {shown(value)}"
+        return
+    yield from _out_of_bounds(value, schema, where)
+    if isinstance(value, dict):
+        own = schema.get("properties", {})
+        yield from (f"{where} lacks {key}" for key in schema.get("required", ()) if key not in value)
+        for key, part in value.items():
+            of_part = own.get(key, schema.get("additionalProperties"))
+            if of_part is not None:
+                yield from broken(part, of_part, f"{name}: {_named(key)}" if name else _named(key))
+    if isinstance(value, list) and "items" in schema:
+        for place, part in enumerate(value):
+            yield from broken(part, schema["items"], f"{name}[{place}]")
+
+
+def _named(key: str) -> str:
+    return key if key.isprintable() and 0 < len(key) <= 60 else shown(key)
+
+
+def _out_of_bounds(value: object, schema: Schema, where: str) -> Iterator[str]:
+    for word, (holds, expected) in _BOUNDS.items():
+        if word in schema and _KINDS["number"](value) and not holds(value, schema[word]):
+            yield f"{where} expects {expected} {schema[word]}, got {shown(value)}"
+    for word, (kind, fits, expected) in _SIZES.items():
+        if word in schema and _KINDS[kind](value) and not fits(len(value), schema[word]):  # type: ignore[arg-type]
+            yield f"{where} expects {expected} {schema[word]}, got {len(value)}"  # type: ignore[arg-type]
