@@ -46,9 +46,9 @@ def philox(seed: int, stream: int, counter: int, count: int, first: int = 0) -> 
     return np.stack(words, axis=1).reshape(-1)[skipped : skipped + count].astype(np.uint32)
 
 
-def uniform(seed: int, stream: int, counter: int, count: int) -> npt.NDArray[np.float64]:
-    """Returns `count` numbers in [0, 1), float64 (count,). They are multiples of 2^-24, which float32 holds exactly."""
-    numbers: npt.NDArray[np.float64] = np.multiply(philox(seed, stream, counter, count) >> np.uint32(8), 2.0**-24)
+def uniform(seed: int, stream: int, counter: int, count: int, first: int = 0) -> npt.NDArray[np.float64]:
+    """Returns `count` numbers in [0, 1) from number `first` on, float64 (count,): multiples of 2^-24, exact in float32."""
+    numbers: npt.NDArray[np.float64] = np.multiply(philox(seed, stream, counter, count, first) >> np.uint32(8), 2.0**-24)
     return numbers
 
 

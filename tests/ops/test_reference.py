@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,14 @@ def test_philox_words() -> None:
     others = [(8, 1, 2**33 + 1), (7 + 2**32, 1, 2**33 + 1), (7, 2, 2**33 + 1), (7, 1, 2**33 + 2), (7, 1, 1)]
     for other in others:
         assert np.mean(words == philox(*other, 1001)) < 0.01
+
+
+def test_uniform_numbers_in_pieces() -> None:
+    """From any number on, they are those of one call."""
+    whole = uniform(2**40 + 5, STREAM_DROPOUT, 7, 1001)
+    for cuts in ([0, 1001], [0, 1, 6, 1001], [0, 400, 403, 1001]):
+        pieces = [uniform(2**40 + 5, STREAM_DROPOUT, 7, b - a, a) for a, b in itertools.pairwise(cuts)]
+        assert np.array_equal(np.concatenate(pieces), whole)
 
 
 def test_streams_differ_and_are_even() -> None:

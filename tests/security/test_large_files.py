@@ -86,8 +86,8 @@ def quantized(path: Path) -> None:
 KINDS: dict[str, tuple[Callable[[Path], object], str, float]] = {
     "idx": (idx, "images", 1.1),
     "idx_gzip": (idx_gzip, "images.gz", 1.1),
-    "model": (lambda path: network().save(path), "model.safetensors", 9.5),  # its layers are made before they are filled
-    "quantized": (quantized, "int8.safetensors", 4.5),
+    "model": (lambda path: network().save(path), "model.safetensors", 4.5),
+    "quantized": (quantized, "int8.safetensors", 5.5),
     "pytorch": (pytorch, "model.pt", 1.5),
     "npz": (npz, "model.npz", 1.5),
 }

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Sequential"]
 
 _SHAPES = 2  # the number of shapes whose training passes are kept: full batches, and the last batch of an epoch
+_PIECE = 1 << 16  # random numbers at a time, each of which takes 70 bytes while it is made
 
 
 class Sequential(Described, Predictor):
@@ -148,8 +149,11 @@ class Sequential(Described, Predictor):
         for name, layer in zip(self.names, self.layers, strict=True):
             for key, shape in layer.shapes().items():
                 bound = 1 / math.sqrt(layer.fan_in())
-                numbers = uniform(self.seed, STREAM_INIT, index, math.prod(shape))
-                self._parameters[f"{name}.{key}"][...] = ((2 * numbers - 1) * bound).reshape(shape)
+                values = np.empty(math.prod(shape), np.float32)
+                for first in range(0, len(values), _PIECE):
+                    piece = values[first : first + _PIECE]
+                    piece[:] = (2 * uniform(self.seed, STREAM_INIT, index, len(piece), first) - 1) * bound
+                self._parameters[f"{name}.{key}"][...] = values.reshape(shape)
                 index += 1
 
     def parameters(self) -> dict[str, Array]:
