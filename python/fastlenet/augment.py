@@ -14,8 +14,7 @@ Sources: Simard et al. 2003 (elastic distortion), DeVries & Taylor 2017 (cutout)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +22,11 @@ import numpy.typing as npt
 from fastlenet.fields import Values, a_field, expect_fields, names_expected
 from fastlenet.philox import STREAM_AUGMENT, philox
 
-__all__ = ["Augmentation", "Transform"]
+__all__ = ["Augmentation", "Transform", "with_views"]
 
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]
+Views = npt.NDArray[np.float32]  # or an array of the backend
 
 _IMAGE_WORDS = 8
 EPOCH = Values(int, "an integer in 0..2^32-1", 0, 2**32 - 1)  # 32 bits of the generator's counter
@@ -73,7 +73,7 @@ class Augmentation:
         """Whether images must be sampled between pixels: a distortion other than a whole shift or cutout is on."""
         return bool(self.rotation or self.scale or self.shear or self.elastic)
 
-    def at(self, seed: int, epoch: int, views: Any = None) -> Transform:
+    def at(self, seed: int, epoch: int, views: Views | None = None) -> Transform:
         """Returns the distortions of an epoch, for ops.gather_images.
 
         seed: an integer, reduced modulo 2^64. epoch: an integer in 0..2^32-1. views: None, or the data set's maps as
@@ -116,7 +116,7 @@ class Transform:
     augmentation: Augmentation
     seed: int
     epoch: int
-    views: Any = field(default=None, compare=False)
+    views: Views | None = field(default=None, compare=False)
 
     @property
     def samples(self) -> bool:
@@ -174,3 +174,10 @@ class Transform:
             view = np.asarray(self.views[number], np.float64)
             places = np.einsum("ij,jhw->ihw", view[:, :2], places) + view[:, 2, None, None]
         return places
+
+
+def with_views(transform: Transform | None, views: Views | None) -> Transform | None:
+    """Returns the transform of images with these views, or without if they are None. transform: None for no distortion."""
+    if views is None:
+        return transform
+    return Augmentation().at(0, 0, views) if transform is None else replace(transform, views=views)

@@ -319,3 +319,18 @@ def test_a_lost_device_costs_no_checkpoint(small_mnist: Path, train: Train, tmp_
 def test_a_device_that_cannot_be_used(variable: str, message: str, small_mnist: Path, train: Train) -> None:
     value = {"FASTLENET_EMULATION_DEVICES": "0", "FASTLENET_EMULATION_MEMORY": "3000000"}[variable]
     assert message in one_line(train("--data-dir", small_mnist, "--device", "cuda", **{variable: value}))
+
+
+@pytest.mark.parametrize("backend", [cuda, cpu_ops], ids=["teacher on the GPU", "on the CPU"])
+def test_taught_training(backend: Any, few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A captured step is its ops, on the images of each epoch; and the losses are those of the CPU, to 1e-3."""
+    teacher = LeNet(8, ops=backend)
+    teacher.set_facts(mean=0.2, std=0.4)
+    recipe = PLAIN | {"optimizer": "muon", "shift": 2, "plain_epochs": 1, "temperature": 3.0, "mix": 0.7, "dropout": 0.3}
+    captured, history = trained(few, recipe, teacher=teacher)
+    _, expected = trained(few, recipe, cpu_ops, teacher=teacher)
+    np.testing.assert_allclose([e.loss for e in history.epochs], [e.loss for e in expected.epochs], rtol=1e-3)
+    monkeypatch.setattr(cuda_step, "CapturedStep", step.TrainingStep)
+    op_by_op, _ = trained(few, recipe, teacher=teacher)
+    expect_same_bits(captured, op_by_op)
+    assert not np.array_equal(captured, trained(few, recipe)[0])

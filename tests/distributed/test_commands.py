@@ -20,9 +20,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastlenet import load
 from fastlenet.cli.main import main
 from fastlenet.data import Dataset
 from fastlenet.distributed.results import read
+from fastlenet.intervals import mean_of
+from fastlenet.speedrun.checking import CATEGORIES
+from fastlenet.training.teacher import Teacher
 from helpers.command import Result, one_line
 
 Run = Callable[..., Result]
@@ -70,6 +74,39 @@ def test_speedrun_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     assert again.code == 0 and again.out == cold.out and time.monotonic() - start < 60
     refused = run("speedrun", *flags, "--workers", 1, "--results", "cold.jsonl")
     assert one_line(refused).endswith("its runs have way 'cold processes', this one has 'workers'; choose another file")
+
+
+def test_taught_speedrun(run: Run, file: Path, tmp_path: Path) -> None:
+    """Is a category of its own: the JSON file says who taught it, and how long the teachers were trained."""
+    flags = ["--data", file, *SHORT, "--target", 10]
+    assert run("train", *flags[:-2], "--ensemble", 2, "--save-model", "teachers").code == 0
+    teacher = ["--teacher", "teachers", "--mix", 0.5]
+    one = ["--seeds", 1, "--json", "taught.json", "--results", "taught.jsonl"]
+    result = run("speedrun", *flags, *teacher, "--teacher-seconds", 12.5, *one)
+    assert result.code == 0, result
+    assert "taught by 2 networks in teachers, whose training took 12.5 s: add it to each run's" in result.out
+    found = json.loads((tmp_path / "taught.json").read_text())
+    fingerprint = Teacher(load("teachers")).fingerprint
+    command = found["teacher"].pop("command")
+    assert command.startswith("fastlenet train --data DATA --ensemble 2 --epochs 1 --batch-size 50 ")
+    assert found["teacher"] == {"files": ["teachers"], "networks": 2, "fingerprint": fingerprint, "seconds": 12.5}
+    misses = (
+        CATEGORIES["best single"].misses(found, mean_of([0.5] * 10)),
+        CATEGORIES["taught"].misses(found, mean_of([0.5] * 10)),
+    )
+    assert found["recipe"]["mix"] == 0.5 and misses == ("expects no teacher", None)
+    (runs,) = found["results"].values()
+    student = ["train", *flags[:-2], *teacher, "--seed", 0, "--json"]
+    assert json.loads(run(*student).out)["accuracy"] == runs["runs"][0]["accuracy"]
+    refused = run("speedrun", *flags, "--mix", 0.5, *one)
+    assert "teacher" in one_line(refused)
+    for more, message in (
+        ([*teacher], "--teacher teachers: the time of its training counts too; give it by --teacher-seconds X"),
+        (["--teacher-seconds", 1], "--teacher-seconds 1.0: there is no teacher; give --teacher FILE, or leave it out"),
+        ([*teacher, "--workers", 1], "--teacher teachers: workers learn from labels alone; leave out --teacher, or"),
+        ([*teacher, "--pytorch"], "--teacher teachers: PyTorch's program learns from labels alone; leave out"),
+    ):
+        assert one_line(run("speedrun", *flags, *more)).startswith(f"fastlenet speedrun: error: {message}")
 
 
 @pytest.mark.slow

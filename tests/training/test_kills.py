@@ -32,7 +32,9 @@ from fastlenet.training.callbacks.base import Callback
 
 data = load_idx_directory(sys.argv[1])
 recipe = dict(batch_size=16, batch_size_end=32, seed=9, lr=0.01, dropout=0.3, dropout_fc1=0.1, ema=0.9, ema_every=3, shift=2,
-              plain_epochs=1, label_smoothing=0.1, schedule="cosine")
+              plain_epochs=1, label_smoothing=0.1, schedule="cosine", temperature=3.0, mix=0.5)
+teacher = LeNet(seed=1)
+teacher.set_facts(mean=data.mean, std=data.std)
 ticks = 0
 
 def tell(*words):
@@ -70,7 +72,7 @@ def run(folder, epochs, threads, stage, number, most):
     time.monotonic = lambda: ticks
     state, model = Path("state"), LeNet(seed=9, dropout=0.3, dropout_fc1=0.1)
     fit(model, data, epochs=epochs, checkpoint=state, checkpoint_seconds=5, resume=state if state.exists() else None,
-        callbacks=(Steps(most),), **recipe)
+        callbacks=(Steps(most),), teacher=teacher, **recipe)
     save_model("model", model.state_dict())
 
 for line in sys.stdin:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import cast
 
 from fastlenet.cli.command import UsageError
 from fastlenet.cli.parser import flag_of
@@ -25,7 +26,8 @@ def check_arguments(arguments: Arguments) -> None:
     options, changes = arguments.options, arguments.changes
     if "load_model" in changes and int(changes.get("ensemble", 1)) > 1:
         raise UsageError(f"--load-model {changes['load_model']}: an ensemble's networks start from new weights; leave it out")
-    undone = [name for name in _NOT_WITH_FIND_LR if getattr(options, name)] + ["ensemble"] * ("ensemble" in changes)
+    undone = [name for name in _NOT_WITH_FIND_LR if getattr(options, name)]
+    undone += [name for name in ("ensemble", "teacher") if name in changes]
     if options.find_lr and undone:
         raise UsageError(f"--find-lr does not train; leave out {', '.join(map(flag_of, undone))}")
     _check_files(arguments)
@@ -38,11 +40,12 @@ def _check_files(arguments: Arguments) -> None:
     """The files to be written: each another, none that is read (but a checkpoint that goes on), all of them possible."""
     options = arguments.options
     changes = arguments.changes
-    named = {name: str(changes[name]) for name in ("load_model", "sample_weight") if name in changes}
-    inputs = {"resume": options.resume, **named}
+    named = [(name, str(changes[name])) for name in ("load_model", "sample_weight") if name in changes]
+    teachers = [("teacher", path) for path in cast("list[str]", changes.get("teacher", []))]
+    inputs = [("resume", options.resume), *named, *teachers]
     outputs = {name: getattr(options, name) for name in ("checkpoint", "save_model", "log_json", "plot")}
     taken: dict[str, str] = {}
-    for name, path in (inputs | outputs).items():
+    for name, path in (*inputs, *outputs.items()):
         first = name if path is None else taken.setdefault(_real(name, path), name)
         if first != name and (first, name) not in _MAY_BE_THE_SAME:
             raise UsageError(f"{flag_of(first)} and {flag_of(name)} are both {path}; give each a file of its own")

@@ -19,6 +19,7 @@ __all__ = ["add_flags", "add_recipe_flags", "make_parser", "recipe_table"]
 # The groups that --help shows after the recipe, and their fields in order.
 _GROUPS = {
     "data": ("data", "data_dir", "image_size", "validation", "sample_weight", "test_batch_size"),
+    "teacher": ("teacher", "teacher_cache"),
     "files": ("save_model", "load_model", "checkpoint", "resume", "log_json", "plot"),
     "running": (
         *("device", "threads", "mpi", "log_interval", "dry_run", "profile", "find_lr", "times", "quiet", "json"),
@@ -40,11 +41,13 @@ class _How(TypedDict, total=False):
 
 def _how(entry: Field[object], negatable: bool) -> _How:
     """How a command line writes a field. negatable: a switch may have --no- before it."""
-    values = entry.metadata["values"]
     if "metavar" in entry.metadata:
         how: _How = {"type": file_name, "metavar": entry.metadata["metavar"]}
+        if entry.metadata.get("many"):
+            return how | {"action": "append"}
         otherwise = entry.metadata.get("otherwise")
         return how if otherwise is None else how | {"nargs": "?", "const": otherwise}
+    values = entry.metadata["values"]
     if values.choices:
         return {"choices": values.choices}
     if values.kind is bool:

@@ -26,6 +26,7 @@ from fastlenet.profiling import Profiler
 from fastlenet.streams import one_line
 from fastlenet.training.ensemble import load_members
 from fastlenet.training.recipe import Recipe
+from fastlenet.training.teacher import Teacher
 from fastlenet.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Job:
     evaluates: bool = True  # every epoch
     ranks: MpiRanks | None = None
     sample_weight: Array | None = None
+    teacher: Teacher | None = None
     loaded: list[Sequential] = field(default_factory=list)
     normalisation: tuple[PerChannel, PerChannel] | None = None  # mean and std of a foreign file that says them
     notes: tuple[Note, ...] = ()  # how the arrays of a foreign file were taken
@@ -76,6 +78,8 @@ class Job:
                 batches_per_epoch=1 if settings.dry_run else None,
                 settings=settings.as_json(self.recipe.seed),
                 sample_weight=self.sample_weight,
+                teacher=self.teacher,
+                teacher_cache=settings.teacher_cache,
             )
         if self.normalisation is not None:  # with which the loaded weights were trained
             trainer.normalise(*self.normalisation)

@@ -32,7 +32,7 @@ _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP
 _NUMBERS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
 
 # Settings that may differ from host to host: where things lie.
-_PLACES = ("data", "data_dir", "sample_weight", "load_model")
+_PLACES = ("data", "data_dir", "sample_weight", "load_model", "teacher", "teacher_cache")
 
 
 def _first_number(names: tuple[str, ...]) -> int | None:
@@ -108,6 +108,7 @@ def _facts(settings: Settings, trainer: Trainer) -> dict[str, str]:
         "training data": state.data.fingerprint,
         "evaluation data": _checksum(state.data.part(trainer.watched)),
         "evaluation after every epoch": trainer.evaluate_every_epoch,
+        "teacher": "none" if state.teaching is None else state.teaching.teacher.fingerprint,
         "weights of images": "none" if state.weights is None else _checksum([state.weights]),
         "place in the run": f"epoch {state.epoch + 1}, step {state.position}",
         "parameters": _checksum(_arrays(state)),

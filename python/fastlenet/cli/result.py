@@ -15,13 +15,22 @@ from fastlenet.training.recipe import Recipe
 __all__ = ["Result"]
 
 
+def _teacher(settings: Settings, run: EnsembleRun) -> dict[str, object] | None:
+    teaching = run.trainer.state.teaching
+    if teaching is None:
+        return None
+    teacher = teaching.teacher
+    return {"files": [*settings.teacher], "networks": len(teacher), "fingerprint": teacher.fingerprint, "seconds": 0.0}
+
+
 @dataclass(frozen=True)
 class Result:
     """The result of a run.
 
     accuracy: a fraction of the images in `part`, "test" or "validation"; test_loss: the mean loss on them. loss: the mean
     training loss of the last epoch, None without one. epochs: that were trained, by each of `networks`. seconds: what they were
-    spent on. level: of the instruction set, or what else the last bits depend on.
+    spent on. teacher: the files, networks, fingerprint and seconds of what it learnt from, or None; training's seconds include
+    these. level: of the instruction set, or what else the last bits depend on.
     """
 
     accuracy: float | None
@@ -30,6 +39,7 @@ class Result:
     part: str
     epochs: int
     seconds: dict[str, float]
+    teacher: dict[str, object] | None
     data: str
     classes: int
     network: str
@@ -52,6 +62,7 @@ class Result:
             part=reported_part(state.data),
             epochs=0,
             seconds=seconds,
+            teacher=_teacher(settings, run),
             data=state.data.name,
             classes=state.data.classes,
             network=settings.network,
@@ -69,7 +80,9 @@ class Result:
         epochs = run.trainer.state.history.epochs
         seconds = self.seconds | {"training": run.training_seconds, "evaluation": run.evaluation_seconds}
         loss = epochs[-1].loss if epochs else None
-        return replace(self, accuracy=accuracy, test_loss=test_loss, loss=loss, epochs=len(epochs), seconds=seconds)
+        taught = None if self.teacher is None else self.teacher | {"seconds": run.teaching_seconds}
+        done = replace(self, accuracy=accuracy, test_loss=test_loss, loss=loss, epochs=len(epochs), seconds=seconds)
+        return replace(done, teacher=taught)
 
     def as_json(self) -> str:
         """One line. A loss that is infinite is null, since JSON has no word for it."""

@@ -22,7 +22,7 @@ _SEED = Values(int, "an integer in 0..2^64-1", 0, 2**64 - 1)
 
 # Where things lie, and how many images are evaluated at a time: none of it decides what is computed. Whether the data are the
 # same is judged by their fingerprint.
-_PLACES = ("data", "data_dir", "sample_weight", "load_model", "test_batch_size")
+_PLACES = ("data", "data_dir", "sample_weight", "load_model", "teacher", "teacher_cache", "test_batch_size")
 
 
 def resumed_run(path: str, arguments: Arguments) -> tuple[Settings, Recipe]:

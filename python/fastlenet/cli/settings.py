@@ -13,7 +13,7 @@ from fastlenet.cli.parser import flag_of
 from fastlenet.config import THREADS
 from fastlenet.data import NAMES, named
 from fastlenet.devices import DEVICES
-from fastlenet.fields import INT64_MAX, FieldError, Values, a_field, expect_fields
+from fastlenet.fields import INT64_MAX, FieldError, FieldTypeError, Values, a_field, expect_fields
 from fastlenet.models import NETWORKS
 from fastlenet.training.checkpoint import MAX_MEMBERS
 from fastlenet.training.ensemble import expect_seeds
@@ -22,7 +22,7 @@ from fastlenet.training.recipe import RECIPES, Recipe, named_recipe
 
 __all__ = ["Arguments", "Options", "Settings", "Value", "a_path", "build", "flags_for", "take_data_dir"]
 
-Value = int | float | bool | str  # of a flag
+Value = int | float | bool | str  # of a flag that is given once
 Made = TypeVar("Made")
 
 _COUNT = Values(int, "a non-negative integer", 0, INT64_MAX)
@@ -49,6 +49,13 @@ def a_path(metavar: str, help: str, otherwise: str | None = None) -> str | None:
     metadata = {"values": Values(str), "help": help, "metavar": metavar, "otherwise": otherwise}
     name: str | None = field(default=None, metadata=metadata)
     return name
+
+
+def _paths(name: str, value: object) -> tuple[str, ...]:
+    """The names of files, from a flag or from the JSON of a checkpoint."""
+    if not isinstance(value, (tuple, list)):
+        raise FieldTypeError(name, value, "names of files")
+    return tuple(Values(str).convert(name, path) for path in value)
 
 
 def take_data_dir(given: dict[str, Value]) -> None:
@@ -92,6 +99,17 @@ class Settings:
     sample_weight: str | None = a_path(
         "FILE", "weights of the training images in the loss: a .npy file, or text with one number a line"
     )
+    teacher: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "metavar": "FILE",
+            "many": True,
+            "help": "learn from the networks in FILE too, by --temperature and --mix; give it again for another file",
+        },
+    )
+    teacher_cache: str | None = a_path(
+        "DIR", "keep the teacher's predictions in DIR, for runs with the same augmentation and --augmentation-seed"
+    )
     load_model: str | None = a_path(
         "FILE", "start from the parameters in FILE (safetensors); with --epochs 0, only evaluate them"
     )
@@ -101,17 +119,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         expect_fields(self)
+        object.__setattr__(self, "teacher", _paths("teacher", self.teacher))
 
-    def as_json(self, seed: int) -> dict[str, Value | None]:
+    def as_json(self, seed: int) -> dict[str, Value | list[str] | None]:
         """As a checkpoint holds them: with whole paths, which mean the same in another folder; seed: of the first network."""
-        kept: dict[str, Value | None] = asdict(self)
+        kept: dict[str, Value | list[str] | None] = asdict(self)
         if not named(self.data):
             kept["data"] = os.path.abspath(self.data)
         elif self.data_dir is not None:
             kept["data_dir"] = os.path.abspath(self.data_dir)
-        for name in ("sample_weight", "load_model"):
+        for name in ("sample_weight", "load_model", "teacher_cache"):
             if kept[name] is not None:
                 kept[name] = os.path.abspath(str(kept[name]))
+        kept["teacher"] = [*map(os.path.abspath, self.teacher)]
         return kept | {"seed": seed}
 
 

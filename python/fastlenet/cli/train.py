@@ -24,6 +24,7 @@ from fastlenet.cli.result import Result
 from fastlenet.cli.resuming import resumed_run
 from fastlenet.cli.sample_weight import read_weights
 from fastlenet.cli.settings import Arguments, Options, Settings, flags_for
+from fastlenet.cli.teacher import read_teacher
 from fastlenet.cli.train_run import COMMAND, finish, run_and_save
 from fastlenet.cli.train_workers import check_workers, train_on_workers
 from fastlenet.cli.workers import ERRORS, StoppedRuns, Workers, add_worker_flags
@@ -109,6 +110,10 @@ def _announce(console: Console, job: Job, trainer: Trainer) -> None:
     console.say(f"  {state.model.parameter_buffer.size} parameters\n")
     changed = replace(recipe, seed=0) != RECIPES[settings.recipe]
     console.say(textwrap.fill(f"recipe {settings.recipe}{' with changes' if changed else ''}: {recipe}", 100))
+    if state.teaching is not None:
+        networks, files = len(state.teaching.teacher), ", ".join(map(one_line, settings.teacher))
+        how = f"temperature {recipe.temperature}, mix {recipe.mix}"
+        console.say(f"learns from {networks} network{'s' * (networks > 1)} too, in {files}: {how}")
     if recipe.tta:
         console.say("test-time augmentation: predictions are averaged over each test image and its four shifts by one pixel")
     if job.options.resume is not None and settings.load_model is not None:
@@ -181,6 +186,8 @@ def _prepare(command: _Command) -> tuple[Job, EnsembleRun, dict[str, float]]:
     job = Job(options, settings, recipe, data, Profiler() if options.profile else None, evaluates, ranks)
     if settings.sample_weight is not None:
         job.sample_weight = read_weights(settings.sample_weight, settings.validation)
+    if settings.teacher:
+        job.teacher = read_teacher(settings.teacher, DEVICES[settings.device].load())
     if settings.load_model is not None and options.resume is None:
         job.load_networks(settings.load_model, arguments.changes)
         for note in job.notes if command.is_first else ():

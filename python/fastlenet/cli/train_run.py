@@ -137,7 +137,10 @@ def finish(
         print(result.as_json(), flush=True)
     else:
         if options.times:
-            print("   ".join(f"{name} {value:.3f} s" for name, value in result.seconds.items()))
+            taught = {} if run.trainer.state.teaching is None else {"of it the teacher": run.teaching_seconds}
+            training = ("data", "training")  # in this order, then the part of it that a teacher took
+            times = {name: result.seconds[name] for name in training} | taught | result.seconds
+            print("   ".join(f"{name} {value:.3f} s" for name, value in times.items()))
         print(f"final accuracy {accuracy:.2%}", flush=True)
     if failed:
         raise CheckpointError("; ".join(map(str, failed)))

@@ -67,7 +67,7 @@ def training_of(model: Sequential, networks: int, data: Sequence[str] | None) ->
     doubts = [
         f"The model does not say which data trained it{f'; {which}' if network else ''}.",
         "The model does not say either whether the training started from other weights, held images out, weighted images, "
-        "or had a function as its schedule.",
+        "learnt from a teacher, or had a function as its schedule.",
     ]
     if network and model.seed != recipe.seed:
         doubts.append(

@@ -110,7 +110,8 @@ class Contender:
         return command
 
     def _where(self) -> list[tuple[str, str | None]]:
-        return [(name, getattr(self.settings, name)) for name in ("device", "network", "data", "data_dir")]
+        teachers = [("teacher", path) for path in self.settings.teacher]
+        return [*((name, getattr(self.settings, name)) for name in ("device", "network", "data", "data_dir")), *teachers]
 
     def run(self, seed: int, folder: Path) -> Run:
         """Run the process of a seed. Raises SpeedrunError if it fails."""

@@ -10,13 +10,14 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from fastlenet.cli.command import UsageError, run_command
 from fastlenet.cli.flags import add_flags, add_recipe_flags
 from fastlenet.cli.parser import Parser, flag_of
 from fastlenet.cli.settings import Arguments, Options, Settings, Value, a_path, build, flags_for
+from fastlenet.cli.teacher import read_teacher
 from fastlenet.cli.workers import ERRORS, StoppedRuns, Workers, add_worker_flags, kept
 from fastlenet.config import config, get_num_threads
 from fastlenet.data import DataError, Dataset, named
@@ -28,6 +29,10 @@ from fastlenet.distributed.task import Outcome
 from fastlenet.distributed.working import cpu_model
 from fastlenet.fields import INT64_MAX, Values, a_field, expect_fields
 from fastlenet.files import CheckpointError, expect_writable
+from fastlenet.models.ensemble import Ensemble
+from fastlenet.models.loading import read_model
+from fastlenet.nn import Sequential
+from fastlenet.reports.repeating import training_of
 from fastlenet.signals import STOP_SIGNALS, StopSignals
 from fastlenet.speedrun.checking import check_file
 from fastlenet.speedrun.contenders import Contender, PyTorch, Run, SpeedrunError
@@ -52,6 +57,13 @@ class Protocol:
         sys.executable,
     )
     check: str | None = a_path("FILE", "train nothing; check a result file, by the schema and the rules of docs/speedrun.md")
+    teacher_seconds: float | None = field(
+        default=None,
+        metadata={
+            "values": Values(float, "a positive number", 0, 1e9, above=True),
+            "help": "with --teacher: the seconds in which its networks were trained, which count too",
+        },
+    )
 
     def __post_init__(self) -> None:
         expect_fields(self)
@@ -75,7 +87,7 @@ def make_parser(prog: str) -> Parser:
     )
     add_flags(parser, Protocol)
     add_flags(parser, Options, ("threads",))
-    add_flags(parser, Settings, ("device", "network", "data", "data_dir"))
+    add_flags(parser, Settings, ("device", "network", "data", "data_dir", "teacher"))
     add_worker_flags(parser)
     add_recipe_flags(parser)
     return parser
@@ -93,6 +105,7 @@ class _Job:
     data: Dataset
     threads: int
     results: str | None  # the file of finished runs
+    teacher: dict[str, object] | None  # as the JSON file has it
     command: Sequence[str]
 
     @property
@@ -110,6 +123,7 @@ class _Job:
         way: dict[str, object] = (
             {"way": "workers"} if self.workers.asked_for else {"way": "cold processes", "threads": self.threads}
         )
+        way["teacher"] = None if self.teacher is None else self.teacher["fingerprint"]
         return facts | way | {"recipe": asdict(replace(self.recipe, seed=0))}
 
 
@@ -140,6 +154,7 @@ def _job(given: Mapping[str, Value], command: Sequence[str]) -> _Job:
         _expect_twin(settings, workers)
     if workers.asked_for and settings.device != "cpu":
         raise UsageError(f"--device {settings.device}: workers compute on the CPU; leave it out, or --workers and --cluster")
+    teacher = _teacher(settings, protocol, workers)
     if protocol.json is not None:
         expect_writable(protocol.json, as_a_whole=False)
     results = _results_file(protocol, workers)
@@ -148,7 +163,34 @@ def _job(given: Mapping[str, Value], command: Sequence[str]) -> _Job:
     with flags_for():
         class_weights(str(recipe.class_weight), data)
     threads = arguments.options.threads or (1 if workers.asked_for else get_num_threads())
-    return _Job(protocol, workers, settings, recipe, source, data, threads, results, command)
+    return _Job(protocol, workers, settings, recipe, source, data, threads, results, teacher, command)
+
+
+def _teacher(settings: Settings, protocol: Protocol, workers: Workers) -> dict[str, object] | None:
+    """What the JSON file says of a teacher, which makes a category of its own. Raises UsageError and CheckpointError."""
+    seconds, files = protocol.teacher_seconds, settings.teacher
+    if not files:
+        if seconds is not None:
+            raise UsageError(f"--teacher-seconds {seconds}: there is no teacher; give --teacher FILE, or leave it out")
+        return None
+    if workers.asked_for or protocol.pytorch is not None:
+        other = "workers learn" if workers.asked_for else "PyTorch's program learns"
+        raise UsageError(f"--teacher {files[0]}: {other} from labels alone; leave out --teacher, or --workers and --pytorch")
+    if seconds is None:
+        raise UsageError(f"--teacher {files[0]}: the time of its training counts too; give it by --teacher-seconds X")
+    teacher = read_teacher(files, DEVICES[settings.device].load())
+    commands = [_command_of(path) for path in files]
+    said: dict[str, object] = {"command": "; ".join(commands), "seconds": seconds, "files": [*files]}
+    return said | {"networks": len(teacher), "fingerprint": teacher.fingerprint}
+
+
+def _command_of(path: str) -> str:
+    """The command that trained the networks in a file, as far as the file says it."""
+    model = read_model(path).model
+    networks = list(model) if isinstance(model, Ensemble) else [model]
+    first = networks[0]
+    command = training_of(first, len(networks), None).command if isinstance(first, Sequential) else ""
+    return command or f"unknown, of {path}"
 
 
 def _expect_twin(settings: Settings, workers: Workers) -> None:
@@ -170,6 +212,9 @@ def _speedrun(job: _Job, signals: StopSignals) -> int:
     print(f"{facts['cpu']}, {facts['cpus']} CPUs, {job.threads} threads; {device.words(device.load().level())}")
     changed = "" if job.recipe == RECIPES[job.settings.recipe] else " with changes"
     print(f"recipe {job.settings.recipe}{changed}: {job.recipe}\n", flush=True)
+    if job.teacher is not None:
+        files, networks, seconds = ", ".join(job.settings.teacher), job.teacher["networks"], job.teacher["seconds"]
+        print(f"taught by {networks} networks in {files}, whose training took {seconds} s: add it to each run's\n", flush=True)
     with kept(job.results, job.about(), [*_COMMAND, *job.command]) as results:
         found = _on_workers(job, results) if job.workers.asked_for else _in_turns(job, contenders, results)
     ours = f"fastlenet {config()['version']}"
@@ -182,6 +227,7 @@ def _speedrun(job: _Job, signals: StopSignals) -> int:
             "recipe": {"name": job.settings.recipe, **asdict(job.recipe)},
             "target": job.target,
             "results": found,
+            **({} if job.teacher is None else {"teacher": job.teacher}),
         }
         write(Path(job.protocol.json), json.dumps(kept_facts, indent=1) + "\n")
     return 0 if found[ours]["accuracy_mean"] >= job.target else 1

@@ -89,11 +89,11 @@ def _judge_cross_entropy(call: Call, actual: Results) -> None:
 def _judge_distillation(call: Call, actual: Results) -> None:
     """As the cross-entropy, with a second sum of terms up to temperature times the logits, and gradients up to temperature."""
     (loss, dlogits), (exact_loss, exact_gradient), weight = actual, call.exact, _largest(call)
-    mass = np.abs(call.arguments["teacher"].astype(np.float64)).sum(axis=1).max(initial=1)
-    scale = max(1.0, weight) * mass * max(1.0, float(call.arguments["temperature"])) ** 2
+    mass = np.maximum(1.0, np.abs(call.arguments["teacher"].astype(np.float64)).sum(axis=1, keepdims=True))
+    scale = max(1.0, weight) * mass * max(1.0, float(call.arguments["temperature"])) ** 2  # of each row, which may hold NaN
     logits = np.abs(call.arguments["logits"].astype(np.float64))
     beside = 2 * (dlogits.shape[1] + 8) * 2.0**-53 * logits.max(initial=0, where=logits < np.inf)
-    _expect_loss(loss, exact_loss, scale * (2e-12 * (61 + abs(exact_loss)) + beside))
+    _expect_loss(loss, exact_loss, scale.max(initial=1) * (2e-12 * (61 + abs(exact_loss)) + beside))
     bound = np.spacing(np.abs(exact_gradient).astype(np.float32)) / 2 + 2e-12 * scale / max(len(dlogits), 1)
     expect_within("dlogits", dlogits, exact_gradient, bound, np.abs(exact_gradient))
 

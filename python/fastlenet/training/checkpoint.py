@@ -133,6 +133,7 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
         normalisation=(state.data.mean, state.data.std),
         schedule=None if state.schedule is None else schedule_digest(state.schedule, state.steps),
         sample_weight=_sample_weight(state),
+        teacher=_teacher(state),
         network=_network(state.model),
         steps=state.steps,
         epoch=state.epoch,
@@ -150,6 +151,10 @@ def save_state(state: RunState, path: str | os.PathLike[str]) -> None:
 
 def _sample_weight(state: RunState) -> str | None:
     return None if state.sample_weight is None else weights_digest(state.sample_weight)
+
+
+def _teacher(state: RunState) -> str | None:
+    return None if state.teaching is None else state.teaching.teacher.fingerprint
 
 
 def restore_state(state: RunState, path: str | os.PathLike[str], *, allow_level_change: bool = False) -> None:
@@ -244,6 +249,10 @@ def _expect_same_run(state: RunState, facts: RunFacts, allow_level_change: bool)
             raise ValueError("made without sample_weight; leave it out")
         another = "" if state.sample_weight is None else "another "
         raise ValueError(f"made with {another}sample_weight; give the same")
+    if facts.teacher != _teacher(state):
+        if facts.teacher is None:
+            raise ValueError("made without a teacher; leave it out")
+        raise ValueError(f"made with {'a' if state.teaching is None else 'another'} teacher; give the same")
     least = facts.epoch + (facts.position > 0)
     if state.recipe.epochs < least:
         raise ValueError(f"epochs expects at least {least}, where it stands, got {state.recipe.epochs}")

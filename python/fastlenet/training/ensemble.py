@@ -103,7 +103,7 @@ class EnsembleRun:
         self.trainer = make(0)
         expect_images(self.trainer.state.data)
         expect_seeds(self.trainer.state.recipe, self.count)
-        self.training_seconds = self.evaluation_seconds = 0.0
+        self.training_seconds = self.evaluation_seconds = self.teaching_seconds = 0.0
         self.finished: list[dict[str, Array]] = []  # the parameters of the members before the current one
 
     def restore(self, path: str | os.PathLike[str], seed: int, *, allow_level_change: bool = False) -> None:
@@ -164,6 +164,8 @@ class EnsembleRun:
         self.trainer.run(*callbacks)
         self.training_seconds += sum(epoch.seconds for epoch in self.trainer.state.history.epochs)
         self.evaluation_seconds += self.trainer.evaluation_seconds
+        if self.trainer.state.teaching is not None:
+            self.teaching_seconds += self.trainer.state.teaching.seconds
 
     def evaluate(self, states: Sequence[State], report: Callable[[str], None]) -> tuple[float, float]:
         """Returns the accuracy of the ensemble, a fraction, and its loss. Reports the accuracy of each member if there are

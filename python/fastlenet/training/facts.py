@@ -127,7 +127,7 @@ class RunFacts:
     classified correctly, its images and its time.
     normalisation: the mean and standard deviation that normalise the images, or None in files without them.
     schedule: the checksum of a function that was given as the schedule, or None. sample_weight: that of the weights of the
-    images, or None.
+    images, or None. teacher: that of the networks which the run learns from, or None.
     network: the class of the network, then the name and the class of each layer; empty in files without it.
     """
 
@@ -139,6 +139,7 @@ class RunFacts:
     normalisation: tuple[PerChannel, PerChannel] | None
     schedule: str | None
     sample_weight: str | None
+    teacher: str | None
     network: tuple[str, ...]
     steps: int
     epoch: int
@@ -169,7 +170,7 @@ class RunFacts:
             pair is None or _is_normalisation(pair),
             f"normalisation expects a mean and a standard deviation, or those of each channel, got {reprlib.repr(pair)}",
         )
-        checksums = {name: facts.get(name) for name in ("schedule", "sample_weight")}
+        checksums = {name: facts.get(name) for name in ("schedule", "sample_weight", "teacher")}
         for name, value in checksums.items():
             _expect(value is None or _is_word(value), f"{name} expects a word, got {reprlib.repr(value)}")
         network = facts.get("network") or []
@@ -183,6 +184,7 @@ class RunFacts:
             normalisation=None if pair is None else (_per_channel(pair[0]), _per_channel(pair[1])),
             schedule=checksums["schedule"],
             sample_weight=checksums["sample_weight"],
+            teacher=checksums["teacher"],
             network=tuple(network),
             loss_sum=float(sums[0]),
             correct=sums[1],

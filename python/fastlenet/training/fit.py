@@ -43,6 +43,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     schedule: str | Schedule | None = None,
     sample_weight: object = None,
+    teacher: object = None,
+    teacher_cache: str | os.PathLike[str] | None = None,
     verbose: int | str = "auto",
     test_batch_size: int = BATCH_SIZE,
     evaluate_every_epoch: bool = True,
@@ -68,6 +70,13 @@ def fit(
     divides by the sum of the weights instead. So weights of mean 1 keep the size of the steps, and doubling all weights doubles
     the gradient. Label smoothing is applied before the weights. history's "loss" is weighted; "accuracy" and "val_loss" are
     not.
+    teacher: a trained model, an Ensemble, or a list of them; the model then learns from the mean of their probabilities too.
+    Before each epoch they predict its images as the model will see them. The loss of an image is (1 - mix) times its
+    cross-entropy with the label, smoothed as the recipe says, plus mix * temperature^2 times the cross-entropy of
+    softmax(logits / temperature) with the teacher's softmax(logits / temperature); mix and temperature are the recipe's fields.
+    The logits of several networks are the logarithms of their mean probabilities. Source: Hinton, Vinyals and Dean 2015.
+    teacher_cache: a folder that keeps what the teacher predicts, for other runs that see the same images: those with the same
+    augmentation and the same augmentation_seed.
     validation_data: a pair of images and labels, on which each epoch is evaluated. Without it, the validation part of the data
     set is used, or else its test part. If the data have neither, there is no evaluation.
     callbacks: Callback objects, called after each step and each epoch, such as EarlyStopping.
@@ -121,6 +130,8 @@ def fit(
         evaluate_every_epoch=evaluate_every_epoch,
         schedule=schedule if callable(schedule) else None,
         sample_weight=sample_weight,
+        teacher=teacher,
+        teacher_cache=teacher_cache,
     )
     _expect_monitored(callbacks, trainer)
     with nullcontext() if checkpoint is None else reserve(checkpoint, resume):

@@ -18,7 +18,7 @@ from fastlenet.training.step import Average, TrainingStep
 __all__ = ["HostStep"]
 
 _MOST_GRAPHS = 16
-_CALLS = 5  # gather, forward pass, loss, backward pass, optimizer
+_CALLS = 6  # gather, forward pass, loss, stop_unless_finite, backward pass, optimizer; and a second gather with a teacher
 _CHANGING = "lr", "steps", "model", "buffers"  # of an optimizer
 
 
@@ -82,8 +82,9 @@ class HostStep(TrainingStep):
         optimizer, model = state.optimizer, state.model
         settings = [(name, str(value)) for name, value in vars(optimizer).items() if name not in _CHANGING]
         arrays = images, model.parameter_buffer, model.gradient_buffer, *optimizer.buffers.values(), *state.average.values()
+        taught = self._all_targets, self._targets
         distorted = None if transform is None else (transform.augmentation, transform.seed)
-        objects = map(id, (optimizer, state.recipe, *arrays))  # which the graph, or the state, keeps alive
+        objects = map(id, (optimizer, state.recipe, *arrays, *taught))  # which the graph, or the state, keeps alive
         return n, average, distorted, state.weights is None, tuple(settings), tuple(objects)
 
     def _capture(self, key: Hashable, run: Context, images: Array, n: int, transform: Any, average: Average) -> tuple[Any, Any]:
@@ -103,9 +104,8 @@ class HostStep(TrainingStep):
             out = self._x[:n]
             ops.gather_images(images, self._index[:n], mean=data.mean, std=data.std, transform=transform, out=out)
             run.graphs["forward"].launch()
-            logits = run.graphs["forward"].result
-            options = {"label_smoothing": state.recipe.label_smoothing, "weights": weights}
-            loss, _ = self._loss(logits, self._labels[:n], **options, out=self._logits_gradient[:n])
+            logits = cast("Array", run.graphs["forward"].result)
+            loss, _ = self._lose(logits, self._labels[:n], weights, self._index[:n], None)
             state.model.note_forward_pass(run)
             self._check(float(loss))
             kind.stop_unless_finite(loss)
@@ -124,6 +124,6 @@ class HostStep(TrainingStep):
             self._graphs.clear()
         if graph.reason is not None:
             self._graphs[key] = None
-        elif graph.calls == _CALLS + 1:  # and no others, of a signal handler; stop_unless_finite is one
+        elif graph.calls == _CALLS + (self._targets is not None):  # and no others, of a signal handler
             self._graphs[key] = _Captured(graph, run, loss, logits)
         return loss, logits

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from fastlenet.augment import EPOCH, Augmentation
+from fastlenet.augment import EPOCH, Augmentation, Transform
 from fastlenet.backend import ALGORITHMS, PRECISIONS
 from fastlenet.fields import (
     INT64_MAX,
@@ -34,7 +34,7 @@ __all__ = ["CHOICES", "RECIPES", "ChangesButSchedule", "Recipe", "RecipeChanges"
 
 # A field has no effect if the field that it belongs to is off.
 _BELONGS_TO = {"ema_start": "ema", "ema_every": "ema", "elastic_sigma": "elastic", "nesterov": "momentum"}
-
+_OF_TEACHER = "temperature", "mix"
 
 _EPOCHS = Values(int, "an integer in 0..2^32", 0, EPOCH.most + 1)
 _COUNT = Values(int, "a non-negative integer", 0, INT64_MAX)
@@ -84,6 +84,8 @@ class ChangesButSchedule(TypedDict, total=False):
     label_smoothing: float
     dropout: float
     dropout_fc1: float
+    temperature: float
+    mix: float
     ema: float
     ema_start: float
     ema_every: int
@@ -101,6 +103,7 @@ class ChangesButSchedule(TypedDict, total=False):
     precision: str
     tta: bool
     seed: int
+    augmentation_seed: int
 
 
 class RecipeChanges(ChangesButSchedule, total=False):
@@ -164,6 +167,12 @@ class Recipe:
     label_smoothing: float = a_field(0.0, _SHARE, "share of the target that is spread over all classes, 0 to 1")
     dropout: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc2")
     dropout_fc1: float = a_field(0.0, _FRACTION, "probability of dropping an input of fc1")
+    temperature: float = a_field(
+        2.0,
+        Values(float, "a number in [0.001, 1000]", 0.001, 1000),
+        "with a teacher: what its and the student's logits are divided by",
+    )
+    mix: float = a_field(0.9, _SHARE, "with a teacher: its share of the loss, 0 to 1; the labels have the rest")
     ema: float = a_field(0.0, _FRACTION, "decay of a running average of the weights; the average is evaluated and saved")
     ema_start: float = a_field(0.5, _SHARE, "share of the steps after which the average begins, 0 to 1")
     ema_every: int = a_field(1, _POSITIVE, "steps between updates of the average")
@@ -191,6 +200,9 @@ class Recipe:
     )
     tta: bool = a_field(False, _SWITCH, "test-time augmentation: average over each test image and its four shifts by one pixel")
     seed: int = a_field(0, _SEED, "seed of the initial weights, the order of the images, augmentation and dropout")
+    augmentation_seed: int = a_field(
+        0, _SEED, "another seed of the augmentation alone, so that students of several seeds see the same images; 0: the seed"
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_weight", class_weight_text(self.class_weight))
@@ -256,6 +268,12 @@ class Recipe:
             elastic_sigma=_clamped("elastic_sigma", self.elastic_sigma * factor),
         )
 
+    def transforms(self, h: int, w: int) -> Callable[[int], Transform | None]:
+        """Returns a function from an epoch, counted from 0, to the distortions of its images of h x w pixels; None for none."""
+        augmentation, seed = self.augmentation_for(h, w), self.augmentation_seed or self.seed
+        until = self.epochs - self.plain_epochs if augmentation else 0
+        return lambda epoch: augmentation.at(seed, epoch) if epoch < until else None
+
     def _on(self) -> dict[str, object]:
         """The fields that are on, and their values."""
         values: dict[str, object] = asdict(self)
@@ -266,6 +284,9 @@ class Recipe:
             del shown["shards"]
         if self.precision == PRECISIONS[0]:
             del shown["precision"]
+        for name in _OF_TEACHER:  # of which a recipe does not know whether there is one
+            if shown.get(name) == getattr(Recipe, name):
+                del shown[name]
         return shown
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ from fastlenet.training.history import History
 from fastlenet.training.optimizers import OPTIMIZERS
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.schedule import Schedule, expect_schedule, share
+from fastlenet.training.teaching import Teaching
 from fastlenet.training.weights import image_weights, sample_weights
 
 __all__ = ["DivergedError", "RunState"]
@@ -31,8 +32,8 @@ class RunState:
 
     batches_per_epoch: the largest number of batches of an epoch, or None for all. schedule: a function from a step and the
     number of steps to the share of the recipe's lr; it replaces the recipe's schedule. sample_weight: a weight for each
-    training image, or None. settings: data of the caller that every checkpoint stores. passengers: arrays by name that every
-    checkpoint stores and gives back.
+    training image, or None. teaching: of a teacher, or None. settings: data of the caller that every checkpoint stores.
+    passengers: arrays by name that every checkpoint stores and gives back.
 
     epoch: the number of complete epochs. position, images, loss_sum, correct, seconds: of the current epoch, the batches and
     images done, the sum of the images' losses, the images classified correctly, and the time. starts: where the batches of the
@@ -50,11 +51,12 @@ class RunState:
         batches_per_epoch: int | None = None,
         schedule: Schedule | None = None,
         sample_weight: object = None,
+        teaching: Teaching | None = None,
         settings: Mapping[str, object] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe
-        self.batches_per_epoch, self.schedule = batches_per_epoch, schedule
+        self.batches_per_epoch, self.schedule, self.teaching = batches_per_epoch, schedule, teaching
         self.settings, self.passengers = dict(settings or {}), dict(passengers or {})
         self.sample_weight = None if sample_weight is None else sample_weights(sample_weight, data)
         self.weights = image_weights(str(recipe.class_weight), self.sample_weight, data)  # in the loss; None: all are 1

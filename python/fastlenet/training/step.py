@@ -8,12 +8,13 @@ from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 
-from fastlenet.augment import Augmentation, Transform
+from fastlenet.augment import Transform, with_views
 from fastlenet.backend import Array
 from fastlenet.inference.losses import LOSSES
 from fastlenet.philox import permutation
 from fastlenet.training.clipping import GradientClip
 from fastlenet.training.state import DivergedError, RunState
+from fastlenet.training.teaching import Teaching
 
 __all__ = ["Average", "TrainingStep"]
 
@@ -31,17 +32,22 @@ class TrainingStep:
         largest = min(max(recipe.batch_size, recipe.batch_size_end), len(data.train_images))
         self._state, self._rate_of = state, rate
         self._x: Array = ops.empty((largest, *data.input_shape))
-        self._augmentation = recipe.augmentation_for(*data.input_shape[1:])
-        self._views: Any = recipe.preprocessing.kept_views(data.train_images)
+        self._transform_of = recipe.transforms(*data.input_shape[1:])
+        self._views: Array | None = recipe.preprocessing.kept_views(data.train_images)
         if self._views is not None and ops.Graph.captures_steps:  # a GPU, which would copy them for every batch
             views = ops.empty(self._views.shape)
             views[...] = self._views
             self._views = views
         self._logits_gradient: Array = ops.empty((largest, data.classes))
         self._loss = LOSSES[recipe.loss].op(ops)
+        taught = state.teaching is not None
+        # What a teacher expects: of each training image, and of the batch; as images of one row, for gather_images.
+        self._all_targets: Array | None = ops.empty((len(data.train_images), 1, data.classes)) if taught else None
+        self._targets: Array | None = ops.empty((largest, 1, 1, data.classes)) if taught else None
         self._clip = GradientClip(state.model, recipe.clip_norm) if recipe.clip_norm else None
         self._order: Array
-        self._transform: Transform | None = None
+        self._transform: Transform | None = None  # and the part of it that is drawn at random, which all networks share
+        self._shown: Transform | None = None
         self._predicted = np.empty(
             len(data.train_images), np.int64
         )  # the predicted classes of the epoch's images, in their order
@@ -52,11 +58,15 @@ class TrainingStep:
         self.wait()  # an interrupted run may have left steps
         state, recipe = self._state, self._state.recipe
         self._order = permutation(len(state.data.train_images), recipe.seed, state.epoch)
-        augmented = self._augmentation and state.epoch < recipe.epochs - recipe.plain_epochs
-        self._transform = self._augmentation.at(recipe.seed, state.epoch, self._views) if augmented else None
-        if not augmented and self._views is not None:
-            self._transform = Augmentation().at(recipe.seed, state.epoch, self._views)
+        self._shown = self._transform_of(state.epoch)
+        self._transform = with_views(self._shown, self._views)
         self._uncounted = range(state.images, state.images)
+
+    def learn_from(self, teaching: Teaching, proceed: Callable[[int], bool]) -> None:
+        """Take what the teacher expects of the images as this epoch shows them. proceed: as Teaching.targets takes it."""
+        targets = teaching.targets(self._state.data, self._shown, proceed)
+        if targets is not None and self._all_targets is not None:
+            self._all_targets[...] = targets[:, None]
 
     def run(self, images: int) -> SupportsFloat:
         """Make one step on the next `images` images of the epoch. Returns their mean loss. Raises DivergedError."""
@@ -106,9 +116,29 @@ class TrainingStep:
         data, ops, n = self._state.data, self._state.model.ops, len(index)
         x = ops.gather_images(images, index, mean=data.mean, std=data.std, transform=transform, out=self._x[:n])
         logits = self._state.model(x)
-        options = {"label_smoothing": self._state.recipe.label_smoothing, "weights": weights, "batch_size": batch_size}
-        loss, dlogits = self._loss(logits, labels, **options, out=self._logits_gradient[:n])
+        loss, dlogits = self._lose(logits, labels, weights, index, batch_size)
         return loss, logits, dlogits
+
+    def _lose(
+        self, logits: Array, labels: Array, weights: Array | None, index: Array, batch_size: int | None
+    ) -> tuple[SupportsFloat, Array]:
+        """The loss of these images, and its gradient with respect to their logits."""
+        recipe, ops, n = self._state.recipe, self._state.model.ops, len(index)
+        smoothing, out = recipe.label_smoothing, self._logits_gradient[:n]
+        if self._all_targets is None or self._targets is None:
+            return self._loss(logits, labels, label_smoothing=smoothing, weights=weights, batch_size=batch_size, out=out)
+        targets = ops.gather_images(self._all_targets, index, mean=0.0, std=1.0, out=self._targets[:n])  # exact copies
+        return ops.softmax_distillation(
+            logits,
+            labels,
+            targets.reshape(logits.shape),
+            mix=recipe.mix,
+            temperature=recipe.temperature,
+            label_smoothing=smoothing,
+            weights=weights,
+            batch_size=batch_size,
+            out=out,
+        )
 
     def _update(self, average: Average) -> None:
         """Change the weights by the gradient, and the average of the weights."""

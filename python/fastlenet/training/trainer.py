@@ -27,12 +27,29 @@ from fastlenet.training.schedule import Schedule
 from fastlenet.training.sharded_step import ShardedStep
 from fastlenet.training.state import DivergedError, RunState
 from fastlenet.training.step import TrainingStep
+from fastlenet.training.teacher import Teacher
+from fastlenet.training.teaching import Teaching
 
 __all__ = ["InterruptedRunError", "Trainer"]
 
 
 class InterruptedRunError(Exception):
     """The run was stopped, between two steps."""
+
+
+def _teaching(teacher: object, cache: str | os.PathLike[str] | None, data: Dataset, recipe: Recipe) -> Teaching | None:
+    """What a run learns from beside the labels. Raises FieldTypeError, FieldValueError or CheckpointError."""
+    if teacher is None:
+        if cache is not None:
+            raise FieldValueError(
+                "teacher_cache", str(cache), "a teacher", cure="give teacher too, or leave it out", got="none"
+            )
+        return None
+    if recipe.loss != "cross_entropy":
+        raise FieldValueError("loss", recipe.loss, "cross_entropy with a teacher", cure="leave out loss, or the teacher")
+    teaching = Teaching(teacher if isinstance(teacher, Teacher) else Teacher(teacher), recipe.temperature, cache)
+    teaching.expect_fit(data, map(recipe.transforms(*data.input_shape[1:]), range(recipe.epochs)))
+    return teaching
 
 
 class Trainer:
@@ -43,9 +60,9 @@ class Trainer:
 
     test_batch_size: images at a time in evaluation. evaluate_every_epoch: if false, evaluate only after the last epoch. rate: a
     function from a step, counted from 0, to its learning rate, instead of the recipe's; on a GPU it is called for all steps of
-    an epoch at its beginning. ranks: the processes that share the run, each with such a Trainer, or None; the callbacks of a
-    rank are its own. RunState describes the other arguments. Raises TypeError or ValueError for a model, data and recipe that
-    do not match.
+    an epoch at its beginning. teacher, teacher_cache: as fit takes them; or a Teacher. ranks: the processes that share the run,
+    each with such a Trainer, or None; the callbacks of a rank are its own. RunState describes the other arguments. Raises
+    TypeError or ValueError for a model, data and recipe that do not match.
     """
 
     def __init__(
@@ -61,6 +78,8 @@ class Trainer:
         batches_per_epoch: int | None = None,
         schedule: Schedule | None = None,
         sample_weight: object = None,
+        teacher: object = None,
+        teacher_cache: str | os.PathLike[str] | None = None,
         settings: Mapping[str, object] | None = None,
         passengers: Mapping[str, Array] | None = None,
     ) -> None:
@@ -81,6 +100,7 @@ class Trainer:
             batches_per_epoch=batches_per_epoch,
             schedule=schedule,
             sample_weight=sample_weight,
+            teaching=_teaching(teacher, teacher_cache, data, recipe),
             settings=settings,
             passengers=passengers,
         )
@@ -149,6 +169,8 @@ class Trainer:
         state, starts = self.state, self.state.starts
         start = time.perf_counter()
         self._step.start()
+        if state.teaching is not None:
+            self._learn_from(state.teaching, callbacks)
         while state.position < state.batches:
             images = starts[state.position + 1] - starts[state.position]
             loss = self._step.run(images)
@@ -165,6 +187,18 @@ class Trainer:
                 self._interrupt()
             start = time.perf_counter()
         self._finish_epoch(callbacks)
+
+    def _learn_from(self, teaching: Teaching, callbacks: tuple[Callback, ...]) -> None:
+        """Let the teacher predict the epoch's images. stop() ends this too."""
+
+        def proceed(images: int) -> bool:
+            for callback in callbacks:
+                callback.taught(self, images)
+            return not self.stop_requested
+
+        self._step.learn_from(teaching, proceed)
+        if self._stopping():
+            self._interrupt()
 
     def _finish_epoch(self, callbacks: tuple[Callback, ...]) -> None:
         state = self.state

@@ -49,6 +49,9 @@ class Callback:
     def begin(self, run: Run) -> None:
         """Called before the first step, also of a run that was resumed."""
 
+    def taught(self, run: Run, images: int) -> None:
+        """Called before the first step of an epoch, while a teacher predicts its images: after each part of so many images."""
+
     def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
         """Called after each step. images: the number of its images. loss: float(loss) is its mean loss.
 

@@ -60,13 +60,13 @@ class Console(Callback):
         tell(one_line(text))
         self._on_bar("refresh")
 
-    def _open_bar(self, run: Run, done: int) -> None:
+    def _open_bar(self, run: Run, done: int, what: str, total: int) -> None:
         try:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(
-                desc=f"epoch {run.state.epoch + 1}/{run.state.recipe.epochs}",
-                total=run.state.images_per_epoch,
+                desc=f"{what} {run.state.epoch + 1}/{run.state.recipe.epochs}",
+                total=total,
                 initial=done,
                 unit=" images",
                 leave=False,
@@ -89,9 +89,17 @@ class Console(Callback):
             self._bar, self._has_bar = None, False
             return None
 
+    def taught(self, run: Run, images: int) -> None:
+        total = len(run.state.data.train_images)
+        if self._has_bar and self._bar is None:
+            self._open_bar(run, 0, "teacher, epoch", total)
+        self._on_bar("update", images)
+        if self._bar is not None and self._bar.n >= total:
+            self.close()
+
     def batch(self, run: Run, loss: SupportsFloat, images: int) -> None:
         if self._has_bar and self._bar is None:
-            self._open_bar(run, run.state.images - images)
+            self._open_bar(run, run.state.images - images, "epoch", run.state.images_per_epoch)
         if self._has_bar and self._on_bar("update", images):  # redrawn, at most ten times a second
             self._on_bar("set_postfix_str", f"loss {run.mean_loss():.4f}")
         if self.log_interval and run.state.position % self.log_interval == 0:
