@@ -24,44 +24,47 @@ constexpr int kSentinel = 7;
 constexpr int kAttempts = 10;
 constexpr std::ptrdiff_t kTileLine = kTileWords * sizeof(std::uint32_t);
 
-// How many lines a tile has if the first factor has `lines`: an instruction takes as long as these.
-constexpr int lines_of(int tile, int lines) { return tile == kSentinel ? 1 : tile <= 4 ? lines : kTileLines; }
+// lines: of the first factor and of the sums; an instruction takes as many cycles. depth: how many words of a line the first
+// factor has, and how many lines the second.
+struct TileSizes {
+  int lines = kTileLines, depth = kTileWords;
+
+  constexpr int lines_of(int tile) const { return tile == kSentinel ? 1 : tile <= 4 ? lines : depth; }
+  constexpr int words_of(int tile) const { return tile == 4 ? depth : kTileWords; }
+};
 
 // Palette 1, as in Intel's manual: bytes in a row from byte 16 on, rows from byte 48 on.
 struct alignas(64) TileShapes {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint16_t row_bytes[16] = {};
   std::uint8_t rows[16] = {};
-};
-static_assert(sizeof(TileShapes) == 64);
 
-struct AllTileShapes {
-  TileShapes with[kTileLines + 1];  // lines
-
-  constexpr AllTileShapes() : with() {
-    for (int lines = 1; lines <= kTileLines; ++lines) {
-      for (int tile = 0; tile < kTiles; ++tile) with[lines].rows[tile] = static_cast<std::uint8_t>(lines_of(tile, lines));
+  explicit TileShapes(TileSizes sizes) {
+    for (int tile = 0; tile < kTiles; ++tile) {
+      row_bytes[tile] = static_cast<std::uint16_t>(4 * sizes.words_of(tile));
+      rows[tile] = static_cast<std::uint8_t>(sizes.lines_of(tile));
     }
   }
 };
-constexpr AllTileShapes kTileShapes;
+static_assert(sizeof(TileShapes) == 64);
 
 #if defined(__AMX_TILE__) || defined(__AMXTILE__)  // as Clang spells it up to version 14
 
 class HardwareTileMemory {
  public:
-  explicit HardwareTileMemory(int lines) { configure(lines); }
+  explicit HardwareTileMemory(TileSizes sizes) { configure(sizes); }
   ~HardwareTileMemory() { asm volatile("tilerelease" ::: "memory"); }
   HardwareTileMemory(const HardwareTileMemory&) = delete;
   HardwareTileMemory& operator=(const HardwareTileMemory&) = delete;
 
+  TileSizes sizes() const { return sizes_; }
+
   // Also sets all tiles to zeros.
-  void configure(int lines) {
-    lines_ = lines;
-    asm volatile("ldtilecfg %0" ::"m"(kTileShapes.with[lines]) : "memory");
+  void configure(TileSizes sizes) {
+    sizes_ = sizes;
+    const TileShapes shapes(sizes);
+    asm volatile("ldtilecfg %0" ::"m"(shapes) : "memory");
   }
-  // What happens to tiles on some virtual machines: their contents are gone.
-  void lose() { configure(lines_); }
 
   template <int tile>
   void zero() {
@@ -78,20 +81,21 @@ class HardwareTileMemory {
   }
 
  private:
-  int lines_;
+  TileSizes sizes_;
 };
 
 #endif
 
 class EmulatedTileMemory {
  public:
-  explicit EmulatedTileMemory(int lines) { configure(lines); }
+  explicit EmulatedTileMemory(TileSizes sizes) { configure(sizes); }
 
-  void configure(int lines) {
-    lines_ = lines;
+  TileSizes sizes() const { return sizes_; }
+
+  void configure(TileSizes sizes) {
+    sizes_ = sizes;
     __builtin_memset(at_, 0, sizeof at_);
   }
-  void lose() { configure(lines_); }
 
   template <int tile>
   void zero() {
@@ -100,22 +104,31 @@ class EmulatedTileMemory {
 
   template <int tile>
   void load(const void* from, std::ptrdiff_t stride) {
-    for (int row = 0; row < lines_of(tile, lines_); ++row) {
-      __builtin_memcpy(at_[tile][row], static_cast<const char*>(from) + row * stride, sizeof at_[tile][row]);
+    for (int row = 0; row < sizes_.lines_of(tile); ++row) {
+      __builtin_memcpy(at_[tile][row], static_cast<const char*>(from) + row * stride, row_size(tile));
     }
   }
 
   template <int tile>
   void store(void* to, std::ptrdiff_t stride) {
-    for (int row = 0; row < lines_of(tile, lines_); ++row) {
-      __builtin_memcpy(static_cast<char*>(to) + row * stride, at_[tile][row], sizeof at_[tile][row]);
+    for (int row = 0; row < sizes_.lines_of(tile); ++row) {
+      __builtin_memcpy(static_cast<char*>(to) + row * stride, at_[tile][row], row_size(tile));
     }
   }
 
  protected:
-  int lines_;
+  TileSizes sizes_;
   std::uint32_t at_[kTiles][kTileLines][kTileWords];
+
+ private:
+  std::size_t row_size(int tile) const { return static_cast<std::size_t>(sizes_.words_of(tile)) * sizeof(std::uint32_t); }
 };
+
+// What happens to tiles on some virtual machines: their contents are gone.
+template <typename Tiles>
+inline void lose(Tiles& tiles) {
+  tiles.configure(tiles.sizes());
+}
 
 struct alignas(64) Sentinel {
   std::uint32_t word[kTileWords];
@@ -139,14 +152,13 @@ inline bool sentinel_is_there(Tiles& tiles) {
 // emulation. number: of the block in its call; for tests, the tiles of some are lost on purpose, while `lost` says so. Returns
 // how often the block was computed again.
 template <typename Emulation, typename Tiles, typename Block>
-inline std::int64_t until_it_survives(Tiles& tiles, int lines, std::int64_t number, const TileLosses& losses,
-                                      const Block& block) {
+inline std::int64_t until_it_survives(Tiles& tiles, std::int64_t number, const TileLosses& losses, const Block& block) {
   const std::int64_t planned = losses.every && number % losses.every == 0 ? losses.times : 0;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (block(tiles, attempt < planned)) return attempt;
-    tiles.configure(lines);
+    tiles.configure(tiles.sizes());
   }
-  Emulation emulated(lines);
+  Emulation emulated(tiles.sizes());
   block(emulated, false);
   return kAttempts;
 }

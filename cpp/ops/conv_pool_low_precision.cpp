@@ -1,4 +1,5 @@
-// Convolution + ReLU + max-pooling of a batch with factors of bfloat16: in blocks of 16 images, or one image at a time.
+// Convolution + ReLU + max-pooling of a batch with factors of bfloat16: in blocks of 16 images, or one image at a time, which
+// gives the same bits.
 #include "../machine/scratch.hpp"
 #include "../machine/units.hpp"
 #include "batches.hpp"
@@ -12,6 +13,19 @@ namespace {
 constexpr std::int64_t kLanes = 16;
 
 std::int64_t row_pairs(const ConvShape& conv) { return (conv.s + 1) / 2; }
+
+bool one_by_one(const ConvShape& conv) { return 2 * conv.n <= kLanes; }
+
+// One image: y, winners [k][windows] <- [groups of 16 filters][windows][16].
+void store_groups(float* y, std::uint8_t* winners, const float* y_groups, const std::int32_t* winner_groups,
+                  const LowPrecisionTable& table, const ConvPoolShape& shape) {
+  const std::int64_t windows = shape.pool.p * shape.pool.q;
+  for (std::int64_t k = 0; k < shape.conv.k; k += kLanes) {
+    const std::int64_t filled = std::min(kLanes, shape.conv.k - k);
+    table.deinterleave(y + k * windows, y_groups + k * windows, filled, windows);
+    table.deinterleave_bytes(winners + k * windows, winner_groups + k * windows, filled, windows);
+  }
+}
 
 void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
                        const LowPrecisionTable& table, const ConvPoolShape& shape) {
@@ -78,10 +92,43 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
     table.round(halves, padded, size);
     halves[size] = 0;
     table.conv_pool_one(y_groups, winner_groups, halves, filter_groups, bias_groups, shape);
-    for (std::int64_t k = 0; k < conv.k; k += kLanes) {
-      const std::int64_t at = (n * conv.k + k) * windows, filled = std::min(kLanes, conv.k - k);
-      table.deinterleave(y + at, y_groups + k * windows, filled, windows);
-      table.deinterleave_bytes(winners + at, winner_groups + k * windows, filled, windows);
+    const std::int64_t at = n * conv.k * windows;
+    store_groups(y + at, winners + at, y_groups, winner_groups, table, shape);
+  });
+}
+
+// The rows of tiles are up to 16 images, or the windows of one.
+void forward_by_tiles(float* y, std::uint8_t* winners, const float* x, const float* weight, const float* bias,
+                      const LowPrecisionTable& table, const ConvPoolShape& shape) {
+  const ConvShape& conv = shape.conv;
+  const PixelLayout layout = table.pixel_layout(conv);
+  const std::int64_t each = one_by_one(conv) ? 1 : kLanes, blocks = ceil_divide(conv.n, each);
+  const std::int64_t groups = ceil_divide(conv.k, kLanes), windows = shape.pool.p * shape.pool.q;
+  const std::int64_t x_size = conv.c * conv.h * conv.w, y_size = groups * windows * kLanes;
+  const TileLosses losses = planted_losses();
+  const int workers = workers_for(blocks);
+  std::uint32_t *filters, *all_pixels;
+  float *bias_groups, *all_y;
+  std::int32_t* all_winners;
+  take_scratch({{filters, layout.filters},
+                {all_pixels, workers * each * layout.image},
+                {bias_groups, groups * kLanes},
+                {all_y, workers * each * y_size},
+                {all_winners, workers * each * y_size}});
+  table.pack_pixel_filters(filters, weight, conv, layout);
+  for (std::int64_t k = 0; k < groups * kLanes; ++k) bias_groups[k] = bias != nullptr && k < conv.k ? bias[k] : 0.0f;
+  parallel_for(blocks, workers, [&](std::int64_t block, int worker) {
+    const std::int64_t first = block * each, images = std::min(each, conv.n - first), slot = worker * each;
+    std::uint32_t* pixels = all_pixels + slot * layout.image;
+    float* y_groups = all_y + slot * y_size;
+    std::int32_t* winner_groups = all_winners + slot * y_size;
+    for (std::int64_t i = 0; i < images; ++i) {
+      table.pack_pixels(pixels + i * layout.image, x + (first + i) * x_size, conv, layout);
+    }
+    count_repeats(table.conv_pool_tiles(y_groups, winner_groups, pixels, filters, bias_groups, images, shape, layout, losses));
+    for (std::int64_t i = 0; i < images; ++i) {
+      const std::int64_t from = i * y_size, to = (first + i) * conv.k * windows;
+      store_groups(y + to, winners + to, y_groups + from, winner_groups + from, table, shape);
     }
   });
 }
@@ -92,11 +139,12 @@ void conv2d_relu_max_pool2d_forward_bf16(float* y, std::uint8_t* winners, const 
                                          const float* bias, const float* packed, Algorithm algorithm,
                                          const ConvPoolShape& shape) {
   const LowPrecisionTable& table = unit();
-  if (table.conv_pool == nullptr || by_winograd(algorithm, shape)) {
+  if (shape.conv.n == 0 || shape.conv.k == 0) return;
+  if (table.conv_pool_tiles != nullptr) {
+    forward_by_tiles(y, winners, x, weight, bias, table, shape);
+  } else if (by_winograd(algorithm, shape)) {
     conv2d_relu_max_pool2d_forward(y, winners, x, weight, bias, packed, algorithm, shape);
-  } else if (shape.conv.n == 0 || shape.conv.k == 0) {
-    return;
-  } else if (2 * shape.conv.n <= kLanes) {
+  } else if (one_by_one(shape.conv)) {
     forward_one_by_one(y, winners, x, weight, bias, table, shape);
   } else {
     forward_by_blocks(y, winners, x, weight, bias, table, shape);

@@ -120,10 +120,12 @@ def conv2d_relu_max_pool2d_forward(
     algorithm: str = "direct",
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
-    """As in fastlenet.ops, of round(x) and round(weight): each sum begins with the bias, and adds pairs of a filter row's taps.
+    """As in fastlenet.ops, of round(x) and round(weight), with sums of float32.
 
-    Only VDPBF16PS has a kernel for it. With TDPBF16PS it is the op of fastlenet.ops, in float32; so it is for shapes that are
-    computed by Winograd's algorithm, whose transforms would lose digits. Its gradients are always those of fastlenet.ops.
+    With VDPBF16PS each sum begins with the bias, and adds pairs of a filter row's taps. For shapes that Winograd's algorithm
+    computes, it is the op of fastlenet.ops, in float32: this is faster, and its transforms would lose digits in bfloat16. With
+    TDPBF16PS each sum adds parts of filter rows, of up to 32 numbers, and the bias last, whatever the algorithm. The gradients
+    are always those of fastlenet.ops.
     """
     packed = None
     if isinstance(weight, PackedWeight):

@@ -263,7 +263,6 @@ void low_precision() {
       cpu::linear_backward_bf16(dx.data(), layer.dweight.data(), layer.dbias.data(), dy.data(), x.data(), layer.weight.data(),
                                 layer.shape);
     });
-    if (instruction == "tdpbf16ps") continue;  // which has no convolution
     for (const std::int64_t images : {16, 1}) {
       Convolution conv(random, images, 1, 12, 20, 0.4f);
       const Floats pixels = random.uniform(conv.inputs, 0.0f, 1.0f);

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from fastlenet import bf16, ops, reference
+from fastlenet import _core, bf16, ops, reference
 from fastlenet.reference import bf16 as twin
 from helpers.arrays import Array, Guarded, integers, normals
-from helpers.bf16 import UNITS, using
+from helpers.bf16 import TILES, UNITS, using
 from helpers.expect import expect_equal, expect_meaningful, expect_same_bits, expect_within, gamma
 
 Rng = np.random.Generator
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
 
 # Blocks that are full or not, one image at a time up to 8; even and odd rows of taps; windows of less, as many and more than
-# four positions; filters of less than a vector and of several.
+# four positions; filters of less than a vector and of several; filter rows that tiles take in parts, also in parts of one pair.
 CASES = [
     Case(1, 1, 6, 6, 1, 1, 1),
     Case(17, 1, 12, 12, 20, 5, 5),
@@ -52,6 +52,8 @@ CASES = [
     Case(33, 2, 8, 9, 4, 4, 4, (1, 1), (2, 0)),
     Case(3, 1, 9, 9, 70, 3, 7, (2, 3), (1, 3)),
     Case(20, 5, 6, 7, 7, 1, 6, (4, 1), (0, 1)),
+    Case(17, 20, 6, 8, 18, 2, 5),
+    Case(2, 34, 2, 18, 3, 1, 17, (2, 1)),
     Case(0, 1, 6, 6, 3, 3, 3),
     Case(4, 1, 6, 6, 0, 3, 3),
     Case(12, 0, 6, 6, 3, 3, 3),
@@ -80,11 +82,10 @@ def test_exact(case: Case, rng: Rng, guarded: Guarded) -> None:
 
 @pytest.mark.usefixtures("unit")
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_bounded(case: Case, unit: str, rng: Rng) -> None:
+def test_bounded(case: Case, rng: Rng) -> None:
     """A sum of c*r*s products and the bias; a maximum errs by no more than its largest term."""
     x, weight, bias = (array.astype(np.float64) for array in case.arrays(normals, rng))
-    rounds = unit.startswith("vdpbf16ps")
-    exact = (twin if rounds else reference).conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)[0]
+    exact = twin.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)[0]
     sizes = np.abs(twin.rounded(x)), np.abs(twin.rounded(weight)), np.abs(bias)
     magnitudes = reference.conv2d_relu_max_pool2d_forward(*sizes, **case.options)[0]
     depth = case.c * case.r * case.s + 2
@@ -146,18 +147,42 @@ def test_ties_and_nan_choose_the_first() -> None:
         np.testing.assert_array_equal(winners[0, 0], [[0, 1], [255, 0]])
 
 
-@pytest.mark.usefixtures("unit")
-def test_winograd_stays_in_float32(rng: Rng) -> None:
-    """Where Winograd's algorithm pays, as for LeNet's conv2; its bits are those of fastlenet.ops."""
+def test_winograd_stays_in_float32_by_vectors(rng: Rng) -> None:
+    """Where Winograd's algorithm pays, as for LeNet's conv2; its bits are those of fastlenet.ops. Tiles are faster than it."""
     case = Case(20, 20, 12, 12, 50, 5, 5)
     x, weight, bias = case.arrays(normals, rng)
-    for images in (x, x[:1]):
-        for given in (weight, ops.Packed(weight, "winograd")):
-            expected = ops.conv2d_relu_max_pool2d_forward(images, given, bias, algorithm="winograd")
-            expect_same_bits(bf16.conv2d_relu_max_pool2d_forward(images, given, bias, algorithm="winograd"), expected)
     small = Case(20, 1, 12, 12, 20, 5, 5).arrays(normals, rng)
-    one = bf16.conv2d_relu_max_pool2d_forward(*small, algorithm="winograd")
-    expect_same_bits(one, bf16.conv2d_relu_max_pool2d_forward(*small))
+    for unit in UNITS:
+        tiles = unit.startswith("tdpbf16ps")
+        with using(unit):
+            for images in (x[:2],) if tiles else (x, x[:1]):
+                in_float32 = ops.conv2d_relu_max_pool2d_forward(images, weight, bias, algorithm="winograd")
+                expected = bf16.conv2d_relu_max_pool2d_forward(images, weight, bias) if tiles else in_float32
+                assert not tiles or (expected[0] != in_float32[0]).any()
+                for given in (weight, ops.Packed(weight, "winograd")):
+                    found = bf16.conv2d_relu_max_pool2d_forward(images, given, bias, algorithm="winograd")
+                    expect_same_bits(found, expected)
+            one = bf16.conv2d_relu_max_pool2d_forward(*small, algorithm="winograd")
+            expect_same_bits(one, bf16.conv2d_relu_max_pool2d_forward(*small))
+
+
+@pytest.mark.parametrize(("every", "times"), [(1, 1), (2, 3), (1, 9), (3, 10), (1, 1000)])
+@pytest.mark.parametrize("unit", TILES)
+def test_a_block_whose_tiles_are_lost_is_computed_again(unit: str, every: int, times: int, rng: Rng) -> None:
+    """With the same bits; after ten losses in a row by the emulation, which has them too."""
+    case = Case(17, 2, 9, 8, 33, 3, 3)
+    x, weight, bias = case.arrays(normals, rng)
+    with using(unit):
+        expected = bf16.conv2d_relu_max_pool2d_forward(x, weight, bias)
+        before = _core.tile_repeats()
+        _core.plant_losses(every, times)
+        try:
+            expect_same_bits(bf16.conv2d_relu_max_pool2d_forward(x, weight, bias), expected)
+        finally:
+            _core.plant_losses(0, 0)
+    # For each of 2 pairs of groups of filters and 2 pairs of positions: 9 windows of 16 images, and 3 lines of the last image.
+    lost = -(-(2 * 2 * 9) // every) + -(-(2 * 2 * 3) // every)
+    assert _core.tile_repeats() - before == lost * min(times, 10)
 
 
 @pytest.mark.usefixtures("unit")

@@ -14,7 +14,7 @@ namespace {
 
 class HardwareTiles : public HardwareTileMemory {
  public:
-  explicit HardwareTiles(int lines) : HardwareTileMemory(lines) {}
+  explicit HardwareTiles(TileSizes sizes) : HardwareTileMemory(sizes) {}
 
   // sums += a * b
   template <int sums, int a, int b>
@@ -27,13 +27,13 @@ class HardwareTiles : public HardwareTileMemory {
 
 class EmulatedTiles : public EmulatedTileMemory {
  public:
-  explicit EmulatedTiles(int lines) : EmulatedTileMemory(lines) {}
+  explicit EmulatedTiles(TileSizes sizes) : EmulatedTileMemory(sizes) {}
 
   // Sums wrap at 32 bits, as the instruction's do.
   template <int sums, int a, int b>
   void multiply() {
-    for (int row = 0; row < lines_; ++row) {
-      for (int k = 0; k < kTileLines; ++k) {
+    for (int row = 0; row < sizes_.lines; ++row) {
+      for (int k = 0; k < sizes_.depth; ++k) {
         std::int8_t weights[4];
         __builtin_memcpy(weights, &at_[a][row][k], sizeof weights);
         for (int column = 0; column < kTileWords; ++column) {
@@ -114,7 +114,7 @@ inline bool multiply_places(AnyTiles& tiles, PlaceSums& sums, const Cell* x, con
       tiles.template load<6>(from[3] + offset, pitch);
       tiles.template multiply<3, 4, 6>();
     }
-    if (lost && step >= steps / 2) tiles.lose(), lost = false;
+    if (lost && step >= steps / 2) lose(tiles), lost = false;
   }
   tiles.template store<0>(sums.at[0], kTileLine);
   tiles.template store<1>(sums.at[1], kTileLine);
@@ -131,13 +131,13 @@ std::int64_t multiply(const Int8Output& y, const Cell* x, const Int8Windows& win
     const Lines lines = lines_of_weights(product.outputs, tile);
     const Cell* weight = product.weight + lines.first * product.groups;
     const std::int32_t* bias = product.bias + lines.first;
-    Tiles tiles(lines.count);
+    Tiles tiles(TileSizes{lines.count, kTileWords});
     PlaceSums sums;
     const auto add_up = [&](const std::int64_t* place, std::int64_t places) {
       const auto block = [&](auto& any, bool lost) {
         return multiply_places(any, sums, x, place, places, weight, lines.count, product, lost);
       };
-      repeats += until_it_survives<EmulatedTiles>(tiles, lines.count, blocks++, product.losses, block);
+      repeats += until_it_survives<EmulatedTiles>(tiles, blocks++, product.losses, block);
     };
     if (windows.area > 1) {
       const std::int64_t* place = windows.place;
@@ -173,7 +173,7 @@ std::int64_t multiply(const Int8Output& y, const Cell* x, const Int8Windows& win
 }
 
 void tile_product(std::int32_t* sums, const std::int8_t* a, const std::uint8_t* b) {
-  Tiles tiles(kTileLines);
+  Tiles tiles(TileSizes{});
   tiles.template load<0>(sums, kTileLine);
   tiles.template load<4>(a, kTileLine);
   tiles.template load<5>(b, kTileLine);

@@ -31,7 +31,7 @@ inline bool multiply_block(AnyTiles& tiles, float (&sums)[kBlock][kBlock], const
       tiles.template multiply<2, 4, 5>();
       tiles.template multiply<3, 4, 6>();
     }
-    if (lost && step + kTileWords >= steps / 2) tiles.lose(), lost = false;
+    if (lost && step + kTileWords >= steps / 2) lose(tiles), lost = false;
   }
   tiles.template store<0>(&sums[0][0], line);
   tiles.template store<1>(&sums[0][kTileWords], line);
@@ -51,7 +51,7 @@ std::int64_t multiply(const LowPrecisionProduct& product, Range rows, Range pane
       alignas(64) float sums[kBlock][kBlock];
       const Pair* a = product.a + row * steps;
       const bool both = rows.end - row > kTileLines;
-      repeats += until_it_survives<EmulatedTiles>(tiles, kTileLines, blocks, product.losses, [&](auto& any, bool lost) {
+      repeats += until_it_survives<EmulatedTiles>(tiles, blocks, product.losses, [&](auto& any, bool lost) {
         return multiply_block(any, sums, a, both, b, steps, lost);
       });
       for (std::int64_t j = 0; j < kBlock && column + j < product.columns; ++j) {
@@ -102,14 +102,14 @@ SoakCount soak(std::int64_t rounds, void (*wait)(void* context), void* context, 
     tiles.template load<5>(b, kTileLine);
     tiles.template multiply<0, 4, 5>();
     wait(context);
-    if (losses.every && count.rounds % losses.every == 0) tiles.lose();
+    if (losses.every && count.rounds % losses.every == 0) lose(tiles);
     tiles.template multiply<0, 4, 5>();
     tiles.template store<0>(sums, kTileLine);
     const bool there = sentinel_is_there(tiles);
     if (__builtin_memcmp(sums, expected, sizeof sums) == 0) continue;
     ++count.lost;
     if (there) ++count.undetected;
-    tiles.lose();
+    lose(tiles);
   }
   return count;
 }

@@ -37,6 +37,14 @@ struct SoakCount {
   std::int64_t undetected = 0;  // of those, with an intact sentinel
 };
 
+// Images for tiles: a pixel's channels lie together, `pairs` pairs of them, filled up with zeros; so the taps of a filter row
+// are neighbours. A product of tiles takes `depth` of these pairs, which divides a filter row.
+struct PixelLayout {
+  std::int64_t pairs, depth;
+  std::int64_t image;    // pairs from one image to the next
+  std::int64_t filters;  // pairs of all filters
+};
+
 struct LowPrecisionTable {
   const char* name;         // of the unit
   const char* instruction;  // whose bits it has
@@ -59,11 +67,13 @@ struct LowPrecisionTable {
   // again because the tiles were lost.
   std::int64_t (*multiply)(const LowPrecisionProduct& product, Range rows, Range panels);
 
-  // --- convolution: null in the units with tiles. A block is 16 images, as a block of table.hpp of 16 lanes ---
+  // --- convolution. A block is 16 images, as a block of table.hpp of 16 lanes ---
 
   void (*interleave)(float* block, const float* x, std::int64_t count, const Frame& frame);
   void (*deinterleave)(float* y, const float* block, std::int64_t count, std::int64_t size);
   void (*deinterleave_bytes)(std::uint8_t* y, const std::int32_t* block, std::int64_t count, std::int64_t size);
+
+  // By vectors; null in the units with tiles.
   // pairs[lines][width][16] <- block[lines][width][16]: each pixel and the next one of its line, or 0.
   void (*pair_columns)(std::uint32_t* pairs, const float* block, std::int64_t lines, std::int64_t width);
   // packed[k][c][r][(s + 1) / 2]: pairs of neighbouring taps.
@@ -75,6 +85,16 @@ struct LowPrecisionTable {
   // 16 filters][p * q][16]; filters [groups][c*r*((s + 1) / 2)][16], bias [groups][16].
   void (*conv_pool_one)(float* y, std::int32_t* winners, const std::uint16_t* x, const std::uint32_t* filters,
                         const float* bias, const ConvPoolShape& shape);
+
+  // By tiles; null in the units of vectors.
+  PixelLayout (*pixel_layout)(const ConvShape& conv);
+  void (*pack_pixels)(std::uint32_t* to, const float* x, const ConvShape& conv, const PixelLayout& layout);  // of one image
+  void (*pack_pixel_filters)(std::uint32_t* to, const float* weight, const ConvShape& conv, const PixelLayout& layout);
+  // Up to 16 images, with the same bits as one: y, winners [image][groups of 16 filters][p * q][16]; bias [groups][16]. The
+  // bias is added last. Returns how many blocks were computed again.
+  std::int64_t (*conv_pool_tiles)(float* y, std::int32_t* winners, const std::uint32_t* x, const std::uint32_t* filters,
+                                  const float* bias, std::int64_t images, const ConvPoolShape& shape, const PixelLayout& layout,
+                                  const TileLosses& losses);
 
   // One instruction alone, for tests: sums[count] with pairs a, b [count]; and a tile sums[16][16] with a, b [16][16]. Null in
   // the units of the other instruction.

@@ -11,7 +11,7 @@ namespace {
 
 class HardwareTiles : public HardwareTileMemory {
  public:
-  explicit HardwareTiles(int lines = kTileLines) : HardwareTileMemory(lines) {}
+  explicit HardwareTiles(TileSizes sizes = {}) : HardwareTileMemory(sizes) {}
 
   // sums += a * b
   template <int sums, int a, int b>
@@ -24,16 +24,16 @@ class HardwareTiles : public HardwareTileMemory {
 
 class EmulatedTiles : public EmulatedTileMemory {
  public:
-  explicit EmulatedTiles(int lines = kTileLines) : EmulatedTileMemory(lines) {}
+  explicit EmulatedTiles(TileSizes sizes = {}) : EmulatedTileMemory(sizes) {}
 
   // Two chains for each sum, over the even and over the odd depth, both from zero; then they are added, and their sum is added
   // to what was there.
   template <int sums, int a, int b>
   void multiply() {
-    for (int row = 0; row < lines_; ++row) {
+    for (int row = 0; row < sizes_.lines; ++row) {
       for (int column = 0; column < kTileWords; ++column) {
         float even = 0.0f, odd = 0.0f;
-        for (int k = 0; k < kTileWords; ++k) {
+        for (int k = 0; k < sizes_.depth; ++k) {
           const Pair left = at_[a][row][k], right = at_[b][k][column];
           even = emulated_multiply_add(first_of(left), first_of(right), even);
           odd = emulated_multiply_add(second_of(left), second_of(right), odd);

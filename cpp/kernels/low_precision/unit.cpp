@@ -2,6 +2,7 @@
 // the table has internal linkage.
 #include "table.hpp"
 #if defined(FASTLENET_UNIT_tdpbf16ps)
+#include "conv_pool_tiles.hpp"
 #include "product_tiles.hpp"
 #else
 #include "conv_pool_dot.hpp"
@@ -21,25 +22,30 @@ const LowPrecisionTable kernels = {
     .pack_panel = pack_panel,
     .pack_rows_as_panel = pack_rows_as_panel,
     .multiply = multiply,
+    .interleave = interleave,
+    .deinterleave = deinterleave,
+    .deinterleave_bytes = deinterleave_bytes,
 #if defined(FASTLENET_UNIT_tdpbf16ps)
-    .interleave = nullptr,
-    .deinterleave = nullptr,
-    .deinterleave_bytes = nullptr,
     .pair_columns = nullptr,
     .pack_filters = nullptr,
     .conv_pool = nullptr,
     .conv_pool_one = nullptr,
+    .pixel_layout = pixel_layout,
+    .pack_pixels = pack_pixels,
+    .pack_pixel_filters = pack_pixel_filters,
+    .conv_pool_tiles = conv_pool_tiles,
     .dot = nullptr,
     .tile_product = tile_product,
     .soak = soak,
 #else
-    .interleave = interleave,
-    .deinterleave = deinterleave,
-    .deinterleave_bytes = deinterleave_bytes,
     .pair_columns = pair_columns,
     .pack_filters = pack_filters,
     .conv_pool = conv_pool,
     .conv_pool_one = conv_pool_one,
+    .pixel_layout = nullptr,
+    .pack_pixels = nullptr,
+    .pack_pixel_filters = nullptr,
+    .conv_pool_tiles = nullptr,
     .dot = dot_alone,
     .tile_product = nullptr,
     .soak = nullptr,
