@@ -28,6 +28,7 @@ from fastlenet.distributed.task import Refusal, Task
 from fastlenet.distributed.working import run_task
 from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError
+from fuzzing.make_corpus import outcome
 from helpers.expect import expect_same_bits
 
 RECIPE = Recipe(epochs=1, batch_size=50, dropout=0.2, ema=0.9, rotation=3.0)
@@ -219,6 +220,20 @@ def test_a_refused_run_goes_elsewhere(file: Path, capfd: pytest.CaptureFixture[s
 
 
 # --- the file ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_rest_of_a_line_is_cut_off(tmp_path: Path) -> None:
+    """Also if it is longer than the line that is written in its place."""
+    path = tmp_path / "runs.jsonl"
+    with opened(path, {"data": "x"}) as kept:
+        kept.append(outcome(0))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"recipe":{"name":"' + b"x" * 100_000)
+    with opened(path, {"data": "x"}) as kept:
+        assert path.read_bytes() == whole
+        kept.append(outcome(1))
+    assert [run.seed for run in read(path).outcomes] == [0, 1]
+    assert path.read_bytes().startswith(whole) and path.read_bytes().count(b"\n") == 3
 
 
 @pytest.mark.slow

@@ -160,6 +160,7 @@ FOUND = {
     "an integer that no float holds": ("log", epoch(seconds=10**400), "expects a 'seconds'"),
     "a field that cannot be printed": ("space_json", space(fields={"\ud800": [1]}), r"unexpected argument '\\ud800'"),
     "a setting that cannot be printed": ("space_json", space(**{"\ud800": 1}), r"unexpected argument '\\ud800'"),
+    "a trial beyond all floats": ("space_json", space(trial=[{"lr": 10**400}]), "lr expects"),
     "a step that is almost nothing": (
         "space_json",
         space(fields={"lr": {"low": 0.1, "high": 1, "step": 5e-324}}),

@@ -26,6 +26,32 @@ def test_scores_are_close(name: str) -> None:
     assert list(small.activations(images[:2]))[-1] == small.layers[-1].name
 
 
+def test_the_calibration_images_are_spread_over_all() -> None:
+    """500 of 2,000 images: every fourth, from the first on. The first 500 alone are black."""
+    model = NETWORKS["oblong"]()
+    images = some_images(model, 2000)
+    images[:500] = 0
+    chosen, first = model.quantize(images[::4]), model.quantize(images[:500])
+    found = model.quantize(images)
+    for layer, same, other in zip(found, chosen, first, strict=True):
+        for name, value in vars(layer).items():
+            assert np.array_equal(value, getattr(same, name)), (layer.name, name)
+        if isinstance(layer, QuantizedConv2d):
+            assert not np.array_equal(layer.multiplier, other.multiplier)
+
+
+@pytest.mark.parametrize("name", ["oblong", "colours, strides, padding"])
+def test_every_calibration_image_counts(name: str) -> None:
+    """In whatever order: only the last tenth, or the first, gives other outputs than zeros do."""
+    model = NETWORKS[name]()
+    images = some_images(model, 250)
+    images[:225] = 0
+    one, other = model.quantize(images), model.quantize(images[::-1])
+    for layer, same in zip(one, other, strict=True):
+        for key, value in vars(layer).items():
+            assert np.array_equal(value, getattr(same, key)), (layer.name, key)
+
+
 def by_hand(layer: QuantizedConv2d | QuantizedLinear, x: Array) -> Array:
     """One image's sums in Python's integers, then one product in float32, rounded to even: what every program must give."""
     if isinstance(layer, QuantizedLinear):

@@ -120,6 +120,10 @@ def test_the_confusion_matrix(kind: str) -> None:
         [0 if cell == "\N{MIDDLE DOT}" else int(cell.replace(",", "")) for cell in row[1:]] for row in rows(found, "matrix")
     ]
     assert numbers == report.confusion_matrix.tolist()
+    wrong = report.confusion_matrix[~np.eye(len(numbers), dtype=bool)]
+    shades = [float(cell.attrib["style"].removeprefix("--part:")) for cell in found.iter("td") if cell.get("class") == "wrong"]
+    expected = 0.15 + 0.4 * np.sqrt(wrong[wrong > 0] / wrong.max(initial=1))  # 0.55: the most frequent mistake
+    assert np.abs(np.array(shades) - expected).max(initial=0) < 0.0051
     pairs = [(name, other, f"{count:,}") for name, other, count in report.evaluation.confusions()[:10]]
     if kind == "mnist":
         assert rows(found, "pairs") == [[str(name), str(other), count] for name, other, count in pairs]

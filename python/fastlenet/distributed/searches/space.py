@@ -194,8 +194,15 @@ class Space:
 
 def _recipe(values: Mapping[str, object]) -> Recipe:
     floats = {entry.name for entry in fields(Recipe) if isinstance(entry.default, float)}
-    made = {name: float(value) if name in floats and type(value) is int else value for name, value in values.items()}
+    made = {name: _as_float(value) if name in floats and type(value) is int else value for name, value in values.items()}
     return Recipe(**made)  # type: ignore[arg-type]
+
+
+def _as_float(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return number  # which no recipe takes
 
 
 def _range(name: str, of: object) -> Range:
