@@ -391,6 +391,7 @@ ELSEWHERE = {
     "Recipe.batch_starts": "test_recipe.py",
     "Recipe.average_from": "test_recipe.py",
     "Recipe.augmentation_for": "test_recipe.py",
+    "Recipe.transforms": "test_recipe.py",
 }
 
 

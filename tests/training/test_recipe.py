@@ -122,6 +122,14 @@ def test_numpy_scalars_become_python(name: str) -> None:
         assert getattr(Recipe(**{name: np.float32(0.5)}), name) == 0.5
 
 
+def test_transforms() -> None:
+    """By epoch: of the augmentation's own seed, if there is one, and none in the plain epochs or without distortions."""
+    recipe = Recipe(epochs=3, plain_epochs=1, shift=2, rotation=5.0, seed=7)
+    assert [recipe.transforms(28, 28)(epoch) for epoch in range(3)] == [*(recipe.augmentation.at(7, e) for e in (0, 1)), None]
+    assert replace(recipe, augmentation_seed=9).transforms(56, 60)(1) == recipe.augmentation_for(56, 60).at(9, 1)
+    assert Recipe(shift=0).transforms(28, 28)(0) is None
+
+
 def test_the_ends_of_the_ranges() -> None:
     for name, most in (
         ("epochs", 2**32),

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 from fastlenet.fields import shown
 from fastlenet.files import CheckpointError, shown_path, user_path
 from fastlenet.intervals import Mean, mean_of
-from fastlenet.speedrun.schema import broken
+from fastlenet.speedrun.schema import Json, broken
 from fastlenet.streams import one_line, tell
 
 __all__ = ["CATEGORIES", "Category", "Checked", "NoResultError", "check", "check_file", "read_result"]
@@ -26,7 +25,7 @@ _TEST_IMAGES = 10_000
 _NEAR = 1e-9  # of a figure that is recomputed
 _PARTS = ("start_up", "data", "training", "evaluation")
 
-Result = Mapping[str, Any]  # a file that keeps the schema
+Result = Json  # a file that keeps the schema
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ class NoResultError(CheckpointError):
 
 
 @cache
-def _schema() -> Mapping[str, Any]:
-    loaded: Mapping[str, Any] = json.loads((Path(__file__).parent / "result.schema.json").read_text())
+def _schema() -> Json:
+    loaded: Json = json.loads((Path(__file__).parent / "result.schema.json").read_text())
     return loaded
 
 
@@ -154,7 +153,7 @@ def _faults(result: Result, means: Mapping[str, Mean]) -> Iterator[str]:
             yield f"category {category} {missed}"
 
 
-def _wrong_runs(result: Result, runs: list[Mapping[str, Any]], where: str) -> Iterator[str]:
+def _wrong_runs(result: Result, runs: list[Json], where: str) -> Iterator[str]:
     seen: set[int] = set()
     for place, run in enumerate(runs):
         name = f"{where}: runs[{place}]"
@@ -172,7 +171,7 @@ def _wrong_runs(result: Result, runs: list[Mapping[str, Any]], where: str) -> It
         yield f"{where}: seed {shown(gap)} is missing; all seeds count, one after the other"
 
 
-def _wrong_seconds(run: Mapping[str, Any], name: str) -> Iterator[str]:
+def _wrong_seconds(run: Json, name: str) -> Iterator[str]:
     seconds = run.get("seconds")
     if not isinstance(seconds, (int, float)):
         yield f"{name} lacks seconds, those of the whole process"
@@ -182,9 +181,9 @@ def _wrong_seconds(run: Mapping[str, Any], name: str) -> Iterator[str]:
             yield f"{name}: seconds expects the sum of its parts, {whole:.6g}, got {shown(seconds)}"
 
 
-def _wrong_figures(result: Result, entry: Mapping[str, Any], mean: Mean, where: str) -> Iterator[str]:
+def _wrong_figures(result: Result, entry: Json, mean: Mean, where: str) -> Iterator[str]:
     accuracies = [run["accuracy"] for run in entry["runs"]]
-    expected: dict[str, Any] = {
+    expected: dict[str, float] = {
         "accuracy_mean": mean.mean,
         "accuracy_deviation": mean.deviation,
         "accuracy_lowest": min(accuracies),

@@ -1,18 +1,18 @@
-"""What a value breaks of a JSON Schema, in one line each: the part of draft 2020-12 that result.schema.json uses.
+"""What a value breaks of a JSON Json, in one line each: the part of draft 2020-12 that result.schema.json uses.
 
 A package such as jsonschema knows all of it, and would be a dependency for a file of one screen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from fastlenet.fields import shown
 
-__all__ = ["broken"]
+__all__ = ["Json", "broken"]
 
-Schema = Mapping[str, Any]
+Json = Mapping[str, Any]  # an object of JSON, whose fields a schema describes
 
 _KINDS: Mapping[str, Callable[[object], bool]] = {
     "object": lambda value: isinstance(value, dict),
@@ -26,7 +26,7 @@ _KINDS: Mapping[str, Callable[[object], bool]] = {
     ),
 }
 _WORDS = {"array": "a list", "object": "an object", "integer": "an integer", "null": "null"}
-_BOUNDS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
+_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
     "minimum": (lambda value, bound: value >= bound, "a number of at least"),
     "maximum": (lambda value, bound: value <= bound, "a number of at most"),
     "exclusiveMinimum": (lambda value, bound: value > bound, "a number above"),
@@ -39,7 +39,7 @@ _SIZES: Mapping[str, tuple[str, Callable[[int, int], bool], str]] = {
 }
 
 
-def broken(value: object, schema: Schema, name: str = "") -> Iterator[str]:
+def broken(value: object, schema: Json, name: str = "") -> Iterator[str]:
     """What the value breaks, in one line each. name: of the value, such as "results: x: runs[0]"; empty for the whole file."""
     where = name or "the file"
     if "enum" in schema and value not in schema["enum"]:
@@ -67,10 +67,12 @@ def _named(key: str) -> str:
     return key if key.isprintable() and 0 < len(key) <= 60 else shown(key)
 
 
-def _out_of_bounds(value: object, schema: Schema, where: str) -> Iterator[str]:
+def _out_of_bounds(value: object, schema: Json, where: str) -> Iterator[str]:
     for word, (holds, expected) in _BOUNDS.items():
-        if word in schema and _KINDS["number"](value) and not holds(value, schema[word]):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        if word in schema and not holds(value, schema[word]):
             yield f"{where} expects {expected} {schema[word]}, got {shown(value)}"
     for word, (kind, fits, expected) in _SIZES.items():
-        if word in schema and _KINDS[kind](value) and not fits(len(value), schema[word]):  # type: ignore[arg-type]
-            yield f"{where} expects {expected} {schema[word]}, got {len(value)}"  # type: ignore[arg-type]
+        if word in schema and isinstance(value, Sized) and _KINDS[kind](value) and not fits(len(value), schema[word]):
+            yield f"{where} expects {expected} {schema[word]}, got {len(value)}"

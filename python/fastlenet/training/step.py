@@ -108,8 +108,14 @@ class TrainingStep:
         return loss, logits
 
     def _forward(
-        self, images: Any, labels: Any, weights: Any, index: Any, transform: Any, batch_size: int | None
-    ) -> tuple[Any, Any, Any]:
+        self,
+        images: Array,
+        labels: Array,
+        weights: Array | None,
+        index: Array,
+        transform: Transform | None,
+        batch_size: int | None,
+    ) -> tuple[SupportsFloat, Array, Array]:
         """The forward pass. batch_size: of the batch that the images are a part of; None if they are the batch. Returns the sum
         of the losses over the size of the batch, the logits, and the gradient with respect to them.
         """
