@@ -126,7 +126,7 @@ def make_parser(prog: str) -> Parser:
         "2 wrong usage or input, or a file that could not be written, 70 a fault in fastlenet, 130 Ctrl-C, 143 SIGTERM, "
         "129 SIGHUP, 141 the output was closed (SIGPIPE).",
     )
-    add_recipe_flags(parser, "network", "ensemble")
+    add_recipe_flags(parser, "network", "ensemble", "looks", "weigh")
     settings = {entry.name for entry in fields(Settings)}
     for title, names in _GROUPS.items():
         group = parser.add_argument_group(title)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from fastlenet.fields import FieldError
 from fastlenet.files import CheckpointError, user_path
 from fastlenet.formats.foreign import foreign_format
 from fastlenet.formats.tensor_file import TensorFile
-from fastlenet.inference.facts import ModelFacts
 from fastlenet.models import NETWORKS
 from fastlenet.models.loading import read_model
 from fastlenet.models.recognising import Note
@@ -24,7 +23,7 @@ from fastlenet.normalisation import PerChannel
 from fastlenet.preprocessing import Preprocessing
 from fastlenet.profiling import Profiler
 from fastlenet.streams import one_line
-from fastlenet.training.ensemble import load_members
+from fastlenet.training.ensemble import load_members, members_facts
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.teacher import Teacher
 from fastlenet.training.trainer import Trainer
@@ -50,10 +49,16 @@ class Job:
     teacher: Teacher | None = None
     loaded: list[Sequential] = field(default_factory=list)
     normalisation: tuple[PerChannel, PerChannel] | None = None  # mean and std of a foreign file that says them
+    looks: Sequence[Preprocessing] = ()  # of an ensemble's networks, in turn
+    weights: tuple[float, ...] | None = None  # of an ensemble that was loaded
     notes: tuple[Note, ...] = ()  # how the arrays of a foreign file were taken
 
+    def __post_init__(self) -> None:
+        self.looks = self.settings.preprocessings
+
     def recipe_of(self, member: int) -> Recipe:
-        return replace(self.recipe, seed=self.recipe.seed + member)
+        look = self.looks[member % len(self.looks)] if self.looks else self.recipe.preprocessing
+        return replace(self.recipe, seed=self.recipe.seed + member, width=look.width, deskew=look.deskew)
 
     def model(self, member: int, network: str | None = None) -> Sequential:
         """A network of an ensemble, as it starts. Raises DataError for images that it cannot take."""
@@ -94,9 +99,11 @@ class Job:
             states = self._states(path, models[0])
         except CheckpointError as error:
             raise self._of_another_network(path) or error from None
-        said = self._preprocessing(path)
-        kept = {name: value for name, value in asdict(said).items() if name not in changes}
-        self.recipe = replace(self.recipe, **kept)
+        said = self._preprocessing(path, len(states))
+        if not self.looks:
+            given = {name: getattr(self.recipe, name) for name in asdict(said[0]) if name in changes}
+            self.looks = [replace(look, **given) for look in said]
+            self.recipe = replace(self.recipe, **asdict(self.looks[0]))
         if len(states) > 1:
             if changes.get("epochs"):
                 raise UsageError(f"--epochs {changes['epochs']}: {path} is an ensemble, which can be evaluated, not trained on")
@@ -119,12 +126,13 @@ class Job:
             self.normalisation = model.mean, model.std
         return [dict(model.state_dict())]
 
-    def _preprocessing(self, path: str) -> Preprocessing:
+    def _preprocessing(self, path: str, count: int) -> list[Preprocessing]:
         """What the networks in a file were trained on. A foreign file says nothing of it."""
         if foreign_format(user_path(path)) is not None:
-            return Preprocessing()
+            return [Preprocessing()] * count
         try:
-            return ModelFacts.of_metadata(TensorFile(path).metadata).preprocessing
+            kinds, self.weights = members_facts(TensorFile(path).metadata, count)
+            return kinds
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from None
 

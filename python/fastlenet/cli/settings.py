@@ -13,8 +13,9 @@ from fastlenet.cli.parser import flag_of
 from fastlenet.config import THREADS
 from fastlenet.data import NAMES, named
 from fastlenet.devices import DEVICES
-from fastlenet.fields import INT64_MAX, FieldError, FieldTypeError, Values, a_field, expect_fields
+from fastlenet.fields import INT64_MAX, FieldError, FieldTypeError, FieldValueError, Values, a_field, expect_fields
 from fastlenet.models import NETWORKS
+from fastlenet.preprocessing import WIDTH, Preprocessing
 from fastlenet.training.checkpoint import MAX_MEMBERS
 from fastlenet.training.ensemble import expect_seeds
 from fastlenet.training.evaluation import BATCH_SIZE
@@ -64,6 +65,17 @@ def take_data_dir(given: dict[str, Value]) -> None:
         given["data"] = given.pop("data_dir")
 
 
+def _look(looks: str, word: str) -> Preprocessing:
+    width, plus, rest = word.strip().partition("+")
+    expected = f"widths of 0, or pixels in {WIDTH.least}..{WIDTH.most}, each with +deskew or without, such as 0,12,20+deskew"
+    if not (width.isascii() and width.isdecimal() and len(width) <= 2) or (plus and rest != "deskew"):
+        raise FieldValueError("looks", looks, expected)
+    try:
+        return Preprocessing(int(width), bool(plus))
+    except FieldValueError:
+        raise FieldValueError("looks", looks, expected) from None
+
+
 @dataclass(frozen=True)
 class Settings:
     """What decides the result of a run beside its recipe's fields, or where its data lie. A checkpoint keeps them."""
@@ -75,6 +87,13 @@ class Settings:
         Values(int, f"an integer in 1..{MAX_MEMBERS}", 1, MAX_MEMBERS),
         "train N networks with seeds S, S+1, ..., and average their probabilities",
     )
+    looks: str = a_field(
+        "",
+        Values(str),
+        "preprocess the images of an ensemble's networks differently, in turn: 0,12,20+deskew is as they are, of width 12, and "
+        "of width 20 and upright",
+    )
+    weigh: bool = a_field(False, _SWITCH, "weight the networks of an ensemble by what is best on the validation images")
     data: str = field(
         default="mnist",
         metadata={
@@ -120,6 +139,16 @@ class Settings:
     def __post_init__(self) -> None:
         expect_fields(self)
         object.__setattr__(self, "teacher", _paths("teacher", self.teacher))
+        looks = self.preprocessings
+        if looks and self.ensemble < 2:
+            raise FieldValueError("looks", self.looks, "an ensemble of several networks", cure="give --ensemble N too")
+        if self.weigh and self.ensemble < 2:
+            raise FieldValueError("weigh", self.weigh, "an ensemble of several networks", cure="give --ensemble N too")
+
+    @property
+    def preprocessings(self) -> tuple[Preprocessing, ...]:
+        """The looks. Raises FieldValueError for words that are none."""
+        return tuple(_look(self.looks, word) for word in self.looks.split(",")) if self.looks else ()
 
     def as_json(self, seed: int) -> dict[str, Value | list[str] | None]:
         """As a checkpoint holds them: with whole paths, which mean the same in another folder; seed: of the first network."""

@@ -183,6 +183,10 @@ def _prepare(command: _Command) -> tuple[Job, EnsembleRun, dict[str, float]]:
     evaluates = not options.quiet or options.log_json is not None or options.plot is not None
     if not command.is_first:
         options = silent(options)
+    if settings.weigh and not len(data.validation_labels):
+        raise UsageError(f"{flag_of('weigh')}: chooses weights on validation images; give {flag_of('validation')} N too")
+    if settings.looks and arguments.changes.keys() & {"width", "deskew"}:
+        raise UsageError(f"{flag_of('looks')} says the width and deskew of every network; leave out --width and --deskew")
     job = Job(options, settings, recipe, data, Profiler() if options.profile else None, evaluates, ranks)
     if settings.sample_weight is not None:
         job.sample_weight = read_weights(settings.sample_weight, settings.validation)
@@ -192,7 +196,9 @@ def _prepare(command: _Command) -> tuple[Job, EnsembleRun, dict[str, float]]:
         job.load_networks(settings.load_model, arguments.changes)
         for note in job.notes if command.is_first else ():
             tell(one_line(f"{settings.load_model}: {note}"))
-    run = (EnsembleRun if ranks is None else RankRun)(job.trainer, max(settings.ensemble, len(job.loaded)))
+    run = (EnsembleRun if ranks is None else RankRun)(
+        job.trainer, max(settings.ensemble, len(job.loaded)), job.looks, job.weights
+    )
     if options.resume is not None:
         _restore(run, options.resume, job)
     return job, run, seconds
@@ -210,8 +216,8 @@ def _finish(command: _Command, job: Job, run: EnsembleRun, seconds: dict[str, fl
     if workers.asked_for:
         how = workers, options.threads or 1, [*COMMAND, *command.given]
         states = train_on_workers(run, job.trainer, settings, *how, console, write)
-        return finish(run, states, console, [], options, result)
-    return run_and_save(run, console, _callbacks(job, console, write), options, result, signals)
+        return finish(run, states, console, [], options, result, settings.weigh)
+    return run_and_save(run, console, _callbacks(job, console, write), options, result, signals, settings.weigh)
 
 
 def _print(text: str) -> None:

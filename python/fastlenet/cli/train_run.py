@@ -38,6 +38,7 @@ def run_and_save(
     options: Options,
     result: Result,
     signals: StopSignals,
+    weigh: bool = False,
 ) -> int:
     """Train, save and report. Closes the callbacks. Returns the exit code."""
     savers = [callback for callback in callbacks if isinstance(callback, Saver)]
@@ -61,7 +62,7 @@ def run_and_save(
     finally:
         for callback in callbacks:
             callback.close()
-    return states if isinstance(states, int) else finish(run, states, console, callbacks, options, result)
+    return states if isinstance(states, int) else finish(run, states, console, callbacks, options, result, weigh)
 
 
 def _train(
@@ -117,11 +118,16 @@ def finish(
     callbacks: Sequence[Callback],
     options: Options,
     result: Result,
+    weigh: bool = False,
 ) -> int:
-    """Save the trained networks and report on them. Raises CheckpointError after the report if a file was not written."""
+    """Save the trained networks and report on them. weigh: choose their weights on the validation images before. Raises
+    CheckpointError after the report if a file was not written.
+    """
     failed = [callback.error for callback in callbacks if isinstance(callback, Writer) and callback.error is not None]
     savers = [callback for callback in callbacks if isinstance(callback, Saver)]
     is_kept = any(saver.error is None for saver in savers)
+    if weigh:
+        run.choose_weights(states, report=console.say)
     if options.save_model is not None:
         try:
             _save(run, options.save_model, states)
@@ -149,7 +155,7 @@ def finish(
 
 def _save(run: EnsembleRun, path: str | Path, states: Sequence[State]) -> None:
     """Save networks of the run, with what a file says of them."""
-    save_model(path, join_members(states), run.trainer.state.model.metadata())
+    save_model(path, join_members(states), run.metadata(len(states)))
 
 
 def _save_networks(run: EnsembleRun, states: Sequence[State], path: str | None, what: str) -> str:
@@ -186,7 +192,8 @@ def _kept(run: EnsembleRun, checkpoint: Path | None, options: Options) -> str:
 def _say_start(console: Console, run: EnsembleRun, trainer: Trainer) -> None:
     state = trainer.state
     if run.count > 1:
-        console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {state.recipe.seed}")
+        look = f", {state.recipe.preprocessing}" if run.looks else ""
+        console.say(f"\nnetwork {run.member + 1} of {run.count}, seed {state.recipe.seed}{look}")
     if state.epoch or state.position:
         console.say(f"resumed in epoch {state.epoch + 1} at step {state.position}")
         if state.schedule_note:

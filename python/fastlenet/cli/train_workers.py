@@ -26,7 +26,7 @@ __all__ = ["check_workers", "train_on_workers"]
 
 # What a run on a worker does not do: those of the options, and those of the settings.
 _NOT_WITH_WORKERS = ("resume", "checkpoint", "log_json", "plot", "profile", "find_lr", "log_interval")
-_NOT_SETTINGS = ("load_model", "sample_weight", "teacher", "teacher_cache", "dry_run", "device")
+_NOT_SETTINGS = ("looks", "load_model", "sample_weight", "teacher", "teacher_cache", "dry_run", "device")
 
 
 def check_workers(workers: Workers, arguments: Arguments) -> None:

@@ -99,6 +99,7 @@ class _Reader:
 
     def __init__(self, models: Models, tta: bool) -> None:
         self.tta = tta
+        self.weights: Sequence[float] | None = getattr(models, "weights", None)  # of an Ensemble
         self.models = [models] if isinstance(models, (Sequential, QuantizedModel)) else list(models)
         for model in self.models:
             if not isinstance(model, (Sequential, QuantizedModel)):
@@ -118,7 +119,7 @@ class _Reader:
         integers = [model for model in self.models if isinstance(model, QuantizedModel)]
         sums = [np.asarray(model.predict_proba(images, tta=self.tta)) for model in integers]
         if networks:
-            found = probabilities(networks, images, mean=mean, std=std, tta=self.tta)
+            found = probabilities(networks, images, mean=mean, std=std, tta=self.tta, weights=self.weights)
             if not integers:
                 return found
             sums.append(len(networks) * found)

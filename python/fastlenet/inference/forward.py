@@ -60,12 +60,14 @@ def averaged(
     mean: PerChannel | Sequence[float],
     std: PerChannel | Sequence[float],
     tta: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> Array:
     """Returns the class probabilities of all batches' images, float64 (N, classes).
 
     networks: at least one, of the same classes; each preprocesses the images in its own way. batches: at least one, each as
-    gather_images takes it, as mean and std. tta: average over each image and its four shifts by one pixel. Raises ValueError
-    for images that do not fit a network and for a network whose parameters are not finite.
+    gather_images takes it, as mean and std. tta: average over each image and its four shifts by one pixel. weights: with which
+    the networks count, of sum 1; None counts all alike. Raises ValueError for images that do not fit a network and for a
+    network whose parameters are not finite.
     """
     for network in networks:
         expect_finite(network)
@@ -74,7 +76,11 @@ def averaged(
         kinds = {network.preprocessing for network in networks}
         looks = {kind: _looks(batch, kind, tta) for kind in kinds}
         seen = [softmax(_logits(net, *look, mean, std)) for net in networks for look in looks[net.preprocessing]]
-        means.append(np.sum(seen, axis=0) / len(seen))
+        if weights is None:
+            means.append(np.sum(seen, axis=0) / len(seen))
+        else:
+            of_networks = np.stack(seen).reshape(len(networks), -1, *seen[0].shape).mean(axis=1)
+            means.append(np.tensordot(np.asarray(weights), of_networks, axes=1))
     return np.concatenate(means)
 
 

@@ -39,6 +39,11 @@ class Predictor:
     def _networks(self) -> Sequence[Network]:
         raise NotImplementedError
 
+    @property
+    def _weights(self) -> Sequence[float] | None:
+        """With which the networks count; None counts all alike."""
+        return None
+
     def predict(self, images: object, *, batch_size: int = BATCH_SIZE, tta: bool = False) -> Any:
         """Returns the label of each image, (n,): words or integers, as the training labels were; or one label for one image.
 
@@ -124,7 +129,7 @@ class Predictor:
     def _averaged(self, raw: RawImages, batch_size: int, tta: bool) -> Array:
         """The class probabilities of all images, float64 (n, classes)."""
         mean, std = self._normalisation("predict")
-        return averaged(self._networks, raw.batches(batch_size), mean=mean, std=std, tta=tta)
+        return averaged(self._networks, raw.batches(batch_size), mean=mean, std=std, tta=tta, weights=self._weights)
 
     def _input(self, function: str, raw: RawImages) -> Array:
         """All images, preprocessed and normalised, as the first network takes them."""

@@ -20,7 +20,7 @@ from fastlenet.nn import Sequential
 from fastlenet.quantization import QuantizedModel
 from fastlenet.quantization.loading import described as quantized
 from fastlenet.quantization.saving import KEY
-from fastlenet.training.ensemble import split_members
+from fastlenet.training.ensemble import members_facts, split_members
 
 __all__ = ["Loaded", "UndecidedFileError", "load", "read_model"]
 
@@ -133,7 +133,12 @@ def _own(path: Path, asked: Asked) -> Loaded:
     states = split_members(arrays, path) if len(found) > 1 else [arrays]
     models = [filled(one, state) for one, state in zip(found, states, strict=True)]
     notes = (found[0].note,) if found[0].note else ()
-    return Loaded(models[0] if len(models) == 1 else Ensemble(models), "a safetensors file", notes)
+    weights = None
+    if len(models) > 1 and "fastlenet_version" in file.metadata:
+        kinds, weights = members_facts(file.metadata, len(models))
+        for model, kind in zip(models, kinds, strict=True):
+            model.set_facts(preprocessing=kind)
+    return Loaded(models[0] if len(models) == 1 else Ensemble(models, weights), "a safetensors file", notes)
 
 
 def _foreign(path: Path, kind: Format, asked: Asked) -> Loaded:

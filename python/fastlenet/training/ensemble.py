@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 import numpy as np
 
 from fastlenet.backend import Array
+from fastlenet.data.dataset import Part
 from fastlenet.fields import FieldValueError, integer
 from fastlenet.files import shown_path
 from fastlenet.formats.parameters import expect_parameters
 from fastlenet.formats.state import expect_arrays
 from fastlenet.formats.tensor_file import TensorFile
+from fastlenet.inference.facts import ModelFacts, from_json
+from fastlenet.inference.weighting import best_weights, expect_weights
 from fastlenet.nn import Sequential
+from fastlenet.preprocessing import Preprocessing
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import MAX_MEMBERS, CheckpointError, load_checkpoint
 from fastlenet.training.evaluation import expect_images, predict, reported_part, score
@@ -24,10 +30,12 @@ from fastlenet.training.facts import RunFacts
 from fastlenet.training.recipe import Recipe
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 
-__all__ = ["EnsembleRun", "expect_seeds", "join_members", "load_members", "split_members"]
+__all__ = ["EnsembleRun", "expect_seeds", "join_members", "load_members", "members_facts", "members_metadata", "split_members"]
 
 State = Mapping[str, Array]
 Value = TypeVar("Value")
+
+_ROW = {"preprocessing"}
 
 
 def _numbered(states: Sequence[State]) -> dict[str, Array]:
@@ -57,6 +65,32 @@ def split_members(state: Mapping[str, Value], path: str | os.PathLike[str]) -> l
     if len(members) > MAX_MEMBERS:
         raise CheckpointError(f"{shown_path(path)}: an ensemble of {len(members)} networks, more than {MAX_MEMBERS}")
     return [members[number] for number in numbers]
+
+
+def members_metadata(kinds: Sequence[Preprocessing], weights: Sequence[float] | None) -> dict[str, str]:
+    """Returns what a file says of an ensemble's members beside the first one's facts, as JSON: what they do not share."""
+    said: dict[str, str] = {}
+    if len(set(kinds)) > 1:
+        said["members"] = json.dumps([{"preprocessing": asdict(kind)} for kind in kinds])
+    if weights is not None:
+        said["weights"] = json.dumps(list(weights))
+    return said
+
+
+def members_facts(metadata: Mapping[str, str], count: int) -> tuple[list[Preprocessing], tuple[float, ...] | None]:
+    """Returns how each of `count` members preprocesses its images, and their weights, or None if all count alike.
+
+    Raises FieldValueError or FieldTypeError for metadata that members_metadata does not write.
+    """
+    kinds = [ModelFacts.of_metadata(metadata).preprocessing] * count
+    if "members" in metadata:
+        rows = from_json("members", metadata["members"])
+        if not isinstance(rows, list) or len(rows) != count or not all(isinstance(r, dict) and r.keys() == _ROW for r in rows):
+            raise FieldValueError("members", rows, f"a list of {count} objects with preprocessing")
+        kinds = [ModelFacts(preprocessing=row["preprocessing"]).preprocessing for row in rows]
+    if "weights" not in metadata:
+        return kinds, None
+    return kinds, expect_weights("weights", from_json("weights", metadata["weights"]), count)  # type: ignore[arg-type]  # checked there
 
 
 def load_members(path: str | os.PathLike[str], model: Sequential) -> list[dict[str, Array]]:
@@ -93,11 +127,19 @@ def expect_seeds(recipe: Recipe, count: int) -> None:
 class EnsembleRun:
     """Trains the members of an ensemble one after the other. The checkpoint of a member contains the finished ones.
 
-    make: a function from a member's number to its Trainer. count: the number of members, at least 1. Raises ValueError if the
-    last member's seed would be 2^64 or more, or if there are no images to report on.
+    make: a function from a member's number to its Trainer. count: the number of members, at least 1. looks: how the members
+    preprocess their images, in turn; without any, all do so as the first. weights: with which they count. Raises ValueError if
+    the last member's seed would be 2^64 or more, or if there are no images to report on.
     """
 
-    def __init__(self, make: Callable[[int], Trainer], count: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[int], Trainer],
+        count: int,
+        looks: Sequence[Preprocessing] = (),
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        self.looks, self.weights = looks, weights
         self._make, self.count = make, integer("count", count, 1)
         self.member = 0
         self.trainer = make(0)
@@ -167,6 +209,41 @@ class EnsembleRun:
         if self.trainer.state.teaching is not None:
             self.teaching_seconds += self.trainer.state.teaching.seconds
 
+    def look_of(self, member: int) -> Preprocessing:
+        """How a member preprocesses its images."""
+        return self.looks[member % len(self.looks)] if self.looks else self.trainer.state.recipe.preprocessing
+
+    def metadata(self, count: int) -> dict[str, str]:
+        """Returns what a file says of the first `count` members."""
+        kinds = [self.look_of(member) for member in range(count)]
+        model = self.trainer.state.model
+        kept, model.facts = model.facts, replace(model.facts, preprocessing=kinds[0])
+        try:
+            return model.metadata() | members_metadata(kinds, self.weights if count == self.count else None)
+        finally:
+            model.facts = kept
+
+    def choose_weights(self, states: Sequence[State], report: Callable[[str], None]) -> None:
+        """Choose the weights that are best on the validation images, as Ensemble.weighted does. Raises ValueError without."""
+        start = time.perf_counter()
+        labels = self.trainer.state.data.validation_labels
+        if not len(labels):
+            raise ValueError(f"{self.trainer.state.data.name}: no validation images to choose weights on")
+        self.weights = best_weights(np.stack([*self._probabilities(states, "validation")]), labels)
+        report(
+            f"weights     {', '.join(f'{weight:.3f}' for weight in self.weights)}, chosen on {len(labels)} validation images"
+        )
+        self.evaluation_seconds += time.perf_counter() - start
+
+    def _probabilities(self, states: Sequence[State], part: Part) -> Iterator[Array]:
+        """Those of each member."""
+        trainer, state = self.trainer, self.trainer.state
+        facts = state.model.facts
+        for number, parameters in enumerate(states):
+            state.model.load_state_dict(parameters)
+            state.model.facts = replace(facts, preprocessing=self.look_of(number))
+            yield predict([state.model], state.data, trainer.test_batch_size, tta=state.recipe.tta, part=part)
+
     def evaluate(self, states: Sequence[State], report: Callable[[str], None]) -> tuple[float, float]:
         """Returns the accuracy of the ensemble, a fraction, and its loss. Reports the accuracy of each member if there are
         several.
@@ -184,11 +261,12 @@ class EnsembleRun:
         start = time.perf_counter()
         labels = state.data.part(part).labels
         probabilities = []
-        for number, parameters in enumerate(states):
-            state.model.load_state_dict(parameters)
-            probabilities.append(predict([state.model], state.data, trainer.test_batch_size, tta=state.recipe.tta, part=part))
+        for number, found in enumerate(self._probabilities(states, part)):
+            probabilities.append(found)
             report(f"network {number + 1}   accuracy {score(probabilities[-1], labels)[0]:7.2%}")
         mean = sum(probabilities[1:], probabilities[0]) / len(states)
+        if self.weights is not None:
+            mean = np.tensordot(np.asarray(self.weights), np.stack(probabilities), axes=1)
         accuracy, loss = score(mean, labels, loss=state.recipe.loss)
         report(f"ensemble    accuracy {accuracy:7.2%}   {part} loss {loss:.4f}")
         self.evaluation_seconds += time.perf_counter() - start

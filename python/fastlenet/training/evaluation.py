@@ -145,16 +145,18 @@ def probabilities(
     std: float | Sequence[float],
     batch_size: int = BATCH_SIZE,
     tta: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> Array:
     """Returns the class probabilities of images, float64 (N, classes): the mean over models and, with tta, over shifts.
 
     models: one model or several, at least one, of the same classes. images: as gather_images takes them, as mean and std.
+    weights: with which the models count, of sum 1; None counts all alike.
     Raises ValueError for images that do not fit a model and for a model whose parameters are not finite.
     """
     batch_size = integer("batch_size", batch_size, 1)
     starts = range(0, len(images), batch_size)
     batches = (images[start : start + batch_size] for start in starts)
-    return averaged(_listed(models), batches, mean=mean, std=std, tta=tta)
+    return averaged(_listed(models), batches, mean=mean, std=std, tta=tta, weights=weights)
 
 
 def _listed(models: Sequential | Sequence[Sequential]) -> list[Sequential]:
