@@ -80,6 +80,27 @@ def test_exact(case: Case, rng: Rng, guarded: Guarded) -> None:
     expect_equal(bf16.conv2d_relu_max_pool2d_forward(x, weight, **case.options), without)
 
 
+def random_case(rng: Rng) -> Case:
+    """Of at most 12 x 9 x 9 numbers, so that products of integers up to 128 are summed exactly."""
+    c, h, w = (int(size) for size in (rng.integers(1, 13), rng.integers(1, 12), rng.integers(1, 20)))
+    padding = int(rng.integers(0, 3)), int(rng.integers(0, 3))
+    tall, wide = h + 2 * padding[0], w + 2 * padding[1]
+    r, s = int(rng.integers(1, min(tall, 9) + 1)), int(rng.integers(1, min(wide, 9) + 1))
+    window = int(rng.integers(1, min(tall - r + 1, 4) + 1)), int(rng.integers(1, min(wide - s + 1, 4) + 1))
+    return Case(int(rng.integers(1, 20)), c, h, w, int(rng.integers(1, 36)), r, s, window, padding)
+
+
+@pytest.mark.usefixtures("unit")
+@pytest.mark.parametrize("seed", range(15))
+def test_random_shapes(seed: int, guarded: Guarded) -> None:
+    rng = np.random.default_rng(seed)
+    case = random_case(rng)
+    x, weight, bias = case.arrays(lambda rng, shape: integers(rng, shape, 128), rng)
+    expected = reference.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options)
+    out = guarded.output(expected[0].shape), guarded.output(expected[1].shape, np.uint8)
+    expect_equal(bf16.conv2d_relu_max_pool2d_forward(x, weight, bias, **case.options, out=out), expected)
+
+
 @pytest.mark.usefixtures("unit")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_bounded(case: Case, rng: Rng) -> None:

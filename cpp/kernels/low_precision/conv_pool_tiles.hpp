@@ -66,18 +66,21 @@ void pack_pixels(std::uint32_t* to, const float* x, const ConvShape& conv, const
   }
 }
 
-// [groups][r][s][pairs][16]
+// [groups][r][s][pairs][16], 16 taps of 16 filters at a time.
 void pack_pixel_filters(std::uint32_t* to, const float* weight, const ConvShape& conv, const PixelLayout& layout) {
   const std::int64_t area = conv.r * conv.s;
-  for (std::int64_t k = 0; k < conv.k; k += kColumns) {
-    for (std::int64_t tap = 0; tap < area; ++tap) {
-      for (std::int64_t pair = 0; pair < layout.pairs; ++pair, to += kColumns) {
-        float both[2 * kSums] = {};
-        for (std::int64_t i = 0; i < 2 * kColumns; ++i) {
-          const std::int64_t filter = k + i / 2, c = 2 * pair + i % 2;
-          if (filter < conv.k && c < conv.c) both[i] = weight[(filter * conv.c + c) * area + tap];
+  for (std::int64_t k = 0; k < conv.k; k += kColumns, to += area * layout.pairs * kColumns) {
+    for (std::int64_t pair = 0; pair < layout.pairs; ++pair) {
+      for (std::int64_t first = 0; first < area; first += kSums) {
+        const std::int64_t count = area - first < kSums ? area - first : kSums;
+        Pairs taps[kSums];
+        for (std::int64_t i = 0; i < kSums; ++i) {
+          const float* line = weight + ((k + i) * conv.c + 2 * pair) * area + first;
+          const bool there = k + i < conv.k && 2 * pair < conv.c;
+          taps[i] = there ? pair_lines(line, 2 * pair + 1 < conv.c ? line + area : nullptr, count) : no_pairs();
         }
-        store_pairs(to, round_pairs(both));
+        transpose_pairs(taps);
+        for (std::int64_t i = 0; i < count; ++i) store_pairs(to + ((first + i) * layout.pairs + pair) * kColumns, taps[i]);
       }
     }
   }
