@@ -152,6 +152,20 @@ def test_an_ensemble_is_its_members(data: Dataset, tmp_path: Path) -> None:
     assert Teacher(members).fingerprint != Teacher([trained(data, 1), members[1]]).fingerprint
 
 
+def test_an_ensemble_with_weights(data: Dataset) -> None:
+    """Beside two networks of the same share, its three count three fifths."""
+    models = [trained(data, seed) for seed in range(1, 6)]
+    weighted: Any = Ensemble(models[:3])
+    weighted.weights = [0.7, 0.0, 0.3]
+    teacher = Teacher([weighted, *models[3:]])
+    found = teacher.log_probabilities(data, None, lambda images: True)
+    each = [model.predict_proba(data.train_images) for model in models]
+    expected = 0.6 * (0.7 * each[0] + 0.3 * each[2]) + 0.2 * (each[3] + each[4])
+    assert found is not None
+    np.testing.assert_allclose(np.exp(found), expected, rtol=0, atol=1e-6)
+    assert teacher.fingerprint != Teacher(models).fingerprint
+
+
 STEPS: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": "muon", "algorithm": "winograd", "dropout": 0.3},
     "average": {"ema": 0.9, "ema_every": 2, "class_weight": "balanced"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,7 +24,8 @@ _CURE = "fit sets this, or call teacher.set_facts(mean=..., std=...)"
 class Teacher:
     """The mean of the probabilities of one or several networks, as of an ensemble.
 
-    networks: a Sequential, an Ensemble, or a list of them, all of which count the same. They are copied. Each preprocesses the
+    networks: a Sequential, an Ensemble, or a list of them. All networks count the same, but for an ensemble with weights: its
+    members share by these what its networks count together. They are copied. Each preprocesses the
     images as it does in prediction, normalises them by its own mean and standard deviation, and computes by its own algorithm
     and precision.
     fingerprint: a checksum of all that decides the probabilities, but for the level of the ops. level: that of all networks.
@@ -31,7 +33,9 @@ class Teacher:
     """
 
     def __init__(self, networks: object) -> None:
-        self.networks = _listed(networks)
+        listed = _listed(networks)
+        self.networks = [network for network, _ in listed]
+        self._shares = [share for _, share in listed]
         for number, network in enumerate(self.networks):
             if network.mean is None or network.std is None:
                 expected = "a model that knows how its images are normalised"
@@ -41,7 +45,7 @@ class Teacher:
             except ValueError as error:
                 raise ValueError(f"{_named(number)}: {error}") from None
         self._frozen = [network.freeze() for network in self.networks]
-        self.fingerprint = _fingerprint(self.networks)
+        self.fingerprint = _fingerprint(listed)
         self.level = ", ".join(sorted({network.level() for network in self.networks}))
 
     def __len__(self) -> int:
@@ -85,13 +89,17 @@ class Teacher:
         for start in range(0, count, BATCH_SIZE):
             index = np.arange(start, min(start + BATCH_SIZE, count))
             total: Array | None = None
-            for network, frozen, here, shown in zip(self.networks, self._frozen, images, transforms, strict=True):
+            for network, frozen, here, shown, share in zip(
+                self.networks, self._frozen, images, transforms, self._shares, strict=True
+            ):
+                if share == 0:
+                    continue
                 scores = _scores(network.ops, frozen, network, here, index, shown).astype(np.float64)
                 scores -= scores.max(axis=1, keepdims=True)
-                scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+                scores += math.log(share) - np.log(np.exp(scores).sum(axis=1, keepdims=True))
                 total = scores if total is None else np.logaddexp(total, scores)
             assert total is not None
-            found[index] = total - np.log(len(self))
+            found[index] = total - math.log(math.fsum(self._shares))
             if not proceed(len(index)):
                 return None
         return found
@@ -101,28 +109,28 @@ def _named(number: int) -> str:
     return f"teacher[{number}]"
 
 
-def _listed(given: object) -> list[Sequential]:
-    """The networks, one by one."""
-    if isinstance(given, Teacher):
-        return given.networks
+def _listed(given: object) -> list[tuple[Sequential, float]]:
+    """The networks, one by one, and what each counts: 1 on the average."""
     parts = [given] if isinstance(given, Predictor) or not isinstance(given, Sequence) else list(given)
     if not parts:
         raise FieldValueError("teacher", given, "at least one model")
-    networks: list[Sequential] = []
+    networks: list[tuple[Sequential, float]] = []
     for number, part in enumerate(parts):
         members = [part] if isinstance(part, Sequential) else getattr(part, "members", None)
         if not isinstance(members, list) or not all(isinstance(member, Sequential) for member in members):
             name = "teacher" if part is given else _named(number)
             raise FieldTypeError(name, part, _EXPECTED, got=type(part).__name__)
-        networks += members
+        weights = None if isinstance(part, Sequential) else getattr(part, "weights", None)
+        shares = [1.0] * len(members) if weights is None else [float(weight) * len(members) for weight in weights]
+        networks += zip(members, shares, strict=True)
     return networks
 
 
-def _fingerprint(networks: Sequence[Sequential]) -> str:
+def _fingerprint(networks: Sequence[tuple[Sequential, float]]) -> str:
     import hashlib  # loads OpenSSL
 
     digest = hashlib.sha256()
-    for network in networks:
+    for network, share in networks:
         layers = [f"{name} {layer!r}" for name, layer in zip(network.names, network.layers, strict=True)]
         facts = (
             type(network).__name__,
@@ -133,7 +141,7 @@ def _fingerprint(networks: Sequence[Sequential]) -> str:
             network.precision,
             str(network.preprocessing),
         )
-        digest.update(repr(facts).encode())
+        digest.update(repr((*facts, share)).encode())
         digest.update(np.ascontiguousarray(np.asarray(network.parameter_buffer), "<f4").data)
     return digest.hexdigest()
 
