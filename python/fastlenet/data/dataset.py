@@ -12,7 +12,7 @@ import numpy as np
 from fastlenet.data.arrays import Arrays, Given, alike, arrays_of, expect_share, more_arrays
 from fastlenet.data.images import Array, Images, mean_std, type_error, value_error
 from fastlenet.data.labels import MAX_CLASSES, Labels, label_dtype
-from fastlenet.data.splitting import held_out
+from fastlenet.data.splitting import held_out, part_of
 from fastlenet.data.torch_dataset import items_of
 from fastlenet.fields import FieldError, Values, integer
 from fastlenet.normalisation import PerChannel, expect_normalisation
@@ -210,6 +210,22 @@ class Dataset:
         count = Values(int, f"1..{most} images", 1, most).convert(f"{where}count", count)
         train = Arrays(self.train_images, self.train_labels)
         return self._with(train.at(slice(0, -count)), train.at(slice(-count, None)), train.at(slice(0)))
+
+    def fold(self, folds: int, fold: int) -> Dataset:
+        """Returns the data set with one of `folds` parts of its training images for validation, and without its test images.
+
+        The parts are disjoint, have all training images, and are of the same size and of the same classes, by one image. fold:
+        in 0..folds-1. So every training image judges a choice once, and no test image does. Raises ValueError for fewer than
+        two folds, more than there are images, or if there is a validation part already.
+        """
+        where, count = "Dataset.fold: ", len(self.train_labels)
+        if len(self.validation_labels):
+            raise ValueError(f"{where}{self.name} has {len(self.validation_labels)} validation images already")
+        folds = Values(int, f"an integer in 2..{count}", 2, count).convert(f"{where}folds", folds)
+        fold = Values(int, f"an integer in 0..{folds - 1}", 0, folds - 1).convert(f"{where}fold", fold)
+        stay, out = part_of(self.train_labels, folds, fold)
+        train = Arrays(self.train_images, self.train_labels)
+        return self._with(train.at(stay), train.at(out), train.at(slice(0)))
 
     def _with(self, train: Arrays, validation: Arrays, test: Arrays) -> Dataset:
         return replace(

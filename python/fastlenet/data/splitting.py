@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fastlenet.data.labels import Labels
 from fastlenet.philox import permutation
 
-__all__ = ["held_out"]
+__all__ = ["held_out", "part_of"]
 
 Places = npt.NDArray[np.int64]
 
@@ -41,3 +41,15 @@ def _quotas(sizes: Places, count: int) -> Places:
     best_first = np.lexsort((-(exact - quotas), quotas + 1 > sizes, is_last))
     quotas[best_first[: count - quotas.sum()]] += 1
     return quotas
+
+
+def part_of(labels: Labels, parts: int, part: int) -> tuple[Places, Places]:
+    """The places of the images that stay, and those of one of several parts that are alike, both in ascending order.
+
+    The parts are disjoint and have all images. Their sizes differ by one image at most, and so do their numbers of images of
+    each class. The choice depends on the labels and the number of parts alone.
+    """
+    order = permutation(len(labels), 0, 0)
+    by_class = order[np.argsort(labels[order], kind="stable")]  # each class in random order, one class after the other
+    is_out = np.arange(len(labels)) % parts == part
+    return np.sort(by_class[~is_out]), np.sort(by_class[is_out])

@@ -7,12 +7,24 @@ from fastlenet.distributed.cluster import ClusterError, connect, slurm
 from fastlenet.distributed.local import LocalWorkers, WorkerDiedError
 from fastlenet.distributed.runs import Runs, speedrun, train_ensemble
 from fastlenet.distributed.scheduling import RunError
-from fastlenet.distributed.searches import Range, Space, Trial, Trials, read_trials, search
+from fastlenet.distributed.searches import (
+    CrossValidated,
+    CrossValidation,
+    Range,
+    Space,
+    Trial,
+    Trials,
+    cross_validate,
+    read_trials,
+    search,
+)
 from fastlenet.distributed.source import Source
 from fastlenet.distributed.task import Outcome
 
 __all__ = [
     "ClusterError",
+    "CrossValidated",
+    "CrossValidation",
     "LocalWorkers",
     "Outcome",
     "Range",
@@ -24,6 +36,7 @@ __all__ = [
     "Trials",
     "WorkerDiedError",
     "connect",
+    "cross_validate",
     "read_trials",
     "search",
     "slurm",

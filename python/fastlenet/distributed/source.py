@@ -34,7 +34,8 @@ class Source:
     name: the name of a data set, or a path that is valid on every host. root: the folder of named data sets. side: to which
     images are scaled. validation: the number of training images at the end that are held out for evaluation; the test images
     are then left out. share: the share of the training images that is held out, or 0. given: a data set that is sent with
-    every run, instead of all these.
+    every run, instead of all these. folds, fold: the part of the training images, of so many, that is held out instead, as
+    Dataset.fold does; 0 folds: none.
     """
 
     name: str = "mnist"
@@ -43,6 +44,8 @@ class Source:
     validation: int = 0
     share: float = 0.0
     given: Dataset | None = None
+    folds: int = 0
+    fold: int = 0
 
     @classmethod
     def of(cls, data: str | os.PathLike[str] | Dataset, *, validation: int = 0) -> Source:
@@ -62,6 +65,8 @@ class Source:
         data = self.given
         if data is None:
             data = load(self.name, root=self.root, size=None if self.side is None else (self.side, self.side))
+        if self.folds:
+            return data.fold(self.folds, self.fold)
         if self.validation:
             return data.hold_out(self.validation)
         return data.split(self.share) if self.share else data
