@@ -189,3 +189,20 @@ def test_a_checkpoint_keeps_its_network(archive: Path, train_here: Train) -> Non
     assert train_here("--data", archive, "--network", "lenet5", *FEW_STEPS, "--checkpoint", "state").code == 0
     assert json.loads(train_here("--resume", "state", "--epochs", 3, "--json").out)["network"] == "lenet5"
     assert "contradicts state, which was made with lenet5" in one_line(train_here("--resume", "state", "--network", "lenet"))
+
+
+# --- scikit-learn's digits -----------------------------------------------------------------------------------------------
+
+
+def test_the_recipes_learn_other_digits(train_here: Train, tmp_path: Path) -> None:
+    """Ten seeds of `best` have 98.6 % and more, a mean of 99.3 % and a deviation of 0.3; every tenth digit would be guessed."""
+    result = train_here(
+        "--data", "digits", "--recipe", "best", "--threads", 1, "--quiet", "--json", "--save-model", "d.safetensors"
+    )
+    assert result.code == 0, result.err
+    said = json.loads(result.out)
+    assert (said["data"], said["classes"], said["part"]) == ("digits", 10, "test")
+    assert said["accuracy"] > 0.98
+    model = fastlenet.load(tmp_path / "d.safetensors")
+    assert model.input_shape == (1, 8, 8)
+    assert model.evaluate(fastlenet.data.load("digits")).accuracy == said["accuracy"]
