@@ -392,6 +392,7 @@ ELSEWHERE = {
     "Recipe.average_from": "test_recipe.py",
     "Recipe.augmentation_for": "test_recipe.py",
     "Recipe.transforms": "test_recipe.py",
+    "Ensemble.weighted": "test_weighted_ensemble.py",
 }
 
 
