@@ -64,7 +64,7 @@ NEAREST = {
     "python/fastlenet/inference/": ["models", "training"],
     "python/fastlenet/images/": ["images"],
     "python/fastlenet/sklearn": ["training"],
-    "python/fastlenet/optim": ["nn"],
+    "python/fastlenet/optim": ["nn", "training"],
     "python/fastlenet/training/": ["training", "formats"],
     "python/fastlenet/signals": ["training"],
     "python/fastlenet/data/": ["data"],

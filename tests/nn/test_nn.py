@@ -131,6 +131,12 @@ def test_flat_aligned_buffers() -> None:
     assert list(model.state_dict()) == list(model.gradients())
 
 
+def test_each_parameter_starts_from_its_own_numbers() -> None:
+    net = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+    starts = [array.reshape(-1)[:9].tobytes() for array in net.parameters().values()]
+    assert len(starts) == len(set(starts)) == 4
+
+
 def test_initialisation_is_seeded_and_bounded() -> None:
     same, other = LeNet(seed=7), LeNet(seed=8)
     expect_same_bits(LeNet(seed=7).parameter_buffer, same.parameter_buffer)
