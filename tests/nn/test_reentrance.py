@@ -62,17 +62,20 @@ def at_each_step(make: Callable[[], Work], work: Work, event: str = "line", firs
 def signals(work: Work, seconds: float = 2e-4) -> Iterator[list[int]]:
     """Runs work() in a signal handler, again and again while the code within runs; the list grows by one each time."""
     times: list[int] = []
+    over = False
 
     def handler(*_: Any) -> None:
         work()
         times.append(1)
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # from now on, so that the code within comes forward
+        if not over:  # a signal may be handled after the timer was stopped
+            signal.setitimer(signal.ITIMER_REAL, seconds)  # from now on, so that the code within comes forward
 
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield times
     finally:
+        over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
