@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import itertools
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -284,6 +286,48 @@ def test_a_training_pass_within_another_is_refused(rng: Rng) -> None:
                 expect_same_bits(result, expected)
         assert len(refused) > 3
         assert "called within a training pass of the same model" in refused[0] and "\n" not in refused[0]
+
+
+class ThreadsOwn:
+    """A cycle with data of each thread; CPython takes a lock to free them."""
+
+    def __init__(self) -> None:
+        self.itself, self.data = self, threading.local()
+        self.data.itself = self
+
+
+def test_a_pass_within_another_is_refused_whenever_garbage_is_collected(rng: Rng) -> None:
+    """sys._current_frames waited for itself for ever when such a cycle was freed within."""
+    x, refused = normals(rng, (5, *SHAPE)), 0
+    model, before = small(), gc.get_threshold()
+    objects = itertools.cycle(range(1, 60))
+
+    def fresh() -> Work:
+        nonlocal model
+        model = small()
+        return lambda: model(x)
+
+    def work() -> None:
+        nonlocal refused
+        gc.disable()
+        gc.collect()
+        ThreadsOwn()
+        gc.set_threshold(next(objects))
+        gc.enable()
+        try:
+            model(x)
+        except RuntimeError:
+            refused += 1
+        finally:
+            gc.set_threshold(*before)
+
+    faulthandler.dump_traceback_later(60, exit=True)
+    try:
+        for _ in at_each_step(fresh, work, "call"):
+            pass
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    assert refused > 59
 
 
 def test_a_pass_that_was_cut_short_leaves_no_activations(rng: Rng) -> None:
