@@ -236,6 +236,8 @@ def test_every_command_of_the_page(start: Start, file: Path, tmp_path: Path) -> 
     (space,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     space = space.replace("validation = 5000", "validation = 200").replace("trials = 16", "trials = 3")
     (tmp_path / "space.toml").write_text(f'data = "{file}"\n{space}')
+    choices = re.sub(r"\nhalving.*", "", space).replace("seeds = 4", "seeds = 1")
+    (tmp_path / "choices.toml").write_text(f'data = "{file}"\n{choices}')
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (tmp_path / name).write_text(text.format(folder=tmp_path))
         (tmp_path / name).chmod(0o755)
