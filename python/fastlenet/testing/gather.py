@@ -130,8 +130,8 @@ def sampling_bound(
     mean, std: numbers, or arrays (c, 1, 1).
 
     A position is a sum of five parts: two products of the matrix's numbers and pixel numbers, the offset, the frame's border of
-    1, and the displacement. Rounding the matrix, the products and the sums is at most 5 roundings of each part. The
-    A view multiplies all of this by its matrix, of which each number is at most once more rounded, and adds its offset. The
+    1, and the displacement. Rounding the matrix, the products and the sums is at most 5 roundings of each part. A view
+    multiplies all of this by its matrix, of which each number is at most once more rounded, and adds its offset. The
     displacement is alpha times two nested sums of K products each, of taps that were rounded and noise below 1 that is exact;
     the taps' sum is 1. With the taps' rounding, alpha's, its product, and the last sum, these are 2 K + 5 roundings of alpha.
     Then a sample moves by at most 255, the steepest slope there is, per pixel along each axis. Five more roundings are the
@@ -180,8 +180,8 @@ def _judge(call: Call, actual: Results) -> None:
         with np.errstate(all="ignore"):
             extent = np.abs(transform.astype(np.float64)) @ np.array([h, w, 1.0]) + 1
             bound = (gamma(5) * extent.sum(-1)[:, None, None, None] + gamma(8) * (1 + np.abs(mean))) / std
-            # Beyond what a float32 can place, the sample is any that the image has; black outside it is left.
-            bound = np.where(np.isfinite(bound), bound, 0) + np.zeros(expected.shape)
+    # Beyond what a float32 can place, the sample is any that the image has; black outside it is left.
+    bound = np.where(np.isfinite(bound), bound, 0) + np.zeros(expected.shape)
     near = np.abs(x.astype(np.float64) - expected) <= bound
     expect_all("x", near | (np.abs(expected) >= LARGEST / 2), x, expected, bound)
 
