@@ -1,4 +1,4 @@
-"""What a value breaks of a JSON Json, in one line each: the part of draft 2020-12 that result.schema.json uses.
+"""What a value breaks of a JSON Schema, in one line each: the part of draft 2020-12 that result.schema.json uses.
 
 A package such as jsonschema knows all of it, and would be a dependency for a file of one screen.
 """

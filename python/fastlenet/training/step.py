@@ -46,8 +46,8 @@ class TrainingStep:
         self._targets: Array | None = ops.empty((largest, 1, 1, data.classes)) if taught else None
         self._clip = GradientClip(state.model, recipe.clip_norm) if recipe.clip_norm else None
         self._order: Array
-        self._transform: Transform | None = None  # and the part of it that is drawn at random, which all networks share
-        self._shown: Transform | None = None
+        self._shown: Transform | None = None  # the epoch's random distortions, which a teacher sees too
+        self._transform: Transform | None = None  # the same, of the images that this network preprocesses
         self._predicted = np.empty(
             len(data.train_images), np.int64
         )  # the predicted classes of the epoch's images, in their order

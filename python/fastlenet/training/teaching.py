@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from fastlenet.training.teacher import Teacher
 __all__ = ["Teaching"]
 
 _KEY, _NAME, _FORMAT = "fastlenet_teacher", "log_probabilities", 1
+_CURE = "delete it, or name another folder as teacher_cache"
 Facts = Mapping[str, object]
 
 
@@ -140,7 +142,6 @@ def _digest(facts: Facts, found: Array) -> str:
 
 def _expect_own(path: Path, facts: Facts) -> tuple[TensorFile, object]:
     """Read the header of a file in the cache. Returns the file and its checksum. Raises CheckpointError for another one's."""
-    cure = "delete it, or name another folder as teacher_cache"
     file = TensorFile(path)
     try:
         saved = json.loads(file.metadata[_KEY])
@@ -148,13 +149,13 @@ def _expect_own(path: Path, facts: Facts) -> tuple[TensorFile, object]:
     except MemoryError:
         raise
     except Exception:  # RecursionError too
-        raise CheckpointError(f"{shown_path(path)}: not of a teacher's cache; {cure}") from None
+        raise CheckpointError(f"{shown_path(path)}: not of a teacher's cache; {_CURE}") from None
     other = [name for name, value in facts.items() if there.get(name) != value]
     if other:
-        raise CheckpointError(f"{shown_path(path)}: made with another {other[0]} than this run's; {cure}")
-    shape = (int(str(facts["shape"])[1:].split(",")[0]), facts["classes"])
+        raise CheckpointError(f"{shown_path(path)}: made with another {other[0]} than this run's; {_CURE}")
+    shape = cast("list[int]", facts["shape"])[0], facts["classes"]
     if file.shapes != {_NAME: shape}:
-        raise CheckpointError(f"{shown_path(path)}: expects {_NAME} of shape {shape}, got {file.shapes}; {cure}")
+        raise CheckpointError(f"{shown_path(path)}: expects {_NAME} of shape {shape}, got {file.shapes}; {_CURE}")
     return file, digest
 
 
@@ -162,6 +163,5 @@ def _read(path: Path, facts: Facts) -> Array:
     file, digest = _expect_own(path, facts)
     found = file.read(file.size)[_NAME]
     if found.dtype != np.float32 or digest != _digest(facts, found):
-        cure = "delete it, or name another folder as teacher_cache"
-        raise CheckpointError(f"{shown_path(path)}: damaged, it does not have the checksum that was saved with it; {cure}")
+        raise CheckpointError(f"{shown_path(path)}: damaged, it does not have the checksum that was saved with it; {_CURE}")
     return found
