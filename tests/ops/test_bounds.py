@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,19 @@ def test_softmax_cross_entropy_of_an_infinite_logit(smoothing: float, loss: floa
     for module in (ops, reference):
         assert module.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)[0] == pytest.approx(loss)
     assert ops.softmax_cross_entropy(logits, [0], label_smoothing=1.0)[0] == np.inf
+
+
+def test_softmax_distillation_of_infinite_logits() -> None:
+    """A teacher's probability of 0 leaves out a logit of -inf. A logit of inf makes the softmax NaN, and so also the loss."""
+    for module in (ops, reference):
+        distil = partial(module.softmax_distillation, labels=[1], mix=1.0, temperature=2.0)
+        loss = distil(np.float32([[-np.inf, 1, 1]]), teacher=np.float32([[0, 0.5, 0.5]]))[0]
+        assert loss == pytest.approx(4 * np.log(2))
+        for teacher in ([0, 0], [0, 1], [1, 0]):
+            with np.errstate(invalid="ignore"):
+                loss, gradient = distil(np.float32([[np.inf, 1]]), teacher=np.float32([teacher]))
+            assert np.isnan(loss)
+            assert np.isnan(gradient).all()
 
 
 def test_adam_step(rng: Rng) -> None:

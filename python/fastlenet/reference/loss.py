@@ -80,7 +80,8 @@ def softmax_distillation(
     taught = teacher.astype(np.float64)
     with np.errstate(invalid="ignore"):
         of_labels = -np.where(target > 0, target * log_softmax, 0).sum(axis=1)
-        of_teacher = -np.where(taught != 0, taught * log_cool, 0).sum(axis=1)
+        # A probability of 0 leaves out a logit of -inf, but hides no logit that makes the whole softmax NaN.
+        of_teacher = -np.where((taught != 0) | np.isnan(log_cool), taught * log_cool, 0).sum(axis=1)
         losses = np.where(mix < 1, (1 - mix) * of_labels, 0) + np.where(mix > 0, mix * temperature**2 * of_teacher, 0)
     slope = (1 - mix) * (softmax - target) + mix * temperature * (taught.sum(axis=1, keepdims=True) * cool - taught)
     gradient = factors[:, None] * slope / divisor
