@@ -25,6 +25,7 @@ __all__ = [
     "expect_fields",
     "expect_names",
     "integer",
+    "named",
     "names_expected",
     "nearest",
     "shown",
@@ -154,8 +155,8 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def _named(name: object) -> str:
-    """A name that may come from a file, as it is if it can be printed and is short."""
+def named(name: object) -> str:
+    """Returns a name that may come from a file: as it is if it can be printed and is short, else its repr in one short line."""
     return name if isinstance(name, str) and name.isprintable() and 0 < len(name) <= 60 else shown(name)
 
 
@@ -182,7 +183,7 @@ def expect_names(function: str, names: Iterable[str], known: Iterable[str], othe
         if name not in known:
             near = _SYNONYMS.get(name) or nearest(name, [*known, *others])
             cure = f"did you mean {near}?" if near else f"it takes {', '.join(known)}"
-            raise TypeError(f"{function}: unexpected argument {_named(name)}; {cure}")
+            raise TypeError(f"{function}: unexpected argument {named(name)}; {cure}")
 
 
 def names_expected(kind: type[C]) -> type[C]:

@@ -142,6 +142,15 @@ def answer(**changes: object) -> bytes:
     return json.dumps(good | changes).encode() + b"\n" + bytes(4)
 
 
+def answer_of_a_layer(name: bytes) -> bytes:
+    """The corpus' model with another name of its last layer, of which one weight is NaN."""
+    good = (CORPUS / "keras_answer" / "keras3_nested.h5").read_bytes()
+    renamed = good.replace(rb"\"dense_3\"", rb"\"" + name.replace(b"\\", rb"\\") + rb"\"").replace(
+        b'"dense_3"', b'"' + name + b'"'
+    )
+    return renamed[:-4] + np.float32(np.nan).tobytes()
+
+
 FOUND = {
     "a row without pixels": ("csv", b"1,\n2,5\n", "line 1, column 2 expects a number, got ''"),
     "rows without pixels": ("csv", b"1,\n", "expects a number, got ''"),
@@ -186,6 +195,11 @@ FOUND = {
     "a header that does not end": ("weights_npy", npy(b"{'descr': (\n"), "cannot be read as weights"),
     "a shape of lists": ("keras_answer", answer(layers=[["d", [["<f4", [[1, 2], 2**31 - 1, 3]]]]]), "no answer"),
     "a type that is none": ("keras_answer", answer(layers=[["d", [["<f9", [1]]]]]), "no answer"),
+    "a layer's name of two lines": (
+        "keras_answer",
+        answer_of_a_layer(rb"a\n"),
+        r"'a\\n.bias' holds a number that is not finite",
+    ),
     "pixels that no byte is there for": ("picture", png(13_000, 13_000), "169,000,000 pixels, where at most 40,000,000"),
     "the same in a folder": ("folder", png(9_000, 9_000), "at most 40,000,000 pixels"),
 }

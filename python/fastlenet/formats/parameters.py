@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from fastlenet.backend import Array
+from fastlenet.fields import named
 from fastlenet.files import CheckpointError, shown_path
 from fastlenet.formats.state import expect_shapes, own_names
 from fastlenet.formats.tensor_file import TensorFile, write_tensors
@@ -33,7 +34,7 @@ def save_model(
     """
     for name, array in state.items():
         if np.asarray(array).dtype.kind == "f" and not np.isfinite(array).all():
-            raise CheckpointError(f"{shown_path(path)}: not written; {name} holds a number that is not finite")
+            raise CheckpointError(f"{shown_path(path)}: not written; {named(name)} holds a number that is not finite")
     write_tensors(path, state, {"format": "np", **metadata})
 
 

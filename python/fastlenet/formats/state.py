@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fastlenet.backend import Array
+from fastlenet.fields import named
 
 __all__ = ["as_parameters", "expect_arrays", "expect_shapes", "own_names"]
 
@@ -34,14 +35,12 @@ def own_names(names: Iterable[str], own: Iterable[str]) -> dict[str, str]:
 
 def expect_shapes(shapes: Mapping[str, Shape], own: Mapping[str, Shape]) -> None:
     """Raise ValueError unless the shapes are `own`. It lists arrays that are missing, unexpected or of another shape."""
-    problems = [f"{_shown(name)} is missing" for name in own.keys() - shapes.keys()]
-    problems += [f"{_shown(name)} is unexpected" for name in shapes.keys() - own.keys()]
+    problems = [f"{named(name)} is missing" for name in own.keys() - shapes.keys()]
+    problems += [f"{named(name)} is unexpected" for name in shapes.keys() - own.keys()]
     for name in own.keys() & shapes.keys():
         if shapes[name] != own[name]:
-            problems.append(f"{_shown(name)} expects shape {own[name]}, got {shapes[name]}")
-    if problems:
-        more = [f"{len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
-        raise ValueError("; ".join(sorted(problems)[:_LISTED] + more))
+            problems.append(f"{named(name)} expects shape {own[name]}, got {shapes[name]}")
+    _expect_none(problems)
 
 
 def as_parameters(arrays: Mapping[str, Array], own: Mapping[str, Array]) -> dict[str, Array]:
@@ -49,16 +48,15 @@ def as_parameters(arrays: Mapping[str, Array], own: Mapping[str, Array]) -> dict
     another shape, or numbers that are not finite in the new dtype.
     """
     expect_shapes(_shapes(arrays), _shapes(own))
-    odd = [f"{name} expects floats, got {array.dtype}" for name, array in sorted(arrays.items()) if array.dtype.kind != "f"]
-    if odd:
-        raise ValueError("; ".join(odd))
+    odd = [(name, array.dtype) for name, array in arrays.items() if array.dtype.kind != "f"]
+    _expect_none(f"{named(name)} expects floats, got {dtype}" for name, dtype in odd)
     converted = {}
     for name, array in arrays.items():
         with np.errstate(over="ignore"):
             converted[name] = array.astype(own[name].dtype, copy=False)
         if not np.isfinite(converted[name]).all():
             reason = "not finite" if not np.isfinite(array).all() else f"too large for {own[name].dtype}"
-            raise ValueError(f"{name} holds a number that is {reason}")
+            raise ValueError(f"{named(name)} holds a number that is {reason}")
     return converted
 
 
@@ -72,18 +70,19 @@ def expect_arrays(what: str, arrays: Mapping[str, Array], own: Mapping[str, Arra
         raise type(error)(f"{what}: {error}") from None
     for name, array in arrays.items():
         if array.dtype != own[name].dtype:
-            raise ValueError(f"{what}: {name} expects {own[name].dtype}, got {array.dtype}")
+            raise ValueError(f"{what}: {named(name)} expects {own[name].dtype}, got {array.dtype}")
         if not np.isfinite(array).all():
-            raise ValueError(f"{what}: {name} holds a number that is not finite")
+            raise ValueError(f"{what}: {named(name)} holds a number that is not finite")
+
+
+def _expect_none(problems: Iterable[str]) -> None:
+    if found := sorted(problems):
+        more = [f"{len(found) - _LISTED} more"] if len(found) > _LISTED else []
+        raise ValueError("; ".join(found[:_LISTED] + more))
 
 
 def _shapes(arrays: Mapping[str, Array]) -> dict[str, Shape]:
     for name, array in arrays.items():
         if not hasattr(array, "shape"):
-            raise TypeError(f"{name} expects an array, got {type(array).__name__}")
+            raise TypeError(f"{named(name)} expects an array, got {type(array).__name__}")
     return {name: array.shape for name, array in arrays.items()}
-
-
-def _shown(name: str) -> str:
-    """A name for an error message, shortened or escaped if it does not fit in one line."""
-    return name if name.isprintable() and len(name) <= 80 else f"{name[:80]!r}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastlenet import ops as kernel_ops
 from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend, Count
-from fastlenet.fields import Values
+from fastlenet.fields import Values, named
 from fastlenet.formats.state import as_parameters, own_names
 from fastlenet.inference.facts import ModelFacts, expect_example_shape
 from fastlenet.inference.predictor import Predictor
@@ -481,4 +481,4 @@ def _as_array(name: str, value: object) -> Array:
     try:
         return np.asarray(value)
     except ValueError:
-        raise ValueError(f"load_state_dict: {name} expects an array, got {type(value).__name__}") from None
+        raise ValueError(f"load_state_dict: {named(name)} expects an array, got {type(value).__name__}") from None

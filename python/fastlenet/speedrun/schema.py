@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
-from fastlenet.fields import shown
+from fastlenet.fields import named, shown
 
 __all__ = ["Json", "broken"]
 
@@ -57,14 +57,10 @@ def broken(value: object, schema: Json, name: str = "") -> Iterator[str]:
         for key, part in value.items():
             of_part = own.get(key, schema.get("additionalProperties"))
             if of_part is not None:
-                yield from broken(part, of_part, f"{name}: {_named(key)}" if name else _named(key))
+                yield from broken(part, of_part, f"{name}: {named(key)}" if name else named(key))
     if isinstance(value, list) and "items" in schema:
         for place, part in enumerate(value):
             yield from broken(part, schema["items"], f"{name}[{place}]")
-
-
-def _named(key: str) -> str:
-    return key if key.isprintable() and 0 < len(key) <= 60 else shown(key)
 
 
 def _out_of_bounds(value: object, schema: Json, where: str) -> Iterator[str]:
