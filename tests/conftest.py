@@ -125,6 +125,20 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture
+def thread_counts(backend: str) -> Iterator[Iterator[int]]:
+    """Each of THREADS, in use while its turn lasts; only the first on a GPU, where the CPU's threads do not matter."""
+    before = get_num_threads()
+
+    def turns() -> Iterator[int]:
+        for count in THREADS[: 1 if backend.startswith("cuda-") else None]:
+            set_num_threads(count)
+            yield count
+
+    yield turns()
+    set_num_threads(before)
+
+
+@pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the test's name alone."""
     return np.random.default_rng(list(request.node.nodeid.encode()))

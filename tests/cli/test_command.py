@@ -122,7 +122,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     set_num_threads(before)
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 10))])
 def test_random_lines_of_train(part: int, run: Run, tiny_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred of them each; the files that earlier ones wrote are there."""
     monkeypatch.setattr(train, "find_lr", partial(lr_finder.find_lr, steps=2))
@@ -331,6 +331,7 @@ def stream_results(tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -
         return list(pool.map(result, STREAMS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(STREAMS)), ids=lambda number: STREAMS[number][0])
 def test_odd_streams_and_environments(number: int, stream_results: list[Result]) -> None:
     result, (code, out, err) = stream_results[number], STREAMS[number][2]
@@ -338,6 +339,7 @@ def test_odd_streams_and_environments(number: int, stream_results: list[Result])
     assert bool(out) == bool(result.out) and result.err.count("\n") == bool(err), result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "data", "model"),
     [
@@ -415,6 +417,7 @@ def import_results(tiny_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -
         return dict(zip(cases, pool.map(result, cases), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("what", TROUBLE)
 def test_trouble_during_imports(what: str, module: str, import_results: dict[tuple[str, str], Result]) -> None:

@@ -117,6 +117,7 @@ def completions(line: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_completion_in_bash() -> None:
     assert set(completions("fastlenet ")) >= set(COMMANDS)
     assert completions("fastlenet tr") == ["train"]

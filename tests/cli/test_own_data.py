@@ -194,6 +194,7 @@ def test_a_checkpoint_keeps_its_network(archive: Path, train_here: Train) -> Non
 # --- scikit-learn's digits -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_recipes_learn_other_digits(train_here: Train, tmp_path: Path) -> None:
     """Ten seeds of `best` have 98.6 % and more, a mean of 99.3 % and a deviation of 0.3; every tenth digit would be guessed."""
     result = train_here(

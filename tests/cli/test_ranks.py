@@ -38,6 +38,7 @@ def test_launched(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ranks.launched() == expected
 
 
+@pytest.mark.slow
 def test_alone_nothing_of_mpi_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from fastlenet.cli.train import main; code = main(['--dry-run', '--epochs', '1', '--quiet'])\n"

@@ -218,6 +218,7 @@ def test_student_t_of_many_is_normal() -> None:
         student_t(0)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_mean_in_95_of_100(rng: np.random.Generator) -> None:
     """Of 4,000 samples of five numbers; the count has a standard deviation of 14."""
     held = 0

@@ -108,6 +108,7 @@ def test_dry_run_and_log_interval(train_here: Train, small_mnist: Path) -> None:
     assert wordy.out.count("Train Epoch") == 2
 
 
+@pytest.mark.slow
 def test_profile(train_here: Train, small_mnist: Path) -> None:
     """Every op of the step is there, and the lines add up to the whole."""
     result = train_here("--data-dir", small_mnist, "--epochs", 2, "--optimizer", "sgd", "--profile")
@@ -215,6 +216,7 @@ def test_bar_on_a_terminal(small_mnist: Path, tmp_path: Path) -> None:
     assert re.search(r"epoch 1/1: +\d+%.*/2000 \[\d\d:\d\d<\d\d:\d\d, .*images/s, loss \d\.\d{4}\]", text)
 
 
+@pytest.mark.slow
 def test_lines_above_the_bar(small_mnist: Path, tmp_path: Path) -> None:
     """--log-interval wipes the bar, prints a line of its own, and the bar goes on below it."""
     flags = ("--data-dir", small_mnist, "--epochs", "1", "--batch-size", "2", "--log-interval", "100")
@@ -224,6 +226,7 @@ def test_lines_above_the_bar(small_mnist: Path, tmp_path: Path) -> None:
     assert all(before in "\r\n" and after in "\r\n" for before, after in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["TQDM_MININTERVAL", "TQDM_GUI"])
 def test_a_bar_that_cannot_be_drawn(variable: str, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """tqdm's variables may say what its code does not take; the run goes on without a bar."""
@@ -232,6 +235,7 @@ def test_a_bar_that_cannot_be_drawn(variable: str, small_mnist: Path, tmp_path: 
     assert re.search(r"final accuracy \d+\.\d\d%", text) and "rror" not in text
 
 
+@pytest.mark.slow
 def test_a_terminal_that_goes_away(small_mnist: Path, tmp_path: Path) -> None:
     """A bar that nobody sees any more costs neither the run nor its exit code."""
     master, slave = open_terminal()

@@ -146,6 +146,7 @@ def small_disk() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
 
+@pytest.mark.slow
 def test_disk_full_while_saving(train_here: Train, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told once, and at the end, after the accuracy; no half of a file, and the old one stays."""
     settings = ["--data-dir", small_mnist, "--epochs", 3, "--batch-size", 100, "--checkpoint", "state"]

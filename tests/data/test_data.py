@@ -243,6 +243,7 @@ def expect_refused_in_little_memory(folder: Path, message: str) -> None:
     assert int(result.stdout) * 1024 < 300e6
 
 
+@pytest.mark.slow
 def test_gzip_bombs_and_lying_headers_stay_small(tmp_path: Path) -> None:
     """20 GB of zeros in 20 MB, and headers that claim what does not follow."""
     block = gzip.compress(bytes(1 << 20), 9)
@@ -256,6 +257,7 @@ def test_gzip_bombs_and_lying_headers_stay_small(tmp_path: Path) -> None:
         expect_refused_in_little_memory(tmp_path, message)
 
 
+@pytest.mark.slow
 def test_a_bomb_after_a_large_file(tmp_path: Path) -> None:
     """The bound is that of all four files together: 200 MB of test images do not come on top of 196 MB for training."""
     block = gzip.compress(bytes(1 << 20), 9)
@@ -272,6 +274,7 @@ def test_a_bomb_after_a_large_file(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(before)
 
 
+@pytest.mark.slow
 def test_mean_and_deviation_take_little_memory(tmp_path: Path) -> None:
     """120 MB of images of 3x160 pixels, which LeNet refuses at last."""
     for part in ("train", "t10k"):

@@ -54,6 +54,7 @@ def speedrun_command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "fastlenet.speedrun", *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_speedrun_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     """Has the accuracies of cold processes, says which way it was, and keeps the runs beside its JSON file."""
     flags = ["--data", file, *SHORT, "--target", 10]
@@ -76,6 +77,7 @@ def test_speedrun_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     assert one_line(refused).endswith("its runs have way 'cold processes', this one has 'workers'; choose another file")
 
 
+@pytest.mark.slow
 def test_taught_speedrun(run: Run, file: Path, tmp_path: Path) -> None:
     """Is a category of its own: the JSON file says who taught it, and how long the teachers were trained."""
     flags = ["--data", file, *SHORT, "--target", 10]
@@ -155,6 +157,7 @@ def test_a_terminal_shows_a_bar_and_the_workers(file: Path, tmp_path: Path) -> N
     assert re.search(r"worker +threads +runs +now", text) and re.search(r"\S+:\d+ +1 +\d +seed \d", text)
 
 
+@pytest.mark.slow
 def test_a_full_disk(run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line with the file; the runs before are in it, and the next command goes on behind them."""
     flags = ["speedrun", "--data", file, *SHORT, "--target", 10, "--workers", 1, "--results", "runs.jsonl", "--seeds", 3]
@@ -210,6 +213,7 @@ def test_flags_that_do_not_go_together(arguments: list[str], message: str, run: 
     assert one_line(result).startswith(f"fastlenet speedrun: error: {message}")
 
 
+@pytest.mark.slow
 def test_an_ensemble_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     """The files, the lines and the accuracy of the same networks trained one after the other; and it goes on."""
     flags = ["train", "--data", file, *SHORT, "--dropout", 0.2, "--seed", 3, "--ensemble", 3, "--tta"]

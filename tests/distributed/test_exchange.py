@@ -121,7 +121,9 @@ def test_gather(size: int) -> None:
 # --- training -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", ["muon", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS if name != "muon")]
+)
 def test_the_number_of_ranks_does_not_matter(optimizer: str, data: Dataset) -> None:
     loss = "mse" if optimizer == "adam" else "cross_entropy"
     recipe = replace(EVERYTHING, optimizer=optimizer, lr=0.002 if "adam" in optimizer else 0.05, loss=loss)
@@ -240,6 +242,7 @@ def test_a_loss_that_diverges_ends_all_ranks(data: Dataset) -> None:
     assert len(set(run_ranks(2, train))) == 1
 
 
+@pytest.mark.slow
 def test_the_reference(data: Dataset) -> None:
     """Another backend, with NumPy's arithmetic."""
     few = replace(

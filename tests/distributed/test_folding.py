@@ -59,6 +59,7 @@ def test_wrong_folds_are_refused() -> None:
         data.split(0.1).fold(5, 0)
 
 
+@pytest.mark.slow
 def test_differences_are_of_the_same_fold_and_seed(tmp_path: Path) -> None:
     found = cross_validate(SPACE, 3, verbose=0, results=tmp_path / "runs.jsonl")
     assert found.baseline.number == 0
@@ -85,6 +86,7 @@ def test_differences_are_of_the_same_fold_and_seed(tmp_path: Path) -> None:
     assert lines == [1 + 6, 1 + 6, 1 + 6]
 
 
+@pytest.mark.slow
 def test_it_goes_on_and_is_the_same_on_workers(tmp_path: Path) -> None:
     space = SPACE | {"seeds": 1, "trial": [{"lr": 0.01}]}
     first = cross_validate(space, 2, verbose=0, results=tmp_path / "runs.jsonl")

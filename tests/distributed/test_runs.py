@@ -60,6 +60,7 @@ def test_the_bits_of_a_worker_are_those_of_a_run_alone(threads: int, file: Path,
         assert np.array_equal(member.predict(data.test_images), alone.predict(data.test_images))
 
 
+@pytest.mark.slow
 def test_any_executor(file: Path, workers: LocalWorkers) -> None:
     """One of threads, one of the standard library's processes, ours, and none; and data that travel."""
     alone = speedrun(RECIPE, [4, 2], data=file, verbose=0)
@@ -92,6 +93,7 @@ def stop_worker(workers: LocalWorkers, started: threading.Event) -> None:
     os.kill(workers.pids()[0], signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_run_only(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Which goes elsewhere: all results are there, each once, and the other process is the same all along."""
     long = replace(RECIPE, epochs=8)
@@ -150,6 +152,7 @@ def test_a_broken_pool_of_another(file: Path, tmp_path: Path) -> None:
             speedrun(replace(RECIPE, epochs=10_000), 2, data=file, executor=pool, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_call_that_ends_its_process() -> None:
     """Costs that call; the next one gets a new process, also where the old one was killed while it waited."""
     with LocalWorkers(1) as workers:

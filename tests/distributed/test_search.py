@@ -65,6 +65,7 @@ def test_a_trial_is_a_run_on_the_validation_split(file: Path) -> None:
         assert (run.accuracy, run.loss) == (history.epochs[-1].val_accuracy, history.epochs[-1].val_loss)
 
 
+@pytest.mark.slow
 def test_halving(file: Path, tmp_path: Path) -> None:
     """Each rung has half of the trials, the better ones, and twice the seeds; no seed is run twice."""
     space = SPACE | {"data": str(file), "halving": 2}

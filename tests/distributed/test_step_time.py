@@ -31,6 +31,7 @@ def test_a_batch_of_64_does_not_pay() -> None:
     assert speed_up(1024, 4, lenet, NETWORKS["1 Gbit/s"]) < 2
 
 
+@pytest.mark.slow
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastlenet.cli.scaling._SECONDS", 0.0)  # the fewest steps
     assert main(["--scaling", "--rounds", "1", "--json"]) == 0

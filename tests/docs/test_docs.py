@@ -48,7 +48,10 @@ def test_examples_in_docstrings(name: str, mnist: Dataset, tmp_path: Path, monke
     "page",
     [
         "README.md",
-        *(f"docs/{name}.md" for name in ("data", "training", "models", "report", "predict", "export", "distributed")),
+        *(
+            pytest.param(f"docs/{name}.md", marks=pytest.mark.slow)
+            for name in ("data", "training", "models", "report", "predict", "export", "distributed")
+        ),
     ],
 )
 def test_python_on_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +77,7 @@ def test_the_picture_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert without_decimals.sub("", capsys.readouterr().out) == without_decimals.sub("", shown)
 
 
+@pytest.mark.slow
 def test_the_evaluation_on_the_page_of_models(capsys: pytest.CaptureFixture[str]) -> None:
     """Its command prints what the page shows; an image or two may differ at another level of the CPU."""
     (shown,) = re.findall(r"```\n\$ fastlenet evaluate\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)

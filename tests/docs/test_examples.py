@@ -70,6 +70,7 @@ def test_scikit_learn() -> None:
     assert example("scikit_learn").main() > 0.97
 
 
+@pytest.mark.slow
 def test_c(tmp_path: Path, mnist: Dataset) -> None:
     """make exports, compiles and reads MNIST's first digits; the program reads PGM files too, and says what is no image."""
     folder = shutil.copytree(EXAMPLES / "c", tmp_path / "c", ignore=shutil.ignore_patterns("digits*", "network.h"))
@@ -122,6 +123,7 @@ def test_gradients_of_the_own_layer(rng: np.random.Generator) -> None:
             assert abs((values[0] - values[1]) / 2e-6 - gradient[place]) < 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.oracle
 def test_pytorch_bridge() -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")

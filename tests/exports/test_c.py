@@ -37,6 +37,7 @@ def test_every_shape_is_exact(case: str, tmp_path: Path, rng: np.random.Generato
     expect_equal(answers.numbers, expected.argmax(axis=1))
 
 
+@pytest.mark.slow
 def test_lenet(mnist: Dataset, tmp_path: Path) -> None:
     model, images = LeNet.pretrained(), mnist.test_images[:200]
     expect_as_model(model, Program(in_c(model), tmp_path)(images), images)
@@ -50,7 +51,7 @@ def test_lenet_on_the_test_set(mnist: Dataset, tmp_path: Path) -> None:
         expect_as_model(model, program(images), images)
 
 
-@pytest.mark.parametrize("level", ["-O0", "-O3"])
+@pytest.mark.parametrize("level", ["-O0", pytest.param("-O3", marks=pytest.mark.slow)])
 def test_no_undefined_behaviour(level: str, tmp_path: Path, rng: np.random.Generator) -> None:
     sanitized = ("cc", *STRICT, level, "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
     layers = [Conv2d(2, 3, (3, 2), (2, 1), (2, 1)), Tanh(), MaxPool2d(3, 1, 1), AvgPool2d(2, 2, 1), Flatten(), Linear(36, 4)]

@@ -189,6 +189,7 @@ def test_what_is_refused(make: Callable[[], object], kind: type[Exception], mess
 # --- the command ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(small_mnist: Path, tmp_path: Path, mnist: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     model = LeNet(input_shape=(1, 28, 28))
     model.set_facts(mean=0.1, std=0.3)

@@ -237,6 +237,7 @@ def hdf5(path: Path, write: Callable[[h5py.File], object]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_no_other_file_is_opened(tmp_path: Path) -> None:
     secret = hdf5(tmp_path / "secret.h5", lambda file: file.create_dataset("a", data=np.ones(9)))
     (tmp_path / "raw").write_bytes(bytes(80))
@@ -254,6 +255,7 @@ def test_no_other_file_is_opened(tmp_path: Path) -> None:
     refused(hdf5(path, virtual), "'a' is stored in another file")
 
 
+@pytest.mark.slow
 def test_what_would_take_all_memory(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     refused(hdf5(path, lambda file: file.create_dataset("a", (1 << 40,), "f4", chunks=True)), "more than 20 times the file")
@@ -279,6 +281,7 @@ def test_archives_that_are_not_those_of_keras(tmp_path: Path) -> None:
     refused(path, "cannot be read|damaged")
 
 
+@pytest.mark.slow
 def test_a_library_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The HDF5 library is in a process of its own, which is ended."""
     program = tmp_path / "hdf5.py"

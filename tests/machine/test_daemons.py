@@ -59,6 +59,7 @@ def _endings(works: Iterable[str]) -> list[tuple[int, str]]:
     return [(program.returncode, error) for program, error in zip(programs, errors, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_the_programs_own() -> None:
     endings = dict(zip(_WORK, _endings(_WORK.values()), strict=True))
     assert endings == dict.fromkeys(_WORK, (7, ""))

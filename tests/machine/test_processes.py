@@ -64,7 +64,7 @@ if __name__ == "__main__": main(*sys.argv[1:])
 
 
 @pytest.mark.parametrize("where", ["thread", pytest.param("main", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spawn", "forkserver"))])
 def test_children_compute_the_same(method: str, where: str, tmp_path: Path) -> None:
     """Each child process, started while two threads compute and one changes the number of threads, has the parent's bits."""
     program = tmp_path / "parent.py"

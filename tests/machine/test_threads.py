@@ -31,6 +31,7 @@ def run_python(code: str, **environment: str) -> str:
 COUNT = "import fastlenet; print(fastlenet.get_num_threads())"
 
 
+@pytest.mark.slow
 def test_environment_variables() -> None:
     known = [({"FASTLENET_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, "3"), ({"OMP_NUM_THREADS": "5"}, "5")]
     known += [({"OMP_NUM_THREADS": "4,2"}, "4")]
@@ -150,6 +151,7 @@ with multiprocessing.get_context("fork").Pool(3) as pool:
     assert run_python(code) == "[0, 1, 2, 3, 4, 5]"
 
 
+@pytest.mark.slow
 @pytest.mark.oracle
 @pytest.mark.parametrize("order", ["import torch, fastlenet", "import fastlenet, torch"])
 def test_beside_torch(order: str, torch: Any) -> None:

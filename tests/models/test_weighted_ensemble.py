@@ -154,6 +154,7 @@ def test_wrong_weights_are_refused(weights: Any, ensemble: Ensemble) -> None:
 # --- the command ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_weighs(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     given = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 64, "--validation", 200]
     made = train_here(*given, "--ensemble", 3, "--looks", "0,12,20+deskew", "--weigh", "--save-model", "e.safetensors")

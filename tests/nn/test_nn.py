@@ -284,6 +284,7 @@ def held(calls: Callable[[], Any]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "n", "graphs"), [("train", 2, 1), ("eval", 2, 1), ("freeze", 6, 1), ("freeze", 2, 8)])
 def test_buffers_are_of_the_largest_pass_however_many_sizes_there_were(how: str, n: int, graphs: int) -> None:
     """A frozen model keeps a few passes of up to four images besides."""

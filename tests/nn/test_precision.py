@@ -242,6 +242,7 @@ def test_a_checkpoint_is_refused_across(few: Dataset, tmp_path: Path) -> None:
             fit(network(settings), few, settings, verbose=0, resume=tmp_path / "run.safetensors", allow_level_change=True)
 
 
+@pytest.mark.slow
 def test_the_command(small_mnist: Path, tmp_path: Path) -> None:
     def train(unit: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [*train_command("--data-dir", str(small_mnist), "--epochs", "1", "--threads", "1", *arguments)]

@@ -260,6 +260,7 @@ def keeps_the_parameters(self: Sequential) -> Any:
     return Frozen(self._steps, self._parameters, self.ops, self.algorithm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "planted"),
     [

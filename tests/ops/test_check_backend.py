@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import conftest
-from fastlenet import _core, cuda, ops, reference
+from fastlenet import cuda, ops, reference
 from fastlenet.backend import NAMES, Gap, Uncaptured
 from fastlenet.testing import OPS, BackendError, check_backend
 from fastlenet.testing.description import Array
@@ -44,10 +44,7 @@ def with_signature_of(name: str) -> Callable[[Callable[..., Any]], Callable[...,
 # --- ours --------------------------------------------------------------------------------------------------------------------
 
 
-BEST, *OTHERS = _core.levels_available()
-
-
-@pytest.mark.parametrize("level", [BEST, *(pytest.param(level, marks=pytest.mark.slow) for level in OTHERS)], indirect=True)
+@pytest.mark.slow
 def test_the_kernels_pass(level: str) -> None:
     """The other files of this folder check the same properties of every op at every level."""
     report = check_backend(ops)

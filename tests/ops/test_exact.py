@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ Rng = np.random.Generator
 EVERYWHERE = pytest.mark.usefixtures("backend", "threads")
 
 
-@EVERYWHERE
 @cases("exact")
-def test_exact(op: Op, case: Any) -> None:
-    checks.exact(ops, op, case)
+def test_exact(op: Op, case: Any, thread_counts: Iterator[int]) -> None:
+    for _ in thread_counts:
+        checks.exact(ops, op, case)
 
 
 @cases("exact")

@@ -319,6 +319,7 @@ print(passed)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", ["indices", "labels", "index", "winners"])
 def test_another_thread_writes_wild_indices(argument: str) -> None:
     """The result may be anything; the process lives."""

@@ -152,6 +152,7 @@ def test_a_model_runs_by_its_algorithm(rng: Rng) -> None:
     assert LeNet(seed=1)(x).tobytes() != logits.tobytes()
 
 
+@pytest.mark.slow
 def test_the_command(train: Callable[..., Any], small_mnist: Path, tmp_path: Path) -> None:
     """It trains by the algorithm that it is given."""
     assert train("--data-dir", small_mnist, "--epochs", 1, "--algorithm", "winograd", "--save-model", "trained").code == 0

@@ -45,6 +45,7 @@ def test_loads_as_it_was_saved(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "int8.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".h", ".html"])
 def test_exports_what_was_loaded(suffix: str, small: QuantizedModel, tmp_path: Path) -> None:
     """To the same bytes as the network itself, whose calibration gives the same integers."""
@@ -56,6 +57,7 @@ def test_exports_what_was_loaded(suffix: str, small: QuantizedModel, tmp_path: P
     assert (tmp_path / f"loaded{suffix}").read_bytes() == (tmp_path / f"itself{suffix}").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_commands_take_it(small: QuantizedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(tmp_path / "int8.safetensors")
     small.save(file)

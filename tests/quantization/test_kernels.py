@@ -180,6 +180,7 @@ def test_the_level_chooses(level: str) -> None:
     assert fastlenet.config()["int8"] == _core.int8_unit()
 
 
+@pytest.mark.slow
 def test_the_variable_chooses() -> None:
     def use(name: str) -> str:
         code = "import fastlenet; print(fastlenet.config()['int8'])"

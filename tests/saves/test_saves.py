@@ -48,6 +48,7 @@ def injected(shim: Path, folder: Path, *names: str) -> list[dict[str, object]]:
     return said
 
 
+@pytest.mark.slow
 def test_a_file_that_is_replaced(shim: Path, folder: Path) -> None:
     said = injected(shim, folder, *ALWAYS)
     assert {"write", "fsync", "rename", "open64", "close"} <= said[0]["by_name"].keys()  # type: ignore[attr-defined]

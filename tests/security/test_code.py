@@ -72,6 +72,7 @@ def found() -> dict[str, set[str]]:
     return by_word
 
 
+@pytest.mark.slow
 def test_no_module_runs_what_a_file_says() -> None:
     by_word = found()
     assert by_word.get("pickle", set()) == set()
@@ -190,6 +191,7 @@ def test_training_evaluating_and_predicting_open_no_connection(small_mnist: Path
     assert "socket.getaddrinfo" in offline("self-test")
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_only_for_its_data_sets() -> None:
     users = {str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if "torchvision import" in p.read_text()}
     code = "import sys, fastlenet, fastlenet.data, fastlenet.train; print('torchvision' in sys.modules, 'torch' in sys.modules)"

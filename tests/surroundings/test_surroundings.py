@@ -39,6 +39,7 @@ def test_languages_and_places(name: str, usual: str, tmp_path: Path) -> None:
     expect_usual(job(tmp_path, **LANGUAGES[name]), usual, tmp_path)
 
 
+@pytest.mark.slow
 def test_clocks_that_jump(shim: str, usual: str, tmp_path: Path) -> None:
     seen = subprocess.run(
         [sys.executable, "-c", "import time; read = [time.time() for _ in range(6)]; print(max(read) - min(read))"],

@@ -61,6 +61,7 @@ def test_an_ensemble(train_here: Train, small_mnist: Path, tmp_path: Path) -> No
     assert "two: an ensemble without member 1" in train_here("--load-model", "two").err
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_networks(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     settings = ["--data-dir", small_mnist, "--epochs", 2, "--batch-size", 40, "--ensemble", 2, "--shift", 0]
     process = subprocess.Popen(
@@ -79,6 +80,7 @@ def test_ctrl_c_keeps_the_finished_networks(train_here: Train, small_mnist: Path
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--save-model", "mine.safetensors"]], ids=["default", "save-model"])
 def test_a_network_that_diverges_loses_no_other(
     flags: list[str], train_here: Train, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

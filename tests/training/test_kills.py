@@ -177,11 +177,6 @@ def expect_undisturbed_bits(folder: Path, data: Path, epochs: int, kills: int, s
     assert (folder / "killed" / "model").read_bytes() == (folder / "undisturbed" / "model").read_bytes()
 
 
-def test_a_few_kills(small_mnist: Path, tmp_path: Path) -> None:
-    """Two epochs have 170 steps or so: more than four times 25, and ten for each of the saves."""
-    expect_undisturbed_bits(tmp_path, small_mnist, 2, 4, ["written", "renaming", "renamed"], seed=1)
-
-
 @pytest.mark.slow
 def test_many_kills(small_mnist: Path, tmp_path: Path) -> None:
     """24 SIGKILLs, 9 of them in the middle of a save. Six epochs have 500 steps or so, more than 15 * 25 + 9 * 10."""

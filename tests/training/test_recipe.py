@@ -219,6 +219,7 @@ def test_the_steps_are_counted_ahead(few: Dataset) -> None:
     assert rates == [EVERYTHING.rate(step, trainer.state.steps) for step in range(trainer.state.steps)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adam", Adam), ("adamw", AdamW), ("muon", Muon)])
 def test_every_optimizer_learns(name: str, kind: type, data: Dataset) -> None:
     recipe = Recipe(optimizer=name, lr=0.002 if "adam" in name else 0.05, epochs=3, batch_size=50, shift=0)
@@ -341,9 +342,8 @@ def test_test_time_augmentation(data: Dataset) -> None:
 # --- the same bits ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "optimizer", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adam", "adamw")), "muon"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
 def test_everything_on_is_the_same_to_the_bit(optimizer: str, few: Dataset, tmp_path: Path) -> None:
     """With 1 or 3 threads, evaluated in each epoch or at the end, stopped and resumed at awkward places."""
     sizes, lr = {"batch_size": 50, "batch_size_end": 150}, 0.002 if "adam" in optimizer else 0.05

@@ -83,6 +83,7 @@ def test_what_does_not_fit_is_refused(small_mnist: Path, tmp_path: Path) -> None
     refused("does not fit this run", Sequential(Flatten(), Linear(784, 10)))
 
 
+@pytest.mark.slow
 def test_another_level_is_refused(train: Train, small_mnist: Path, tmp_path: Path) -> None:
     levels = _core.levels_available()
     if len(levels) == 1:

@@ -154,6 +154,7 @@ def test_in_another_thread(train_here: Train, small_mnist: Path) -> None:
     assert [result.code for result in results] == [0]
 
 
+@pytest.mark.slow
 def test_several_runs_stopped_at_once(small_mnist: Path, tmp_path: Path) -> None:
     """Three in one folder get the same Ctrl-C: three files, one of each run."""
     flags = ("--data-dir", small_mnist, "--epochs", "1000", "--threads", "1", "--seed")
@@ -193,6 +194,7 @@ def test_speedrun_stopped_while_it_starts_a_run(
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
+@pytest.mark.slow
 def test_speedrun_takes_its_runs_with_it(small_mnist: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fastlenet.speedrun", "--data-dir", str(small_mnist), "--epochs", "100000"]
     with subprocess.Popen(

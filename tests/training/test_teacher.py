@@ -394,6 +394,7 @@ def test_stopped_while_the_teacher_predicts(
 # --- the command -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """Two files, one of them an ensemble; stopped runs go on with the files that they had, and refuse others."""
     short = ["--data", small_mnist, "--epochs", 1]

@@ -30,6 +30,7 @@ RUN_NOTE = "loss includes label smoothing and distorted images. val_loss does no
 Train = Callable[..., Result]
 
 
+@pytest.mark.slow
 def test_find_lr(mnist: Dataset) -> None:
     """It ends where the loss has diverged to three times the smallest, and suggests half of that one's rate."""
     recipe = Recipe(shift=0, batch_size=32)
@@ -67,6 +68,7 @@ def test_an_infinite_loss_is_null_in_the_log(mnist: Dataset, tmp_path: Path) -> 
     assert (found["seed"], found["val_loss"], found["loss"], found["val_accuracy"]) == (5, None, 0.5, 0.875)
 
 
+@pytest.mark.slow
 def test_plot(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     """A picture after each epoch, and one of the sweep."""
     if importlib.util.find_spec("matplotlib") is None:
@@ -80,6 +82,7 @@ def test_plot(train_here: Train, small_mnist: Path, tmp_path: Path) -> None:
     assert wrong.code == 2 and "curves.txt: the name of a plot expects one of the endings" in wrong.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("networks", [1, 2])
 def test_what_the_plot_of_a_run_shows(networks: int, mnist: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every curve has its name beside it, once for all networks of an ensemble, and the note of its recipe is below."""
@@ -154,6 +157,7 @@ def speedrun(*arguments: Any) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_speedrun(train: Train, small_mnist: Path, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     flags = ["--data-dir", small_mnist, "--epochs", 1, "--batch-size", 50, "--shift", 0]

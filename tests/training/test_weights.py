@@ -272,6 +272,7 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
 # --- the command -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_flags(train: Train, small_mnist: Path, tmp_path: Path) -> None:
     command = "--data", small_mnist, "--epochs", 1, "--batch-size", 500, "--shift", 0, "--checkpoint", tmp_path / "state"
     done = train(*command, "--loss", "mse", "--class-weight", "0=2.0,8=0.5", "--optimizer", "adam", "--lr", 0.001)
