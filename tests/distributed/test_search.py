@@ -8,6 +8,7 @@ import math
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,18 @@ def test_samples() -> None:
     assert Space.of(json.loads(json.dumps(grid.as_mapping()))) == grid
 
 
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_many_steps_take_no_memory(sampler: str) -> None:
+    """The values of a grid are computed one by one: 90,001 of them, of which each would take more than 32 bytes in a list."""
+    fields = {"lr": {"low": 0.0, "high": 90_000.0, "step": 1.0}}
+    space = Space.of({"sampler": sampler, "fields": fields, "trials": 3})
+    tracemalloc.start()
+    first = list(itertools.islice(space.samples(), 3))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(first) == 3 and most < 100_000
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -140,6 +153,10 @@ def test_samples() -> None:
         ({"fields": {}}, "fields expects at least one field, or a trial"),
         ({"halving": 1}, "halving expects 0, or an integer in 2..100, got 1"),
         ({"sampler": "grid"}, "lr expects choices or a step, for the sampler grid"),
+        (
+            {"sampler": "grid", "fields": {"lr": {"low": 1, "high": 400, "step": 1}, "batch_size": [*range(1, 301)]}},
+            "fields expects a grid of at most 100,000 trials, got one of 120,000; give fewer choices",
+        ),
         ({"trial": [{"optimizer": "muon", "momentum": 0}]}, "momentum expects a number above 0 for optimizer muon"),
     ],
     ids=lambda value: str(value)[:50],

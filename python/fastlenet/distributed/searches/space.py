@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import json
 import math
 import os
@@ -46,10 +45,8 @@ class Range:
 
     def sample(self, rng: np.random.Generator) -> Value:
         """Returns a random value."""
-        if self.choices:
-            return self.choices[int(rng.integers(len(self.choices)))]
-        if self.step:
-            return self.steps()[int(rng.integers(len(self.steps())))]
+        if self.choices or self.step:
+            return self.listed(int(rng.integers(self.count)))
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -68,12 +65,17 @@ class Range:
             | ({"step": self.step} if self.step else {})
         )
 
-    def steps(self) -> list[Value]:
-        """All values: the choices, or low, low + step, ..."""
+    @property
+    def count(self) -> int:
+        """How many values there are: choices, or low, low + step, ..."""
+        return len(self.choices) or int((self.high - self.low) / self.step + 1e-9) + 1
+
+    def listed(self, number: int) -> Value:
+        """Returns one of these `count` values."""
         if self.choices:
-            return list(self.choices)
-        numbers = [self.low + self.step * number for number in range(int((self.high - self.low) / self.step + 1e-9) + 1)]
-        return [int(number) if self.whole else float(f"{number:.12g}") for number in numbers]
+            return self.choices[number]
+        value = self.low + self.step * number
+        return int(value) if self.whole else float(f"{value:.12g}")
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,9 @@ class Space:
             for name, of in self.ranges.items():
                 if not of.choices and not of.step:
                     raise FieldValueError(name, "a range", "choices or a step, for the sampler grid", "search: ")
+            if self._in_grid() > _MOST:
+                cure, got = "give fewer choices or larger steps, or take the sampler random", f"one of {self._in_grid():,}"
+                raise FieldValueError("fields", self.ranges, f"a grid of at most {_MOST:,} trials", "search: ", cure, got=got)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Space:
@@ -174,6 +179,9 @@ class Space:
         made: dict[str, object] = asdict(RECIPES[self.recipe]) | dict(trial)
         return _recipe(made)
 
+    def _in_grid(self) -> int:
+        return math.prod(of.count for of in self.ranges.values())
+
     def samples(self) -> Iterator[Mapping[str, Value]]:
         """Yields the changed fields of each trial: the listed ones, then those of the grid, or random ones.
 
@@ -183,9 +191,12 @@ class Space:
         if not self.ranges:
             return
         if self.sampler == "grid":
-            every = itertools.product(*(of.steps() for of in self.ranges.values()))
-            for values in itertools.islice(every, _MOST):
-                yield dict(zip(self.ranges, values, strict=True))
+            for number in range(self._in_grid()):
+                trial: dict[str, Value] = {}
+                for name, of in reversed([*self.ranges.items()]):  # the last field changes from trial to trial
+                    number, digit = divmod(number, of.count)
+                    trial[name] = of.listed(digit)
+                yield {name: trial[name] for name in self.ranges}
             return
         for number in range(self.trials):
             rng = np.random.default_rng([self.seed, number])
