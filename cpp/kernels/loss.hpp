@@ -7,11 +7,13 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
-// exp((row[j] - maximum) * factor) for kDoubleLanes logits. Lanes beyond the row count as -infinity and give almost zero.
+// exp((row[j] - maximum) * factor) for kDoubleLanes logits. Lanes beyond the row count as -infinity. That gives exactly 0, so
+// that its product with an infinite number is NaN.
 inline DoubleVector shifted_exponential(const float* row, std::int64_t left, double maximum, double factor = 1.0) {
   float lanes[kDoubleLanes];
   for (int j = 0; j < kDoubleLanes; ++j) lanes[j] = j < left ? row[j] : -__builtin_inff();
-  return exponential((load_double(lanes) - maximum) * factor);
+  const DoubleVector u = (load_double(lanes) - maximum) * factor;
+  return u < -__DBL_MAX__ ? DoubleVector{} : exponential(u);
 }
 
 // The sum of exp((row[j] - maximum) * factor) over all classes.

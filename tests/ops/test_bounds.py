@@ -44,6 +44,9 @@ def test_softmax_distillation_of_infinite_logits() -> None:
                 loss, gradient = distil(np.float32([[np.inf, 1]]), teacher=np.float32([teacher]))
             assert np.isnan(loss)
             assert np.isnan(gradient).all()
+        with np.errstate(invalid="ignore"):  # 0 * infinity: a teacher of such "probabilities" is an error that must show
+            gradient = distil(np.float32([[-np.inf, 1]]), teacher=np.float32([[0, np.inf]]))[1]
+        assert np.isnan(gradient).all()
 
 
 def test_adam_step(rng: Rng) -> None:
