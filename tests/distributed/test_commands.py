@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlenet import load
+from fastlenet import Ensemble, load
 from fastlenet.cli.main import main
 from fastlenet.data import Dataset
 from fastlenet.distributed.results import read
@@ -226,6 +226,23 @@ def test_an_ensemble_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     again = run(*flags, "--save-model", "again", "--workers", 1, "--results", "runs.jsonl", "--json")
     assert again.code == 0 and (tmp_path / "again").read_bytes() == (tmp_path / "alone").read_bytes()
     assert json.loads(again.out)["accuracy"] > 0.3 and json.loads(again.out)["epochs"] == 1
+
+
+@pytest.mark.slow
+def test_different_looks_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
+    """Each network preprocesses in its own way, in training too; runs of other looks are not gone on with."""
+    flags = ["train", "--data", file, *SHORT, "--ensemble", 3, "--looks", "0,12+deskew"]
+    alone = run(*flags, "--save-model", "alone")
+    ours = run(*flags, "--save-model", "workers", "--workers", 2, "--results", "runs.jsonl")
+    assert ours.code == alone.code == 0 and (tmp_path / "workers").read_bytes() == (tmp_path / "alone").read_bytes()
+    members = load(tmp_path / "workers")
+    assert isinstance(members, Ensemble)
+    kinds = [str(member.preprocessing) for member in members]
+    assert kinds == ["none", "width 12, deskew", "none"]
+    again = run(*flags, "--save-model", "again", "--workers", 1, "--results", "runs.jsonl")
+    assert again.code == 0 and (tmp_path / "again").read_bytes() == (tmp_path / "alone").read_bytes()
+    other = run(*flags[:-1], "0,20", "--workers", 1, "--results", "runs.jsonl")
+    assert "looks" in one_line(other)
 
 
 @pytest.mark.slow

@@ -189,7 +189,6 @@ def test_the_command_trains_and_weighs(train_here: Train, small_mnist: Path, tmp
         (["--ensemble", 2, "--looks", "0,,12"], "--looks expects widths of 0, or pixels in 10..20"),
         (["--ensemble", 2, "--looks", "0,12", "--width", 12], "leave out --width and --deskew"),
         (["--ensemble", 2, "--weigh"], "--weigh: chooses weights on validation images; give --validation N too"),
-        (["--ensemble", 2, "--looks", "0,12", "--workers", 2], "--looks: not on workers"),
     ],
 )
 def test_wrong_flags(flags: list[object], message: str, train_here: Train, small_mnist: Path) -> None:

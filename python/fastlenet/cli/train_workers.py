@@ -26,7 +26,7 @@ __all__ = ["check_workers", "train_on_workers"]
 
 # What a run on a worker does not do: those of the options, and those of the settings.
 _NOT_WITH_WORKERS = ("resume", "checkpoint", "log_json", "plot", "profile", "find_lr", "log_interval")
-_NOT_SETTINGS = ("looks", "load_model", "sample_weight", "teacher", "teacher_cache", "dry_run", "device")
+_NOT_SETTINGS = ("load_model", "sample_weight", "teacher", "teacher_cache", "dry_run", "device")
 
 
 def check_workers(workers: Workers, arguments: Arguments) -> None:
@@ -64,9 +64,11 @@ def train_on_workers(
     state = run.trainer.state
     source = _source(settings, state.data)
     facts = about("ensemble", source, state.data, settings.network) | {"recipe": asdict(replace(state.recipe, seed=0))}
-    seeds = range(state.recipe.seed, state.recipe.seed + run.count)
+    facts["looks"] = [str(look) for look in run.looks]
+    looks = [asdict(run.look_of(member)) for member in range(run.count)]
+    recipes = [replace(state.recipe, seed=state.recipe.seed + member, **look) for member, look in enumerate(looks)]
     with kept(workers.results, facts, command) as results, workers.executor() as executor:
-        tasks = tasks_of(state.recipe, seeds, source, facts, threads, weights=True)
+        tasks = tasks_of(recipes, source, facts, threads, weights=True)
         outcomes = run_all(tasks, executor, results, verbose=0 if console.quiet else "auto", write=write)
         expect_none_diverged(outcomes)
     run.training_seconds += sum(outcome.seconds["training"] for outcome in outcomes)

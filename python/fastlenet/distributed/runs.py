@@ -173,12 +173,16 @@ def _serves(outcome: Outcome, tasks: Sequence[Task]) -> bool:
 
 
 def tasks_of(
-    recipe: Recipe, seeds: Iterable[int], source: Source, facts: Mapping[str, object], threads: int, *, weights: bool = False
+    recipes: Iterable[Recipe], source: Source, facts: Mapping[str, object], threads: int, *, weights: bool = False
 ) -> list[Task]:
-    """A task for each seed. facts: those of `about`. weights: whether the outcomes have the parameters."""
+    """A task for each recipe. facts: those of `about`. weights: whether the outcomes have the parameters."""
     fingerprint, network = str(facts["fingerprint"]), str(facts["network"])
-    recipes = [replace(recipe, seed=seed) for seed in seeds]
     return [Task(one, source, fingerprint, network, threads, weights) for one in recipes]
+
+
+def with_seeds(recipe: Recipe, seeds: Iterable[int]) -> list[Recipe]:
+    """The recipe with each of the seeds."""
+    return [replace(recipe, seed=seed) for seed in seeds]
 
 
 def expect_none_diverged(outcomes: Sequence[Outcome]) -> None:
@@ -219,7 +223,7 @@ def speedrun(
     facts = about("speedrun", source, source.load(), network) | {"recipe": asdict(replace(full, seed=0))}
     with opened(results, facts) as kept:
         outcomes = run_all(
-            tasks_of(full, listed, source, facts, threads_of(threads, executor)), executor, kept, verbose=verbose
+            tasks_of(with_seeds(full, listed), source, facts, threads_of(threads, executor)), executor, kept, verbose=verbose
         )
     expect_none_diverged(outcomes)
     return Runs(tuple(outcomes))
@@ -245,11 +249,10 @@ def train_ensemble(
     seeds = seeds_of(full, integer("count", count, 1))
     source = data if isinstance(data, Source) else Source.of(data)
     loaded = source.load()
-    facts = about("ensemble", source, loaded, network) | {"recipe": asdict(replace(full, seed=0))}
+    facts = about("ensemble", source, loaded, network) | {"recipe": asdict(replace(full, seed=0)), "looks": []}
     with opened(results, facts) as kept:
-        outcomes = run_all(
-            tasks_of(full, seeds, source, facts, threads_of(threads, executor), weights=True), executor, kept, verbose=verbose
-        )
+        tasks = tasks_of(with_seeds(full, seeds), source, facts, threads_of(threads, executor), weights=True)
+        outcomes = run_all(tasks, executor, kept, verbose=verbose)
     expect_none_diverged(outcomes)
     return Ensemble([model_of(outcome, loaded, network) for outcome in outcomes]), Runs(tuple(outcomes))
 

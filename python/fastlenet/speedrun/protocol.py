@@ -23,7 +23,7 @@ from fastlenet.config import config, get_num_threads
 from fastlenet.data import DataError, Dataset, named
 from fastlenet.devices import DEVICES
 from fastlenet.distributed.results import Results
-from fastlenet.distributed.runs import Runs, about, expect_none_diverged, run_all, tasks_of
+from fastlenet.distributed.runs import Runs, about, expect_none_diverged, run_all, tasks_of, with_seeds
 from fastlenet.distributed.source import Source
 from fastlenet.distributed.task import Outcome
 from fastlenet.distributed.working import cpu_model
@@ -245,7 +245,7 @@ _COMMAND = ("python", "-m", "fastlenet.speedrun")
 
 def _on_workers(job: _Job, results: Results) -> Mapping[str, Accuracies]:
     """Every seed on any worker, as many at a time as there are workers: for accuracies."""
-    tasks = tasks_of(job.recipe, job.seeds, job.source, results.about, job.threads)
+    tasks = tasks_of(with_seeds(job.recipe, job.seeds), job.source, results.about, job.threads)
     with job.workers.executor() as executor:
         outcomes = run_all(tasks, executor, results)
     expect_none_diverged(outcomes)
