@@ -9,6 +9,8 @@ import pytest
 
 from fastlenet import ops, reference
 from fastlenet.config import own_threads
+from fastlenet.testing import OPS
+from fastlenet.testing.description import Call
 from fastlenet.testing.update import SLOPE, SLOPE_OF_Q
 from helpers.arrays import normals
 from helpers.expect import expect_same_bits
@@ -123,6 +125,17 @@ def test_the_same_bits_for_every_number_of_threads(average: bool, rng: Rng) -> N
     separate = start[3].copy()
     ops.ema_step(separate, results[0][0], decay=0.9)
     expect_same_bits(results[0][2], separate)
+
+
+def test_a_matrix_whose_gradient_and_momentum_cancel() -> None:
+    """Nothing bounds its step, which could be of any size. At a rate of 0 it does not count, and a wrong parameter is seen."""
+    ones, matrix = np.ones(2, np.float32), {"lr": 0.0, "momentum": 0.5, "matrices": ((0, 2, 1),), "matrix_lr": 0.0}
+    call = Call(OPS["muon_step"], {"parameters": ones, "gradients": ones, "velocity": -2 * ones, "average": None, **matrix})
+    parameters, velocity = ones.copy(), -2 * ones
+    ops.muon_step(parameters, ones, velocity, **matrix)
+    call.op.judge(call, [parameters, velocity, None])
+    with pytest.raises(AssertionError, match=r"parameters expected 1\.0 within "):
+        call.op.judge(call, [parameters + np.float32(1e-3), velocity, None])
 
 
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])

@@ -294,7 +294,9 @@ def _muon_bounds(arguments: Arguments) -> Bounds:
         step, error = _orthogonal_error(x.reshape(rows, columns), size.reshape(rows, columns))
         speed = rate * np.sqrt(max(1.0, rows / columns))
         size_of_step = np.abs(step).reshape(-1) + decay * p[part]
-        moved[part] = gamma(8) * (p[part] + speed * size_of_step) + speed * error.reshape(-1) + 10 * TINY * (1 + speed)
+        moved[part] = gamma(8) * (p[part] + speed * size_of_step) + 10 * TINY * (1 + speed)
+        if speed:  # or else a step of any size, as that of rounding errors alone, moves nothing
+            moved[part] += speed * error.reshape(-1)
         largest[part] = np.maximum(p[part], size.max() if np.isfinite(size).all() else np.nan)
     return [(moved, largest), (turning, turned), _mixed(a, moved, largest)]
 
