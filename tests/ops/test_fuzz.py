@@ -20,7 +20,7 @@ from helpers.fuzz.runner import Report, main, run, run_here
 
 LEVELS = _core.levels_available()
 DEFAULT = -(-1000 // len(LEVELS))  # cases of each level, 1,000 or more in all
-SLOW = 100_000
+SLOW = 50_000
 
 
 @pytest.fixture
