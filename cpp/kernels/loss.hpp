@@ -25,7 +25,8 @@ inline double sum_of_exponentials(const float* row, std::int64_t classes, double
   return sum;
 }
 
-// The largest of a row's logits, or NaN if one of them is NaN, and their sum.
+// The largest of a row's logits, and their sum. A NaN need not be the largest: it makes the sum of exponentials NaN, and with
+// it the loss and every gradient.
 struct RowSums {
   double maximum, total;
 };
@@ -33,7 +34,7 @@ struct RowSums {
 inline RowSums sums_of_row(const float* logits, std::int64_t classes) {
   double maximum = logits[0], total = 0.0;
   for (std::int64_t j = 0; j < classes; ++j) {
-    if (logits[j] > maximum || logits[j] != logits[j]) maximum = logits[j];
+    if (logits[j] > maximum) maximum = logits[j];
     total += logits[j];
   }
   return {maximum, total};

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,24 @@ def test_softmax_distillation_of_infinite_logits() -> None:
         with np.errstate(invalid="ignore"):  # 0 * infinity: a teacher of such "probabilities" is an error that must show
             gradient = distil(np.float32([[-np.inf, 1]]), teacher=np.float32([[0, np.inf]]))[1]
         assert np.isnan(gradient).all()
+
+
+@pytest.mark.parametrize("classes", [1, 3, 10, 17])
+def test_a_logit_that_is_nan(classes: int) -> None:
+    """Wherever it stands, it makes the loss and its row's gradients NaN, and no other row's."""
+    teacher = np.full((2, classes), 1 / classes, np.float32)
+    losses = (
+        ops.softmax_cross_entropy,
+        ops.softmax_squared_error,
+        partial(ops.softmax_distillation, teacher=teacher, mix=0.5),
+        partial(ops.softmax_distillation, teacher=teacher, mix=1.0),
+    )
+    for loss, place in itertools.product(losses, range(classes)):
+        logits = np.ones((2, classes), np.float32)
+        logits[0, place] = np.nan
+        found, gradient = loss(logits, labels=[0, 0])
+        gradient = np.asarray(gradient)
+        assert np.isnan(found) and np.isnan(gradient[0]).all() and np.isfinite(gradient[1]).all()
 
 
 def test_adam_step(rng: Rng) -> None:
