@@ -15,8 +15,10 @@ from fastlenet.files import CheckpointError
 from fastlenet.formats.parameters import save_model
 from fastlenet.formats.state import expect_arrays
 
+ODD = ["\xe9\n", "\x1b[31m", "n" * 3000, ""]
 
-@pytest.mark.parametrize("name", ["\xe9\n", "\x1b[31m", "n" * 3000, ""])
+
+@pytest.mark.parametrize("name", ODD)
 def test_errors_are_one_short_line(name: str, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 3), names=[name])
     weight, bias = f"{name}.weight", f"{name}.bias"
@@ -38,5 +40,24 @@ def test_errors_are_one_short_line(name: str, tmp_path: Path) -> None:
     calls += [partial(many.load_state_dict, integers), partial(many.load_state_dict, {})]
     for call in calls:
         with pytest.raises((TypeError, ValueError, CheckpointError)) as caught:
+            call()
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_errors_of_a_layer_are_one_short_line(name: str) -> None:
+    """Also those of layers that are given what they cannot compute."""
+
+    class Own(nn.Layer):
+        """One that is not of the library, and whose forward pass returns nothing."""
+
+        def forward(self, context: Any, x: Any) -> Any:
+            return None
+
+    image = np.zeros((1, 1, 4, 4), np.float32)
+    linear, own = (nn.Sequential(layer, names=[name]) for layer in (nn.Linear(2, 3), Own()))
+    calls = [partial(linear, image), partial(own, image), partial(linear.summary, (1, 4, 4)), partial(own.save, "m")]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError)) as caught:
             call()
         assert str(caught.value).isprintable() and len(str(caught.value)) < 500

@@ -40,7 +40,7 @@ def expect_library_layers(function: str, names: Sequence[str], layers: Sequence[
     for name, layer in zip(names, layers, strict=True):
         kind = type(layer)
         if LAYERS.get(kind.__name__) is not kind:
-            raise TypeError(f"{function}: layer {name!r}: {kind.__name__} is not a layer of the library; {OF_YOUR_OWN}")
+            raise TypeError(f"{function}: layer {shown(name)}: {kind.__name__} is not a layer of the library; {OF_YOUR_OWN}")
 
 
 def layers_of(description: object) -> tuple[list[str], list[Layer]]:

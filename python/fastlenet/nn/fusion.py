@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlenet.backend import DEAD, Array, Shape
+from fastlenet.fields import shown
 from fastlenet.nn.context import Context
 from fastlenet.nn.layers.activation import ReLU
 from fastlenet.nn.layers.base import Layer, MisfitError, gradient_outputs, slide
@@ -128,11 +129,11 @@ def run_forward(steps: Sequence[Step], x: Array, context: Context) -> Array:
         try:
             y = step.layer.forward(x, context)
         except MisfitError as error:
-            raise ValueError(f"layer {step.name!r}: x expects shape (n, {error.expected}), got {tuple(x.shape)}") from None
+            raise ValueError(f"layer {shown(step.name)}: x expects shape (n, {error.expected}), got {tuple(x.shape)}") from None
         except (TypeError, ValueError) as error:
             raise _named(step, error) from None
         if not hasattr(y, "shape"):
-            raise TypeError(f"layer {step.name!r}: forward expects to return an array, got {type(y).__name__}")
+            raise TypeError(f"layer {shown(step.name)}: forward expects to return an array, got {type(y).__name__}")
         x = y
     return x if context.captures else context.own(x)
 
@@ -151,7 +152,7 @@ def run_backward(steps: Sequence[Step], dy: Array, context: Context, *, need_dx:
         except (TypeError, ValueError) as error:
             raise _named(step, error) from None
         if wanted and gradient is None:
-            raise TypeError(f"layer {step.name!r}: backward expects to return the gradient by its input, got None")
+            raise TypeError(f"layer {shown(step.name)}: backward expects to return the gradient by its input, got None")
     return gradient if need_dx else None
 
 
@@ -159,10 +160,12 @@ def _void_unless_promised(step: Step, context: Context) -> None:
     """Void the graph that is being captured if the step's layer may do more than call ops."""
     if not step.layer.calls_only_ops:
         kind = type(step.layer).__name__
-        context.ops.Graph.void(f"layer {step.name!r}: {kind} may do more than call ops, unless it says calls_only_ops = True")
+        context.ops.Graph.void(
+            f"layer {shown(step.name)}: {kind} may do more than call ops, unless it says calls_only_ops = True"
+        )
 
 
 def _named(step: Step, error: Exception) -> Exception:
     """Returns the error with the layer's name."""
     kind = TypeError if isinstance(error, TypeError) else ValueError
-    return kind(f"layer {step.name!r}: {error}")
+    return kind(f"layer {shown(step.name)}: {error}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fastlenet.fields import shown
 from fastlenet.nn.layers.base import Layer
 
 __all__ = ["LayerCost", "as_html", "costs", "summarise"]
@@ -75,7 +76,7 @@ def costs(layers: Sequence[Layer], names: Sequence[str], shape: tuple[int, ...])
         try:
             multiply_adds, shape = layer.multiply_adds(shape), layer.output_shape(shape)
         except ValueError as error:
-            raise ValueError(f"summary: layer {name!r}: {error}") from None
+            raise ValueError(f"summary: layer {shown(name)}: {error}") from None
         found.append(LayerCost(name, type(layer).__name__, shape, parameters, multiply_adds))
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastlenet.backend import Array
+from fastlenet.fields import shown
 from fastlenet.nn.description import expect_library_layers
 from fastlenet.nn.layers.base import Layer
 
@@ -37,7 +38,7 @@ def as_torch_module(names: Sequence[str], layers: Sequence[Layer], state: Mappin
         try:
             module.add_module(name, made)
         except KeyError as error:
-            raise ValueError(f"to_torch: layer {name!r}: PyTorch does not take this name: {error.args[0]}") from None
+            raise ValueError(f"to_torch: layer {shown(name)}: PyTorch does not take this name: {error.args[0]}") from None
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
     module.load_state_dict(tensors, assign=True)
     return cast("Sequential", module.eval())

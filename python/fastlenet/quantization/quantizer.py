@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastlenet import reference
 from fastlenet.backend import Shape
 from fastlenet.data.dataset import Dataset
+from fastlenet.fields import shown
 from fastlenet.inference.forward import expect_finite
 from fastlenet.inference.raw import RawImages
 from fastlenet.nn import (
@@ -105,7 +106,7 @@ def _ranges(model: Sequential, raw: RawImages) -> dict[str, tuple[float, float]]
     }
     odd = next((name for name, ends in ranges.items() if not all(map(math.isfinite, ends))), None)
     if odd is not None:
-        raise ValueError(f"quantize: layer {odd!r} gives NaN or infinity for these images")
+        raise ValueError(f"quantize: layer {shown(odd)} gives NaN or infinity for these images")
     return ranges
 
 
@@ -197,7 +198,7 @@ class _Quantizer:
             multiplier, zero_point = unit / self._tensor.scale[0], int(self._tensor.zero[0])
         factors = multiplier.astype(np.float32)
         if not np.isfinite(factors).all():
-            raise ValueError(f"quantize: layer {name!r}: its weights are too large for a multiplier in float32")
+            raise ValueError(f"quantize: layer {shown(name)}: its weights are too large for a multiplier in float32")
         self._is_image = False
         if isinstance(layer, Linear):
             self._made.append(QuantizedLinear(name, shape, integers, biases, factors, zero_point))
@@ -218,7 +219,7 @@ class _Quantizer:
     # --- functions of a byte ---
 
     def _add_table(self, name: str, layer: Layer, shape: Shape) -> None:
-        self._expect_uniform(f"layer {name!r}")
+        self._expect_uniform(f"layer {shown(name)}")
         before = self._tensor
         x = before.scale[0] * (np.arange(256) - before.zero[0])
         y = _ACTIVATIONS[type(layer)](layer, x)
@@ -231,7 +232,9 @@ class _Quantizer:
         """Raise ValueError unless a byte stands for 0, with which the layer pads. In the image this is the byte of the mean."""
         if ((self._tensor.zero < 0) | (self._tensor.zero > 255)).any():
             what = "pads the image by zeros, for which there is no byte"
-            raise ValueError(f"quantize: layer {name!r}: {what}; its mean expects numbers in [0, 1], got {self._model.mean}")
+            raise ValueError(
+                f"quantize: layer {shown(name)}: {what}; its mean expects numbers in [0, 1], got {self._model.mean}"
+            )
 
     def _expect_uniform(self, where: str) -> None:
         if not self._tensor.uniform:

@@ -46,7 +46,7 @@ class Range:
     def sample(self, rng: np.random.Generator) -> Value:
         """Returns a random value."""
         if self.choices or self.step:
-            return self.listed(int(rng.integers(self.count)))
+            return self.value(int(rng.integers(self.count)))
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -70,12 +70,12 @@ class Range:
         """How many values there are: choices, or low, low + step, ..."""
         return len(self.choices) or int((self.high - self.low) / self.step + 1e-9) + 1
 
-    def listed(self, number: int) -> Value:
+    def value(self, number: int) -> Value:
         """Returns one of these `count` values."""
         if self.choices:
             return self.choices[number]
-        value = self.low + self.step * number
-        return int(value) if self.whole else float(f"{value:.12g}")
+        exact = self.low + self.step * number
+        return int(exact) if self.whole else float(f"{exact:.12g}")
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,10 @@ class Space:
         if self.sampler == "grid":
             for number in range(self._in_grid()):
                 trial: dict[str, Value] = {}
-                for name, of in reversed([*self.ranges.items()]):  # the last field changes from trial to trial
-                    number, digit = divmod(number, of.count)
-                    trial[name] = of.listed(digit)
+                left = number  # a number whose digits are those of the fields, the last field's first
+                for name, of in reversed([*self.ranges.items()]):
+                    left, digit = divmod(left, of.count)
+                    trial[name] = of.value(digit)
                 yield {name: trial[name] for name in self.ranges}
             return
         for number in range(self.trials):
