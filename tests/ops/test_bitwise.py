@@ -143,7 +143,7 @@ def test_skipped_zeros_of_x_change_no_bit(case: Linear, rng: Rng) -> None:
         expect_same_bits(ops.linear_forward(x[i : i + 1], weight, bias), y[i : i + 1])
 
 
-@pytest.mark.usefixtures("backend")
+@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("case", SPARSE, ids=str)
 def test_a_sum_of_zeros_is_never_minus_zero(case: Linear, rng: Rng) -> None:
     """Not if the bias and all products are -0 either, whichever of them are left out."""
