@@ -143,15 +143,6 @@ def test_skipped_zeros_of_x_change_no_bit(case: Linear, rng: Rng) -> None:
         expect_same_bits(ops.linear_forward(x[i : i + 1], weight, bias), y[i : i + 1])
 
 
-@pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("case", SPARSE, ids=str)
-def test_a_sum_of_zeros_is_never_minus_zero(case: Linear, rng: Rng) -> None:
-    """Not if the bias and all products are -0 either, whichever of them are left out."""
-    weight, bias = -np.abs(normals(rng, (case.outputs, case.inputs))), np.full(case.outputs, -0.0, np.float32)
-    y = np.asarray(ops.linear_forward(np.zeros((case.n, case.inputs), np.float32), weight, bias))
-    assert not y.any() and not np.signbit(y).any()
-
-
 @pytest.mark.parametrize("column", [6, 255])
 def test_what_a_skipped_zero_would_meet(column: int, rng: Rng) -> None:
     """An infinity in x or in the weights makes NaN with a zero of dy, or of x: then none is skipped."""

@@ -12,7 +12,7 @@ from fastlenet import reference
 from fastlenet.philox import STREAM_DROPOUT, philox
 from fastlenet.testing import Op, checks
 from fastlenet.testing.cases import SPARSE, Linear
-from helpers.arrays import Guarded, integers
+from helpers.arrays import Guarded, integers, normals
 from helpers.backends import ops
 from helpers.described import cases
 from helpers.expect import expect_equal, expect_meaningful
@@ -82,3 +82,12 @@ def test_linear_forward_of_mostly_zeros(case: Linear, density: float, rng: Rng, 
     for some_bias in (bias, None):
         y = reference.linear_forward(*_float64(x, weight), None if some_bias is None else some_bias.astype(np.float64))
         expect_equal(ops.linear_forward(x, weight, some_bias, out=guarded.output(y.shape)), y)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_a_sum_of_zeros_is_never_minus_zero(case: Linear, rng: Rng) -> None:
+    """On the CPU, whose kernels leave products out: not if the bias and all products are -0 either."""
+    weight, bias = -np.abs(normals(rng, (case.outputs, case.inputs))), np.full(case.outputs, -0.0, np.float32)
+    y = ops.linear_forward(np.zeros((case.n, case.inputs), np.float32), weight, bias)
+    assert not y.any() and not np.signbit(y).any()
