@@ -46,7 +46,7 @@ def test_lenet(mnist: Dataset, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_lenet_on_the_test_set(mnist: Dataset, tmp_path: Path) -> None:
     model, program = LeNet.pretrained(), Program(in_c(LeNet.pretrained()), tmp_path)
-    for start in range(0, 10_000, 100):
+    for start in range(0, 10_000, 250):  # 4,000 images, from all parts of the set
         images = mnist.test_images[start : start + 100]
         expect_as_model(model, program(images), images)
 
