@@ -41,6 +41,17 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+def test_big_endian_and_transposed(tmp_path: Path) -> None:
+    """An array's layout in memory is not what is saved."""
+    array = np.arange(6.0).reshape(2, 3)
+    save_checkpoint(tmp_path / "state", {"big": array.astype(">f4"), "turned": array.T}, {})
+    loaded, _ = load_checkpoint(tmp_path / "state")
+    np.testing.assert_array_equal(loaded["big"], array)
+    np.testing.assert_array_equal(loaded["turned"], array.T)
+    with pytest.raises(TypeError, match=r"name expects one of .*<f4.*, got <c8"):
+        save_checkpoint(tmp_path / "state", {"name": np.zeros(2, np.complex64)}, {})
+
+
 def test_model_files_are_plain_safetensors(tmp_path: Path) -> None:
     model, path = LeNet(seed=5), tmp_path / "model.safetensors"
     save_model(path, model.state_dict())
@@ -116,6 +127,20 @@ def test_refused(make: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_shape_of_a_number_counts(tmp_path: Path) -> None:
+    """The checksum tells an array of one number from a number; a number stays one."""
+    path = tmp_path / "state"
+    save_checkpoint(path, {"a": np.array(2.5, np.float32)}, {})
+    assert load_checkpoint(path)[0]["a"].shape == ()
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header["a"]["shape"] = [1]
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[-4:])
+    with pytest.raises(CheckpointError, match="do not have the checksum"):
+        load_checkpoint(path)
 
 
 def test_expect_writable(tmp_path: Path) -> None:

@@ -11,25 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import LeNet, _core
+from fastlenet import LeNet, _core, nn
 from fastlenet.data import load_idx_directory
 from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, Sequential
-from fastlenet.training.callbacks.base import Callback
-from fastlenet.training.checkpoint import CheckpointError, load_checkpoint
+from fastlenet.training.checkpoint import CheckpointError, OtherLevelError, load_checkpoint
 from fastlenet.training.fit import fit
 from fastlenet.training.recipe import named_recipe
 from fastlenet.training.trainer import InterruptedRunError, Trainer
 from helpers.command import Result, one_line
+from helpers.runs import StopAt, network
 
 Train = Callable[..., Result]
-
-
-class StopAt(Callback):
-    def __init__(self, epoch: int, position: int) -> None:
-        self.place = epoch, position
-
-    def batch(self, trainer: Trainer, loss: float, images: int) -> None:
-        trainer.stop_requested = (trainer.state.epoch, trainer.state.position) >= self.place
 
 
 def interrupted(data: Any, path: Path, make: Callable[[], Sequential] = LeNet, **recipe: Any) -> Trainer:
@@ -96,6 +88,35 @@ def test_another_level_is_refused(train: Train, small_mnist: Path, tmp_path: Pat
     assert refused.err.count("\n") == 1
     allowed = train("--resume", "state", "--allow-level-change", FASTLENET_ISA=levels[1])
     assert allowed.code == 0
+
+
+def test_another_level_in_words_of_python(tiny_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
+    fit(network(), data, epochs=1, checkpoint=path)
+    monkeypatch.setattr("fastlenet.training.checkpoint._level", lambda model: "another")
+    with pytest.raises(
+        OtherLevelError, match=r"another, whose last bits differ; .*or allow it with allow_level_change=True$"
+    ) as caught:
+        fit(network(), data, epochs=1, resume=path)
+    assert "--" not in str(caught.value) and f"level {_core.level()}" in str(caught.value) and caught.value.field == "level"
+    assert len(fit(network(), data, epochs=1, resume=path, allow_level_change=True).epochs) == 1
+
+
+def test_another_network_of_the_same_shapes(tiny_mnist: Path, tmp_path: Path) -> None:
+    """Layers without parameters would not be missed by their shapes."""
+
+    def made(activation: nn.Layer, *others: nn.Layer) -> nn.Sequential:
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), activation, *others, names=["a\n", *"bcde"[: 2 + len(others)]])
+
+    data, path = load_idx_directory(tiny_mnist), tmp_path / "state"
+    fit(made(nn.ReLU()), data, epochs=1, checkpoint=path)
+    for model, message in (
+        (made(nn.Tanh()), r"made with another network; c ReLU there, c Tanh here$"),
+        (made(nn.ReLU(), nn.ReLU()), r"made with another network; no more layer there, d ReLU here$"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            fit(model, data, epochs=2, resume=path)
+    assert len(fit(made(nn.ReLU()), data, epochs=2, resume=path).epochs) == 2
 
 
 def test_flags_that_contradict(train_here: Train, small_mnist: Path) -> None:
