@@ -79,13 +79,14 @@ def test_speedrun_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_taught_speedrun(run: Run, file: Path, tmp_path: Path) -> None:
-    """Is a category of its own: the JSON file says who taught it, and how long the teachers were trained."""
+    """Is a category of its own: the JSON file says who taught it, and how long that took. Its runs share its cache."""
     flags = ["--data", file, *SHORT, "--target", 10]
     assert run("train", *flags[:-2], "--ensemble", 2, "--save-model", "teachers").code == 0
     teacher = ["--teacher", "teachers", "--mix", 0.5]
     one = ["--seeds", 1, "--json", "taught.json", "--results", "taught.jsonl"]
-    result = run("speedrun", *flags, *teacher, "--teacher-seconds", 12.5, *one)
+    result = run("speedrun", *flags, *teacher, "--teacher-seconds", 12.5, "--teacher-cache", "cache", *one)
     assert result.code == 0, result
+    assert [path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()] == ["epoch0"]
     assert "taught by 2 networks in teachers, whose training took 12.5 s: add it to each run's" in result.out
     found = json.loads((tmp_path / "taught.json").read_text())
     fingerprint = Teacher(load("teachers")).fingerprint
@@ -105,6 +106,7 @@ def test_taught_speedrun(run: Run, file: Path, tmp_path: Path) -> None:
     for more, message in (
         ([*teacher], "--teacher teachers: the time of its training counts too; give it by --teacher-seconds X"),
         (["--teacher-seconds", 1], "--teacher-seconds 1.0: there is no teacher; give --teacher FILE, or leave it out"),
+        (["--teacher-cache", "cache"], "--teacher-cache cache: there is no teacher; give --teacher FILE, or leave it out"),
         ([*teacher, "--workers", 1], "--teacher teachers: workers learn from labels alone; leave out --teacher, or"),
         ([*teacher, "--pytorch"], "--teacher teachers: PyTorch's program learns from labels alone; leave out"),
     ):

@@ -111,7 +111,8 @@ class Contender:
 
     def _where(self) -> list[tuple[str, str | None]]:
         teachers = [("teacher", path) for path in self.settings.teacher]
-        return [*((name, getattr(self.settings, name)) for name in ("device", "network", "data", "data_dir")), *teachers]
+        names = ("device", "network", "data", "data_dir", "teacher_cache")
+        return [*((name, getattr(self.settings, name)) for name in names), *teachers]
 
     def run(self, seed: int, folder: Path) -> Run:
         """Run the process of a seed. Raises SpeedrunError if it fails."""

@@ -87,7 +87,7 @@ def make_parser(prog: str) -> Parser:
     )
     add_flags(parser, Protocol)
     add_flags(parser, Options, ("threads",))
-    add_flags(parser, Settings, ("device", "network", "data", "data_dir", "teacher"))
+    add_flags(parser, Settings, ("device", "network", "data", "data_dir", "teacher", "teacher_cache"))
     add_worker_flags(parser)
     add_recipe_flags(parser)
     return parser
@@ -170,8 +170,9 @@ def _teacher(settings: Settings, protocol: Protocol, workers: Workers) -> dict[s
     """What the JSON file says of a teacher, which makes a category of its own. Raises UsageError and CheckpointError."""
     seconds, files = protocol.teacher_seconds, settings.teacher
     if not files:
-        if seconds is not None:
-            raise UsageError(f"--teacher-seconds {seconds}: there is no teacher; give --teacher FILE, or leave it out")
+        for flag, value in (("--teacher-seconds", seconds), ("--teacher-cache", settings.teacher_cache)):
+            if value is not None:
+                raise UsageError(f"{flag} {value}: there is no teacher; give --teacher FILE, or leave it out")
         return None
     if workers.asked_for or protocol.pytorch is not None:
         other = "workers learn" if workers.asked_for else "PyTorch's program learns"
