@@ -42,6 +42,7 @@ from measuring import RESULTS, print_table, save
 
 FOLDS = 10
 BASE = "as it is"
+WIDER = {"rotation": 10.0, "scale": 0.1, "shear": 0.1}
 # Fields of the recipe, and what is no field: rho, of sharpness-aware steps in the last third (Foret et al. 2021); tails, runs
 # of the last quarter in other orders, whose weights are averaged; muon_fc1, orthogonal steps for fc1's weights too.
 TRIALS: Mapping[str, Mapping[str, Any]] = {
@@ -51,15 +52,10 @@ TRIALS: Mapping[str, Mapping[str, Any]] = {
     "40 epochs, elastic 8": {"epochs": 40, "elastic": 8.0, "plain_epochs": 4},
     "60 epochs, elastic 8": {"epochs": 60, "elastic": 8.0, "plain_epochs": 6},
     "40 epochs, elastic 12": {"epochs": 40, "elastic": 12.0, "plain_epochs": 4},
-    "40 epochs, wider": {"epochs": 40, "rotation": 10.0, "scale": 0.1, "shear": 0.1},
-    "40 epochs, wider, elastic 8": {
-        "epochs": 40,
-        "rotation": 10.0,
-        "scale": 0.1,
-        "shear": 0.1,
-        "elastic": 8.0,
-        "plain_epochs": 4,
-    },
+    "40 epochs, wider": {"epochs": 40, **WIDER},
+    "40 epochs, wider, elastic 8": {"epochs": 40, **WIDER, "elastic": 8.0, "plain_epochs": 4},
+    "60 epochs, wider, elastic 8": {"epochs": 60, **WIDER, "elastic": 8.0, "plain_epochs": 6},
+    "60 epochs, wider, elastic 8 to the end, dropout 0.1": {"epochs": 60, **WIDER, "elastic": 8.0, "dropout": 0.1},
     "deskew": {"deskew": True},
     "dropout 0.5": {"dropout": 0.5},
     "cutout 6": {"cutout": 6},
