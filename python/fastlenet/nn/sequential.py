@@ -6,15 +6,14 @@ import importlib
 import math
 import sys
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlenet import ops as kernel_ops
-from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend, Count
+from fastlenet.backend import ALGORITHMS, NAMES, Array, Backend
 from fastlenet.fields import Values, named
 from fastlenet.formats.state import as_parameters, own_names
 from fastlenet.inference.facts import ModelFacts, expect_example_shape
@@ -23,8 +22,9 @@ from fastlenet.nn.context import Context, Workspace, Workspaces
 from fastlenet.nn.described import Described, plain_kind
 from fastlenet.nn.description import output_shape
 from fastlenet.nn.frozen import Frozen
-from fastlenet.nn.fusion import Step, plan, run_backward, run_forward
+from fastlenet.nn.fusion import Step, plan, run_forward
 from fastlenet.nn.layers.base import Layer
+from fastlenet.nn.passes import Settings, TrainingPasses
 from fastlenet.nn.precision import as_precision, rounding_ops
 from fastlenet.nn.tensors import as_input
 from fastlenet.philox import STREAM_INIT, uniform
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sequential"]
 
-_SHAPES = 2  # the number of shapes whose training passes are kept: full batches, and the last batch of an epoch
 _PIECE = 1 << 16  # random numbers at a time, each of which takes 70 bytes while it is made
 
 
@@ -135,13 +134,8 @@ class Sequential(Described, Predictor):
     def _bind_views(self) -> None:
         self._parameters = self._views(self.parameter_buffer)
         self._gradients = self._views(self.gradient_buffer)
-        self._workspace = Workspace(self.ops)
         self._workspaces = Workspaces(self.ops)
-        self._passes: OrderedDict[tuple[object, ...], Context] = OrderedDict()
-        self._launch_counter = np.zeros((), np.uint64)  # dropout_counter, where the launches of captured passes read it
-        self._made = 0
-        self._reads_first = False  # whether a layer reads the place of the first example in its batch
-        self._last: Context | None = None
+        self._passes = TrainingPasses(self._steps, self._parameters, self._gradients, self.ops)
         self._pass: FrameType | None = None  # the call that makes a training pass
 
     def _initialise(self) -> None:
@@ -216,7 +210,9 @@ class Sequential(Described, Predictor):
             self._expect_no_pass("the model")
             try:
                 self._pass = sys._getframe()
-                return self._train(x)
+                run, y = self._passes.forward(x, self._settings())
+                self.note_forward_pass(run)
+                return y
             finally:
                 self._pass = None
         workspace = self._workspaces.take()
@@ -243,68 +239,8 @@ class Sequential(Described, Predictor):
                 "call a copy of it, or what freeze() returns"
             )
 
-    def _train(self, x: Array) -> Array:
-        run = self._passes.get(self._key(x))
-        self._last = None  # its saved arrays are overwritten now
-        self._renew_counter()
-        graph = run.graphs.get("forward") if run is not None else None
-        if run is None or graph is None or not graph.reads(x):
-            run, y = self._capture(x)
-        elif graph.reason is None:
-            graph.launch()
-            y = cast(Array, graph.result).copy()
-        else:
-            run = self._context()
-            y = run_forward(self._steps, x, run)
-        run.y_shape = y.shape
-        self.note_forward_pass(run)
-        return y
-
-    def _key(self, x: Array) -> tuple[object, ...]:
-        """Everything that the arrays and ops of a pass depend on."""
-        shape = getattr(x, "shape", None)
-        numbers = self.seed, self.first_of_batch if self._reads_first else None
-        return self.ops, self.algorithm, self._precision, numbers, shape if type(shape) is tuple else None
-
-    def _renew_counter(self) -> None:
-        """Give the next pass its counter."""
-        if self.ops.Graph.captures_one_thread:
-            self._launch_counter[...] = self.dropout_counter
-
-    def _context(self) -> Context:
-        return Context(
-            self.ops,
-            self._workspace,
-            self._parameters,
-            self._gradients,
-            training=True,
-            algorithm=self.algorithm,
-            seed=self.seed,
-            dropout_counter=Count(self._launch_counter) if self.ops.Graph.captures_one_thread else self.dropout_counter,
-            first=self.first_of_batch,
-            rounding=rounding_ops(self._precision, self.ops),
-        )
-
-    def _capture(self, x: Array) -> tuple[Context, Array]:
-        """Make a training pass. Captures its ops if possible, to repeat them when the same array x has other numbers."""
-        run = self._context()
-        if not self.ops.Graph.captures_one_thread:
-            return run, run_forward(self._steps, x, run)
-        y = run.capture("forward", lambda x: run_forward(self._steps, x, run), x)
-        self._reads_first |= run.reads_first
-        self._keep(self._key(x), run)
-        return run, cast(Array, y).copy()
-
-    def _keep(self, key: tuple[object, ...], run: Context) -> None:
-        """Keep the graphs of the last shapes. Drops all graphs if the workspace has replaced a buffer."""
-        if self._made != self._workspace.made:
-            self._made = self._workspace.made
-            self._passes.clear()
-        run.key = key
-        self._passes[key] = run
-        self._passes.move_to_end(key)
-        if len(self._passes) > _SHAPES:
-            self._passes.popitem(last=False)
+    def _settings(self) -> Settings:
+        return Settings(self.ops, self.algorithm, self._precision, self.seed, self.first_of_batch, self.dropout_counter)
 
     def backward(self, dy: Array, *, need_dx: bool = False) -> Array | None:
         """Overwrite the gradients. dy: the gradient of the loss with respect to the output of the last model(x), of its shape.
@@ -315,52 +251,21 @@ class Sequential(Described, Predictor):
         self._expect_no_pass("backward")
         try:
             self._pass = sys._getframe()
-            return self._backward(as_input("backward: dy", dy), need_dx)
+            return self._passes.backward(as_input("backward: dy", dy), need_dx)
         finally:
             self._pass = None
-
-    def _backward(self, dy: Array, need_dx: bool) -> Array | None:
-        run = self._last
-        if run is None:
-            raise RuntimeError("backward: call the model in training mode first; it needs the activations of that pass")
-        expected, got = run.y_shape, getattr(dy, "shape", None)
-        if got is None:
-            raise TypeError(f"backward: dy expects an array of shape {expected}, as the output, got {type(dy).__name__}")
-        if got != expected:
-            raise ValueError(f"backward: dy expects shape {expected}, as the output, got {tuple(got)}")
-        if need_dx:
-            dx = run_backward(self._steps, dy, run, need_dx=True)
-            assert dx is not None
-            copy: Array = dx.copy()
-            return copy
-        forward, graph = run.graphs.get("forward"), run.graphs.get("backward")
-        if forward is None or forward.reason is not None or (graph is not None and graph.reason is not None):
-            run_backward(self._steps, dy, run, need_dx=False)
-        elif graph is not None and graph.reads(dy):
-            graph.launch()
-        else:
-            run.capture("backward", lambda dy: run_backward(self._steps, dy, run, need_dx=False), dy)
-            self._keep(run.key, run)
-        return None
 
     def training_pass(self, x: Array, dy: Array) -> Context | None:
         """Returns the captured pass for these arrays, with the graphs "forward" and "backward", or None if it has not both.
 
         The caller launches them, and calls note_forward_pass between the two.
         """
-        self._renew_counter()
-        run = self._passes.get(self._key(x))
-        graphs = {} if run is None else run.graphs
-        captured = all(
-            name in graphs and graphs[name].reason is None and graphs[name].reads(array)
-            for name, array in (("forward", x), ("backward", dy))
-        )
-        return run if captured else None
+        return self._passes.captured(x, dy, self._settings())
 
     def note_forward_pass(self, run: Context) -> None:
         """Note that a forward pass was made: backward() follows it, and the next one draws another mask of dropout."""
         self.dropout_counter += 1
-        self._last = run
+        self._passes.last = run
 
     def freeze(self) -> Frozen:
         """Returns a copy of the model for inference, with its own parameters and without a backward pass."""
