@@ -71,6 +71,7 @@ py::array pack_filters(py::handle weight_, py::handle algorithm_) {
   return packed.array();
 }
 
+template <auto op>
 py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, py::handle x_, py::handle weight_,
                                           py::handle padding, py::handle kernel_size, py::handle need_dx, py::handle out) {
   Call call("conv2d_relu_max_pool2d_backward", out, 3);
@@ -89,8 +90,8 @@ py::tuple conv2d_relu_max_pool2d_backward(py::handle dy_, py::handle winners_, p
                         std::to_string(*wrong));
   }
   const Gradients gradients(call, x, weight, truth(need_dx));
-  compute(cpu::conv2d_relu_max_pool2d_backward, gradients.dx, gradients.dweight, gradients.dbias, dy, winners, x, weight,
-          shape);
+  if (op == cpu::conv2d_relu_max_pool2d_backward_bf16) expect_unit(call.op());
+  compute(op, gradients.dx, gradients.dweight, gradients.dbias, dy, winners, x, weight, shape);
   return gradients.arrays();
 }
 
@@ -105,8 +106,12 @@ void bind_conv(py::module_& m) {
   define_conv_pool("conv2d_relu_max_pool2d_forward", conv2d_relu_max_pool2d_forward<cpu::conv2d_relu_max_pool2d_forward>);
   define_conv_pool("conv2d_relu_max_pool2d_forward_bf16",
                    conv2d_relu_max_pool2d_forward<cpu::conv2d_relu_max_pool2d_forward_bf16>);
-  define(m, "conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward, "dy", "winners", "x", "weight", "padding",
-         "kernel_size", "need_dx", "out");
+  const auto define_gradients = [&](const char* name, auto function) {
+    define(m, name, function, "dy", "winners", "x", "weight", "padding", "kernel_size", "need_dx", "out");
+  };
+  define_gradients("conv2d_relu_max_pool2d_backward", conv2d_relu_max_pool2d_backward<cpu::conv2d_relu_max_pool2d_backward>);
+  define_gradients("conv2d_relu_max_pool2d_backward_bf16",
+                   conv2d_relu_max_pool2d_backward<cpu::conv2d_relu_max_pool2d_backward_bf16>);
   define(m, "pack_filters", pack_filters, "weight", "algorithm");
 }
 

@@ -45,6 +45,9 @@ std::int64_t packed_size(Algorithm algorithm, const ConvShape& shape);
 void pack_filters(float* packed, const float* weight, Algorithm algorithm, const ConvShape& shape);
 void conv2d_relu_max_pool2d_backward(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
                                      const float* x, const float* weight, const ConvPoolShape& shape);
+// The same; dx and dweight with factors of bfloat16 where the unit in use multiplies tiles and enough windows live.
+void conv2d_relu_max_pool2d_backward_bf16(float* dx, float* dweight, float* dbias, const float* dy, const std::uint8_t* winners,
+                                          const float* x, const float* weight, const ConvPoolShape& shape);
 
 void linear_forward(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
 // Up to this number of images, a linear layer is faster with transposed weights, which it reads in place, than with rows, which

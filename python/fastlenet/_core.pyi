@@ -21,6 +21,7 @@ __all__: list[str] = [
     "conv2d_backward",
     "conv2d_forward",
     "conv2d_relu_max_pool2d_backward",
+    "conv2d_relu_max_pool2d_backward_bf16",
     "conv2d_relu_max_pool2d_forward",
     "conv2d_relu_max_pool2d_forward_bf16",
     "cuda_backend",
@@ -166,6 +167,16 @@ def conv2d_forward(
     x: typing.Any, weight: typing.Any, bias: typing.Any, stride: typing.Any, padding: typing.Any, out: typing.Any
 ) -> numpy.typing.NDArray[typing.Any]: ...
 def conv2d_relu_max_pool2d_backward(
+    dy: typing.Any,
+    winners: typing.Any,
+    x: typing.Any,
+    weight: typing.Any,
+    padding: typing.Any,
+    kernel_size: typing.Any,
+    need_dx: typing.Any,
+    out: typing.Any,
+) -> tuple[typing.Any, ...]: ...
+def conv2d_relu_max_pool2d_backward_bf16(
     dy: typing.Any,
     winners: typing.Any,
     x: typing.Any,

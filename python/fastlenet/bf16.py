@@ -1,10 +1,10 @@
 """The ops of `fastlenet.ops`, of which some have factors of bfloat16. A model with precision="bf16" calls them.
 
-They have the same names, arguments and errors. In linear layers and in the fused convolution's forward pass each factor of a
-product is rounded to 8 significant bits; biases, sums and results are float32. The CPU's instruction decides how sums are
-rounded: VDPBF16PS (AVX512_BF16) and TDPBF16PS (AMX) differ in the last bits, and so have different levels. Each has an
-emulation in plain C++ with the same bits. FASTLENET_BF16 chooses: vdpbf16ps, tdpbf16ps, vdpbf16ps-emulated,
-tdpbf16ps-emulated. See docs/levels.md.
+They have the same names, arguments and errors. In linear layers and in the fused convolution each factor of a product is
+rounded to 8 significant bits; biases, sums and results are float32. Some convolutions stay in float32, as their docstrings
+say. The CPU's instruction decides how sums are rounded: VDPBF16PS (AVX512_BF16) and TDPBF16PS (AMX) differ in the last bits,
+and so have different levels. Each has an emulation in plain C++ with the same bits. FASTLENET_BF16 chooses: vdpbf16ps,
+tdpbf16ps, vdpbf16ps-emulated, tdpbf16ps-emulated. See docs/levels.md.
 `fastlenet.reference.bf16` has the same in NumPy.
 """
 
@@ -25,7 +25,6 @@ from fastlenet.ops import (
     avg_pool2d_forward,
     conv2d_backward,
     conv2d_forward,
-    conv2d_relu_max_pool2d_backward,
     dropout_backward,
     dropout_forward,
     ema_step,
@@ -124,8 +123,7 @@ def conv2d_relu_max_pool2d_forward(
 
     With VDPBF16PS each sum begins with the bias, and adds pairs of a filter row's taps. For shapes that Winograd's algorithm
     computes, it is the op of fastlenet.ops, in float32: this is faster, and its transforms would lose digits in bfloat16. With
-    TDPBF16PS each sum adds parts of filter rows, of up to 32 numbers, and the bias last, whatever the algorithm. The gradients
-    are always those of fastlenet.ops.
+    TDPBF16PS each sum adds parts of filter rows, of up to 32 numbers, and the bias last, whatever the algorithm.
     """
     packed = None
     if isinstance(weight, PackedWeight):
@@ -133,6 +131,29 @@ def conv2d_relu_max_pool2d_forward(
         packed, weight = (weight.layout if isinstance(weight, ops.Packed) else None), weight.weight
     filled = _core.conv2d_relu_max_pool2d_forward_bf16(x, weight, bias, padding, kernel_size, algorithm, packed, out)
     return cast(tuple[Array, Array], filled)
+
+
+def conv2d_relu_max_pool2d_backward(
+    dy: Array,
+    winners: Array,
+    x: Array,
+    weight: Array,
+    *,
+    padding: Pair = 0,
+    kernel_size: Pair = 2,
+    need_dx: bool = True,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> Gradients:
+    """As in fastlenet.ops, or, where TDPBF16PS is faster, of round(dy), round(x) and round(weight), with sums of float32.
+
+    TDPBF16PS computes dx and dweight if more than 18 % of the windows live, where n counts as the next multiple of 32; if a
+    filter row, weight.shape[1] * weight.shape[3], has more than 16 numbers; if neither an image of x with its padding, nor the
+    convolution's output, nor k planes of (h + r - 1) * (w + s - 1) have more than 32,768 numbers; and if all numbers are finite
+    when they are rounded. Otherwise, and with VDPBF16PS, it is the op of fastlenet.ops, which leaves out the windows that do
+    not live. dbias is a sum of dy, not rounded. The same call has the same bits for any number of threads.
+    """
+    gradients = _core.conv2d_relu_max_pool2d_backward_bf16(dy, winners, x, weight, padding, kernel_size, need_dx, out)
+    return cast(Gradients, gradients)
 
 
 def linear_forward(

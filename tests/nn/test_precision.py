@@ -18,6 +18,7 @@ import fastlenet
 from fastlenet import LeNet, Recipe, _core, bf16, fit, load, nn, ops, reference
 from fastlenet.data import Dataset
 from fastlenet.models import LeNet5
+from fastlenet.reference.bf16 import on_tiles
 from fastlenet.training.checkpoint import OtherLevelError, OtherRunError
 from helpers.arrays import normals
 from helpers.bf16 import UNITS, using
@@ -71,7 +72,7 @@ def test_all_linear_layers_but_the_last_round(rng: Rng) -> None:
 
 @pytest.mark.usefixtures("unit")
 def test_lenet(rng: Rng) -> None:
-    """The fused convolutions and fc1 round, fc2 does not. conv2's gradients and conv1's are those of float32."""
+    """The fused convolutions and fc1 round, fc2 does not. conv1's gradients are those of float32, and conv2's but for tiles."""
     x, dy = normals(rng, (18, 1, 28, 28)), normals(rng, (18, 10))
     model = LeNet(seed=1, precision="bf16", algorithm="winograd")
     p, y = model.parameters(), model(x)
@@ -84,9 +85,11 @@ def test_lenet(rng: Rng) -> None:
     dhidden, *fc2 = ops.linear_backward(dy, hidden, p["fc2.weight"])
     dflat, *fc1 = bf16.linear_backward(ops.relu_backward(dhidden, hidden), flat, p["fc1.weight"])
     options = {"padding": 0, "kernel_size": 2}
-    dx, *of2 = ops.conv2d_relu_max_pool2d_backward(
-        dflat.reshape(conv2[0].shape), conv2[1], conv1[0], p["conv2.weight"], **options
-    )
+    of_conv2 = dflat.reshape(conv2[0].shape), conv2[1], conv1[0], p["conv2.weight"]
+    dx, *of2 = bf16.conv2d_relu_max_pool2d_backward(*of_conv2, **options)
+    tiles = bf16.level().endswith("tdpbf16ps")
+    assert on_tiles(*of_conv2)
+    assert (of2[0] != ops.conv2d_relu_max_pool2d_backward(*of_conv2, **options)[1]).any() == tiles
     _, *of1 = ops.conv2d_relu_max_pool2d_backward(dx, conv1[1], x, p["conv1.weight"], **options, need_dx=False)
     expect_same_bits(tuple(model.gradients().values()), (*of1, *of2, *fc1, *fc2))
     exact = LeNet(seed=1, algorithm="winograd").eval()(x)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "blocks.hpp"
+#include "pack.hpp"
 #include "tiles.hpp"
 
 namespace fastlenet::FASTLENET_UNIT {
@@ -30,14 +31,6 @@ PixelLayout pixel_layout(const ConvShape& conv) {
   // An odd number of lines of the cache, for the images' rows are read together, and shall not share a set of the cache.
   const std::int64_t lines = (size + kTileWords - 1) / kTileWords | 1;
   return {pairs, depth, lines * kTileWords, groups_of(conv.k) * conv.r * conv.s * pairs * kColumns};
-}
-
-// The first `count` of some pairs.
-inline void store_some(Pair* to, const Pairs& pairs, std::int64_t count) {
-  if (count >= kSums) return store_pairs(to, pairs);
-  Pair all[kSums];
-  store_pairs(all, pairs);
-  for (std::int64_t i = 0; i < count; ++i) to[i] = all[i];
 }
 
 void pack_pixels(std::uint32_t* to, const float* x, const ConvShape& conv, const PixelLayout& layout) {

@@ -9,6 +9,14 @@ namespace {
 
 inline std::int64_t padded_steps(std::int64_t depth) { return LowPrecisionProduct{{}, {}, {}, {}, {}, depth, {}}.steps(); }
 
+// The first `count` of some pairs.
+inline void store_some(Pair* to, const Pairs& pairs, std::int64_t count) {
+  if (count >= kSums) return store_pairs(to, pairs);
+  Pair all[kSums];
+  store_pairs(all, pairs);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = all[i];
+}
+
 // to[pairs] <- from[count], and zeros up to `pairs`.
 inline void round_row(Pair* to, const float* from, std::int64_t count, std::int64_t pairs) {
   std::int64_t i = 0;

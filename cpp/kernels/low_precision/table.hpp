@@ -45,6 +45,25 @@ struct PixelLayout {
   std::int64_t filters;  // pairs of all filters
 };
 
+// The dense gradients of convolution + ReLU + max-pooling by tiles (see conv_pool_gradient_tiles.hpp), of blocks of 16 images
+// for dx and of 32 for dweight. Sizes are in pairs; dx and sums in floats.
+struct GradientLayout {
+  std::int64_t pairs, row;        // of a place of dconv; of a filter row of dx, in whole lines of a tile
+  std::int64_t channels;          // in whole tiles
+  std::int64_t flipped;           // filters of dx: [channels][r][row]
+  std::int64_t frame;             // dconv for dx: [h + r - 1][w + s - 1][pairs][16 images], and what is beyond
+  std::int64_t dx;                // [channels][h][w][16 images]
+  std::int64_t filters, columns;  // in whole tiles; of a filter row of dweight, (s, c)
+  std::int64_t line;              // of x: a line of its pixels, of two images
+  std::int64_t x;                 // [h with padding][16 pairs of images][line]
+  std::int64_t dconv;             // for dweight: [places of windows, and one][filters][16 pairs of images]
+  std::int64_t sums;              // of dweight: [filters][r][columns]
+};
+
+constexpr std::int64_t kImagesOfInputGradient = 16;
+constexpr std::int64_t kImagesOfWeightGradient = 32;
+constexpr std::int64_t kBiasSums = 16;  // of a filter
+
 struct LowPrecisionTable {
   const char* name;         // of the unit
   const char* instruction;  // whose bits it has
@@ -95,6 +114,27 @@ struct LowPrecisionTable {
   std::int64_t (*conv_pool_tiles)(float* y, std::int32_t* winners, const std::uint32_t* x, const std::uint32_t* filters,
                                   const float* bias, std::int64_t images, const ConvPoolShape& shape, const PixelLayout& layout,
                                   const TileLosses& losses);
+
+  // The dense gradients. dy is [images][k][windows], rounded; weight is rounded too. places[windows][area + 1]: the place of
+  // each winner in dconv, and of a dead window. Both products return how many blocks were computed again.
+  GradientLayout (*gradient_layout)(const ConvPoolShape& shape);
+  bool (*rounds_to_finite)(const float* from, std::int64_t count);  // whether every number does
+  std::int64_t (*count_living)(const std::uint8_t* winners, std::int64_t count);
+  void (*pack_flipped_filters)(std::uint32_t* to, const std::uint16_t* weight, const ConvShape& conv,
+                               const GradientLayout& layout);
+  void (*scatter_to_frame)(std::uint32_t* to, const std::uint16_t* dy, const std::uint8_t* winners, const std::int32_t* places,
+                           std::int64_t images, const ConvPoolShape& shape, const GradientLayout& layout);
+  std::int64_t (*gradient_of_input)(float* dx, const std::uint32_t* frame, const std::uint32_t* flipped, const ConvShape& conv,
+                                    const GradientLayout& layout, const TileLosses& losses);
+  void (*scatter_by_place)(std::uint32_t* to, const std::uint16_t* dy, const std::uint8_t* winners, const std::int32_t* places,
+                           std::int64_t images, const ConvPoolShape& shape, const GradientLayout& layout);
+  void (*pack_image_pairs)(std::uint32_t* to, const float* x, std::int64_t images, const ConvShape& conv,
+                           const GradientLayout& layout);
+  std::int64_t (*gradient_of_weight)(float* sums, const std::uint32_t* dconv, const std::uint32_t* x, std::int64_t images,
+                                     const ConvPoolShape& shape, const GradientLayout& layout, const TileLosses& losses);
+  // Adds the dy of living windows, which are not rounded, to sums[k][16].
+  void (*sum_living)(float* sums, const float* dy, const std::uint8_t* winners, std::int64_t images,
+                     const ConvPoolShape& shape);
 
   // One instruction alone, for tests: sums[count] with pairs a, b [count]; and a tile sums[16][16] with a, b [16][16]. Null in
   // the units of the other instruction.

@@ -2,6 +2,7 @@
 // the table has internal linkage.
 #include "table.hpp"
 #if defined(FASTLENET_UNIT_tdpbf16ps)
+#include "conv_pool_gradient_tiles.hpp"
 #include "conv_pool_tiles.hpp"
 #include "product_tiles.hpp"
 #else
@@ -34,6 +35,16 @@ const LowPrecisionTable kernels = {
     .pack_pixels = pack_pixels,
     .pack_pixel_filters = pack_pixel_filters,
     .conv_pool_tiles = conv_pool_tiles,
+    .gradient_layout = gradient_layout,
+    .rounds_to_finite = rounds_to_finite,
+    .count_living = count_living,
+    .pack_flipped_filters = pack_flipped_filters,
+    .scatter_to_frame = scatter_to_frame,
+    .gradient_of_input = gradient_of_input,
+    .scatter_by_place = scatter_by_place,
+    .pack_image_pairs = pack_image_pairs,
+    .gradient_of_weight = gradient_of_weight,
+    .sum_living = sum_living,
     .dot = nullptr,
     .tile_product = tile_product,
     .soak = soak,
@@ -46,6 +57,16 @@ const LowPrecisionTable kernels = {
     .pack_pixels = nullptr,
     .pack_pixel_filters = nullptr,
     .conv_pool_tiles = nullptr,
+    .gradient_layout = nullptr,
+    .rounds_to_finite = nullptr,
+    .count_living = nullptr,
+    .pack_flipped_filters = nullptr,
+    .scatter_to_frame = nullptr,
+    .gradient_of_input = nullptr,
+    .scatter_by_place = nullptr,
+    .pack_image_pairs = nullptr,
+    .gradient_of_weight = nullptr,
+    .sum_living = nullptr,
     .dot = dot_alone,
     .tile_product = nullptr,
     .soak = nullptr,

@@ -8,10 +8,24 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastlenet.backend import Array, Gradients, Pair
+from fastlenet.backend import DEAD, Array, Gradients, Pair
 from fastlenet.reference import conv_pool, linear
 
-__all__ = ["conv2d_relu_max_pool2d_forward", "linear_backward", "linear_forward", "rounded"]
+__all__ = [
+    "conv2d_relu_max_pool2d_backward",
+    "conv2d_relu_max_pool2d_forward",
+    "linear_backward",
+    "linear_forward",
+    "on_tiles",
+    "rounded",
+]
+
+LEAST_LIVING_PERCENT, NARROW_ROW, MOST_NUMBERS, BLOCK = (
+    18,
+    16,
+    32768,
+    32,
+)  # cpp/ops/conv_pool_gradient_low_precision.cpp says why
 
 
 def rounded(x: npt.ArrayLike) -> Array:
@@ -33,6 +47,43 @@ def conv2d_relu_max_pool2d_forward(
 ) -> tuple[Array, Array]:
     """As the reference's, of rounded x and weight. The bias is not rounded."""
     return conv_pool.conv2d_relu_max_pool2d_forward(rounded(x), rounded(weight), bias, padding=padding, kernel_size=kernel_size)
+
+
+def on_tiles(dy: Array, winners: Array, x: Array, weight: Array, *, padding: Pair = 0, need_dx: bool = True) -> bool:
+    """Whether tiles, where there are tiles, compute the gradients of the fused convolution; else they are those of float32."""
+    (n, c, h, w), (k, _, r, s) = x.shape, weight.shape
+    tall, wide = np.add((h, w), np.multiply(2, padding))  # with the padding
+    numbers = c * tall * wide, k * (tall - r + 1) * (wide - s + 1), k * (h + r - 1) * (w + s - 1)
+    if n == 0 or c * s <= NARROW_ROW or max(numbers) > MOST_NUMBERS:
+        return False
+    places = winners[0].size * -(-n // BLOCK) * BLOCK
+    factors = (dy, x, weight) if need_dx else (dy, x)
+    enough = 100 * int(np.count_nonzero(winners != DEAD)) > LEAST_LIVING_PERCENT * places
+    return enough and all(bool(np.isfinite(rounded(array)).all()) for array in factors)
+
+
+def conv2d_relu_max_pool2d_backward(
+    dy: Array,
+    winners: Array,
+    x: Array,
+    weight: Array,
+    *,
+    padding: Pair = 0,
+    kernel_size: Pair = 2,
+    need_dx: bool = True,
+) -> Gradients[Array]:
+    """As the reference's; on tiles, dx and dweight are of rounded dy, x and weight. dbias is the sum of dy as it is."""
+
+    def gradients(dy: Array, x: Array, weight: Array) -> Gradients[Array]:
+        return conv_pool.conv2d_relu_max_pool2d_backward(
+            dy, winners, x, weight, padding=padding, kernel_size=kernel_size, need_dx=need_dx
+        )
+
+    exact = gradients(dy, x, weight)
+    if not on_tiles(dy, winners, x, weight, padding=padding, need_dx=need_dx):
+        return exact
+    dx, dweight, _ = gradients(rounded(dy), rounded(x), rounded(weight))
+    return dx, dweight, exact[2]
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> Array:
