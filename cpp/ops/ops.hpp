@@ -6,7 +6,8 @@
 // thread may have changed them since. So an op reads each of them once, and uses it as an address only if it is in range then.
 //
 // Nothing is summed across threads: each task owns its outputs and adds in the order of the images. So the bits do not
-// depend on the number of threads, and an image's outputs not on the batch that it comes in.
+// depend on the number of threads, and an image's outputs not on the batch that it comes in; but the whole batch decides
+// whether conv2d_relu_max_pool2d_backward_bf16 rounds.
 #pragma once
 
 #include <cstdint>
