@@ -110,6 +110,30 @@ def test_exact(case: Case, rng: Rng, guarded: Guarded) -> None:
     expect_equal(without[1:], expected[1:])
 
 
+def random_case(rng: Rng) -> Case:
+    """Of filter rows of more than 16 numbers, and of enough images."""
+    h, w = int(rng.integers(1, 8)), int(rng.integers(1, 12))
+    padding = int(rng.integers(0, 4)), int(rng.integers(0, 4))
+    tall, wide = h + 2 * padding[0], w + 2 * padding[1]
+    r, s = int(rng.integers(1, min(tall, 5) + 1)), int(rng.integers(1, min(wide, 5) + 1))
+    window = int(rng.integers(1, min(tall - r + 1, 4) + 1)), int(rng.integers(1, min(wide - s + 1, 4) + 1))
+    c = 16 // s + int(rng.integers(1, 24))
+    return Case(int(rng.integers(12, 40)), c, h, w, int(rng.integers(1, 36)), r, s, window, padding)
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("seed", range(15))
+def test_random_shapes(seed: int, guarded: Guarded) -> None:
+    rng = np.random.default_rng(seed)
+    case = random_case(rng)
+    arguments = case.arguments(lambda rng, shape: integers(rng, shape, 16), rng)
+    assert twin.on_tiles(*arguments, padding=case.padding)
+    expected = reference.conv2d_relu_max_pool2d_backward(*arguments, **case.options)
+    shapes = arguments[2].shape, arguments[3].shape, (case.k,)
+    out = guarded.output(shapes[0]), guarded.output(shapes[1]), guarded.output(shapes[2])
+    expect_equal(bf16.conv2d_relu_max_pool2d_backward(*arguments, **case.options, out=out), expected)
+
+
 @pytest.mark.usefixtures("tiles")
 @pytest.mark.parametrize("case", DENSE, ids=str)
 def test_bounded(case: Case, rng: Rng) -> None:
