@@ -11,6 +11,8 @@ try:
 except ImportError:  # before Python 3.11, where pytest installs tomli
     import tomli as tomllib
 
+__all__ = ["ROOT", "TABLES", "Fault", "expect_plantable", "read_faults", "tomllib"]
+
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "tools" / "faults"
 

@@ -14,7 +14,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fault_tables import ROOT, Fault
+from fault_tables import ROOT, Fault, tomllib
+
+
+def _default_marks() -> str:
+    """Which tests `pytest` alone runs, as pyproject.toml says it."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    return str(options[options.index("-m") + 1])
 
 
 class Copy:
@@ -113,10 +119,8 @@ class Copy:
         """The first test that fails, crashes or hangs, or None if all pass. tests: files, folders or names of tests."""
         if not tests:
             return None
-        # Without the tests against PyTorch, which is not everywhere.
-        marks = "not slow and not oracle and " + (
-            "cuda" if on_gpu else "not torchvision and not cuda and not browser and not cluster and not mpi"
-        )
+        # Those of `pytest` alone, without the tests against PyTorch, which is not everywhere.
+        marks = "not slow and not oracle and cuda" if on_gpu else f"{_default_marks()} and not oracle"
         self._runs += 1
         compiled = self.folder / "pycache" / str(self._runs)  # new, so that no bytecode without the fault is used
         environment = os.environ | {
