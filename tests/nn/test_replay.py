@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from fastlenet import _core, config, get_num_threads, ops, optim, set_num_threads
 from fastlenet.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Tanh
 from fastlenet.nn.frozen import Frozen
+from fastlenet.nn.passes import Settings, TrainingPasses
 from helpers.arrays import Array
 from helpers.expect import expect_same_bits
 
@@ -247,8 +248,8 @@ def test_ctrl_c_at_each_line(network: str) -> None:
         machine.compare(machine.inputs[1], machine.slopes[1], need_dx=False)
 
 
-def key_without_algorithm(self: Sequential, x: Array) -> tuple[object, ...]:
-    return self.ops, x.shape
+def key_without_algorithm(self: TrainingPasses, x: Array, settings: Settings) -> tuple[object, ...]:
+    return settings.ops, x.shape
 
 
 def reads_anything(self: Any, *arrays: Array) -> bool:
@@ -264,7 +265,7 @@ def keeps_the_parameters(self: Sequential) -> Any:
 @pytest.mark.parametrize(
     ("owner", "name", "planted"),
     [
-        (Sequential, "_key", key_without_algorithm),
+        (TrainingPasses, "_key", key_without_algorithm),
         (ops.Graph, "reads", reads_anything),
         (Sequential, "freeze", keeps_the_parameters),
     ],
