@@ -16,6 +16,7 @@ import argparse
 import functools
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -212,6 +213,27 @@ def seeds_summary(run: dict[str, Any]) -> Cells:
     return [str(run["recipe"]["epochs"]), f"{percent(ours['accuracy_mean'], 2)} ± {deviation} ({len(ours['runs'])} seeds)"]
 
 
+def ensemble_cells(run: dict[str, Any]) -> Cells:
+    """Networks and epochs, seeds, and the accuracy of all together."""
+    (one,) = of_fastlenet(run)["runs"]
+    return [f"{run['members']} x {run['recipe']['epochs']}", f"from {one['seed']}", percent(one["accuracy"], 2)]
+
+
+# What benchmarks/learning.py writes.
+
+
+def trial_cells(run: dict[str, Any], name: str) -> Cells:
+    """Folds, and the mean differences from the recipe as it is: points, points with augmentation, calibrated loss x 1000."""
+    of_fold = {(one["name"], one["fold"]): one for one in run["runs"]}
+    folds = [fold for trial, fold in of_fold if trial == name]
+    pairs = [(of_fold[name, fold], of_fold["as it is", fold]) for fold in folds]
+    figures = [
+        factor * statistics.mean(one[key] - base[key] for one, base in pairs)
+        for key, factor in (("accuracy", 100), ("accuracy_tta", 100), ("calibrated", 1000))
+    ]
+    return [str(len(folds)), *(f"{figure:+.{digits}f}" for figure, digits in zip(figures, (3, 3, 1), strict=True))]
+
+
 # What benchmarks/bench_pictures.py writes: rows of its tables.
 
 
@@ -237,7 +259,6 @@ def classifier_cells(run: dict[str, Any], name: str) -> Cells:
 MADE_BY = {
     "speedrun_fast": "-m fastlenet.speedrun --recipe fast --json benchmarks/results/speedrun_fast.json: 20 runs, 2 minutes",
     "speedrun_default": "-m fastlenet.speedrun --json benchmarks/results/speedrun_default.json: 20 runs, 8 minutes",
-    "speedrun_best": "-m fastlenet.speedrun --recipe best --seeds 10 --json benchmarks/results/speedrun_best.json: 20 minutes",
     "lenet_step": "benchmarks/bench_kernels.py --step: only where nothing else runs, since it measures microseconds",
     "pictures": "benchmarks/bench_pictures.py",
     "pictures_best": "benchmarks/bench_pictures.py --calibrate best",
@@ -260,8 +281,32 @@ SUMMARIES = {
     "`fast`": "fast",
     "default": "default",
     "`best`": "best",
+    "- with test-time augmentation": "best_tta",
+    "- taught by sixteen others": "taught",
     "default, for LeNet-5 of 1998": "lenet5",
 }  # of the README: a row's first cell, and its recipe
+VARIANTS = {  # of docs/speedrun.md: a row's first cell, and its file of results
+    "`best --tta`": "best_tta",
+    "longer": "best_longer",
+    "longer, `--tta`": "best_longer_tta",
+    "taught": "taught",
+    "taught, `--tta`": "taught_tta",
+}
+ENSEMBLES = {
+    "ten of `best`": "best",
+    "ten of `best`, `--tta`": "best_tta",
+    "ten of five looks": "looks",
+    "ten of five looks, `--tta`": "looks_tta",
+    "fifteen": "fifteen",
+    "fifteen, `--tta`": "fifteen_tta",
+    "ten taught ones": "taught",
+    "ten taught ones, `--tta`": "taught_tta",
+}
+TRIALS = [  # of docs/speedrun.md and benchmarks/learning.py
+    *("40 epochs, elastic 8", "40 epochs, wider", "40 epochs, wider, elastic 8", "60 epochs", "60 epochs, wider, elastic 8"),
+    *("60 epochs, wider, elastic 8 to the end, dropout 0.1", "deskew", "dropout 0.5", "cutout 6"),
+    *("sharp 0.03", "four tails", "average"),
+]
 RULES: list[Row | Sentence] = [
     Row(
         "README.md",
@@ -332,6 +377,9 @@ RULES: list[Row | Sentence] = [
         for key, name in CLASSIFIERS.items()
     ),
     *(Row("docs/speedrun.md", f"`{name}`", f"speedrun_{name}", seeds_cells) for name in ("fast", "default", "best")),
+    *(Row("docs/speedrun.md", key, f"speedrun_{name}", seeds_cells) for key, name in VARIANTS.items()),
+    *(Row("docs/speedrun.md", key, f"ensemble_{name}", ensemble_cells) for key, name in ENSEMBLES.items()),
+    *(Row("docs/speedrun.md", name, "learning", lambda run, name=name: trial_cells(run, name)) for name in TRIALS),
     Sentence(
         "docs/speedrun.md", r"search_recipe\.json\), (\d+) trials", "search_recipe", lambda search: [str(len(search["trials"]))]
     ),
