@@ -289,8 +289,8 @@ VARIANTS = {  # of docs/speedrun.md: a row's first cell, and its file of results
     "`best --tta`": "best_tta",
     "longer": "best_longer",
     "longer, `--tta`": "best_longer_tta",
-    "taught": "taught",
-    "taught, `--tta`": "taught_tta",
+    "taught by sixteen": "taught",
+    "taught by sixteen, `--tta`": "taught_tta",
 }
 ENSEMBLES = {
     "ten of `best`": "best",
