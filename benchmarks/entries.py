@@ -3,9 +3,10 @@
     fastlenet train --recipe best --ensemble 10 --workers 2 --save-model ten.safetensors
     python benchmarks/entries.py ten.safetensors --name best --command 'fastlenet train ... --save-model ten.safetensors'
 
-The file's first network has the recipe's seed, the next one the next seed, and so on; each is the network that its seed alone
-gives, to the bit. --command is the line that trained them, for the files of results. --teacher and --teacher-seconds tell which
-line trained the networks that taught them, and how long that took. Writes these files to results/, each of which
+The first network has the seed of --seed, the next one the next seed, and so on, as in the training; each is the network that
+its seed alone gives, to the bit. (The recipe in the file has the seed of the network that was trained last.) --command is the
+line that trained them, for the files of results. --teacher and --teacher-seconds tell which line trained the networks that
+taught them, and how long that took. Writes these files to results/, each of which
 `fastlenet speedrun --check` accepts: speedrun_NAME.json and speedrun_NAME_tta.json of the single networks, if all of them
 preprocess their images alike, and ensemble_NAME.json and ensemble_NAME_tta.json.
 """
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("model", help="a file of fastlenet train --ensemble N --save-model")
     parser.add_argument("--name", required=True, help="of the files of results")
     parser.add_argument("--command", required=True, help="that trained the networks")
+    parser.add_argument("--seed", type=int, default=0, help="of the first network")
     parser.add_argument("--teacher", metavar="COMMAND", help="that trained the networks that taught them")
     parser.add_argument("--teacher-seconds", type=float, metavar="X", help="which that took")
     chosen = parser.parse_args()
@@ -62,7 +64,8 @@ def main() -> None:
     ensemble, data = fastlenet.load(chosen.model), load_mnist()
     if not isinstance(ensemble, Ensemble) or ensemble.facts.recipe is None:
         parser.error(f"{chosen.model}: expects an ensemble that knows its recipe")
-    recipe, labels = Recipe(**ensemble.facts.recipe), data.part("test")[1]  # type: ignore[arg-type]  # which checks them
+    recipe = Recipe(**{**ensemble.facts.recipe, "seed": chosen.seed})  # type: ignore[arg-type]  # which checks them
+    labels = data.part("test")[1]
     shared: dict[str, Any] = {"command": f"{chosen.command}; python benchmarks/entries.py", "way": "workers"}
     shared |= {"machine": machine() | {"threads": fastlenet.get_num_threads()}, "network": "lenet", "target": TARGET}
     if chosen.teacher is not None:
