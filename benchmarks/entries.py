@@ -3,10 +3,9 @@
     fastlenet train --recipe best --ensemble 10 --workers 2 --save-model ten.safetensors
     python benchmarks/entries.py ten.safetensors --name best --command 'fastlenet train ... --save-model ten.safetensors'
 
-The first network has the seed of --seed, the next one the next seed, and so on, as in the training; each is the network that
-its seed alone gives, to the bit. (The recipe in the file has the seed of the network that was trained last.) --command is the
-line that trained them, for the files of results. --teacher and --teacher-seconds tell which line trained the networks that
-taught them, and how long that took. Writes these files to results/, each of which
+The first network has the seed of the file's recipe, the next one the next seed, and so on; each is the network that its seed
+alone gives, to the bit. --command is the line that trained them, for the files of results. --teacher and --teacher-seconds
+tell which line trained the networks that taught them, and how long that took. Writes these files to results/, each of which
 `fastlenet speedrun --check` accepts: speedrun_NAME.json and speedrun_NAME_tta.json of the single networks, if all of them
 preprocess their images alike, and ensemble_NAME.json and ensemble_NAME_tta.json.
 """
@@ -15,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -27,27 +24,13 @@ from fastlenet.data import load_mnist
 from fastlenet.files import write_atomically
 from fastlenet.intervals import mean_of
 from fastlenet.models.ensemble import Ensemble
-from fastlenet.reports.repeating import named_and_changes
+from fastlenet.reports.repeating import training_of
 from fastlenet.speedrun.checking import check
-from fastlenet.speedrun.report import machine
+from fastlenet.speedrun.report import accuracies_of, machine
 from fastlenet.training.evaluation import predict, score
-from fastlenet.training.recipe import Recipe
 from measuring import RESULTS, print_table
 
 TARGET = 0.9925
-
-
-def statistics_of(accuracies: Sequence[float], first_seed: int) -> dict[str, Any]:
-    """As a file of results has them."""
-    mean = mean_of(accuracies)
-    return {
-        "accuracy_mean": mean.mean,
-        "accuracy_deviation": mean.deviation,
-        "accuracy_interval": mean.interval,
-        "accuracy_lowest": min(accuracies),
-        "share_at_target": statistics.mean(accuracy >= TARGET for accuracy in accuracies),
-        "runs": [{"seed": first_seed + i, "accuracy": accuracy} for i, accuracy in enumerate(accuracies)],
-    }
 
 
 def main() -> None:
@@ -55,16 +38,18 @@ def main() -> None:
     parser.add_argument("model", help="a file of fastlenet train --ensemble N --save-model")
     parser.add_argument("--name", required=True, help="of the files of results")
     parser.add_argument("--command", required=True, help="that trained the networks")
-    parser.add_argument("--seed", type=int, default=0, help="of the first network")
     parser.add_argument("--teacher", metavar="COMMAND", help="that trained the networks that taught them")
     parser.add_argument("--teacher-seconds", type=float, metavar="X", help="which that took")
     chosen = parser.parse_args()
     if (chosen.teacher is None) != (chosen.teacher_seconds is None):
         parser.error("--teacher and --teacher-seconds belong together")
     ensemble, data = fastlenet.load(chosen.model), load_mnist()
-    if not isinstance(ensemble, Ensemble) or ensemble.facts.recipe is None:
+    if not isinstance(ensemble, Ensemble):
+        parser.error(f"{chosen.model}: expects an ensemble")
+    training = training_of(ensemble[0], len(ensemble), None)
+    if training.recipe is None:
         parser.error(f"{chosen.model}: expects an ensemble that knows its recipe")
-    recipe = Recipe(**{**ensemble.facts.recipe, "seed": chosen.seed})  # type: ignore[arg-type]  # which checks them
+    recipe = training.recipe
     labels = data.part("test")[1]
     shared: dict[str, Any] = {"command": f"{chosen.command}; python benchmarks/entries.py", "way": "workers"}
     shared |= {"machine": machine() | {"threads": fastlenet.get_num_threads()}, "network": "lenet", "target": TARGET}
@@ -77,14 +62,15 @@ def main() -> None:
         alone = [score(probabilities, labels)[0] for probabilities in found]
         weights = np.full(len(found), 1 / len(found)) if ensemble.weights is None else np.asarray(ensemble.weights)
         together = score(np.tensordot(weights, np.stack(found), axes=1), labels)[0]
-        words = {"name": named_and_changes(recipe)[0], **asdict(replace(recipe, tta=tta))}
+        words = {"name": training.name, **asdict(replace(recipe, tta=tta))}
         results = {f"speedrun_{chosen.name}": (alone, {})} if alike else {}
         results[f"ensemble_{chosen.name}"] = ([together], {"members": len(found), "members_alone": alone})
         if not alike:
             looks = [asdict(member.preprocessing) for member in ensemble]
             results[f"ensemble_{chosen.name}"][1]["looks"] = looks
         for name, (accuracies, more) in results.items():
-            entries = {f"fastlenet {fastlenet.__version__}": statistics_of(accuracies, recipe.seed)}
+            runs = [{"seed": recipe.seed + i, "accuracy": accuracy} for i, accuracy in enumerate(accuracies)]
+            entries = {f"fastlenet {fastlenet.__version__}": {**accuracies_of(accuracies, TARGET), "runs": runs}}
             result = json.loads(json.dumps(shared | {"recipe": words, **more, "results": entries}))
             checked = check(result)
             if checked.faults:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 try:
     import tomllib
 except ImportError:  # before Python 3.11, where pytest installs tomli
     import tomli as tomllib
 
-__all__ = ["ROOT", "TABLES", "Fault", "expect_plantable", "read_faults", "tomllib"]
+__all__ = ["ROOT", "TABLES", "Fault", "expect_plantable", "read_faults", "read_toml"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "tools" / "faults"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text())
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Fault:
 def read_faults() -> list[Fault]:
     """All faults of the tables."""
     tables = sorted(TABLES.glob("*.toml"))
-    return [Fault(area=table.stem, **fields) for table in tables for fields in tomllib.loads(table.read_text())["fault"]]
+    return [Fault(area=table.stem, **fields) for table in tables for fields in read_toml(table)["fault"]]
 
 
 def expect_plantable(faults: list[Fault]) -> None:

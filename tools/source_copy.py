@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fault_tables import ROOT, Fault, tomllib
+from fault_tables import ROOT, Fault, read_toml
 
 
 def _default_marks() -> str:
     """Which tests `pytest` alone runs, as pyproject.toml says it."""
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["addopts"]
+    options = read_toml(ROOT / "pyproject.toml")["tool"]["pytest"]["ini_options"]["addopts"]
     return str(options[options.index("-m") + 1])
 
 

@@ -233,14 +233,16 @@ def test_an_ensemble_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_different_looks_on_workers(run: Run, file: Path, tmp_path: Path) -> None:
     """Each network preprocesses in its own way, in training too; runs of other looks are not gone on with."""
-    flags = ["train", "--data", file, *SHORT, "--ensemble", 3, "--looks", "0,12+deskew"]
+    flags = ["train", "--data", file, *SHORT, "--seed", 6, "--ensemble", 4, "--looks", "0,12+deskew"]
     alone = run(*flags, "--save-model", "alone")
     ours = run(*flags, "--save-model", "workers", "--workers", 2, "--results", "runs.jsonl")
     assert ours.code == alone.code == 0 and (tmp_path / "workers").read_bytes() == (tmp_path / "alone").read_bytes()
     members = load(tmp_path / "workers")
     assert isinstance(members, Ensemble)
     kinds = [str(member.preprocessing) for member in members]
-    assert kinds == ["none", "width 12, deskew", "none"]
+    assert kinds == ["none", "width 12, deskew"] * 2
+    recipe = members.facts.recipe
+    assert recipe is not None and (recipe["seed"], recipe["width"], recipe["deskew"]) == (6, 0, False)  # the first one's
     again = run(*flags, "--save-model", "again", "--workers", 1, "--results", "runs.jsonl")
     assert again.code == 0 and (tmp_path / "again").read_bytes() == (tmp_path / "alone").read_bytes()
     other = run(*flags[:-1], "0,20", "--workers", 1, "--results", "runs.jsonl")

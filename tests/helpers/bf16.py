@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from fastlenet import _core
 from helpers.arrays import Array
 
-__all__ = ["DOTS", "HARDWARE", "LACKING", "TILES", "UNITS", "dot", "multiply_add", "tile_product", "using"]
+__all__ = ["DOTS", "HARDWARE", "LACKING", "TILES", "UNITS", "ConvPoolCase", "dot", "multiply_add", "tile_product", "using"]
 
 UNITS = _core.units_available()
 HARDWARE = [name for name in UNITS if not name.endswith("-emulated")]
@@ -22,6 +24,33 @@ TILES = [name for name in UNITS if name.startswith("tdpbf16ps")]
 
 _LEAST = Fraction(1, 2**126)  # normal number
 _HUGE = Fraction(2) ** 128 - Fraction(2) ** 103  # from here on, a float32 rounds to infinity
+
+
+@dataclass(frozen=True)
+class ConvPoolCase:
+    """n images of c x h x w, k filters of r x s, windows of window."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    k: int
+    r: int
+    s: int
+    window: tuple[int, int] = (2, 2)
+    padding: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        parts = (self.n, self.c, self.h, self.w), (self.k, self.r, self.s), self.window, self.padding
+        return "-".join("x".join(map(str, part)) for part in parts)
+
+    @property
+    def options(self) -> Any:
+        return {"padding": self.padding, "kernel_size": self.window}
+
+    def factors(self, make: Any, rng: np.random.Generator) -> tuple[Array, Array]:
+        """x, weight."""
+        return make(rng, (self.n, self.c, self.h, self.w)), make(rng, (self.k, self.c, self.r, self.s))
 
 
 @contextmanager

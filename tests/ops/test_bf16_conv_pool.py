@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,35 +11,16 @@ import pytest
 from fastlenet import _core, bf16, ops, reference
 from fastlenet.reference import bf16 as twin
 from helpers.arrays import Array, Guarded, integers, normals
-from helpers.bf16 import TILES, UNITS, using
+from helpers.bf16 import TILES, UNITS, ConvPoolCase, using
 from helpers.expect import expect_equal, expect_meaningful, expect_same_bits, expect_within, gamma
 
 Rng = np.random.Generator
 
 
-class Case(NamedTuple):
-    """n images of c x h x w, k filters of r x s, windows of window."""
-
-    n: int
-    c: int
-    h: int
-    w: int
-    k: int
-    r: int
-    s: int
-    window: tuple[int, int] = (2, 2)
-    padding: tuple[int, int] = (0, 0)
-
-    def __str__(self) -> str:
-        return "-".join("x".join(map(str, np.ravel(part))) for part in (self[:4], self[4:7], self.window, self.padding))
-
-    @property
-    def options(self) -> Any:
-        return {"padding": self.padding, "kernel_size": self.window}
-
+class Case(ConvPoolCase):
     def arrays(self, make: Any, rng: Rng) -> tuple[Array, Array, Array]:
-        x, weight = make(rng, (self.n, self.c, self.h, self.w)), make(rng, (self.k, self.c, self.r, self.s))
-        return x, weight, make(rng, (self.k,))
+        """x, weight, bias."""
+        return *self.factors(make, rng), make(rng, (self.k,))
 
 
 # Blocks that are full or not, one image at a time up to 8; even and odd rows of taps; windows of less, as many and more than

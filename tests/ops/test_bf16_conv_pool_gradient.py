@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,32 +13,20 @@ from fastlenet import _core, bf16, get_num_threads, ops, reference, set_num_thre
 from fastlenet.backend import DEAD
 from fastlenet.reference import bf16 as twin
 from helpers.arrays import STYLES, Array, Guarded, integers, normals, styled
-from helpers.bf16 import DOTS, TILES, UNITS, using
+from helpers.bf16 import DOTS, TILES, UNITS, ConvPoolCase, using
 from helpers.expect import expect_equal, expect_meaningful, expect_same_bits, expect_within, gamma
 
 Rng = np.random.Generator
 
 
-class Case(NamedTuple):
-    """n images of c x h x w, k filters of r x s, windows of window; of these the share `living` is alive."""
+@dataclass(frozen=True)
+class Case(ConvPoolCase):
+    """Of the windows, the share `living` is alive."""
 
-    n: int
-    c: int
-    h: int
-    w: int
-    k: int
-    r: int
-    s: int
-    window: tuple[int, int] = (2, 2)
-    padding: tuple[int, int] = (0, 0)
     living: float = 0.8
 
     def __str__(self) -> str:
-        return "-".join("x".join(map(str, np.ravel(part))) for part in (self[:4], self[4:7], *self[7:]))
-
-    @property
-    def options(self) -> Any:
-        return {"padding": self.padding, "kernel_size": self.window}
+        return f"{super().__str__()}-{self.living}"
 
     @property
     def pooled(self) -> tuple[int, int, int, int]:
@@ -49,7 +38,7 @@ class Case(NamedTuple):
         """dy, winners, x, weight."""
         winners = rng.integers(0, self.window[0] * self.window[1], self.pooled).astype(np.uint8)
         winners[rng.random(self.pooled) >= self.living] = DEAD
-        x, weight = make(rng, (self.n, self.c, self.h, self.w)), make(rng, (self.k, self.c, self.r, self.s))
+        x, weight = self.factors(make, rng)
         return make(rng, self.pooled), winners, x, weight
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastlenet import LeNet, fit
+from fastlenet import LeNet, fit, load
 from fastlenet.data import load_idx_directory
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.checkpoint import CheckpointError
@@ -45,6 +45,8 @@ def test_an_ensemble(train_here: Train, small_mnist: Path, tmp_path: Path) -> No
     result = train_here(*settings, "--seed", 3, "--ensemble", 3, "--save-model", "three")
     assert result.code == 0
     assert re.findall(r"network (\d) of 3, seed (\d)", result.out) == [("1", "3"), ("2", "4"), ("3", "5")]
+    recipe = load(tmp_path / "three").facts.recipe
+    assert recipe is not None and (recipe["seed"], recipe["dropout"]) == (3, 0.2)  # the first one's
     data, models = load_idx_directory(small_mnist), []
     for number, state in enumerate(split_members(load_file(tmp_path / "three"), "three")):
         models.append(LeNet(3 + number, dropout=0.2))

@@ -91,44 +91,41 @@ void pack_flipped_filters(Pair* to, const std::uint16_t* weight, const ConvShape
   }
 }
 
-// Calls set(k, place, value) for all windows of an image: a dead one's place is the last one, which nothing adds up. So there
-// is no branch, which would be mispredicted for a quarter of the windows. A winner is read once, for another thread may change
-// it.
+// Calls set(image, k, place, value) for all windows: a dead one's place is the last one, which nothing adds up. So there is no
+// branch, which would be mispredicted for a quarter of the windows. A winner is read once, for another thread may change it.
 template <typename Set>
-inline void for_windows(const std::uint16_t* dy, const std::uint8_t* winners, const std::int32_t* places,
+inline void for_windows(const std::uint16_t* dy, const std::uint8_t* winners, const std::int32_t* places, std::int64_t images,
                         const ConvPoolShape& shape, const Set& set) {
   const std::int64_t area = shape.pool.r * shape.pool.s, windows = shape.pool.p * shape.pool.q;
-  for (std::int64_t k = 0; k < shape.conv.k; ++k) {
-    const std::int32_t* of_window = places;
-    for (std::int64_t i = 0; i < windows; ++i, ++dy, ++winners, of_window += area + 1) {
-      const std::int64_t winner = *winners;
-      set(k, of_window[winner < area ? winner : area], *dy);
+  for (std::int64_t image = 0; image < images; ++image) {
+    for (std::int64_t k = 0; k < shape.conv.k; ++k) {
+      const std::int32_t* of_window = places;
+      for (std::int64_t i = 0; i < windows; ++i, ++dy, ++winners, of_window += area + 1) {
+        const std::int64_t winner = *winners;
+        set(image, k, of_window[winner < area ? winner : area], *dy);
+      }
     }
   }
 }
 
 void scatter_to_frame(Pair* to, const std::uint16_t* dy, const std::uint8_t* winners, const std::int32_t* places,
                       std::int64_t images, const ConvPoolShape& shape, const GradientLayout& layout) {
-  const std::int64_t size = shape.conv.k * shape.pool.p * shape.pool.q, pairs = layout.pairs;
+  const std::int64_t pairs = layout.pairs;
   __builtin_memset(to, 0, static_cast<std::size_t>(layout.frame) * sizeof(Pair));
-  for (std::int64_t image = 0; image < images; ++image) {
-    for_windows(dy + image * size, winners + image * size, places, shape,
-                [=](std::int64_t k, std::int64_t place, std::uint16_t value) {
-                  set_half(to, ((place * pairs + k / 2) * kImages + image) * 2 + k % 2, value);
-                });
-  }
+  for_windows(dy, winners, places, images, shape,
+              [=](std::int64_t image, std::int64_t k, std::int64_t place, std::uint16_t value) {
+                set_half(to, ((place * pairs + k / 2) * kImages + image) * 2 + k % 2, value);
+              });
 }
 
 void scatter_by_place(Pair* to, const std::uint16_t* dy, const std::uint8_t* winners, const std::int32_t* places,
                       std::int64_t images, const ConvPoolShape& shape, const GradientLayout& layout) {
-  const std::int64_t size = shape.conv.k * shape.pool.p * shape.pool.q, filters = layout.filters;
+  const std::int64_t filters = layout.filters;
   __builtin_memset(to, 0, static_cast<std::size_t>(layout.dconv) * sizeof(Pair));
-  for (std::int64_t image = 0; image < images; ++image) {
-    for_windows(dy + image * size, winners + image * size, places, shape,
-                [=](std::int64_t k, std::int64_t place, std::uint16_t value) {
-                  set_half(to, ((place * filters + k) * kImages + image / 2) * 2 + image % 2, value);
-                });
-  }
+  for_windows(dy, winners, places, images, shape,
+              [=](std::int64_t image, std::int64_t k, std::int64_t place, std::uint16_t value) {
+                set_half(to, ((place * filters + k) * kImages + image / 2) * 2 + image % 2, value);
+              });
 }
 
 void pack_image_pairs(Pair* to, const float* x, std::int64_t images, const ConvShape& conv, const GradientLayout& layout) {

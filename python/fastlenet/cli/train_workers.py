@@ -65,8 +65,7 @@ def train_on_workers(
     source = _source(settings, state.data)
     facts = about("ensemble", source, state.data, settings.network) | {"recipe": asdict(replace(state.recipe, seed=0))}
     facts["looks"] = [str(look) for look in run.looks]
-    looks = [asdict(run.look_of(member)) for member in range(run.count)]
-    recipes = [replace(state.recipe, seed=state.recipe.seed + member, **look) for member, look in enumerate(looks)]
+    recipes = [run.recipe_of(member) for member in range(run.count)]
     with kept(workers.results, facts, command) as results, workers.executor() as executor:
         tasks = tasks_of(recipes, source, facts, threads, weights=True)
         outcomes = run_all(tasks, executor, results, verbose=0 if console.quiet else "auto", write=write)

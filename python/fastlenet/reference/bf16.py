@@ -20,12 +20,11 @@ __all__ = [
     "rounded",
 ]
 
-LEAST_LIVING_PERCENT, NARROW_ROW, MOST_NUMBERS, BLOCK = (
-    18,
-    16,
-    32768,
-    32,
-)  # cpp/ops/conv_pool_gradient_low_precision.cpp says why
+# cpp/ops/conv_pool_gradient_low_precision.cpp says why.
+LEAST_LIVING_PERCENT = 18
+NARROW_ROW = 16
+MOST_NUMBERS = 32768
+BLOCK = 32  # images
 
 
 def rounded(x: npt.ArrayLike) -> Array:

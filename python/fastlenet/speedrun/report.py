@@ -17,7 +17,7 @@ from fastlenet.files import CheckpointError, save_somewhere, write_atomically
 from fastlenet.intervals import mean_of
 from fastlenet.speedrun.contenders import Contender
 
-__all__ = ["Accuracies", "Statistics", "machine", "report", "report_workers", "write"]
+__all__ = ["Accuracies", "Statistics", "accuracies_of", "machine", "report", "report_workers", "write"]
 
 
 class Accuracies(TypedDict):
@@ -47,7 +47,8 @@ class OnWorkers(Accuracies):
     runs: list[dict[str, object]]
 
 
-def _accuracies(accuracies: Sequence[float], target: float) -> Accuracies:
+def accuracies_of(accuracies: Sequence[float], target: float) -> Accuracies:
+    """Returns the statistics of the runs' accuracies. target: an accuracy, a fraction."""
     mean = mean_of(accuracies)
     return {
         "accuracy_mean": mean.mean,
@@ -74,7 +75,7 @@ def report(contender: Contender, target: float) -> Statistics:
     images = contender.recipe.epochs * len(contender.data.train_images)
     parts = ("seconds", "start_up", "data", "training", "evaluation")
     result: Statistics = {
-        **_accuracies([run.accuracy for run in runs], target),
+        **accuracies_of([run.accuracy for run in runs], target),
         "median": {part: statistics.median(getattr(run, part) for run in runs) for part in parts},
         "images_per_second": images / statistics.median(run.training for run in runs),
         "runs": [asdict(run) for run in runs],
@@ -95,7 +96,7 @@ def report_workers(name: str, runs: Runs, target: float) -> OnWorkers:
     rows = [run.as_row() | {"seed": run.seed} for run in runs.runs]
     left_out = ("recipe", "weights", "epochs", "diverged")
     result: OnWorkers = {
-        **_accuracies(runs.accuracies, target),
+        **accuracies_of(runs.accuracies, target),
         "hosts": runs.seconds_by_host(),
         "runs": [{key: value for key, value in row.items() if key not in left_out} for row in rows],
     }

@@ -213,11 +213,17 @@ class EnsembleRun:
         """How a member preprocesses its images."""
         return self.looks[member % len(self.looks)] if self.looks else self.trainer.state.recipe.preprocessing
 
+    def recipe_of(self, member: int) -> Recipe:
+        """The recipe of a member: that of the current one, but for its seed and how it preprocesses its images."""
+        recipe = self.trainer.state.recipe
+        return replace(recipe, seed=recipe.seed - self.member + member, **asdict(self.look_of(member)))
+
     def metadata(self, count: int) -> dict[str, str]:
-        """Returns what a file says of the first `count` members."""
+        """Returns what a file says of the first `count` members. Its recipe is that of the first one."""
         kinds = [self.look_of(member) for member in range(count)]
         model = self.trainer.state.model
-        kept, model.facts = model.facts, replace(model.facts, preprocessing=kinds[0])
+        kept = model.facts
+        model.facts = replace(kept, preprocessing=kinds[0], recipe=asdict(self.recipe_of(0)))
         try:
             return model.metadata() | members_metadata(kinds, self.weights if count == self.count else None)
         finally:
