@@ -89,6 +89,7 @@ for line in sys.stdin:
 """
 MOST = 25  # steps of a run that will be killed: so that it is at work then, however late the kill comes
 SILENCE = 300  # seconds without a word, after which something hangs, however busy the machine is
+DYING = 1200  # seconds: a killed process ends only when the disk has written what it syncs, however busy the disk is
 
 
 class Nursery:
@@ -104,11 +105,11 @@ class Nursery:
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self.child = self.read("child")
 
-    def read(self, *expected: str) -> int:
+    def read(self, *expected: str, silence: float = SILENCE) -> int:
         """The number in the next line that starts with one of these words."""
         assert self._process.stdout is not None
         while True:
-            assert select.select([self._process.stdout], [], [], SILENCE)[0], "the run hangs"
+            assert select.select([self._process.stdout], [], [], silence)[0], f"the run hangs: {self._state()}"
             word, _, number = self._process.stdout.readline().decode().strip().partition(" ")
             assert word != "" and (word != "ended" or "ended" in expected), f"the run ended by itself, {number}"
             if word in expected:
@@ -116,7 +117,15 @@ class Nursery:
 
     def kill(self) -> None:
         os.kill(self.child, signal.SIGKILL)
-        assert self.read("ended") == -signal.SIGKILL
+        assert self.read("ended", silence=DYING) == -signal.SIGKILL
+
+    def _state(self) -> str:
+        """What the system says of both processes: D, which waits for the disk, S, which sleeps, Z, which has ended."""
+        states = []
+        for pid in (self._process.pid, self.child):
+            status = Path(f"/proc/{pid}/status")
+            states.append(f"{pid} {status.read_text().splitlines()[2]}" if status.exists() else f"{pid} is gone")
+        return ", ".join(states)
 
 
 @contextmanager
