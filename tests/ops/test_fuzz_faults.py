@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlenet import _core, get_num_threads, ops, set_num_threads
+from fastlenet import _core, bf16, get_num_threads, ops, set_num_threads
 from fastlenet.backend import DEAD
+from fastlenet.reference import bf16 as bf16_twin
+from helpers.bf16 import HARDWARE
 from helpers.fuzz.case import drawn_op
 from helpers.fuzz.runner import run_here
 
@@ -29,9 +31,17 @@ def machine() -> Iterator[None]:
 Op = Callable[..., Any]
 
 
-def wrong_where(op: str, is_wrong: Callable[..., bool]) -> tuple[str, Op]:
-    """The op, which spoils the last number of its first result where is_wrong(*arguments, **options)."""
-    right = getattr(ops, op)
+def place(op: str) -> tuple[Any, str]:
+    """The module and the name there."""
+    return (bf16 if op.endswith("_bf16") else ops), op.removesuffix("_bf16")
+
+
+def wrong_where(op: str, is_wrong: Callable[..., bool], bits: int = 0x55) -> tuple[str, Op]:
+    """The op, which spoils the last number of its first result where is_wrong(*arguments, **options).
+
+    bits: those that are turned in each byte of the number, or LAST.
+    """
+    right = getattr(*place(op))
 
     def planted(*arguments: Any, **options: Any) -> Any:
         spoil = False
@@ -42,10 +52,13 @@ def wrong_where(op: str, is_wrong: Callable[..., bool]) -> tuple[str, Op]:
             (array for array in (result if isinstance(result, tuple) else (result,)) if isinstance(array, np.ndarray)), None
         )
         if spoil and first is not None and first.size:
-            first.reshape(-1)[-1:].view(np.uint8)[:] ^= 0x55
+            first.reshape(-1)[-1:].view(np.uint8)[: 1 if bits == LAST else None] ^= bits
         return result
 
     return op, planted
+
+
+LAST = 1  # the last bit of a float
 
 
 def refuses_no_images(x: Any, kernel_size: Any, **options: Any) -> Any:
@@ -115,6 +128,20 @@ def places_not_checked(dy: Any, indices: Any, x_shape: Any, **options: Any) -> A
     return max_pool2d_backward(dy, indices, x_shape, **options)
 
 
+def does_not_round(x: Any, weight: Any, bias: Any = None, **options: Any) -> Any:
+    """The layer of fastlenet.ops, where the one of fastlenet.bf16 is called."""
+    return ops.linear_forward(x, getattr(weight, "weight", weight), bias, **options)
+
+
+def by_unit(name: str) -> Callable[..., bool]:
+    return lambda *arguments, **options: _core.unit_in_use() == name
+
+
+def dense_on_tiles(dy: Any, winners: Any, x: Any, weight: Any, **options: Any) -> bool:
+    tiles = _core.unit_in_use().startswith("tdpbf16ps")
+    return tiles and bf16_twin.on_tiles(dy, winners, x, weight, padding=options["padding"])
+
+
 relu_forward, gather_images = ops.relu_forward, ops.gather_images
 max_pool2d_forward, max_pool2d_backward = ops.max_pool2d_forward, ops.max_pool2d_backward
 conv_pool_backward = ops.conv2d_relu_max_pool2d_backward
@@ -149,7 +176,15 @@ DIMENSIONS: dict[str, tuple[str, Op]] = {
     "three threads": wrong_where("relu_forward", lambda **o: get_num_threads() == 3),
     "packed weights": wrong_where("linear_forward", lambda weight, **o: isinstance(weight, ops.Packed)),
     "Winograd": wrong_where("conv2d_relu_max_pool2d_forward", lambda **o: o["algorithm"] == "winograd"),
+    "factors of bfloat16": ("linear_forward_bf16", does_not_round),
+    "emulated tiles": wrong_where("linear_backward_bf16", by_unit("tdpbf16ps-emulated")),
+    "emulated vectors": wrong_where("conv2d_relu_max_pool2d_forward_bf16", by_unit("vdpbf16ps-emulated")),
+    "dense gradients on tiles": wrong_where("conv2d_relu_max_pool2d_backward_bf16", dense_on_tiles),
+    "packed weights of bfloat16": wrong_where("linear_forward_bf16", lambda weight, **o: isinstance(weight, bf16.Packed)),
 }
+# An instruction's last bit is right only by its emulation, so that no fault of it is found where the CPU has neither.
+for unit in HARDWARE:
+    DIMENSIONS[f"the last bit by {unit}"] = wrong_where("linear_forward_bf16", by_unit(unit), LAST)
 
 
 MOST = 100_000  # cases that are drawn until one fails
@@ -163,7 +198,7 @@ def test_a_fault_of_each_dimension_is_found(dimension: str, monkeypatch: pytest.
         if drawn_op(300, case) != op:
             continue
         with monkeypatch.context() as patch:
-            patch.setattr(ops, op, planted)
+            patch.setattr(*place(op), planted)
             (line,) = run_here(300, range(case, case + 1))
         if line.startswith("python"):
             assert next(run_here(300, range(case, case + 1))) in ("taken", "refused")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from fastlenet.testing.judging import LARGEST, TINY, expect_all, expect_equal, e
 from fastlenet.testing.values import Draw
 from fastlenet.testing.winograd import by_tiles, matrices, roundings
 
-__all__ = ["OPS", "windows"]
+__all__ = ["OPS", "Bounds", "judge_windows", "windows"]
+
+# Of the arguments: the error bound of each output of the convolution, and a bound of its partial sums.
+Bounds = Callable[[Arguments], tuple[Array, Array]]
 
 SMALL = [Fused(3, 3, 6, 5, 4, (3, 2)), Fused(2, 2, 6, 7, 3, (3, 2), padding=1, kernel_size=(1, 3))]
 
@@ -58,7 +62,6 @@ def _float64(arguments: Arguments) -> tuple[Array, Array, Array]:
 
 
 def _bounds(a: Arguments) -> tuple[Array, Array]:
-    """The error bound of each output of the convolution, and a bound of its partial sums."""
     x, weight, bias = map(np.abs, _float64(a))
     sizes = reference.conv2d_forward(x, weight, bias, padding=a["padding"])
     c, r, s = weight.shape[1:]
@@ -73,18 +76,18 @@ def _bounds(a: Arguments) -> tuple[Array, Array]:
 
 
 @functools.lru_cache(maxsize=64)
-def _prepared(call: Call) -> tuple[Array, Array, Array]:
+def _prepared(call: Call, bounds: Bounds) -> tuple[Array, Array, Array]:
     """The convolution's windows in float64; of each, the worst bound, and the largest number that its sums may reach."""
     a = call.arguments
     conv = windows(reference.conv2d_forward(*_float64(a), padding=a["padding"]), a["kernel_size"])
     if not conv.size:
         return conv, conv, conv
-    bound, largest = (windows(array, a["kernel_size"]).max(-1) for array in _bounds(a))
+    bound, largest = (windows(array, a["kernel_size"]).max(-1) for array in bounds(a))
     return conv, bound, largest
 
 
-def _judge_forward(call: Call, actual: Results) -> None:
-    """The bound of the convolution, at its worst in the window: both maxima move by no more.
+def judge_windows(call: Call, actual: Results, bounds: Bounds = _bounds) -> None:
+    """The judge of the op. The bound of the convolution, at its worst in the window: both maxima move by no more.
 
     The winner may be another than float64's only where the two nearly tie, within twice the bound. What is dead is at most the
     bound above zero.
@@ -97,7 +100,7 @@ def _judge_forward(call: Call, actual: Results) -> None:
         return
     expect_shape("y", y, exact[0])
     expect_shape("winners", winners, exact[1])
-    conv, bound, largest = _prepared(call)
+    conv, bound, largest = _prepared(call, bounds)
     if not conv.size:
         return
     best = conv.max(-1)
@@ -142,7 +145,7 @@ FORWARD = Op(
     small=SMALL,
     large=FUSED[1].with_batch(37),
     random=_random,
-    judge=_judge_forward,
+    judge=judge_windows,
     variants=({"bias": None},),
     roundings=({"algorithm": "winograd"},),
     torch=_torch,

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastlenet import bf16, ops
 from fastlenet.testing import OPS as DESCRIBED
 from fastlenet.testing import Op
 from fastlenet.testing.description import Array
 from fastlenet.testing.values import EXACT, SIDES, Draw
+from helpers.bf16 import TILES, UNITS
+from helpers.fuzz.dense import dense_case
 
 # How many arrays `out` has; of these, the first may be one of the inputs named below. And what a step changes.
 OUTPUTS = {name: op.outputs for name, op in DESCRIBED.items() if op.outputs}
@@ -24,14 +27,25 @@ def out_dtype(op: str, i: int) -> npt.DTypeLike:
     return DESCRIBED[op].results[i].dtype if op in DESCRIBED else np.float32
 
 
+Arguments = dict[str, Any]
+
+
 @dataclass
 class Call:
-    """An op and its arguments by name, without `out`."""
+    """An op and its arguments by name, without `out`.
+
+    unit: of bfloat16, for a call of fastlenet.bf16; "" for one of fastlenet.ops.
+    """
 
     op: str
     arguments: dict[str, Any]
     exact: bool  # whether its sums of products are exact in float32
     twists: tuple[str, ...] = ()  # the arguments that were made wrong
+    unit: str = ""
+
+    def run(self, given: Arguments, options: Arguments) -> Any:
+        """The op's result for the arguments as they lie in memory."""
+        return getattr(bf16 if self.unit else ops, self.op)(**given, **options)
 
 
 class _Values:
@@ -51,15 +65,17 @@ class _Values:
         return self._draw.places(shape, limit, dtype)
 
 
-Arguments = dict[str, Any]
 Generator = Callable[[Draw, _Values], Arguments]
 
 
-def _of(op: Op) -> Generator:
-    """From the op's description: a random case, now and then changed, and in the kinds of types that are taken."""
+def _of(op: Op, random: Callable[[Draw], Any] | None = None) -> Generator:
+    """From the op's description: a random case, now and then changed, and in the kinds of types that are taken.
+
+    random: draws the case, instead of the description.
+    """
 
     def generate(draw: Draw, values: _Values) -> Arguments:
-        arguments = op.arguments(op.random(draw), values)
+        arguments = op.arguments((random or op.random)(draw), values)
         for change in (*op.variants, *op.roundings):
             if draw.chance(0.3):
                 arguments |= change
@@ -100,10 +116,25 @@ def empty(draw: Draw, values: _Values) -> Arguments:
     return {"shape": shape, "dtype": draw.pick((np.float32, np.float64, "i4", np.uint8, "?", "c16", np.dtype("f2")))}
 
 
-GENERATORS: dict[str, Generator] = {name: _of(op) for name, op in DESCRIBED.items()} | {
-    "inverse_root": inverse_root,
-    "empty": empty,
+# --- the ops with factors of bfloat16 ---------------------------------------------------------------------------------------
+
+
+def _dense_or_not(draw: Draw) -> Any:
+    """Of the gradients of the fused convolution, which tiles compute for some shapes only."""
+    op = DESCRIBED["conv2d_relu_max_pool2d_backward"]
+    return dense_case(draw) if draw.chance(0.5) else op.random(draw)
+
+
+_SUFFIX = "_bf16"
+LOW_PRECISION: dict[str, Generator] = {
+    "linear_forward_bf16": _of(DESCRIBED["linear_forward"]),
+    "linear_backward_bf16": _of(DESCRIBED["linear_backward"]),
+    "conv2d_relu_max_pool2d_forward_bf16": _of(DESCRIBED["conv2d_relu_max_pool2d_forward"]),
+    "conv2d_relu_max_pool2d_backward_bf16": _of(DESCRIBED["conv2d_relu_max_pool2d_backward"], _dense_or_not),
 }
+
+GENERATORS: dict[str, Generator] = {name: _of(op) for name, op in DESCRIBED.items()} | LOW_PRECISION
+GENERATORS |= {"inverse_root": inverse_root, "empty": empty}
 # The simple ones need fewer cases.
 _ONCE = ("empty", "inverse_root", "relu_forward", "sigmoid_forward", "squared_error", "dropout_backward")
 OPS = [op for op in GENERATORS for _ in range(1 if op in _ONCE else 3)]
@@ -112,4 +143,5 @@ OPS = [op for op in GENERATORS for _ in range(1 if op in _ONCE else 3)]
 def draw_call(draw: Draw, op: str) -> Call:
     values = _Values(draw)
     arguments = GENERATORS[op](draw, values)
-    return Call(op, arguments, values.exact)
+    unit = draw.pick((*UNITS, *TILES)) if op in LOW_PRECISION else ""
+    return Call(op.removesuffix(_SUFFIX), arguments, values.exact, unit=unit)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
 
-from fastlenet import _core, get_num_threads, ops, reference, set_num_threads
+from fastlenet import _core, bf16, get_num_threads, ops, reference, set_num_threads
 from fastlenet.testing.judging import WrongError
 from fastlenet.testing.values import Draw
+from helpers.bf16 import using
 from helpers.fuzz.calls import OPS, OUTPUTS, WRITTEN, Call, draw_call, out_dtype
 from helpers.fuzz.device import NOT_ON_DEVICE, DeviceCall
 from helpers.fuzz.given import draw_out, place, shapes_of_outputs
@@ -94,18 +95,24 @@ def run_case(seed: int, case: int, op: str | None = None, level: str | None = No
         set_num_threads(threads)
     if draw.chance(0.5):
         _stale(draw)
-    return run_call(draw, draw_call(draw, op), device)
+    call = draw_call(draw, op)
+    with using(call.unit) if call.unit else nullcontext():
+        return run_call(draw, call, device)
 
 
 def _pack(draw: Draw, call: Call, given: dict[str, Any]) -> None:
-    """Now and then the weight of an op that takes it so is packed, seldom at another level, which changes nothing."""
+    """Now and then the weight of an op that takes it so is packed, seldom at another level, which changes nothing.
+
+    fastlenet.bf16 takes what fastlenet.ops has packed too.
+    """
     if call.op not in ("linear_forward", "conv2d_relu_max_pool2d_forward") or not draw.chance(0.5):
         return
     level = _core.level()
     if draw.chance(0.1):
         _core.set_level(draw.pick(_core.levels_available()))
+    packed = bf16.Packed if call.unit and draw.chance(0.8) else ops.Packed
     with suppress(Exception):  # as the op itself will refuse it
-        given["weight"] = ops.Packed(given["weight"], call.arguments.get("algorithm", "direct"))
+        given["weight"] = packed(given["weight"], call.arguments.get("algorithm", "direct"))
     _core.set_level(level)
 
 
@@ -160,7 +167,7 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
         if device:
             result = DeviceCall(draw, memory).run(call.op, given, WRITTEN.get(call.op, ()), options)
         else:
-            result = getattr(ops, call.op)(**given, **options)
+            result = call.run(given, options)
     except (*REFUSALS, MemoryError) as error:
         Liar.armed = False
         if not memory.only_changed([]):

@@ -133,9 +133,10 @@ def _wrong(draw: Draw, call: Call, name: str) -> Any:
 
 
 def twist(draw: Draw, call: Call) -> None:
-    """Makes one argument of the call wrong, seldom two."""
+    """Makes one argument of the call wrong, seldom two. Twice as often one of places, which an op reads and writes at."""
+    names = [*call.arguments, *(name for name in call.arguments if KINDS.get(name) == "places")]
     for _ in range(1 if draw.chance(0.9) else 2):
-        name = draw.pick(list(call.arguments))
+        name = draw.pick(names)
         if name not in call.twists:
             call.arguments[name] = _wrong(draw, call, name)
             call.twists += (name,)
