@@ -6,6 +6,9 @@
 namespace fastlenet::FASTLENET_LEVEL {
 namespace {
 
+// A copy of pieces of rows prefetches the piece of the row that comes as many rows later.
+constexpr std::ptrdiff_t kRowsAhead = 4;
+
 // The scalars of a product: that of row i and step l is at[i*row + l*step].
 struct Scalars {
   const float* at;

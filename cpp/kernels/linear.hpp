@@ -87,7 +87,8 @@ void linear_forward_one(float* y, const float* x, const float* weight, const flo
 }
 
 // to[rows][pitch], columns [range) = sum over l of scalars(row, l) * from[l][pitch]. The columns are first copied into a panel,
-// because they are read once per kTileRows rows: the panel is contiguous and aligned, and its tail is filled with zeros.
+// because they are read once per kTileRows rows: the panel is contiguous and aligned, and its tail is filled with zeros. Pieces
+// of rows are too short for the CPU's prefetcher, and another core may have written them.
 inline void multiply_panel(float* to, float* panel, const float* from, std::ptrdiff_t pitch, Range range, std::int64_t rows,
                            std::int64_t depth, const Scalars& scalars) {
   const std::int64_t columns = range.end - range.begin;
@@ -95,6 +96,7 @@ inline void multiply_panel(float* to, float* panel, const float* from, std::ptrd
   const std::int64_t width = vectors * kLanes;
   for (std::int64_t l = 0; l < depth; ++l) {
     const float* source = from + l * pitch + range.begin;
+    for (std::int64_t j = 0; j < columns; j += kLanes) __builtin_prefetch(source + kRowsAhead * pitch + j);
     std::int64_t j = 0;
     for (; j + kLanes <= columns; j += kLanes) store(panel + l * width + j, load(source + j));
     for (; j < width; ++j) panel[l * width + j] = j < columns ? source[j] : 0.0f;

@@ -81,16 +81,16 @@ inline void sum_sparse_rows(int vectors, const SparseProduct& product, Range ran
   kFunctions[vectors - 1](product, range, chunk);
 }
 
-// Computes the columns in `range` of all rows. fill(panel, row, rows, columns) copies rows of the other matrix, from `row` on,
-// into the panel, and returns the sum of 0 times each number. This sum is 0 if the numbers are finite. Returns whether all of
-// them are.
+// Computes the columns in `range` of all rows, only the terms of the chunks in `chunks`, after those before. fill(panel, row,
+// rows, columns) copies rows of the other matrix, from `row` on, into the panel, and returns the sum of 0 times each number.
+// This sum is 0 if the numbers are finite. Returns whether all of them are.
 template <typename Fill>
-inline bool multiply_sparse(const SparseProduct& product, Range range, const Fill& fill) {
+inline bool multiply_sparse(const SparseProduct& product, Range range, Range chunks, const Fill& fill) {
   Vector nothing = {};
   for (std::int64_t column = range.begin; column < range.end; column += kSparsePitch) {
     const Range columns{column, column + at_most(range.end - column, kSparsePitch)};
     const int vectors = static_cast<int>((columns.end - column + kLanes - 1) / kLanes);
-    for (std::int64_t chunk = 0; chunk < sparse_chunks(product.depth); ++chunk) {
+    for (std::int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
       const std::int64_t row = chunk * kSparseChunk;
       nothing += fill(product.scratch.panel, row, at_most(product.depth - row, kSparseChunk), columns);
       sum_sparse_rows(vectors, product, columns, chunk, std::make_integer_sequence<int, kSparseVectors>{});
@@ -99,13 +99,14 @@ inline bool multiply_sparse(const SparseProduct& product, Range range, const Fil
   return sum_lanes(nothing) == 0.0f;
 }
 
-// A fill that copies rows of from[depth][pitch].
+// A fill that copies rows of from[depth][pitch]; it prefetches as multiply_panel does.
 inline auto copied_from(const float* from, std::ptrdiff_t pitch) {
   return [=](float* panel, std::int64_t row, std::int64_t rows, Range columns) {
     Vector nothing = {};
     for (std::int64_t i = 0; i < rows; ++i, panel += kSparsePitch) {
       const float* at = from + (row + i) * pitch + columns.begin;
       for (std::int64_t j = 0; j < columns.end - columns.begin; j += kLanes) {
+        __builtin_prefetch(at + kRowsAhead * pitch + j);
         const Vector values = load_some(at + j, columns.end - columns.begin - j);
         nothing += values * Vector{};
         store(panel + j, values);
@@ -149,12 +150,13 @@ void linear_list_rows(const SparseScratch& scratch, const float* x, std::int64_t
 
 bool linear_forward_sparse(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
                            const LinearShape& shape) {
-  return multiply_sparse({y, shape.out, shape.n, shape.in, bias, scratch}, out, transposed_from(weight, shape.in));
+  return multiply_sparse({y, shape.out, shape.n, shape.in, bias, scratch}, out, {0, sparse_chunks(shape.in)},
+                         transposed_from(weight, shape.in));
 }
 
-bool linear_backward_input_sparse(float* dx, const SparseScratch& scratch, const float* weight, Range in,
+bool linear_backward_input_sparse(float* dx, const SparseScratch& scratch, const float* weight, Range in, Range chunks,
                                   const LinearShape& shape) {
-  return multiply_sparse({dx, shape.in, shape.n, shape.out, nullptr, scratch}, in, copied_from(weight, shape.in));
+  return multiply_sparse({dx, shape.in, shape.n, shape.out, nullptr, scratch}, in, chunks, copied_from(weight, shape.in));
 }
 
 // Transposes dy by kLanes x kLanes elements, so that its columns become rows to list.
@@ -177,7 +179,7 @@ bool linear_backward_weight_sparse(float* dweight, const SparseScratch& scratch,
     }
   }
   return multiply_sparse({dweight + out.begin * shape.in, shape.in, rows, shape.n, nullptr, scratch}, {0, shape.in},
-                         copied_from(x, shape.in));
+                         {0, chunks}, copied_from(x, shape.in));
 }
 
 std::int64_t count_zeros(const float* x, std::int64_t count) {

@@ -144,8 +144,9 @@ struct KernelTable {
   // y[n][out], only the columns in `out`, from the lists of x.
   bool (*linear_forward_sparse)(float* y, const SparseScratch& scratch, const float* weight, const float* bias, Range out,
                                 const LinearShape& shape);
-  // dx[n][in], only the columns in `in`, from the lists of dy.
-  bool (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in,
+  // dx[n][in], only the columns in `in`, from the lists of dy. The terms of `chunks`, of kSparseChunk outputs each, are added
+  // to those of the chunks before.
+  bool (*linear_backward_input_sparse)(float* dx, const SparseScratch& scratch, const float* weight, Range in, Range chunks,
                                        const LinearShape& shape);
   // dweight[out][in], only the rows in `out`; makes their lists itself, so all of scratch is workspace.
   bool (*linear_backward_weight_sparse)(float* dweight, const SparseScratch& scratch, const float* dy, const float* x,

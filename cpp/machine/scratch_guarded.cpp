@@ -19,11 +19,12 @@ void take_scratch(std::initializer_list<ScratchArray> arrays) {
   kept.clear();
   for (const ScratchArray& array : arrays) {
     void* memory = nullptr;
-    const std::size_t bytes = static_cast<std::size_t>(array.size()) * sizeof(float);
+    const std::int64_t size = std::max(array.workers(), 1) * array.size();
+    const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(float);
     if (posix_memalign(&memory, 64, bytes) != 0) throw std::bad_alloc();
     kept.emplace_back(memory);
-    std::fill_n(static_cast<float*>(memory), array.size(), std::numeric_limits<float>::quiet_NaN());
-    array.point_to(memory);
+    std::fill_n(static_cast<float*>(memory), size, std::numeric_limits<float>::quiet_NaN());
+    array.point_to(memory, array.size());
   }
 }
 

@@ -27,31 +27,32 @@ void backward_by_rows(float* dx, float* dweight, float* dbias, const float* dy, 
   const std::int64_t x_rows = rows.image * rows.copies, list = dy_size + lanes;
   float *weight_parts, *bias_parts, *weight_rows;
   RowsPlaces places;
-  RowsScratch workspaces;  // of all workers
+  PerWorker<float> x_copies, dx_rows, value, value_by_position;
+  PerWorker<std::int32_t> offset, offset_by_position, position, channel_ends, position_ends;
   take_scratch({{weight_parts, parts * rows_size},
                 {bias_parts, parts * conv.k * lanes},
                 {weight_rows, dx ? rows_size : 0},
                 {places.position, windows * (pool.r * pool.s + 1)},
                 {places.offset, positions + 1},
-                {workspaces.x, workers * x_rows},
-                {workspaces.dx, dx ? workers * rows.image : 0},
-                {workspaces.by_channel.offset, workers * list},
-                {workspaces.by_channel.value, workers * list},
-                {workspaces.by_position.offset, workers * list},
-                {workspaces.by_position.value, workers * list},
-                {workspaces.position, workers * list},
-                {workspaces.channel_ends, workers * conv.k},
-                {workspaces.position_ends, workers * positions}});
+                {x_copies, workers, x_rows},
+                {dx_rows, workers, dx ? rows.image : 0},
+                {offset, workers, list},
+                {value, workers, list},
+                {offset_by_position, workers, list},
+                {value_by_position, workers, list},
+                {position, workers, list},
+                {channel_ends, workers, conv.k},
+                {position_ends, workers, positions}});
   table.conv2d_rows_places(places, shape);
   if (dx) for_pieces(conv.k, 4, [&](Range k) { table.conv2d_weight_to_rows(weight_rows, weight, k, conv); });
   parallel_for(parts, workers, [&](std::int64_t part, int worker) {
-    const RowsScratch workspace{workspaces.x + worker * x_rows,
-                                workspaces.dx + worker * rows.image,
-                                {workspaces.by_channel.offset + worker * list, workspaces.by_channel.value + worker * list},
-                                {workspaces.by_position.offset + worker * list, workspaces.by_position.value + worker * list},
-                                workspaces.position + worker * list,
-                                workspaces.channel_ends + worker * conv.k,
-                                workspaces.position_ends + worker * positions};
+    const RowsScratch workspace{x_copies[worker],
+                                dx_rows[worker],
+                                {offset[worker], value[worker]},
+                                {offset_by_position[worker], value_by_position[worker]},
+                                position[worker],
+                                channel_ends[worker],
+                                position_ends[worker]};
     float *sums = weight_parts + part * rows_size, *bias_sums = bias_parts + part * conv.k * lanes;
     std::fill(sums, sums + rows_size, 0.0f);
     std::fill(bias_sums, bias_sums + conv.k * lanes, 0.0f);
@@ -84,29 +85,29 @@ void backward_by_lanes(float* dx, float* dweight, float* dbias, const float* dy,
   const std::int64_t frame = padded_size(conv), strip = 4 * shape.pool.r * shape.pool.q * shape.pool.s;
   const std::int64_t dy_frame = dx ? padded_size(gradient.shape) : 0, dx_size = dx ? x_size : 0;
   const int workers = workers_for(blocks.count);
-  const std::int64_t slots = workers * lanes;
-  float *x_blocks, *dy_blocks, *strips, *sums, *dy_frames, *dx_blocks, *flipped;
-  std::int32_t* winner_blocks;
-  take_scratch({{x_blocks, slots * frame},
-                {dy_blocks, slots * dy_size},
-                {winner_blocks, slots * dy_size},
-                {strips, slots * strip},
-                {sums, blocks.count * pitch * lanes},
-                {dy_frames, slots * dy_frame},
-                {dx_blocks, slots * dx_size},
-                {flipped, dx ? weights : 0}});
+  float *sums, *flipped;
+  PerWorker<float> x_blocks, dy_blocks, strips, dy_frames, dx_blocks;
+  PerWorker<std::int32_t> winner_blocks;
+  take_scratch({{sums, blocks.count * pitch * lanes},
+                {flipped, dx ? weights : 0},
+                {x_blocks, workers, frame * lanes},
+                {dy_blocks, workers, dy_size * lanes},
+                {winner_blocks, workers, dy_size * lanes},
+                {strips, workers, strip * lanes},
+                {dy_frames, workers, dy_frame * lanes},
+                {dx_blocks, workers, dx_size * lanes}});
   if (dx) table.conv2d_flip(flipped, weight, conv);
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
-    const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * lanes;
-    float *x_block = x_blocks + slot * frame, *dy_block = dy_blocks + slot * dy_size;
-    std::int32_t* winner_block = winner_blocks + slot * dy_size;
+    const std::int64_t first = blocks.first(block), images = blocks.images(block);
+    float *x_block = x_blocks[worker], *dy_block = dy_blocks[worker];
+    std::int32_t* winner_block = winner_blocks[worker];
     table.interleave(x_block, x + first * x_size, images, padded_frame(conv));
     table.interleave(dy_block, dy + first * dy_size, images, plain_frame(dy_size, 1, 1));
     table.interleave_bytes(winner_block, winners + first * dy_size, images, dy_size);
-    table.conv2d_relu_max_pool2d_backward_weight_lanes(sums + block * pitch * lanes, strips + slot * strip, dy_block,
-                                                       winner_block, x_block, shape);
+    table.conv2d_relu_max_pool2d_backward_weight_lanes(sums + block * pitch * lanes, strips[worker], dy_block, winner_block,
+                                                       x_block, shape);
     if (!dx) return;
-    float *frame_block = dy_frames + slot * dy_frame, *dx_block = dx_blocks + slot * dx_size;
+    float *frame_block = dy_frames[worker], *dx_block = dx_blocks[worker];
     table.unpool(frame_block, dy_block, winner_block, shape.pool, gradient.frame);
     table.conv2d_forward(dx_block, frame_block, flipped, nullptr, gradient.shape);
     table.deinterleave(dx + first * dx_size, dx_block, images, dx_size);

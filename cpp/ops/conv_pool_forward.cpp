@@ -51,26 +51,25 @@ void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const fl
   }
   const std::int64_t x_size = conv.c * frame.frame_h * frame.frame_w, y_size = conv.k * shape.pool.p * shape.pool.q;
   const int workers = workers_for(blocks.count);
-  const std::int64_t slots = workers * blocks.lanes;
-  float *x_blocks, *y_blocks, *points, *workspaces;
-  std::int32_t* winner_blocks;
-  take_scratch({{x_blocks, slots * x_size},
-                {y_blocks, slots * y_size},
-                {winner_blocks, slots * y_size},
-                {points, sizes.weights},
-                {workspaces, workers * sizes.scratch}});
+  float* points;
+  PerWorker<float> x_blocks, y_blocks, workspaces;
+  PerWorker<std::int32_t> winner_blocks;
+  take_scratch({{points, sizes.weights},
+                {x_blocks, workers, blocks.lanes * x_size},
+                {y_blocks, workers, blocks.lanes * y_size},
+                {winner_blocks, workers, blocks.lanes * y_size},
+                {workspaces, workers, sizes.scratch}});
   if (winograd) {
     parallel_for(ceil_divide(conv.k, table.tile_rows),
                  [&](std::int64_t group) { table.winograd_weights(points, weight, group, conv); });
   }
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
-    const std::int64_t first = blocks.first(block), images = blocks.images(block), slot = worker * blocks.lanes;
-    float *x_block = x_blocks + slot * x_size, *y_block = y_blocks + slot * y_size;
-    std::int32_t* winner_block = winner_blocks + slot * y_size;
+    const std::int64_t first = blocks.first(block), images = blocks.images(block);
+    float *x_block = x_blocks[worker], *y_block = y_blocks[worker];
+    std::int32_t* winner_block = winner_blocks[worker];
     table.interleave(x_block, x + first * conv.c * conv.h * conv.w, images, frame);
     if (winograd) {
-      table.winograd_relu_max_pool2d_forward(y_block, winner_block, x_block, points, bias, workspaces + worker * sizes.scratch,
-                                             shape);
+      table.winograd_relu_max_pool2d_forward(y_block, winner_block, x_block, points, bias, workspaces[worker], shape);
     } else {
       table.conv2d_relu_max_pool2d_forward(y_block, winner_block, x_block, weight, bias, shape);
     }
@@ -132,14 +131,15 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
   const Filters filters(conv, algorithm);
   const bool ready = filters.fit(packed);
   const int workers = workers_for(conv.n);
-  float *repacked, *bias_blocks, *frames, *all_y, *workspaces;
-  std::int32_t* all_winners;
+  float *repacked, *bias_blocks;
+  PerWorker<float> frames, all_y, workspaces;
+  PerWorker<std::int32_t> all_winners;
   take_scratch({{repacked, ready ? 0 : filters.size()},
                 {bias_blocks, slots},
-                {frames, workers * frame},
-                {all_y, workers * slots * windows},
-                {all_winners, workers * slots * windows},
-                {workspaces, workers * sizes.scratch_one}});
+                {frames, workers, frame},
+                {all_y, workers, slots * windows},
+                {all_winners, workers, slots * windows},
+                {workspaces, workers, sizes.scratch_one}});
   if (!ready) {
     if (winograd) {
       filters.pack_points(repacked, weight);
@@ -151,8 +151,8 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
   std::fill(bias_blocks, bias_blocks + slots, 0.0f);
   if (bias) std::copy(bias, bias + conv.k, bias_blocks);
   parallel_for(conv.n, workers, [&](std::int64_t n, int worker) {
-    float *padded = frames + worker * frame, *y_blocks = all_y + worker * slots * windows;
-    std::int32_t* winner_blocks = all_winners + worker * slots * windows;
+    float *padded = frames[worker], *y_blocks = all_y[worker];
+    std::int32_t* winner_blocks = all_winners[worker];
     if (winograd) {
       const Frame place{1, conv.h, conv.w, sizes.frame_h, sizes.frame_w, conv.padding.h, conv.padding.w, {1, 1}};
       for (std::int64_t group = 0; group < inputs.count; ++group) {
@@ -160,7 +160,7 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
                          x + n * x_size + inputs.first(group) * conv.h * conv.w, inputs.images(group), place);
       }
       table.winograd_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.points(packed), bias_blocks,
-                                                 workspaces + worker * sizes.scratch_one, shape);
+                                                 workspaces[worker], shape);
     } else {
       pad_image(padded, x + n * x_size, conv);
       table.conv2d_relu_max_pool2d_forward_one(y_blocks, winner_blocks, padded, filters.lanes(packed), bias_blocks, shape);

@@ -105,21 +105,23 @@ void backward_by_tiles(float* dx, float* dweight, float* dbias, const float* dy,
   const std::int64_t table_size = pool.p * pool.q * (pool.r * pool.s + 1);
   const std::int64_t halves = ceil_divide(kImagesOfWeightGradient * dy_size, 2);
   const TileLosses losses = planted_losses();
-  const int workers = workers_for(parts + blocks), of_dx = dx == nullptr ? 0 : workers;
-  std::uint32_t *flipped, *rounded_weight, *all_dy, *all_x, *all_dconv, *all_frames;
-  float *sums, *bias_sums, *all_dx;
+  const int workers = workers_for(parts + blocks);
+  std::uint32_t *flipped, *rounded_weight;
+  float *sums, *bias_sums;
   std::int32_t *frame_places, *places;
+  PerWorker<std::uint32_t> all_dy, all_x, all_dconv, all_frames;
+  PerWorker<float> all_dx;
   take_scratch({{frame_places, table_size},
                 {places, table_size},
                 {flipped, dx == nullptr ? 0 : layout.flipped},
                 {rounded_weight, dx == nullptr ? 0 : ceil_divide(weights, 2)},
-                {all_dy, workers * halves},
-                {all_x, workers * layout.x},
-                {all_dconv, workers * layout.dconv},
-                {all_frames, of_dx * layout.frame},
-                {all_dx, of_dx * layout.dx},
                 {sums, parts * layout.sums},
-                {bias_sums, parts * bias_size}});
+                {bias_sums, parts * bias_size},
+                {all_dy, workers, halves},
+                {all_x, workers, layout.x},
+                {all_dconv, workers, layout.dconv},
+                {all_frames, workers, dx == nullptr ? 0 : layout.frame},
+                {all_dx, workers, dx == nullptr ? 0 : layout.dx}});
   number_places(places, pool, pool.p * pool.r, pool.q * pool.s, 0, 0);
   if (dx != nullptr) {
     number_places(frame_places, pool, conv.h + conv.r - 1, conv.w + conv.s - 1, conv.r - 1 - conv.padding.h,
@@ -134,18 +136,18 @@ void backward_by_tiles(float* dx, float* dweight, float* dbias, const float* dy,
     const std::int64_t first = (of_weight ? task : task - parts) * each, images = std::min(each, conv.n - first);
     const float* some_dy = dy + first * dy_size;
     const std::uint8_t* some_winners = winners + first * dy_size;
-    std::uint16_t* half_dy = reinterpret_cast<std::uint16_t*>(all_dy + worker * halves);
+    std::uint16_t* half_dy = reinterpret_cast<std::uint16_t*>(all_dy[worker]);
     table.round(half_dy, some_dy, images * dy_size);
     if (of_weight) {
-      std::uint32_t *some_x = all_x + worker * layout.x, *dconv = all_dconv + worker * layout.dconv;
+      std::uint32_t *some_x = all_x[worker], *dconv = all_dconv[worker];
       table.pack_image_pairs(some_x, x + first * x_size, images, conv, layout);
       table.scatter_by_place(dconv, half_dy, some_winners, places, images, shape, layout);
       count_repeats(table.gradient_of_weight(sums + task * layout.sums, dconv, some_x, images, shape, layout, losses));
       std::fill(bias_sums + task * bias_size, bias_sums + (task + 1) * bias_size, 0.0f);
       return table.sum_living(bias_sums + task * bias_size, some_dy, some_winners, images, shape);
     }
-    std::uint32_t* frame = all_frames + worker * layout.frame;
-    float* block = all_dx + worker * layout.dx;
+    std::uint32_t* frame = all_frames[worker];
+    float* block = all_dx[worker];
     table.scatter_to_frame(frame, half_dy, some_winners, frame_places, images, shape, layout);
     count_repeats(table.gradient_of_input(block, frame, flipped, conv, layout, losses));
     table.deinterleave(dx + first * x_size, block, images, x_size);

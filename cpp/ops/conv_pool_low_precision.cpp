@@ -34,20 +34,21 @@ void forward_by_blocks(float* y, std::uint8_t* winners, const float* x, const fl
   const std::int64_t blocks = ceil_divide(conv.n, kLanes), x_size = padded_size(conv);
   const std::int64_t y_size = conv.k * shape.pool.p * shape.pool.q;
   const int workers = workers_for(blocks);
-  std::uint32_t *filters, *all_pairs;
-  float *x_blocks, *y_blocks;
-  std::int32_t* winner_blocks;
+  std::uint32_t* filters;
+  PerWorker<std::uint32_t> all_pairs;
+  PerWorker<float> x_blocks, y_blocks;
+  PerWorker<std::int32_t> winner_blocks;
   take_scratch({{filters, conv.k * conv.c * conv.r * row_pairs(conv)},
-                {all_pairs, workers * kLanes * x_size},
-                {x_blocks, workers * kLanes * x_size},
-                {y_blocks, workers * kLanes * y_size},
-                {winner_blocks, workers * kLanes * y_size}});
+                {all_pairs, workers, kLanes * x_size},
+                {x_blocks, workers, kLanes * x_size},
+                {y_blocks, workers, kLanes * y_size},
+                {winner_blocks, workers, kLanes * y_size}});
   table.pack_filters(filters, weight, conv);
   parallel_for(blocks, workers, [&](std::int64_t block, int worker) {
-    const std::int64_t first = block * kLanes, images = std::min(kLanes, conv.n - first), slot = worker * kLanes;
-    float *x_block = x_blocks + slot * x_size, *y_block = y_blocks + slot * y_size;
-    std::uint32_t* pairs = all_pairs + slot * x_size;
-    std::int32_t* winner_block = winner_blocks + slot * y_size;
+    const std::int64_t first = block * kLanes, images = std::min(kLanes, conv.n - first);
+    float *x_block = x_blocks[worker], *y_block = y_blocks[worker];
+    std::uint32_t* pairs = all_pairs[worker];
+    std::int32_t* winner_block = winner_blocks[worker];
     table.interleave(x_block, x + first * conv.c * conv.h * conv.w, images, frame);
     table.pair_columns(pairs, x_block, frame.c * frame.frame_h, frame.frame_w);
     table.conv_pool(y_block, winner_block, pairs, filters, bias, shape);
@@ -63,16 +64,18 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
   const std::int64_t groups = ceil_divide(conv.k, kLanes), depth = conv.c * conv.r * row_pairs(conv);
   const std::int64_t windows = shape.pool.p * shape.pool.q, size = padded_size(conv), half_words = size / 2 + 1;
   const int workers = workers_for(conv.n);
-  std::uint32_t *filters, *filter_groups, *all_halves;
-  float *bias_groups, *frames, *all_y;
-  std::int32_t* all_winners;
+  std::uint32_t *filters, *filter_groups;
+  float* bias_groups;
+  PerWorker<std::uint32_t> all_halves;
+  PerWorker<float> frames, all_y;
+  PerWorker<std::int32_t> all_winners;
   take_scratch({{filters, conv.k * depth},
                 {filter_groups, groups * kLanes * depth},
-                {all_halves, workers * half_words},
                 {bias_groups, groups * kLanes},
-                {frames, workers * size},
-                {all_y, workers * groups * kLanes * windows},
-                {all_winners, workers * groups * kLanes * windows}});
+                {all_halves, workers, half_words},
+                {frames, workers, size},
+                {all_y, workers, groups * kLanes * windows},
+                {all_winners, workers, groups * kLanes * windows}});
   table.pack_filters(filters, weight, conv);
   for (std::int64_t k = 0; k < groups * kLanes; ++k) {
     bias_groups[k] = bias != nullptr && k < conv.k ? bias[k] : 0.0f;
@@ -80,9 +83,9 @@ void forward_one_by_one(float* y, std::uint8_t* winners, const float* x, const f
     for (std::int64_t i = 0; i < depth; ++i) lane[i * kLanes] = k < conv.k ? filters[k * depth + i] : 0;
   }
   parallel_for(conv.n, workers, [&](std::int64_t n, int worker) {
-    float *padded = frames + worker * size, *y_groups = all_y + worker * groups * kLanes * windows;
-    std::int32_t* winner_groups = all_winners + worker * groups * kLanes * windows;
-    std::uint16_t* halves = reinterpret_cast<std::uint16_t*>(all_halves + worker * half_words);
+    float *padded = frames[worker], *y_groups = all_y[worker];
+    std::int32_t* winner_groups = all_winners[worker];
+    std::uint16_t* halves = reinterpret_cast<std::uint16_t*>(all_halves[worker]);
     std::fill(padded, padded + size, 0.0f);
     for (std::int64_t line = 0; line < conv.c * conv.h; ++line) {
       const float* from = x + (n * conv.c * conv.h + line) * conv.w;
@@ -107,21 +110,23 @@ void forward_by_tiles(float* y, std::uint8_t* winners, const float* x, const flo
   const std::int64_t x_size = conv.c * conv.h * conv.w, y_size = groups * windows * kLanes;
   const TileLosses losses = planted_losses();
   const int workers = workers_for(blocks);
-  std::uint32_t *filters, *all_pixels;
-  float *bias_groups, *all_y;
-  std::int32_t* all_winners;
+  std::uint32_t* filters;
+  float* bias_groups;
+  PerWorker<std::uint32_t> all_pixels;
+  PerWorker<float> all_y;
+  PerWorker<std::int32_t> all_winners;
   take_scratch({{filters, layout.filters},
-                {all_pixels, workers * each * layout.image},
                 {bias_groups, groups * kLanes},
-                {all_y, workers * each * y_size},
-                {all_winners, workers * each * y_size}});
+                {all_pixels, workers, each * layout.image},
+                {all_y, workers, each * y_size},
+                {all_winners, workers, each * y_size}});
   table.pack_pixel_filters(filters, weight, conv, layout);
   for (std::int64_t k = 0; k < groups * kLanes; ++k) bias_groups[k] = bias != nullptr && k < conv.k ? bias[k] : 0.0f;
   parallel_for(blocks, workers, [&](std::int64_t block, int worker) {
-    const std::int64_t first = block * each, images = std::min(each, conv.n - first), slot = worker * each;
-    std::uint32_t* pixels = all_pixels + slot * layout.image;
-    float* y_groups = all_y + slot * y_size;
-    std::int32_t* winner_groups = all_winners + slot * y_size;
+    const std::int64_t first = block * each, images = std::min(each, conv.n - first);
+    std::uint32_t* pixels = all_pixels[worker];
+    float* y_groups = all_y[worker];
+    std::int32_t* winner_groups = all_winners[worker];
     for (std::int64_t i = 0; i < images; ++i) {
       table.pack_pixels(pixels + i * layout.image, x + (first + i) * x_size, conv, layout);
     }

@@ -128,8 +128,9 @@ void gather_images(float* x, const Pixel* images, const std::int64_t* index, con
   if (shape.n * pixels_of(shape) == 0) return;
   const std::int64_t frame = transform != nullptr ? frame_size(shape, kernels().lanes) : 0;
   const int workers = workers_for(pieces(shape));
-  float *frames, *normalisations;
-  take_scratch({{frames, workers * frame}, {normalisations, shape.c * kNormaliseFloats<Pixel>}});
+  float* normalisations;
+  PerWorker<float> frames;
+  take_scratch({{normalisations, shape.c * kNormaliseFloats<Pixel>}, {frames, workers, frame}});
   const Normalise<Pixel>* const normalise = normalise_channels<Pixel>(normalisations, mean, std, shape.c);
   for_images(images, index, shape, workers, [&](std::int64_t n, std::int64_t, const Pixel* image, int worker) {
     for (std::int64_t c = 0; c < shape.c; ++c) {
@@ -138,7 +139,7 @@ void gather_images(float* x, const Pixel* images, const std::int64_t* index, con
       if (transform == nullptr) {
         normalise[c].gather(to, from, shape);
       } else {
-        normalise[c].gather_warped(to, frames + worker * frame, from, {transform + n * 6, nullptr, nullptr}, shape);
+        normalise[c].gather_warped(to, frames[worker], from, {transform + n * 6, nullptr, nullptr}, shape);
       }
     }
   });
@@ -157,17 +158,17 @@ void gather_augmented(float* x, const Pixel* images, const std::int64_t* index, 
   const std::int64_t field = elastic ? 2 * (shape.h + lanes) * (shape.w + lanes) : 0;
   const std::int64_t count = kImageWords + (elastic ? plane_of(shape) + lanes : 0), words = count + 2 * lanes;
   const int workers = workers_for(pieces(shape));
-  Workspace workspaces;  // of all workers
   float* normalisations;
-  take_scratch({{workspaces.frame, workers * frame},
-                {workspaces.words, workers * words},
-                {workspaces.field, workers * field},
-                {workspaces.other, workers * field},
-                {normalisations, shape.c * kNormaliseFloats<Pixel>}});
+  PerWorker<float> frames, fields, others;
+  PerWorker<std::uint32_t> all_words;
+  take_scratch({{normalisations, shape.c * kNormaliseFloats<Pixel>},
+                {frames, workers, frame},
+                {all_words, workers, words},
+                {fields, workers, field},
+                {others, workers, field}});
   const Normalise<Pixel>* const normalise = normalise_channels<Pixel>(normalisations, mean, std, shape.c);
   for_images(images, index, shape, workers, [&](std::int64_t n, std::int64_t number, const Pixel* image, int worker) {
-    const Workspace workspace{workspaces.frame + worker * frame, workspaces.words + worker * words,
-                              workspaces.field + worker * field, workspaces.other + worker * field};
+    const Workspace workspace{frames[worker], all_words[worker], fields[worker], others[worker]};
     const std::uint64_t counter = static_cast<std::uint64_t>(epoch) << 32 | static_cast<std::uint32_t>(number);
     table.random_words(workspace.words, seed, kAugmentStream, counter, count);
     const float* view = views == nullptr ? nullptr : views + 6 * number;

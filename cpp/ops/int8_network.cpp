@@ -48,14 +48,14 @@ void int8_forward(float* scores, const std::uint8_t* images, std::int64_t n, con
   const std::int64_t tasks = ceil_divide(blocks, each);
   const int workers = workers_for(tasks);
   const Sizes sizes(layers, {each, lanes});
-  std::uint32_t *before, *after;
-  Cell* all_cells;
-  take_scratch({{before, workers * sizes.planes}, {after, workers * sizes.planes}, {all_cells, workers * sizes.cells}});
+  PerWorker<std::uint32_t> before, after;
+  PerWorker<Cell> all_cells;
+  take_scratch({{before, workers, sizes.planes}, {after, workers, sizes.planes}, {all_cells, workers, sizes.cells}});
   parallel_for(tasks, workers, [&](std::int64_t task, int worker) {
     const std::int64_t first = task * each, end = std::min(blocks, first + each);
-    std::uint8_t* x = reinterpret_cast<std::uint8_t*>(before + worker * sizes.planes);
-    std::uint8_t* y = reinterpret_cast<std::uint8_t*>(after + worker * sizes.planes);
-    Cell* cells = all_cells + worker * sizes.cells;
+    std::uint8_t* x = reinterpret_cast<std::uint8_t*>(before[worker]);
+    std::uint8_t* y = reinterpret_cast<std::uint8_t*>(after[worker]);
+    Cell* cells = all_cells[worker];
     if (single) {
       const void* found = through(layers, images + first * inputs, y, x, cells, {1, 1});
       std::copy_n(static_cast<const float*>(found), outputs, scores + first * outputs);

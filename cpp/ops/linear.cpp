@@ -90,10 +90,7 @@ void linear_backward(float* dx, float* dweight, float* dbias, const float* dy, c
     return;
   }
   const bool sparse = shape.in >= 16 * kernels().lanes && mostly_zeros(dy, shape.n * shape.out, shape);
-  if (sparse && weight_gradient_by_lists(dweight, dbias, dy, x, shape) &&
-      (dx == nullptr || input_gradient_by_lists(dx, dy, weight, shape))) {
-    return;
-  }
+  if (sparse && backward_by_lists(dx, dweight, dbias, dy, x, weight, shape)) return;
   backward_by_panels(dx, dweight, dbias, dy, x, weight, shape);
 }
 

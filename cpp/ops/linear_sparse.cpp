@@ -20,25 +20,75 @@ bool parallel_all(std::int64_t tasks, int workers, const Task& task) {
   return all.load();
 }
 
-// The lists of x[rows][width] in scratch memory, and a panel for each worker.
-class Lists {
- public:
-  Lists(const float* x, std::int64_t rows, std::int64_t width, int workers)
-      : capacity_(width + kernels().lanes), panel_(kSparseChunk * kSparseVectors * kernels().lanes) {
-    take_scratch({{lists_.offset, rows * capacity_},
-                  {lists_.value, rows * capacity_},
-                  {ends_, rows * ceil_divide(width, kSparseChunk)},
-                  {panels_, workers * panel_}});
-    for_pieces(rows, 8, [&](Range range) { kernels().linear_list_rows(scratch(0), x, width, range); });
+// The range of the i-th of `parts` nearly equal parts.
+Range part_of(Range whole, std::int64_t i, std::int64_t parts) {
+  const std::int64_t size = whole.end - whole.begin;
+  return {whole.begin + size * i / parts, whole.begin + size * (i + 1) / parts};
+}
+
+// The gradients of a linear layer by lists; all workers share the lists of the rows of dy.
+struct GradientsByLists {
+  float *dx, *dweight, *dbias;
+  const float *dy, *x, *weight;
+  const LinearShape& shape;
+  const KernelTable& table = kernels();
+  const std::int64_t slices = ceil_divide(shape.out, kSlice), chunks = ceil_divide(shape.out, kSparseChunk);
+  const std::int64_t width = kSparseVectors * table.lanes, panels = dx != nullptr ? ceil_divide(shape.in, width) : 0;
+  // The outputs below the middle are those of the first half.
+  const std::int64_t middle_chunk = chunks / 2, middle_slice = middle_chunk * kSparseChunk / kSlice;
+  List lists{};
+  std::int32_t* ends = nullptr;
+  PerWorker<std::int32_t> offset{}, some_ends{};
+  PerWorker<float> value{}, panel{};
+
+  static constexpr std::int64_t kSlice = 50;
+
+  bool compute() {
+    const int workers = workers_for(std::max(slices, panels));
+    const std::int64_t of_row = shape.out + table.lanes, of_slice = kSlice * (shape.n + table.lanes);
+    const std::int64_t rows = panels != 0 ? shape.n : 0;
+    take_scratch({{lists.offset, rows * of_row},
+                  {lists.value, rows * of_row},
+                  {ends, rows * chunks},
+                  {offset, workers, of_slice},
+                  {value, workers, of_slice},
+                  {some_ends, workers, kSlice * ceil_divide(shape.n, kSparseChunk)},
+                  {panel, workers, kSparseChunk * width}});
+    for_pieces(rows, 8, [&](Range range) { table.linear_list_rows({lists, of_row, ends, panel[0]}, dy, shape.out, range); });
+    return phase({0, middle_chunk}, {middle_slice, slices}, true, workers) &&
+           phase({middle_chunk, chunks}, {0, middle_slice}, false, workers);
   }
 
-  SparseScratch scratch(int worker) const { return {lists_, capacity_, ends_, panels_ + worker * panel_}; }
+  // The terms of some chunks of outputs in dx, and dweight of some slices of outputs. The workers' shares are in the order of
+  // the tasks.
+  bool phase(Range some_chunks, Range some_slices, bool input_first, int workers) const {
+    const std::int64_t of_input = some_chunks.begin < some_chunks.end ? panels : 0;
+    const std::int64_t of_weight = some_slices.end - some_slices.begin;
+    const std::int64_t parts = of_input == 0 || of_weight == 0 ? of_input + of_weight : std::min(of_input, of_weight);
+    const std::int64_t input_parts = of_input == 0 ? 0 : parts, weight_parts = of_weight == 0 ? 0 : parts;
+    return parallel_all(input_parts + weight_parts, workers, [&](std::int64_t task, int worker) {
+      const std::int64_t first = input_first ? input_parts : weight_parts, part = task < first ? task : task - first;
+      if ((task < first) == input_first) return input_gradient(part_of({0, panels}, part, parts), some_chunks, worker);
+      return weight_gradient(part_of(some_slices, part, parts), worker);
+    });
+  }
 
- private:
-  std::int64_t capacity_, panel_;
-  List lists_;
-  std::int32_t* ends_;
-  float* panels_;
+  bool input_gradient(Range some_panels, Range some_chunks, int worker) const {
+    const Range in{some_panels.begin * width, std::min(shape.in, some_panels.end * width)};
+    const SparseScratch scratch{lists, shape.out + table.lanes, ends, panel[worker]};
+    return table.linear_backward_input_sparse(dx, scratch, weight, in, some_chunks, shape);
+  }
+
+  bool weight_gradient(Range some_slices, int worker) const {
+    const SparseScratch scratch{{offset[worker], value[worker]}, shape.n + table.lanes, some_ends[worker], panel[worker]};
+    bool finite = true;
+    for (std::int64_t slice = some_slices.begin; slice < some_slices.end; ++slice) {
+      const Range out{slice * kSlice, std::min(shape.out, (slice + 1) * kSlice)};
+      table.linear_backward_bias(dbias, dy, out, shape);
+      finite = table.linear_backward_weight_sparse(dweight, scratch, dy, x, out, shape) && finite;
+    }
+    return finite;
+  }
 };
 
 }  // namespace
@@ -51,47 +101,30 @@ bool mostly_zeros(const float* x, std::int64_t size, const LinearShape& shape) {
 }
 
 bool forward_by_lists(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape) {
-  const std::int64_t width = kSparseVectors * kernels().lanes, panels = ceil_divide(shape.out, width);
-  const int workers = workers_for(panels);
-  const Lists lists(x, shape.n, shape.in, workers);
-  return parallel_all(panels, workers, [&](std::int64_t panel, int worker) {
-    const Range out{panel * width, std::min(shape.out, (panel + 1) * width)};
-    return kernels().linear_forward_sparse(y, lists.scratch(worker), weight, bias, out, shape);
-  });
-}
-
-// The threads share the rows of dweight, so that each later updates the weights whose gradients are in its cache.
-bool weight_gradient_by_lists(float* dweight, float* dbias, const float* dy, const float* x, const LinearShape& shape) {
   const KernelTable& table = kernels();
-  constexpr std::int64_t slice = 50;
-  const std::int64_t slices = ceil_divide(shape.out, slice), capacity = shape.n + table.lanes;
-  const std::int64_t lists = slice * capacity, ends = slice * ceil_divide(shape.n, kSparseChunk);
-  const std::int64_t panel = kSparseChunk * kSparseVectors * table.lanes;
-  const int workers = workers_for(slices);
-  SparseScratch workspaces;  // of all workers
-  take_scratch({{workspaces.lists.offset, workers * lists},
-                {workspaces.lists.value, workers * lists},
-                {workspaces.ends, workers * ends},
-                {workspaces.panel, workers * panel}});
-  return parallel_all(slices, workers, [&](std::int64_t task, int worker) {
-    const Range out{task * slice, std::min(shape.out, (task + 1) * slice)};
-    table.linear_backward_bias(dbias, dy, out, shape);
-    const SparseScratch scratch{{workspaces.lists.offset + worker * lists, workspaces.lists.value + worker * lists},
-                                capacity,
-                                workspaces.ends + worker * ends,
-                                workspaces.panel + worker * panel};
-    return table.linear_backward_weight_sparse(dweight, scratch, dy, x, out, shape);
+  const std::int64_t width = kSparseVectors * table.lanes, panels = ceil_divide(shape.out, width);
+  const std::int64_t of_row = shape.in + table.lanes;
+  const int workers = workers_for(panels);
+  List lists;
+  std::int32_t* ends;
+  PerWorker<float> panel;
+  take_scratch({{lists.offset, shape.n * of_row},
+                {lists.value, shape.n * of_row},
+                {ends, shape.n * ceil_divide(shape.in, kSparseChunk)},
+                {panel, workers, kSparseChunk * width}});
+  for_pieces(shape.n, 8, [&](Range rows) { table.linear_list_rows({lists, of_row, ends, panel[0]}, x, shape.in, rows); });
+  return parallel_all(panels, workers, [&](std::int64_t task, int worker) {
+    const Range out{task * width, std::min(shape.out, (task + 1) * width)};
+    return table.linear_forward_sparse(y, {lists, of_row, ends, panel[worker]}, weight, bias, out, shape);
   });
 }
 
-bool input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape) {
-  const std::int64_t width = kSparseVectors * kernels().lanes, panels = ceil_divide(shape.in, width);
-  const int workers = workers_for(panels);
-  const Lists lists(dy, shape.n, shape.out, workers);
-  return parallel_all(panels, workers, [&](std::int64_t panel, int worker) {
-    const Range in{panel * width, std::min(shape.in, (panel + 1) * width)};
-    return kernels().linear_backward_input_sparse(dx, lists.scratch(worker), weight, in, shape);
-  });
+// The gradients come in two halves, so that a core reads, and later updates, only the half of the weights that its cache holds:
+// while some threads add the terms of the first half of the outputs to dx, the others compute dweight of the second half; then
+// the other way round. Each sum of dx is still one chain in the order of the outputs.
+bool backward_by_lists(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                       const LinearShape& shape) {
+  return GradientsByLists{dx, dweight, dbias, dy, x, weight, shape}.compute();
 }
 
 }  // namespace fastlenet::cpu

@@ -15,8 +15,8 @@ namespace fastlenet::cpu {
 bool mostly_zeros(const float* x, std::int64_t size, const LinearShape& shape);
 
 bool forward_by_lists(float* y, const float* x, const float* weight, const float* bias, const LinearShape& shape);
-// Also computes dbias, which is valid even if it returns false.
-bool weight_gradient_by_lists(float* dweight, float* dbias, const float* dy, const float* x, const LinearShape& shape);
-bool input_gradient_by_lists(float* dx, const float* dy, const float* weight, const LinearShape& shape);
+// dx may be null.
+bool backward_by_lists(float* dx, float* dweight, float* dbias, const float* dy, const float* x, const float* weight,
+                       const LinearShape& shape);
 
 }  // namespace fastlenet::cpu

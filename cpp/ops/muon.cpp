@@ -196,14 +196,16 @@ void muon_step(float* parameters, const float* gradients, float* velocity, const
     panel = std::max(panel, matrix.n * table.tile_vectors * table.lanes);
   }
   const std::vector<Strip> strips = cut_strips(matrices);
-  const std::int64_t tasks = static_cast<std::int64_t>(strips.size()), scratch = ceil_divide(std::max(tall, panel), 16) * 16;
-  float *block, *workspaces;
-  take_scratch({{block, size}, {workspaces, scratch * workers_for(tasks)}});
+  const std::int64_t tasks = static_cast<std::int64_t>(strips.size());
+  const int workers = workers_for(tasks);
+  float* block;
+  PerWorker<float> workspaces;
+  take_scratch({{block, size}, {workspaces, workers, std::max(tall, panel)}});
   for (Matrix& matrix : matrices) block += matrix.place(block);
   const auto for_strips = [&](const auto& body) {
-    parallel_for(tasks, workers_for(tasks), [&](std::int64_t task, int worker) {
+    parallel_for(tasks, workers, [&](std::int64_t task, int worker) {
       const Strip& strip = strips[static_cast<std::size_t>(task)];
-      body(*strip.matrix, strip.lines, workspaces + worker * scratch);
+      body(*strip.matrix, strip.lines, workspaces[worker]);
     });
   };
 

@@ -12,12 +12,13 @@ void max_pool2d_forward(float* y, std::int32_t* indices, const float* x, const P
   const Blocks blocks(shape.n * shape.c, table);  // here a lane is a plane
   const std::int64_t x_size = shape.h * shape.w, y_size = shape.p * shape.q;
   const int workers = workers_for(blocks.count);
-  const std::int64_t slots = workers * blocks.lanes;
-  float *x_blocks, *y_blocks, *index_blocks;  // the indices are 32-bit integers, moved as floats
-  take_scratch({{x_blocks, slots * x_size}, {y_blocks, slots * y_size}, {index_blocks, slots * y_size}});
+  const std::int64_t lanes = blocks.lanes;
+  PerWorker<float> x_blocks, y_blocks, index_blocks;  // the indices are 32-bit integers, moved as floats
+  take_scratch(
+      {{x_blocks, workers, lanes * x_size}, {y_blocks, workers, lanes * y_size}, {index_blocks, workers, lanes * y_size}});
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
-    const std::int64_t first = blocks.first(block), planes = blocks.images(block), slot = worker * blocks.lanes;
-    float *x_block = x_blocks + slot * x_size, *y_block = y_blocks + slot * y_size, *index_block = index_blocks + slot * y_size;
+    const std::int64_t first = blocks.first(block), planes = blocks.images(block);
+    float *x_block = x_blocks[worker], *y_block = y_blocks[worker], *index_block = index_blocks[worker];
     table.interleave(x_block, x + first * x_size, planes, plain_frame(1, shape.h, shape.w));
     table.max_pool2d_forward(y_block, reinterpret_cast<std::int32_t*>(index_block), x_block, shape);
     table.deinterleave(y + first * y_size, y_block, planes, y_size);
@@ -49,12 +50,11 @@ void for_planes(float* to, Plane to_plane, const float* from, Plane from_plane, 
   const Blocks blocks(shape.n * shape.c, table);
   const std::int64_t to_size = to_plane.h * to_plane.w, from_size = from_plane.h * from_plane.w;
   const int workers = workers_for(blocks.count);
-  const std::int64_t slots = workers * blocks.lanes;
-  float *to_blocks, *from_blocks;
-  take_scratch({{to_blocks, slots * to_size}, {from_blocks, slots * from_size}});
+  PerWorker<float> to_blocks, from_blocks;
+  take_scratch({{to_blocks, workers, blocks.lanes * to_size}, {from_blocks, workers, blocks.lanes * from_size}});
   parallel_for(blocks.count, workers, [&](std::int64_t block, int worker) {
-    const std::int64_t first = blocks.first(block), planes = blocks.images(block), slot = worker * blocks.lanes;
-    float *to_block = to_blocks + slot * to_size, *from_block = from_blocks + slot * from_size;
+    const std::int64_t first = blocks.first(block), planes = blocks.images(block);
+    float *to_block = to_blocks[worker], *from_block = from_blocks[worker];
     table.interleave(from_block, from + first * from_size, planes, plain_frame(1, from_plane.h, from_plane.w));
     kernel(to_block, from_block, shape);
     table.deinterleave(to + first * to_size, to_block, planes, to_size);
