@@ -110,6 +110,10 @@ class Int8Network {
     const Input<std::uint8_t> zero = call.input<std::uint8_t>("zero_point", zero_point);
     expect_dims(call.op(), "zero_point", {shape.c}, zero.dims());
     expect_small(call, shape.c, shape.p, shape.q);
+    if (shape.s > kLargestSum / 255 / shape.r) {
+      fail(call.op(), "kernel_size expects at most " + std::to_string(kLargestSum / 255) +
+                          " numbers in a window, so that no sum overflows, got " + to_string({shape.r, shape.s}));
+    }
     add(cpu::int8_avg_pool(shape, zero.data(), not_negative(call.op(), "multiplier", multiplier)), {shape.c, shape.p, shape.q});
   }
 

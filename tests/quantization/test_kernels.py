@@ -20,11 +20,13 @@ import fastlenet
 from fastlenet import _core
 from fastlenet.data import load_mnist
 from fastlenet.quantization import (
+    QuantizedAvgPool2d,
     QuantizedConv2d,
     QuantizedFlatten,
     QuantizedLayer,
     QuantizedLinear,
     QuantizedMaxPool2d,
+    Scores,
 )
 from fastlenet.quantization.kernels import Kernels, built
 from helpers.arrays import Array, Guarded
@@ -148,6 +150,37 @@ def test_ties_are_rounded_to_even(unit: str) -> None:
                 assert np.array_equal(Kernels(layers, (1, 1, 1))(images[:count]), np.tile(expected, (count, 1)))
 
 
+def test_no_images_and_no_channels() -> None:
+    """As a folder without images has them, and a convolution without filters, whose sums behind it are biases."""
+    weight, value = np.ones((2, 1, 3, 3), np.int8), np.zeros(1, np.uint8)
+    zeros, ones = np.zeros(2, np.int32), np.ones(2, np.float32)
+    conv = QuantizedConv2d("conv", (2, 3, 3), weight, zeros, ones, 0, (1, 1), (0, 0), value)
+    none = QuantizedConv2d("none", (0, 3, 3), weight[:0], zeros[:0], ones[:0], 0, (1, 1), (0, 0), value)
+    after = QuantizedConv2d("after", (2, 3, 3), weight[:, :0], zeros + 7, ones, 0, (1, 1), (1, 1), value[:0])
+    flat, matrix = QuantizedFlatten("flat", (18,)), np.ones((2, 18), np.int8)
+    linear = QuantizedLinear("linear", (2,), matrix, zeros, ones, None)
+    images = np.full((3, 1, 5, 5), 9, np.uint8)
+    for n in (0, 3):
+        for layers, score in (([conv], 18 * 81), ([none, after], 18 * 7)):
+            expected = np.full((n, 2), score, np.float32)
+            np.testing.assert_array_equal(by_layers([*layers, flat, linear], images[:n]), expected)
+            np.testing.assert_array_equal(Kernels([*layers, flat, linear], (1, 5, 5))(images[:n]), expected)
+
+
+@pytest.mark.parametrize("multiplier", [0.25, 1.0, 1e30, 3.4028235e38])
+def test_a_mean_of_any_multiplier_stays_a_byte(multiplier: float) -> None:
+    """Also where the product is no integer of 32 bits, or no number of float32."""
+    zero_point = np.array([0, 100, 255], np.uint8)
+    pool = QuantizedAvgPool2d("pool", (3, 1, 2), (2, 2), (2, 2), (0, 0), zero_point, np.float32(multiplier))
+    images = np.array([[[[v, v, 0, 255], [v, v, 255, 255]]] * 3 for v in (0, 99, 100, 101, 255)], np.uint8)
+    exact = images.astype(np.int64).reshape(5, 3, 1, 2, 2, 2).sum(axis=(3, 5)) - 4 * zero_point.astype(np.int64)[:, None, None]
+    means = np.rint(exact * np.float64(np.float32(multiplier))) + zero_point[:, None, None]
+    layers = [pool, Scores("scores", (3, 1, 2), np.float32(1), 0)]
+    expected = np.clip(means, 0, 255).astype(np.float32)
+    np.testing.assert_array_equal(by_layers(layers, images), expected)
+    np.testing.assert_array_equal(built(layers, (3, 2, 4)).scores(images, None), expected)
+
+
 def test_the_same_bits_for_any_number_of_threads(threads: int) -> None:
     data = load_mnist()
     small = fastlenet.LeNet.pretrained().quantize(data)
@@ -221,6 +254,17 @@ def test_what_is_refused() -> None:
         r"at most 2\^27 numbers with its padding, got \(1, 2147483653, 5\)", conv, weight, bias, ones, 0, 1, (wide, 0), value, 1
     )
     refused(r"at most 2\^27 numbers with its padding, got \(10000, 10000, 10\)", _core.Int8Network, 10_000, 10_000, 10)
+    large = _core.Int8Network(1, 2901, 2903)  # 8,421,603 numbers, times 255 above 2^31 - 1
+    refused(
+        r"kernel_size expects at most 8421504 numbers in a window, so that no sum overflows, got \(2901, 2903\)",
+        large.add_avg_pool,
+        (2901, 2903),
+        1,
+        0,
+        value,
+        1.0,
+    )
+    large.add_avg_pool((2901, 2902), 1, 0, value, 1.0)
     refused(r"x expects \(features,\), got", network.add_linear, np.ones((2, 25), np.int8), bias, ones, None)
     refused("the last layer expects to give scores", network.scores, images, None)
     network.add_flatten()

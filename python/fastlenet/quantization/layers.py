@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,10 +31,11 @@ Sums = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 
-def requantized(sums: npt.NDArray[np.int32], multiplier: Floats | np.float32, zero_point: int) -> Bytes:
+def requantized(sums: npt.NDArray[np.int32], multiplier: Floats | np.float32, zero_point: int | Floats) -> Bytes:
     """Returns clip(rint(float32(sums) * multiplier) + zero_point, 0, 255), with ties to even."""
     y = sums.astype(np.float32)
-    y *= multiplier
+    with np.errstate(over="ignore"):  # an infinity is clipped
+        y *= multiplier
     np.rint(y, out=y)
     np.clip(y, -zero_point, 255 - zero_point, out=y)  # before the sum, which is then exact
     y += zero_point
@@ -77,10 +79,11 @@ class QuantizedConv2d(QuantizedLayer):
     def __call__(self, x: Bytes) -> npt.NDArray[np.uint8 | np.float32]:
         k, c, r, s = self.weight.shape
         windows = _windows(_padded(x, self.padding, self.padding_value), (r, s), self.stride)
-        rows = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, c * r * s)
-        sums = _product(rows, self.weight.reshape(k, -1)) + self.bias
+        n, (p, q) = len(x), windows.shape[2:4]
+        rows = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * p * q, c * r * s)  # not -1, which no images leave open
+        sums = _product(rows, self.weight.reshape(k, c * r * s)) + self.bias
         y = _finished(sums, self.multiplier, self.zero_point)
-        return np.ascontiguousarray(y.reshape(len(x), *windows.shape[2:4], k).transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(y.reshape(n, p, q, k).transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +135,9 @@ class QuantizedAvgPool2d(QuantizedLayer):
     def __call__(self, x: Bytes) -> Bytes:
         windows = _windows(_padded(x, self.padding, self.zero_point), self.kernel_size, self.stride)
         area = self.kernel_size[0] * self.kernel_size[1]
-        zeros = self.zero_point.astype(np.int32)[:, None, None]
-        sums = windows.sum(axis=(4, 5), dtype=np.int32) - area * zeros
-        rounded = np.rint(sums.astype(np.float32) * self.multiplier).astype(np.int32) + zeros
-        y: Bytes = np.clip(rounded, 0, 255).astype(np.uint8)
-        return y
+        zeros = self.zero_point[:, None, None]
+        sums = windows.sum(axis=(4, 5), dtype=np.int32) - area * zeros.astype(np.int32)
+        return requantized(sums, self.multiplier, zeros.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,7 @@ class QuantizedFlatten(QuantizedLayer):
     kind = "Flatten"
 
     def __call__(self, x: Bytes) -> Bytes:
-        return x.reshape(len(x), -1)
+        return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 @dataclass(frozen=True, eq=False)
