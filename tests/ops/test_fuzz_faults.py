@@ -14,6 +14,7 @@ from fastlenet.backend import DEAD
 from fastlenet.reference import bf16 as bf16_twin
 from helpers.bf16 import HARDWARE
 from helpers.fuzz.case import drawn_op
+from helpers.fuzz.int8_network import NETWORK
 from helpers.fuzz.runner import run_here
 
 LEVELS = _core.levels_available()
@@ -33,7 +34,8 @@ Op = Callable[..., Any]
 
 def place(op: str) -> tuple[Any, str]:
     """The module and the name there."""
-    return (bf16 if op.endswith("_bf16") else ops), op.removesuffix("_bf16")
+    module = _core if op == NETWORK else bf16 if op.endswith("_bf16") else ops
+    return module, op.removesuffix("_bf16")
 
 
 def wrong_where(op: str, is_wrong: Callable[..., bool], bits: int = 0x55) -> tuple[str, Op]:
@@ -142,6 +144,27 @@ def dense_on_tiles(dy: Any, winners: Any, x: Any, weight: Any, **options: Any) -
     return tiles and bf16_twin.on_tiles(dy, winners, x, weight, padding=options["padding"])
 
 
+def wrong_network(is_wrong: Callable[[str, list[str], Any], bool]) -> tuple[str, Op]:
+    """Networks of int8 whose last score is wrong where is_wrong(unit, the methods that were called, images)."""
+    right = _core.Int8Network
+
+    class Network:
+        def __init__(self, *sizes: Any) -> None:
+            self._network, self._called = right(*sizes), list[str]()
+
+        def __getattr__(self, name: str) -> Any:
+            self._called.append(name)
+            return getattr(self._network, name)
+
+        def scores(self, images: Any, out: Any) -> Any:
+            y = self._network.scores(images, out)
+            if y.size and is_wrong(self._network.unit, self._called, images):
+                y.reshape(-1)[-1:].view(np.uint8)[:] ^= 0x55
+            return y
+
+    return NETWORK, Network
+
+
 relu_forward, gather_images = ops.relu_forward, ops.gather_images
 max_pool2d_forward, max_pool2d_backward = ops.max_pool2d_forward, ops.max_pool2d_backward
 conv_pool_backward = ops.conv2d_relu_max_pool2d_backward
@@ -180,6 +203,9 @@ DIMENSIONS: dict[str, tuple[str, Op]] = {
     "emulated tiles": wrong_where("linear_backward_bf16", by_unit("tdpbf16ps-emulated")),
     "emulated vectors": wrong_where("conv2d_relu_max_pool2d_forward_bf16", by_unit("vdpbf16ps-emulated")),
     "dense gradients on tiles": wrong_where("conv2d_relu_max_pool2d_backward_bf16", dense_on_tiles),
+    "a unit of int8": wrong_network(lambda unit, called, images: unit == "vpdpbusd-emulated"),
+    "a layer of int8": wrong_network(lambda unit, called, images: "add_avg_pool" in called),
+    "one image of int8": wrong_network(lambda unit, called, images: len(images) == 1),
     "packed weights of bfloat16": wrong_where("linear_forward_bf16", lambda weight, **o: isinstance(weight, bf16.Packed)),
 }
 # An instruction's last bit is right only by its emulation, so that no fault of it is found where the CPU has neither.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,14 @@ from fastlenet.testing import OPS as DESCRIBED
 from fastlenet.testing import Op
 from fastlenet.testing.description import Array
 from fastlenet.testing.values import EXACT, SIDES, Draw
-from helpers.bf16 import TILES, UNITS
+from helpers import bf16 as bf16_units
+from helpers import int8 as int8_units
+from helpers.fuzz import int8_network
 from helpers.fuzz.dense import dense_case
+from helpers.fuzz.int8_network import NETWORK
 
 # How many arrays `out` has; of these, the first may be one of the inputs named below. And what a step changes.
-OUTPUTS = {name: op.outputs for name, op in DESCRIBED.items() if op.outputs}
+OUTPUTS = {name: op.outputs for name, op in DESCRIBED.items() if op.outputs} | {NETWORK: 1}
 IN_PLACE = {name: op.in_place for name, op in DESCRIBED.items() if op.in_place}
 WRITTEN = {name: op.changes for name, op in DESCRIBED.items() if op.changes}
 
@@ -34,7 +38,7 @@ Arguments = dict[str, Any]
 class Call:
     """An op and its arguments by name, without `out`.
 
-    unit: of bfloat16, for a call of fastlenet.bf16; "" for one of fastlenet.ops.
+    unit: of bfloat16, for a call of fastlenet.bf16, or of int8, for a network of it; "" for a call of fastlenet.ops.
     """
 
     op: str
@@ -43,8 +47,16 @@ class Call:
     twists: tuple[str, ...] = ()  # the arguments that were made wrong
     unit: str = ""
 
+    def using(self) -> AbstractContextManager[None]:
+        """A context in which the process multiplies by the unit."""
+        if self.op == NETWORK:
+            return int8_units.using(self.unit)
+        return bf16_units.using(self.unit) if self.unit else nullcontext()
+
     def run(self, given: Arguments, options: Arguments) -> Any:
         """The op's result for the arguments as they lie in memory."""
+        if self.op == NETWORK:
+            return int8_network.run(given, options)
         return getattr(bf16 if self.unit else ops, self.op)(**given, **options)
 
 
@@ -134,7 +146,7 @@ LOW_PRECISION: dict[str, Generator] = {
 }
 
 GENERATORS: dict[str, Generator] = {name: _of(op) for name, op in DESCRIBED.items()} | LOW_PRECISION
-GENERATORS |= {"inverse_root": inverse_root, "empty": empty}
+GENERATORS |= {"inverse_root": inverse_root, "empty": empty, NETWORK: int8_network.generate}
 # The simple ones need fewer cases.
 _ONCE = ("empty", "inverse_root", "relu_forward", "sigmoid_forward", "squared_error", "dropout_backward")
 OPS = [op for op in GENERATORS for _ in range(1 if op in _ONCE else 3)]
@@ -143,5 +155,9 @@ OPS = [op for op in GENERATORS for _ in range(1 if op in _ONCE else 3)]
 def draw_call(draw: Draw, op: str) -> Call:
     values = _Values(draw)
     arguments = GENERATORS[op](draw, values)
-    unit = draw.pick((*UNITS, *TILES)) if op in LOW_PRECISION else ""
+    unit = ""
+    if op == NETWORK:
+        unit = draw.pick(int8_units.UNITS)
+    elif op in LOW_PRECISION:
+        unit = draw.pick((*bf16_units.UNITS, *bf16_units.TILES))  # of which there may be one, and which have more to do
     return Call(op.removesuffix(_SUFFIX), arguments, values.exact, unit=unit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+import re
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from fastlenet import _core, bf16, get_num_threads, ops, reference, set_num_threads
 from fastlenet.testing.judging import WrongError
 from fastlenet.testing.values import Draw
-from helpers.bf16 import using
 from helpers.fuzz.calls import OPS, OUTPUTS, WRITTEN, Call, draw_call, out_dtype
 from helpers.fuzz.device import NOT_ON_DEVICE, DeviceCall
 from helpers.fuzz.given import draw_out, place, shapes_of_outputs
+from helpers.fuzz.int8_network import NETWORK
 from helpers.fuzz.memory import Liar, Memory, address, plain
 from helpers.fuzz.oracle import expected, judge
 from helpers.fuzz.verdict import Verdict, verdict
@@ -96,7 +97,7 @@ def run_case(seed: int, case: int, op: str | None = None, level: str | None = No
     if draw.chance(0.5):
         _stale(draw)
     call = draw_call(draw, op)
-    with using(call.unit) if call.unit else nullcontext():
+    with call.using():
         return run_call(draw, call, device)
 
 
@@ -126,7 +127,7 @@ def _as_the_reference(demanded: Verdict, call: Call, arguments: dict[str, Any], 
     copied = demanded.taken is None and any(np.asarray(arguments.get(n, 0)).dtype != np.int64 for n in ("labels", "index"))
     if copied or any(getattr(part, "dtype", None) == np.float64 for part in parts):
         return demanded
-    if call.op == "empty":
+    if call.op in ("empty", NETWORK):
         return demanded
     try:
         with np.errstate(all="ignore"):
@@ -174,7 +175,7 @@ def run_call(draw: Draw, call: Call, device: str | None) -> str:
             raise FuzzError(f"memory was changed, though it refused: {error}; {_describe(given, out)}") from None
         if demanded.taken and f"{call.op}: on a GPU, " not in str(error):  # its kernels number what they touch by 31 bits
             raise FuzzError(f"refused: {error}; {_describe(given, out)}") from None
-        if not isinstance(error, MemoryError) and ("\n" in str(error) or not str(error).startswith(f"{call.op}: ")):
+        if not isinstance(error, MemoryError) and ("\n" in str(error) or not re.match(rf"{call.op}(\.\w+)?: ", str(error))):
             raise FuzzError(f"refused, but not in a line that names the op: {error!r}; {_describe(given, out)}") from None
         return "refused"
     except Exception as error:

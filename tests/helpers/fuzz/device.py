@@ -12,10 +12,11 @@ from fastlenet.cuda.array import DeviceArray, device
 from fastlenet.testing.description import KINDS, Array
 from fastlenet.testing.values import Draw
 from helpers.fuzz.calls import LOW_PRECISION
+from helpers.fuzz.int8_network import NETWORK
 from helpers.fuzz.memory import Memory, address
 
 # Their arguments or results are other things than on the CPU.
-NOT_ON_DEVICE = ("empty", "inverse_root", *gaps_of(cuda), *LOW_PRECISION)
+NOT_ON_DEVICE = ("empty", "inverse_root", *gaps_of(cuda), *LOW_PRECISION, NETWORK)
 # Kinds of arguments that stay on the host: numbers, which NumPy's arrays may stand for; and places, of which a wrong one is
 # found later there, when a result is read: tests/cuda/test_cuda.py has that.
 _ON_HOST = ("pair", "sizes", "places")

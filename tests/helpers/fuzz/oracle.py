@@ -9,9 +9,10 @@ import numpy as np
 from fastlenet import reference
 from fastlenet.testing import OPS
 from fastlenet.testing import description as described
-from fastlenet.testing.judging import WrongError, expect_shape
-from helpers.fuzz import low_precision
+from fastlenet.testing.judging import WrongError, expect_same_bits, expect_shape
+from helpers.fuzz import int8_reference, low_precision
 from helpers.fuzz.calls import Call
+from helpers.fuzz.int8_network import NETWORK
 
 
 def _described(call: Call) -> described.Call:
@@ -20,6 +21,8 @@ def _described(call: Call) -> described.Call:
 
 def expected(call: Call) -> tuple[Any, ...]:
     """By the reference, in float64 where a sum rounds. Raises what the reference raises; leaves the arguments as they are."""
+    if call.op == NETWORK:
+        return int8_reference.expected(call.arguments)
     if call.unit:
         return low_precision.expected(call)
     if call.op in OPS:
@@ -34,6 +37,8 @@ def judge(call: Call, exact: tuple[Any, ...], actual: tuple[Any, ...]) -> None:
         right = abs(actual[0] - exact[0]) <= 2.0**-51 * abs(exact[0]) or actual == exact or np.isnan([*actual, *exact]).all()
         if not right:
             raise WrongError(f"expected {exact[0]!r}, got {actual[0]!r}")
+    if call.op == NETWORK:
+        expect_same_bits("scores", actual[0], exact[0])
     if call.op not in OPS:
         return  # empty arrays hold anything
     op = OPS[call.op]

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlenet.testing.description import KINDS, Array
 from fastlenet.testing.values import MOST_ELEMENTS, Draw
+from helpers.fuzz import int8_network
 from helpers.fuzz.calls import Call
 
 INTEGERS = ("i1", "i2", "i4", "i8", "u1", "u4", "u8", "f4", "f8", "?", ">i4")
@@ -107,11 +108,15 @@ def wrong_matrices(draw: Draw, value: Any) -> Any:
 
 def _wrong(draw: Draw, call: Call, name: str) -> Any:
     """Something else for that argument; itself where nothing is made up for it."""
-    value, kind = call.arguments[name], KINDS.get(name)
+    value, kind = call.arguments[name], KINDS.get(int8_network.name_of(name))
+    if call.op == int8_network.NETWORK:
+        kind = kind or int8_network.KINDS.get(int8_network.name_of(name))
     if kind == "places":
         return wrong_places(draw, np.asarray(value))
     if isinstance(value, np.ndarray) and kind != "sizes":
         return wrong_array(draw, value)
+    if kind == "layers":
+        return int8_network.wrong_layers(draw, value)
     if kind == "pair":
         return wrong_pair(draw)
     if kind == "integer":
