@@ -2,7 +2,7 @@
 
     python benchmarks/bench_kernels.py [--threads N] [--only TEXT] [--rounds N] [--without-numpy]
     python benchmarks/bench_kernels.py --step       # the table "kernel by kernel" of docs/performance.md
-    python benchmarks/bench_kernels.py --precisions # LeNet's layers in float32, bfloat16 and int8, by each instruction
+    python benchmarks/bench_kernels.py --precisions # LeNet's layers in float32, bfloat16, int8, by each instruction, both ways
 
 fastlenet, PyTorch and NumPy take turns; each figure is the median of the rounds. The share is the rate of the dense product's
 multiply-adds over the multiply-add peak, which is measured in the same run. A pass that skips the losers of pooling windows can
@@ -20,7 +20,7 @@ import numpy as np
 
 from fastlenet import get_num_threads, ops, reference, set_num_threads
 from fastlenet.testing.timing import Line, alternate, lines, peak
-from lenet_precisions import measure_precisions
+from lenet_precisions import Timed, kinds, measure_precisions
 from lenet_step import measure_kernels
 from measuring import print_machine, print_table, save
 
@@ -77,10 +77,19 @@ def print_precisions(rounds: int) -> None:
     set_num_threads(1)
     print_machine()
     found = [timed for images in (128, 1) for timed in measure_precisions(rounds, images)]
-    kinds = [*found[0].seconds]
-    rows = [[f"{t.layer}, {t.images} images", *(f"{1e6 * t.seconds[kind]:.2f}" for kind in kinds)] for t in found]
-    print_table(["us per image", *kinds], rows)
-    save("lenet_precisions", {"rounds": rounds, "layers": [vars(timed) for timed in found]})
+    here, lacking = kinds()
+
+    def cell(timed: Timed, kind: str) -> str:
+        if "backward" in timed.layer and kind.startswith("int8"):
+            return ""
+        return f"{1e6 * timed.seconds[kind]:.2f}" if kind in here else "not measured"
+
+    columns = [*here, *lacking]
+    rows = [[f"{t.layer}, {t.images} image{'s' * (t.images != 1)}", *(cell(t, kind) for kind in columns)] for t in found]
+    print_table(["us per image", *columns], rows)
+    if lacking:
+        print(f"not measured: {', '.join(lacking)}, which this CPU lacks; their emulations are not timed, being far slower")
+    save("lenet_precisions", {"rounds": rounds, "not_measured": lacking, "layers": [vars(timed) for timed in found]})
 
 
 def main() -> None:

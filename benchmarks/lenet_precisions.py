@@ -1,39 +1,64 @@
-"""LeNet's layers in each precision: float32 and bfloat16 by their fastest kernels, int8 by every instruction of this CPU."""
+"""LeNet's layers in each precision: float32 by its fastest kernels, bfloat16 and int8 by every instruction of this CPU."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import fastlenet
 from fastlenet import _core, bf16, ops
-from fastlenet.backend import Array
+from fastlenet.backend import DEAD, Array
 from fastlenet.data import load_mnist
 from fastlenet.quantization import QuantizedFlatten, QuantizedLayer, QuantizedLinear
 from fastlenet.quantization.kernels import Kernels
 
-__all__ = ["Timed", "measure_precisions"]
+__all__ = ["Timed", "kinds", "measure_precisions"]
 
+LIVING = 0.28  # of conv2's windows: as in training by the default recipe (docs/performance.md)
 _PARTS = {"conv1": 2, "conv2": 2, "fc1": 1}  # a layer, and how many of the quantized layers compute it
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds per image of a layer's forward pass, by the precision and, of int8, the instruction."""
+    """Seconds per image of a layer's forward or backward pass, by the precision and the instruction."""
 
     layer: str
     images: int
     seconds: dict[str, float]
 
 
+def kinds() -> tuple[list[str], list[str]]:
+    """The precisions with their instructions: those that this CPU has, and those of this build that it lacks.
+
+    A missing instruction's emulation is not timed: it is hundreds of times as slow, and tells nothing of the instruction.
+    """
+    in_bf16 = _units("bf16", _core.units_built(), _core.units_available())
+    in_int8 = _units("int8", _core.int8_units_built(), _core.int8_units_available())
+    return ["float32", *in_bf16[0], *in_int8[0]], [*in_bf16[1], *in_int8[1]]
+
+
+def _units(precision: str, built: list[str], available: list[str]) -> tuple[list[str], list[str]]:
+    real = [name for name in built if not name.endswith("-emulated")]
+    here = [f"{precision} {name}" for name in real if name in available]
+    return here, [f"{precision} {name}" for name in real if name not in available]
+
+
+def _instructions(precision: str) -> list[str]:
+    return [kind.partition(" ")[2] for kind in kinds()[0] if kind.startswith(precision)]
+
+
 def measure_precisions(rounds: int, images: int) -> Iterator[Timed]:
     """Of the package's network on real images, in the CPU's time, which other processes hardly change; so on one thread.
 
-    The precisions take turns. fc1 contains its ReLU only in int8.
+    The precisions take turns. fc1 contains its ReLU only in int8, which has no backward pass. The gradients of the outputs are
+    random. As many windows live as the line says: those of the network, and of conv2 a share above which tiles compute dense
+    gradients, where others add up those of the winners. conv1 gives no gradient of the images.
     """
     data = load_mnist()
     model = fastlenet.LeNet.pretrained(algorithm="winograd")
@@ -45,18 +70,73 @@ def measure_precisions(rounds: int, images: int) -> Iterator[Timed]:
     for name, count in _PARTS.items():
         at = names.index(name)
         part = small.layers[at : at + count]
-        calls = {"float32": _float32(ops, x, name, state)}
-        if not _lacks_bf16():
-            calls["bf16"] = _float32(bf16, x, name, state)
-        for unit in _core.int8_units_available():
-            if not unit.endswith("-emulated"):
-                calls[f"int8 {unit}"] = _int8(part, raw, unit)
-        times = _in_turns(calls, rounds, max(1, 2000 // images))
-        yield Timed(name, images, {kind: statistics.median(taken) / images for kind, taken in times.items()})
+        calls = {"float32": _forward(ops, x, name, state)}
+        for unit in _instructions("bf16"):
+            with _multiplying_by(unit):
+                calls[f"bf16 {unit}"] = _by(unit, _forward(bf16, x, name, state))
+        for unit in _instructions("int8"):
+            calls[f"int8 {unit}"] = _int8(part, raw, unit)
+        yield _timed(name, calls, rounds, images)
         y = calls["float32"]()
+        yield _backward(x, y, name, state, rounds)
+        if name == "conv2" and images > 1:
+            yield _backward(x, _revived(y), name, state, rounds)
         x = (y[0] if isinstance(y, tuple) else y).reshape(images, *_behind(name))
         for layer in small.layers[at : at + count + (name == "conv2")]:
             raw = np.asarray(layer(raw), np.uint8)
+
+
+def _timed(name: str, calls: dict[str, Callable[[], object]], rounds: int, images: int) -> Timed:
+    times = _in_turns(calls, rounds, max(1, 2000 // images))
+    return Timed(name, images, {kind: statistics.median(taken) / images for kind, taken in times.items()})
+
+
+def _revived(y: Any) -> tuple[Array, Array]:
+    """The outputs and the winners, of which the share LIVING lives, spread at random."""
+    winners, rng = y[1].copy(), np.random.default_rng(1)
+    lives = rng.random(winners.shape) < LIVING
+    winners[...] = np.where(lives, rng.integers(0, 4, winners.shape), DEAD)
+    return y[0], winners
+
+
+def _backward(x: Array, y: object, name: str, state: dict[str, Array], rounds: int) -> Timed:
+    """y: what the forward pass in float32 returns for x."""
+    weight, need_dx = state[f"{name}.weight"], name != "conv1"
+    rng = np.random.default_rng(0)
+    label = f"{name} backward"
+    if isinstance(y, tuple):
+        winners = y[1]
+        dy = rng.standard_normal(winners.shape, np.float32)
+        label += f" ({(winners != DEAD).mean():.0%} of windows live)".replace("%", " %")
+        arguments = dy, winners, x, weight
+    else:
+        arguments = rng.standard_normal(np.shape(y), np.float32), x, weight
+
+    def call(backend: Any) -> Callable[[], object]:
+        op = backend.linear_backward if weight.ndim == 2 else backend.conv2d_relu_max_pool2d_backward
+        return lambda: op(*arguments, need_dx=need_dx)
+
+    calls = {"float32": call(ops)} | {f"bf16 {unit}": _by(unit, call(bf16)) for unit in _instructions("bf16")}
+    return _timed(label, calls, rounds, len(x))
+
+
+@contextmanager
+def _multiplying_by(unit: str) -> Iterator[None]:
+    """By this unit of bfloat16; then by the one before."""
+    before = _core.unit_in_use()
+    _core.set_unit(unit)
+    try:
+        yield
+    finally:
+        _core.set_unit(before)
+
+
+def _by(unit: str, call: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with _multiplying_by(unit):
+            return call()
+
+    return run
 
 
 def _in_turns(calls: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, list[float]]:
@@ -72,19 +152,11 @@ def _in_turns(calls: dict[str, Callable[[], object]], rounds: int, repeats: int)
     return times
 
 
-def _lacks_bf16() -> bool:
-    try:
-        bf16.level()
-    except ValueError:
-        return True
-    return False
-
-
 def _behind(name: str) -> tuple[int, ...]:
     return {"conv1": (20, 12, 12), "conv2": (800,), "fc1": (500,)}[name]
 
 
-def _float32(backend: object, x: Array, name: str, state: dict[str, Array]) -> Callable[[], object]:
+def _forward(backend: object, x: Array, name: str, state: dict[str, Array]) -> Callable[[], object]:
     weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
     if weight.ndim == 2:
         packed = backend.Packed(weight)  # type: ignore[attr-defined]  # a module of ops
