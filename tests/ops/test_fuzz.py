@@ -14,9 +14,11 @@ import pytest
 from fastlenet import _core, get_num_threads, ops, set_num_threads
 from fastlenet.backend import OPS
 from fastlenet.reference import bf16 as bf16_twin
+from fastlenet.testing.values import Draw
 from helpers.backends import thread_orders
 from helpers.fuzz.calls import GENERATORS
 from helpers.fuzz.case import drawn_op
+from helpers.fuzz.int8_network import wrong_layers
 from helpers.fuzz.runner import Report, main, run, run_here
 
 LEVELS = _core.levels_available()
@@ -128,6 +130,11 @@ def test_a_planted_fault_is_found(
     monkeypatch.setattr(ops, op, planted)
     found = failures()
     assert found and any(message in line for line in found), found
+
+
+def test_a_network_without_layers_can_be_made_wrong() -> None:
+    assert wrong_layers(Draw(0), ()) == (("flatten", 0),)
+    assert {len(wrong_layers(Draw(seed), (("flatten", 0), ("scores", 1)))) for seed in range(30)} == {0, 1, 2, 3}
 
 
 def test_a_crash_is_told_from_a_failure(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def run(arguments: Arguments, options: Arguments) -> Any:
 
 
 def wrong_layers(draw: Draw, layers: Layers) -> Layers:
-    """One layer less, twice, or in another place; or none at all."""
+    """One layer less, twice, or in another place; or none at all, or one where there was none."""
+    if not layers:
+        return (("flatten", 0),)
     at, rest = draw.below(len(layers)), list(layers)
     layer = rest.pop(at)
     to = draw.below(len(layers))
