@@ -13,6 +13,7 @@ import pytest
 
 from fastlenet import LeNet, Recipe, fit, nn
 from fastlenet.data.dataset import Dataset
+from fastlenet.inference.forward import shifted, shifts
 from fastlenet.training.callbacks.base import Callback
 from fastlenet.training.callbacks.saver import Saver
 from fastlenet.training.ensemble import EnsembleRun
@@ -178,3 +179,16 @@ def test_an_ensemble_beyond_the_last_seed(few: Dataset) -> None:
     assert EnsembleRun(make, 2).count == 2
     refused(ValueError, f"^seed expects at most {2**64 - 3} for 3 networks, got {2**64 - 2}$", EnsembleRun, make, 3)
     refused(ValueError, "^count expects a positive integer, got 0$", EnsembleRun, make, 0)
+
+
+@pytest.mark.parametrize(("down", "right"), shifts(True))
+@pytest.mark.parametrize("axes", [(2,), (2, 3)])
+def test_a_shift_moves_down_and_right(axes: tuple[int, ...], down: int, right: int) -> None:
+    """What leaves the image is lost, and zeros follow. A mean over all shifts does not tell one direction from the other."""
+    images = np.arange(1, 1 + np.prod(axes) * 20, dtype=np.float32).reshape(*axes, 4, 5)
+    expected = np.zeros_like(images)
+    for row in range(4):
+        for column in range(5):
+            if 0 <= row + down < 4 and 0 <= column + right < 5:
+                expected[..., row + down, column + right] = images[..., row, column]
+    np.testing.assert_array_equal(shifted(images, down, right), expected)
