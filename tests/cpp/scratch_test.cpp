@@ -1,0 +1,61 @@
+// Tests of the scratch memory: arrays start on cache lines and do not overlap, and a worker's arrays stay in one place from op
+// to op, whatever the sizes. g++ -std=c++17 tests/cpp/scratch_test.cpp cpp/machine/scratch.cpp
+#include "../../cpp/machine/scratch.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+namespace {
+
+void expect(bool held, const char* what) {
+  if (held) return;
+  std::fprintf(stderr, "scratch_test: failed: %s\n", what);
+  std::exit(1);
+}
+
+constexpr int kWorkers = 3;
+
+// An op that wants a shared array, and two arrays for each worker.
+struct Op {
+  std::int64_t shared_size, x_size, y_size;
+  float* shared = nullptr;
+  fastlenet::PerWorker<float> x{};
+  fastlenet::PerWorker<std::int32_t> y{};
+
+  void take(int workers) {
+    fastlenet::take_scratch({{shared, shared_size}, {x, workers, x_size}, {y, workers, y_size}});
+    std::vector<std::pair<const char*, const char*>> arrays;
+    const auto add = [&](const auto* array, std::int64_t size) {
+      const char* begin = reinterpret_cast<const char*>(array);
+      expect(reinterpret_cast<std::uintptr_t>(begin) % 64 == 0, "an array starts on a cache line");
+      for (const auto& [first, last] : arrays) expect(begin >= last || begin + 4 * size <= first, "arrays do not overlap");
+      arrays.emplace_back(begin, begin + 4 * size);
+    };
+    add(shared, shared_size);
+    for (int worker = 0; worker < workers; ++worker) add(x[worker], x_size), add(y[worker], y_size);
+  }
+};
+
+}  // namespace
+
+int main() {
+  Op small{5, 7, 9}, wide{1000, 3, 1}, large{1, 300, 500};
+  for (Op* op : {&small, &wide, &large}) op->take(kWorkers);
+  // Now the memory has its size.
+  const float* places[kWorkers];
+  large.take(kWorkers);
+  for (int worker = 0; worker < kWorkers; ++worker) places[worker] = large.x[worker];
+  for (Op* op : {&small, &wide, &large}) {
+    for (int workers = 1; workers <= kWorkers; ++workers) {
+      op->take(workers);
+      for (int worker = 0; worker < workers; ++worker) {
+        expect(op->x[worker] == places[worker], "a worker's first array is at the same place in every op");
+      }
+    }
+  }
+  Op none{0, 0, 0};
+  none.take(0);
+  std::puts("scratch_test: passed");
+}
