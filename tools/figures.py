@@ -232,6 +232,15 @@ def trial_cells(run: dict[str, Any], name: str) -> Cells:
     return [str(len(folds)), *(f"{figure:+.{digits}f}" for figure, digits in zip(figures, (3, 3, 1), strict=True))]
 
 
+# What benchmarks/bench_cifar.py writes.
+
+
+def cifar_cells(run: dict[str, Any], name: str) -> Cells:
+    """Images/s, and fastlenet's by Winograd's algorithm over it."""
+    median = medians(run["paddings"]["1"]["contenders"])
+    return [count(median[name]), f"{median['cifar_fastlenet:winograd'] / median[name]:.2f} x"]
+
+
 # What benchmarks/views.py writes.
 
 
@@ -308,6 +317,14 @@ ENSEMBLES = {
     "fifteen, `--tta`": "fifteen_tta",
     "ten taught ones": "taught",
     "ten taught ones, `--tta`": "taught_tta",
+}
+CIFAR = {  # of docs/performance.md and benchmarks/bench_cifar.py
+    "fastlenet, Winograd": "cifar_fastlenet:winograd",
+    "fastlenet, exact": "cifar_fastlenet",
+    "PyTorch, float32": "cifar_pytorch",
+    "PyTorch, float32, channels last": "cifar_pytorch:channels_last",
+    "PyTorch, bfloat16": "cifar_pytorch:bf16",
+    "PyTorch, bfloat16, channels last": "cifar_pytorch:channels_last_bf16",
 }
 VIEWS = [  # of docs/speedrun.md and benchmarks/views.py
     "the image alone",
@@ -405,6 +422,10 @@ RULES: list[Row | Sentence] = [
         )
     ),
     *(Row("docs/speedrun.md", name, "learning", lambda run, name=name: trial_cells(run, name)) for name in TRIALS),
+    *(
+        Row("docs/performance.md", key, "bench_cifar", lambda run, name=name: cifar_cells(run, name))
+        for key, name in CIFAR.items()
+    ),
     *(Row("docs/speedrun.md", name, "views", lambda run, name=name: views_cells(run, name)) for name in VIEWS),
     Sentence(
         "docs/speedrun.md", r"search_recipe\.json\), (\d+) trials", "search_recipe", lambda search: [str(len(search["trials"]))]
