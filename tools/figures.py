@@ -315,6 +315,8 @@ ENSEMBLES = {
     "ten of five looks, `--tta`": "looks_tta",
     "fifteen": "fifteen",
     "fifteen, `--tta`": "fifteen_tta",
+    "fifteen of five looks": "fifteen_looks",
+    "fifteen of five looks, `--tta`": "fifteen_looks_tta",
     "ten taught ones": "taught",
     "ten taught ones, `--tta`": "taught_tta",
 }
