@@ -30,8 +30,7 @@ struct Block {
 
   void grow(const Sizes& wanted) {
     const Sizes grown = largest(sizes, wanted);
-    if (data != nullptr && grown.shared == sizes.shared && grown.worker == sizes.worker && grown.workers == sizes.workers)
-      return;
+    if (grown.shared == sizes.shared && grown.worker == sizes.worker && grown.workers == sizes.workers) return;
     std::free(data);
     sizes = {};
     data = static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(grown.total()) * sizeof(float)));

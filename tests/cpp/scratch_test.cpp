@@ -41,6 +41,8 @@ struct Op {
 }  // namespace
 
 int main() {
+  Op none{0, 0, 0};
+  none.take(0);  // nothing to allocate, which aligned_alloc may answer with null
   Op small{5, 7, 9}, wide{1000, 3, 1}, large{1, 300, 500};
   for (Op* op : {&small, &wide, &large}) op->take(kWorkers);
   // Now the memory has its size.
@@ -55,7 +57,5 @@ int main() {
       }
     }
   }
-  Op none{0, 0, 0};
-  none.take(0);
   std::puts("scratch_test: passed");
 }
