@@ -8,7 +8,8 @@ namespace fastlenet {
 
 namespace {
 
-constexpr std::int64_t kCacheLine = 16;  // floats
+constexpr std::int64_t kCacheLine = 16;                // floats
+constexpr std::int64_t kMost = std::int64_t{1} << 60;  // floats
 
 std::int64_t padded(std::int64_t size) { return (size + kCacheLine - 1) / kCacheLine * kCacheLine; }
 
@@ -16,26 +17,47 @@ std::int64_t padded(std::int64_t size) { return (size + kCacheLine - 1) / kCache
 struct Sizes {
   std::int64_t shared = 0, worker = 0, workers = 0;
 
-  std::int64_t total() const { return shared + workers * worker; }
+  // At most kMost, which no system grants, instead of a product that overflows.
+  std::int64_t total() const {
+    const bool small = shared <= kMost && (workers == 0 || worker <= (kMost - shared) / workers);
+    return small ? shared + workers * worker : kMost;
+  }
 };
 
 Sizes largest(const Sizes& a, const Sizes& b) {
   return {std::max(a.shared, b.shared), std::max(a.worker, b.worker), std::max(a.workers, b.workers)};
 }
 
+// One layout for all ops costs up to `workers` times more than any of them needs: one op wants a large part for one worker, as
+// for one large image, another a small part for each of 64. An op that would make the common layout larger than this, and than
+// twice what any op has needed, gets a layout of its own.
+constexpr std::int64_t kCommonFloats = std::int64_t{1} << 26;  // 256 MiB
+
 struct Block {
   float* data = nullptr;
-  Sizes sizes;
+  std::int64_t capacity = 0, needed = 0;  // needed: by any op so far
+  Sizes common;
   ~Block() { std::free(data); }
 
-  void grow(const Sizes& wanted) {
-    const Sizes grown = largest(sizes, wanted);
-    if (grown.shared == sizes.shared && grown.worker == sizes.worker && grown.workers == sizes.workers) return;
+  // Makes room for an op, and returns its layout.
+  Sizes place(const Sizes& wanted) {
+    const Sizes grown = largest(common, wanted);
+    const std::int64_t most = std::max(needed, wanted.total());
+    const bool fits = grown.total() <= std::max(kCommonFloats, 2 * most);
+    reserve(fits ? grown.total() : wanted.total());
+    needed = most;
+    if (fits) common = grown;
+    return fits ? grown : wanted;
+  }
+
+ private:
+  void reserve(std::int64_t size) {
+    if (size <= capacity) return;
     std::free(data);
-    sizes = {};
-    data = static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(grown.total()) * sizeof(float)));
+    capacity = 0;
+    data = static_cast<float*>(std::aligned_alloc(64, static_cast<std::size_t>(size) * sizeof(float)));
     if (data == nullptr) throw std::bad_alloc();
-    sizes = grown;
+    capacity = size;
   }
 };
 
@@ -48,11 +70,11 @@ void take_scratch(std::initializer_list<ScratchArray> arrays) {
     (array.workers() == 0 ? wanted.shared : wanted.worker) += padded(array.size());
     wanted.workers = std::max<std::int64_t>(wanted.workers, array.workers());
   }
-  block.grow(wanted);
-  float *shared = block.data, *of_worker = block.data + block.sizes.shared;
+  const Sizes layout = block.place(wanted);
+  float *shared = block.data, *of_worker = block.data + layout.shared;
   for (const ScratchArray& array : arrays) {
     float*& at = array.workers() == 0 ? shared : of_worker;
-    array.point_to(at, block.sizes.worker);
+    array.point_to(at, layout.worker);
     at += padded(array.size());
   }
 }

@@ -1,10 +1,13 @@
-// Tests of the scratch memory: arrays start on cache lines and do not overlap, and a worker's arrays stay in one place from op
-// to op, whatever the sizes. g++ -std=c++17 tests/cpp/scratch_test.cpp cpp/machine/scratch.cpp
+// Tests of the scratch memory: arrays start on cache lines and do not overlap, a worker's arrays stay in one place from op to
+// op, whatever the sizes, and the memory does not grow with the product of unlike ops' sizes. g++ -std=c++17
+// tests/cpp/scratch_test.cpp cpp/machine/scratch.cpp
 #include "../../cpp/machine/scratch.hpp"
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -56,6 +59,23 @@ int main() {
         expect(op->x[worker] == places[worker], "a worker's first array is at the same place in every op");
       }
     }
+  }
+  // One worker with a large part, then many workers with small ones: 256 TiB, if each of them got a large part.
+  Op one{0, std::int64_t{1} << 28, 0}, many{0, 16, 0};
+  fastlenet::take_scratch({{one.x, 1, one.x_size}});
+  fastlenet::take_scratch({{many.x, 1 << 18, many.x_size}});
+  many.x[(1 << 18) - 1][15] = 1.0f;
+  // An op that gets no memory leaves the rest usable.
+  bool refused = false;
+  try {
+    fastlenet::take_scratch({{one.x, 1, std::int64_t{1} << 50}});
+  } catch (const std::bad_alloc&) {
+    refused = true;
+  }
+  expect(refused, "an op that wants 4 PiB is refused");
+  for (Op* op : {&small, &wide, &large}) {
+    op->take(kWorkers);
+    op->x[kWorkers - 1][op->x_size - 1] = 1.0f;
   }
   std::puts("scratch_test: passed");
 }
