@@ -34,8 +34,8 @@ struct GradientsByLists {
   const KernelTable& table = kernels();
   const std::int64_t slices = ceil_divide(shape.out, kSlice), chunks = ceil_divide(shape.out, kSparseChunk);
   const std::int64_t width = kSparseVectors * table.lanes, panels = dx != nullptr ? ceil_divide(shape.in, width) : 0;
-  // The outputs below the middle are those of the first half.
-  const std::int64_t middle_chunk = chunks / 2, middle_slice = middle_chunk * kSparseChunk / kSlice;
+  // The outputs below the middle are those of the first half. Without dx there is one half only.
+  const std::int64_t middle_chunk = dx != nullptr ? chunks / 2 : 0, middle_slice = middle_chunk * kSparseChunk / kSlice;
   List lists{};
   std::int32_t* ends = nullptr;
   PerWorker<std::int32_t> offset{}, some_ends{};
@@ -60,16 +60,18 @@ struct GradientsByLists {
   }
 
   // The terms of some chunks of outputs in dx, and dweight of some slices of outputs. The workers' shares are in the order of
-  // the tasks.
+  // the tasks. Both gradients have as many tasks, so that half of the workers compute each, unless that were too few tasks for
+  // the workers.
   bool phase(Range some_chunks, Range some_slices, bool input_first, int workers) const {
     const std::int64_t of_input = some_chunks.begin < some_chunks.end ? panels : 0;
     const std::int64_t of_weight = some_slices.end - some_slices.begin;
-    const std::int64_t parts = of_input == 0 || of_weight == 0 ? of_input + of_weight : std::min(of_input, of_weight);
-    const std::int64_t input_parts = of_input == 0 ? 0 : parts, weight_parts = of_weight == 0 ? 0 : parts;
+    const std::int64_t parts = std::min(of_input, of_weight);
+    const std::int64_t input_parts = parts < workers ? of_input : parts, weight_parts = parts < workers ? of_weight : parts;
+    if (input_parts + weight_parts == 0) return true;
     return parallel_all(input_parts + weight_parts, workers, [&](std::int64_t task, int worker) {
       const std::int64_t first = input_first ? input_parts : weight_parts, part = task < first ? task : task - first;
-      if ((task < first) == input_first) return input_gradient(part_of({0, panels}, part, parts), some_chunks, worker);
-      return weight_gradient(part_of(some_slices, part, parts), worker);
+      if ((task < first) == input_first) return input_gradient(part_of({0, panels}, part, input_parts), some_chunks, worker);
+      return weight_gradient(part_of(some_slices, part, weight_parts), worker);
     });
   }
 

@@ -167,3 +167,16 @@ for _ in range(20):
 print(bool(np.abs(ours - theirs).max() < 1e-3))
 """
     assert run_python(code) == "True"
+
+
+def test_without_dx_the_gradients_of_a_linear_layer_need_one_barrier() -> None:
+    """They come in two halves of the outputs only where dx reads the weights as well."""
+    dy, x, weight = np.zeros((16, 500), np.float32), np.ones((16, 800), np.float32), np.ones((500, 800), np.float32)
+    before = get_num_threads()
+    try:
+        set_num_threads(3)
+        barriers = _core.barriers()
+        ops.linear_backward(dy, x, weight, need_dx=False)
+        assert _core.barriers() == barriers + 1
+    finally:
+        set_num_threads(before)

@@ -132,6 +132,23 @@ def test_skipped_zeros_change_no_bit(case: Linear, backend: str, rng: Rng) -> No
 
 
 @pytest.mark.parametrize("case", SPARSE, ids=str)
+def test_skipped_zeros_with_any_number_of_threads(case: Linear, rng: Rng) -> None:
+    """With more threads than tasks too; and the gradients of the parameters are the same without dx."""
+    x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
+    dy = (normals(rng, (case.n, case.outputs)) * (rng.random((case.n, case.outputs)) < 0.3)).astype(np.float32)
+    before = get_num_threads()
+    try:
+        set_num_threads(1)
+        expected = ops.linear_backward(dy, x, weight)
+        for threads in (1, 2, 3, 7, 40):
+            set_num_threads(threads)
+            expect_same_bits(ops.linear_backward(dy, x, weight), expected)
+            expect_same_bits(ops.linear_backward(dy, x, weight, need_dx=False)[1:], expected[1:])
+    finally:
+        set_num_threads(before)
+
+
+@pytest.mark.parametrize("case", SPARSE, ids=str)
 def test_skipped_zeros_of_x_change_no_bit(case: Linear, rng: Rng) -> None:
     """Alone, an image takes the dense product."""
     x, weight = normals(rng, (case.n, case.inputs)), normals(rng, (case.outputs, case.inputs))
