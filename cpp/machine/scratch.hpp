@@ -56,9 +56,10 @@ class ScratchArray {
 // array starts on a cache line. Call it once per op, before using any of the arrays: the next call reuses the same memory.
 //
 // scratch.cpp takes the arrays from one block that only grows. There a worker's arrays lie in the same part of the block in
-// every op, so that they stay in its core's cache. Where the parts moved from op to op, each op fetched lines that the other
-// core had written last: between two core complexes (Zen 4) a training of a network of CIFAR's size had 5,200 images/s on two
-// threads instead of 7,700. scratch_guarded.cpp, for the address sanitizer, allocates each array separately.
+// every op, unless that takes much more memory, so that they stay in its core's cache. Where the parts moved from op to op,
+// each op fetched lines that the other core had written last: between two core complexes (Zen 4) a training of a network of
+// CIFAR's size had 5,200 images/s on two threads instead of 7,700. scratch_guarded.cpp, for the address sanitizer, allocates
+// each array separately.
 void take_scratch(std::initializer_list<ScratchArray> arrays);
 
 }  // namespace fastlenet
