@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from fastlenet.backend import DEAD, Array
 from fastlenet.data import load_mnist
 from fastlenet.quantization import QuantizedFlatten, QuantizedLayer, QuantizedLinear
 from fastlenet.quantization.kernels import Kernels
+from fastlenet.testing.units import using
 
 __all__ = ["Timed", "kinds", "measure_precisions"]
 
@@ -72,7 +72,7 @@ def measure_precisions(rounds: int, images: int) -> Iterator[Timed]:
         part = small.layers[at : at + count]
         calls = {"float32": _forward(ops, x, name, state)}
         for unit in _instructions("bf16"):
-            with _multiplying_by(unit):
+            with using(unit):
                 calls[f"bf16 {unit}"] = _by(unit, _forward(bf16, x, name, state))
         for unit in _instructions("int8"):
             calls[f"int8 {unit}"] = _int8(part, raw, unit)
@@ -120,20 +120,9 @@ def _backward(x: Array, y: object, name: str, state: dict[str, Array], rounds: i
     return _timed(label, calls, rounds, len(x))
 
 
-@contextmanager
-def _multiplying_by(unit: str) -> Iterator[None]:
-    """By this unit of bfloat16; then by the one before."""
-    before = _core.unit_in_use()
-    _core.set_unit(unit)
-    try:
-        yield
-    finally:
-        _core.set_unit(before)
-
-
 def _by(unit: str, call: Callable[[], object]) -> Callable[[], object]:
     def run() -> object:
-        with _multiplying_by(unit):
+        with using(unit):
             return call()
 
     return run

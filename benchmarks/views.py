@@ -10,7 +10,6 @@ from the image alone with the half width of its 95 % interval (Student's t over 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -25,11 +24,11 @@ from fastlenet import RECIPES, LeNet
 from fastlenet.backend import Array
 from fastlenet.data import load_mnist
 from fastlenet.inference.forward import softmax
-from fastlenet.intervals import mean_of
 from fastlenet.training.trainer import Trainer
+from learning import FOLDS, interval
 from measuring import print_table, save
 
-FOLDS, BATCH = 10, 1000
+BATCH = 1000
 View = tuple[float, float, float, float, float]  # rotation in degrees, scale, shear, pixels down, pixels right
 ALONE: View = (0, 1, 0, 0, 0)
 EDGES: list[View] = [(0, 1, 0, down, right) for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))]
@@ -86,12 +85,6 @@ def correct_of(fold: int, folder: Path) -> tuple[int, list[int]]:
     seen = {view: probabilities(view) for view in {view for views in SETS.values() for view in views}}
     means = [np.mean([seen[view] for view in views], axis=0) for views in SETS.values()]
     return len(labels), [int((mean.argmax(axis=1) == labels).sum()) for mean in means]
-
-
-def interval(values: Sequence[float]) -> str:
-    mean = mean_of(values)
-    assert mean.high is not None
-    return f"{mean.mean:+.3f} +- {mean.high - mean.mean:.3f}"
 
 
 def main() -> None:

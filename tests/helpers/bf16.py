@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 from fastlenet import _core
 from helpers.arrays import Array
 
-__all__ = ["DOTS", "HARDWARE", "LACKING", "TILES", "UNITS", "ConvPoolCase", "dot", "multiply_add", "tile_product", "using"]
+__all__ = ["DOTS", "HARDWARE", "LACKING", "TILES", "UNITS", "ConvPoolCase", "dot", "multiply_add", "tile_product"]
 
 UNITS = _core.units_available()
 HARDWARE = [name for name in UNITS if not name.endswith("-emulated")]
@@ -51,17 +49,6 @@ class ConvPoolCase:
     def factors(self, make: Any, rng: np.random.Generator) -> tuple[Array, Array]:
         """x, weight."""
         return make(rng, (self.n, self.c, self.h, self.w)), make(rng, (self.k, self.c, self.r, self.s))
-
-
-@contextmanager
-def using(unit: str) -> Iterator[None]:
-    """A context in which the process multiplies by this unit."""
-    before = _core.unit_in_use()
-    _core.set_unit(unit)
-    try:
-        yield
-    finally:
-        _core.set_unit(before)
 
 
 def _flushed(x: float) -> float:

@@ -12,7 +12,8 @@ import pytest
 import fastlenet
 from fastlenet import _core, bf16
 from fastlenet.cli import bench, soak
-from helpers.bf16 import HARDWARE, LACKING, UNITS, using
+from fastlenet.testing.units import using
+from helpers.bf16 import HARDWARE, LACKING, UNITS
 
 USE = """
 import numpy, fastlenet

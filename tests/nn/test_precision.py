@@ -19,9 +19,10 @@ from fastlenet import LeNet, Recipe, _core, bf16, fit, load, nn, ops, reference
 from fastlenet.data import Dataset
 from fastlenet.models import LeNet5
 from fastlenet.reference.bf16 import on_tiles
+from fastlenet.testing.units import using
 from fastlenet.training.checkpoint import OtherLevelError, OtherRunError
 from helpers.arrays import normals
-from helpers.bf16 import UNITS, using
+from helpers.bf16 import UNITS
 from helpers.command import train_command
 from helpers.expect import expect_same_bits
 

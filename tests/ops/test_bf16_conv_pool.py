@@ -10,8 +10,9 @@ import pytest
 
 from fastlenet import _core, bf16, ops, reference
 from fastlenet.reference import bf16 as twin
+from fastlenet.testing.units import using
 from helpers.arrays import Array, Guarded, integers, normals
-from helpers.bf16 import TILES, UNITS, ConvPoolCase, using
+from helpers.bf16 import TILES, UNITS, ConvPoolCase
 from helpers.expect import expect_equal, expect_meaningful, expect_same_bits, expect_within, gamma
 
 Rng = np.random.Generator

@@ -12,8 +12,9 @@ import pytest
 from fastlenet import _core, bf16, get_num_threads, ops, reference, set_num_threads
 from fastlenet.backend import DEAD
 from fastlenet.reference import bf16 as twin
+from fastlenet.testing.units import using
 from helpers.arrays import STYLES, Array, Guarded, integers, normals, styled
-from helpers.bf16 import DOTS, TILES, UNITS, ConvPoolCase, using
+from helpers.bf16 import DOTS, TILES, UNITS, ConvPoolCase
 from helpers.expect import expect_equal, expect_meaningful, expect_same_bits, expect_within, gamma
 
 Rng = np.random.Generator

@@ -11,8 +11,9 @@ import pytest
 from fastlenet import _core, bf16, ops, reference, set_num_threads
 from fastlenet.reference import bf16 as twin
 from fastlenet.testing.cases import Linear
+from fastlenet.testing.units import using
 from helpers.arrays import Array, Guarded, integers, normals
-from helpers.bf16 import HARDWARE, UNITS, using
+from helpers.bf16 import HARDWARE, UNITS
 from helpers.expect import expect_equal, expect_meaningful, expect_same_bits, expect_within, gamma
 
 Rng = np.random.Generator

@@ -14,6 +14,7 @@ from fastlenet import bf16, ops
 from fastlenet.testing import OPS as DESCRIBED
 from fastlenet.testing import Op
 from fastlenet.testing.description import Array
+from fastlenet.testing.units import using
 from fastlenet.testing.values import EXACT, SIDES, Draw
 from helpers import bf16 as bf16_units
 from helpers import int8 as int8_units
@@ -51,7 +52,7 @@ class Call:
         """A context in which the process multiplies by the unit."""
         if self.op == NETWORK:
             return int8_units.using(self.unit)
-        return bf16_units.using(self.unit) if self.unit else nullcontext()
+        return using(self.unit) if self.unit else nullcontext()
 
     def run(self, given: Arguments, options: Arguments) -> Any:
         """The op's result for the arguments as they lie in memory."""

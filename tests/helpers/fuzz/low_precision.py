@@ -15,7 +15,8 @@ from fastlenet.testing.cases import Fused, both
 from fastlenet.testing.description import Array
 from fastlenet.testing.fused import judge_windows
 from fastlenet.testing.judging import LARGEST, TINY, WrongError, expect_equal, expect_within, gamma, mixes_huge
-from helpers.bf16 import UNITS, using
+from fastlenet.testing.units import using
+from helpers.bf16 import UNITS
 from helpers.fuzz.calls import Call
 
 Results = tuple[Any, ...]
